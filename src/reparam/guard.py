@@ -1,0 +1,88 @@
+"""Keeping a run alive: which steps to take, which to scale down, which to leave out, and when to go back.
+
+Losses here are sums in nats, so their gradients' sizes differ by orders of magnitude between data sets. Every bound is
+therefore relative to the run's own recent gradient norms (Seetharaman et al., 2020, arXiv:2007.14469).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do with a step."""
+
+    scale: float
+    """Factor for the gradient; 0 leaves the step out."""
+    reason: str = ""
+    """Why the step is left out."""
+    roll_back: bool = False
+    """The last steps all failed: return to an earlier state."""
+
+
+@dataclass
+class Guard:
+    """Judges steps by their losses and gradient norms, and remembers what it has seen.
+
+    A norm above `clip` × the running median is scaled down to it. One above `skip` × the running 90 % quantile is left
+    out, but never more than `patience` in a row: all norms enter the window, so a run whose gradients have grown for
+    good goes on. `patience` non-finite steps in a row ask to roll back.
+    """
+
+    clip: float = 2.0
+    skip: float = 10.0
+    window: int = 256
+    patience: int = 5
+    norms: deque[float] = field(default_factory=deque[float])
+    skipped: int = 0
+    in_a_row: int = 0
+    broken_in_a_row: int = 0
+
+    def judge(self, names: Sequence[str], parts: Sequence[float], norm: float) -> Verdict:
+        """`parts` are the batch means of the terms called `names`; `norm` is the gradient's."""
+        if not math.isfinite(norm) or not all(map(math.isfinite, parts)):
+            return self._broken(names, parts)
+        self.broken_in_a_row = 0
+        typical, high = self._quantiles()
+        self.norms.append(norm)
+        if len(self.norms) > self.window:
+            self.norms.popleft()
+        if norm > self.skip * high and self.in_a_row < self.patience:
+            self.skipped += 1
+            self.in_a_row += 1
+            return Verdict(0.0, f"gradient norm {norm:.3g} is {norm / high:.0f} times the usual high of {high:.3g}")
+        self.in_a_row = 0
+        limit = self.clip * typical if self.clip else math.inf
+        return Verdict(min(1.0, limit / norm) if norm > 0 else 1.0)
+
+    def _broken(self, names: Sequence[str], parts: Sequence[float]) -> Verdict:
+        self.skipped += 1
+        self.broken_in_a_row += 1
+        first = next((n for n, p in zip(names, parts, strict=True) if not math.isfinite(p)), None)
+        reason = f"the term {first} is not finite" if first else "the gradient is not finite, though every term is"
+        back = self.broken_in_a_row >= self.patience
+        if back:
+            self.broken_in_a_row = 0
+        return Verdict(0.0, reason, roll_back=back)
+
+    def _quantiles(self) -> tuple[float, float]:
+        """Median and 90 % quantile of the window; infinite until there is enough to judge by."""
+        if len(self.norms) < 32:
+            return math.inf, math.inf
+        ordered = sorted(self.norms)
+        return statistics.median(ordered), ordered[int(0.9 * len(ordered))]
+
+    def to_dict(self) -> dict[str, object]:
+        return {"norms": list(self.norms), "skipped": self.skipped, "in_a_row": self.in_a_row,
+                "broken_in_a_row": self.broken_in_a_row}
+
+    def load(self, saved: dict[str, object]) -> None:
+        self.norms = deque(saved["norms"])  # type: ignore[arg-type]
+        self.skipped = int(saved["skipped"])  # type: ignore[call-overload]
+        self.in_a_row = int(saved["in_a_row"])  # type: ignore[call-overload]
+        self.broken_in_a_row = int(saved["broken_in_a_row"])  # type: ignore[call-overload]

@@ -1,0 +1,96 @@
+"""Plain and residual convolutional networks for any image size: the depth follows the image, no size is special.
+
+No BatchNorm: its running averages are the commonest reason why a model is good in training and garbage once loaded.
+Going up, feature maps are enlarged by nearest neighbour and convolved, or pixels are shuffled out of channels; both
+avoid the checkerboard of transposed convolutions (Odena et al., 2016, doi:10.23915/distill.00003).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..registry import decoder, encoder
+from .layers import Centre, Patches, Residual, Shape, Unpatch, Upsample, from_latent, pyramid
+
+
+def _widths(width: int, levels: int) -> list[int]:
+    """Channels of each level, doubling with every halving of the size, up to four times the first."""
+    return [width * min(2**i, 4) for i in range(levels)]
+
+
+def _patch(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) -> int:
+    """The patch to use: as asked, or the largest of 4, 2, 1 that leaves at least six squares a side and meets `grid`."""
+    if patch:
+        return patch
+    factor = max(-(-size[0] // grid[0]), 1) if grid else 4
+    return next(p for p in (4, 2, 1) if p == 1 or (min(size) >= 6 * p and p <= factor))
+
+
+class _Encoder(nn.Module):
+    """Patches, then per level: `depth` residual blocks, and a strided convolution to the next."""
+
+    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int, patch: int, blocks: int) -> None:
+        super().__init__()
+        size = (image_shape[1], image_shape[2])
+        levels = pyramid(size, patch, grid)
+        widths = _widths(width, len(levels))
+        layers: list[nn.Module] = [Centre(), Patches(patch),
+                                   nn.Conv2d(image_shape[0] * patch**2, widths[0], 3, padding=1)]
+        for i, channels in enumerate(widths):
+            if i:
+                layers += [nn.SiLU(), nn.Conv2d(widths[i - 1], channels, 3, stride=2, padding=1)]
+            layers += [Residual(channels) for _ in range(blocks)]
+        self.net = nn.Sequential(*layers, nn.SiLU())
+        self.features: Shape = (widths[-1], *levels[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class _Decoder(nn.Module):
+    """The encoder in a mirror: per level `blocks` residual blocks, then enlarge and convolve; at last unpatch."""
+
+    def __init__(self, latent_shape: Shape, out_shape: Shape, width: int, patch: int, blocks: int) -> None:
+        super().__init__()
+        size = (out_shape[1], out_shape[2])
+        grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
+        levels = pyramid(size, patch, grid)
+        widths = _widths(width, len(levels))
+        layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
+        for i in reversed(range(len(levels))):
+            layers += [Residual(widths[i]) for _ in range(blocks)]
+            layers += [nn.SiLU()]
+            if i:
+                layers += [Upsample(levels[i - 1]), nn.Conv2d(widths[i], widths[i - 1], 3, padding=1)]
+        self.net = nn.Sequential(*layers, nn.Conv2d(widths[0], out_shape[0] * patch**2, 3, padding=1),
+                                 Unpatch(patch, size))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.net(z)
+
+
+@encoder("conv")
+def conv_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int = 32) -> nn.Module:
+    """Strided convolutions from full resolution down to a grid of at most 8×8, or to the latent's."""
+    return _Encoder(image_shape, grid, width, patch=1, blocks=0)
+
+
+@decoder("conv")
+def conv_decoder(latent_shape: Shape, out_shape: Shape, width: int = 32) -> nn.Module:
+    """Enlarge and convolve, from the latent's grid to full resolution."""
+    return _Decoder(latent_shape, out_shape, width, patch=1, blocks=0)
+
+
+@encoder("resnet")
+def resnet_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int = 64, blocks: int = 1,
+                   patch: int = 0) -> nn.Module:
+    """Residual convolutions on squares of patch×patch pixels (0: chosen by the image's size), which is what is fast."""
+    return _Encoder(image_shape, grid, width, _patch(patch, (image_shape[1], image_shape[2]), grid), blocks)
+
+
+@decoder("resnet")
+def resnet_decoder(latent_shape: Shape, out_shape: Shape, width: int = 64, blocks: int = 1,
+                   patch: int = 0) -> nn.Module:
+    """The mirror of the encoder `resnet`."""
+    grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
+    return _Decoder(latent_shape, out_shape, width, _patch(patch, (out_shape[1], out_shape[2]), grid), blocks)

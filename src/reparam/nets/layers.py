@@ -1,0 +1,118 @@
+"""Pieces that the networks share: heads between features and latents, and the pyramid of sizes of an image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UsageError
+
+Shape = tuple[int, ...]
+"""Shape of one example: (D,) or (C, H, W)."""
+
+
+def to_latent(features: Shape, shape: Shape) -> nn.Module:
+    """A linear head from features to a latent: 1×1 convolution when both lie on one grid, dense otherwise."""
+    if len(features) == 3 and len(shape) == 3 and features[1:] == shape[1:]:
+        return nn.Conv2d(features[0], shape[0], 1)
+    dense = nn.Linear(math.prod(features), math.prod(shape))
+    return nn.Sequential(nn.Flatten(), dense, *([nn.Unflatten(1, shape)] if len(shape) > 1 else []))
+
+
+def from_latent(shape: Shape, channels: int, grid: tuple[int, int]) -> nn.Module:
+    """A linear map from a latent to `channels` feature maps on `grid`: 3×3 convolution when it lies there already."""
+    if len(shape) == 3 and shape[1:] == grid:
+        return nn.Conv2d(shape[0], channels, 3, padding=1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), channels * math.prod(grid)),
+                         nn.Unflatten(1, (channels, *grid)))
+
+
+def pyramid(size: tuple[int, int], patch: int, grid: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Sizes of the feature maps from fine to coarse, each half the one before, rounded up.
+
+    The first is the image cut into `patch`×`patch` squares; the last is `grid`, or where the shorter side is at most 8.
+
+    Raises:
+        UsageError: halving never meets `grid`.
+    """
+    levels = [(-(-size[0] // patch), -(-size[1] // patch))]
+    while levels[-1] != grid if grid else min(levels[-1]) > 8:
+        h, w = levels[-1]
+        if grid and (h <= grid[0] or w <= grid[1]):
+            raise UsageError(f"a network with patch={patch} halves a {size[0]}×{size[1]} image through "
+                             f"{', '.join(f'{a}×{b}' for a, b in levels)}: no {grid[0]}×{grid[1]} latent lies on that "
+                             "way. Give spatial() a factor that is a power of two and at least the patch.")
+        levels.append((-(-h // 2), -(-w // 2)))
+    return levels
+
+
+class Patches(nn.Module):
+    """Cuts (B, C, H, W) into squares, (B, C·patch², ⌈H/patch⌉, ⌈W/patch⌉), padding at the right and bottom."""
+
+    def __init__(self, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        x = F.pad(x, (0, -w % self.patch, 0, -h % self.patch))
+        return F.pixel_unshuffle(x, self.patch)
+
+
+class Unpatch(nn.Module):
+    """The inverse of `Patches`, cropped to `size`: every pixel has weights of its own, so no checkerboard arises."""
+
+    def __init__(self, patch: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.patch, self.size = patch, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(x, self.patch)[..., : self.size[0], : self.size[1]]
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement to `size`."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, self.size, mode="nearest")
+
+
+class Centre(nn.Module):
+    """Pixels from [0, 1] to [−1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x - 1
+
+
+class Residual(nn.Module):
+    """x + f(x) with two 3×3 convolutions; the second starts at zero, so that the block starts as the identity.
+
+    No normalisation: a zero start keeps deep stacks trainable without it. (Zhang et al., 2019, arXiv:1901.09321)
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(x))))
+
+
+def fold(net: nn.Module, z: Tensor) -> Tensor:
+    """Applies `net` to a tensor with two leading axes, (K, B, …)."""
+    return net(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+
+def no_autocast(t: Tensor) -> torch.autocast:
+    """A region where arithmetic stays in float32 also under autocast."""
+    return torch.autocast(t.device.type, enabled=False)

@@ -1,0 +1,161 @@
+"""Objectives: named functionals of a trace, added with weights that may change over training.
+
+    nll + kl                     the negative ELBO, nats per example
+    nll + 4*kl                   β-VAE
+    nll + linear(0, 1, 0.1)*kl   KL warm-up over the first tenth of training
+
+In Python the same is written with the same operators: `nll + linear(0, 1, 0.1) * kl`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from . import registry
+from .errors import UsageError
+from .recipe import Call, parse_sum
+from .vae import Trace
+
+
+@dataclass(frozen=True)
+class Term:
+    """A named functional of a trace, nats per example, (B,). Terms add and scale into an objective."""
+
+    name: str
+    of: Callable[[Trace], Tensor]
+    samples: int = 1
+    """Importance samples that the trace must hold."""
+
+    def __add__(self, other: Term | Objective) -> Objective:
+        return Objective(((1.0, self),)) + other
+
+    def __rmul__(self, weight: float) -> Objective:
+        return Objective(((float(weight), self),))
+
+
+class Weight(ABC):
+    """A weight that changes over training, as a function of progress from 0 to 1."""
+
+    @abstractmethod
+    def __call__(self, progress: float) -> float: ...
+
+    def __mul__(self, term: Term) -> Objective:
+        return Objective(((self, term),))
+
+    def __str__(self) -> str:
+        values = (getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{v:g}' for v in values)})"
+
+
+@registry.weight("constant")
+@dataclass(frozen=True)
+class constant(Weight):
+    """The same value throughout."""
+
+    value: float
+
+    def __call__(self, progress: float) -> float:
+        return self.value
+
+    __str__ = Weight.__str__
+
+
+@registry.weight("linear")
+@dataclass(frozen=True)
+class linear(Weight):
+    """From `start` to `end` over the first `fraction` of training, then `end`. (Bowman et al., 2016, arXiv:1511.06349)"""
+
+    start: float
+    end: float
+    fraction: float = 1.0
+
+    def __call__(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * min(progress / self.fraction, 1.0)
+
+
+@registry.weight("cyclic")
+@dataclass(frozen=True)
+class cyclic(Weight):
+    """`cycles` rises from `start` to `end`, each over `fraction` of its cycle. (Fu et al., 2019, arXiv:1903.10145)"""
+
+    start: float
+    end: float
+    cycles: int = 4
+    fraction: float = 0.5
+
+    def __call__(self, progress: float) -> float:
+        if progress >= 1:
+            return self.end
+        within = math.fmod(progress * self.cycles, 1.0)
+        return self.start + (self.end - self.start) * min(within / self.fraction, 1.0)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Σ_k w_k(progress) · E_B[term_k]. Written, printed and stored alike: 'nll + linear(0, 1, 0.1)*kl'."""
+
+    terms: tuple[tuple[float | Weight, Term], ...]
+
+    def __post_init__(self) -> None:
+        names = [term.name for _, term in self.terms]
+        if len(set(names)) < len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise UsageError(f"the term {twice} stands twice in {self}: add up its weights")
+
+    @overload
+    def __add__(self, other: Objective) -> Objective: ...
+    @overload
+    def __add__(self, other: Term) -> Objective: ...
+    def __add__(self, other: Objective | Term) -> Objective:
+        return Objective(self.terms + (other.terms if isinstance(other, Objective) else ((1.0, other),)))
+
+    @property
+    def samples(self) -> int:
+        """Importance samples that a trace must hold for every term."""
+        return max(term.samples for _, term in self.terms)
+
+    @property
+    def names(self) -> list[str]:
+        return [term.name for _, term in self.terms]
+
+    def weights(self, progress: float) -> list[float]:
+        return [w(progress) if isinstance(w, Weight) else w for w, _ in self.terms]
+
+    def parts(self, trace: Trace) -> Tensor:
+        """Batch mean of each term, (terms,), nats per example."""
+        return torch.stack([term.of(trace).mean() for _, term in self.terms])
+
+    def __call__(self, trace: Trace, progress: float = 1.0) -> Tensor:
+        """The weighted sum, nats per example."""
+        parts = self.parts(trace)
+        return (parts * parts.new_tensor(self.weights(progress))).sum()
+
+    def __str__(self) -> str:
+        pieces: list[str] = []
+        for weight, term in self.terms:
+            if isinstance(weight, Weight):
+                pieces.append(f"+ {weight}*{term.name}")
+            else:
+                factor = "" if abs(weight) == 1 else f"{abs(weight):.12g}*"
+                pieces.append(f"{'-' if weight < 0 else '+'} {factor}{term.name}")
+        return " ".join(pieces).removeprefix("+ ")
+
+
+def parse_objective(text: str) -> Objective:
+    """Reads 'nll + 4*kl'.
+
+    Raises:
+        UsageError: an unknown term or schedule, or text that is not a sum of weighted terms.
+    """
+    from . import terms as _  # registers the package's own
+
+    return Objective(tuple(
+        (registry.weight.make(weight) if isinstance(weight, Call) else weight, registry.term.make(part))
+        for weight, part in parse_sum(text)))

@@ -1,0 +1,189 @@
+"""A recipe names every choice of a model and its training in one small language.
+
+A part is a call with literal arguments, `mixture(64)` or `gaussian(sigma='optimal')`; a bare name is a call without
+any. An objective is a sum of weighted parts, `nll + linear(0, 1, 0.1)*kl`. The same text is used in Python, on the
+command line, in `config.json`, in logs and in the documentation. Nothing is ever evaluated: `ast` reads literals only.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from .errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Call:
+    """A part by name, with literal arguments: `mixture(64)`."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __str__(self) -> str:
+        arguments = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
+        return f"{self.name}({', '.join(arguments)})" if arguments else self.name
+
+
+def parse_call(text: str) -> Call:
+    """Reads one part, `'mixture(64)'`.
+
+    Raises:
+        UsageError: the text is not a name or a call with literal arguments.
+    """
+    return _call(_expression(text), text)
+
+
+def parse_sum(text: str) -> list[tuple[float | Call, Call]]:
+    """Reads a sum of weighted parts, `'nll + 4*kl'`, as (weight, part) pairs; a weight may be a schedule.
+
+    Raises:
+        UsageError: anything but names, calls with literals, numbers, `+`, `-` and `*`.
+    """
+    return _terms(_expression(text), text)
+
+
+def _expression(text: str) -> ast.expr:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as e:
+        raise UsageError(f"cannot read {text!r}: write a name or a call, such as 'normal' or 'mixture(64)'") from e
+
+
+def _call(node: ast.expr, text: str) -> Call:
+    match node:
+        case ast.Name(id=name):
+            return Call(name)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
+            if any(k.arg is None for k in keywords):
+                raise UsageError(f"cannot read {text!r}: ** is not part of this language")
+            return Call(name, tuple(_literal(a, text) for a in args),
+                        {str(k.arg): _literal(k.value, text) for k in keywords})
+        case _:
+            raise UsageError(f"cannot read {ast.unparse(node)!r} in {text!r}: expected a name or a call, such as "
+                             "'normal' or 'mixture(64)'")
+
+
+def _literal(node: ast.expr, text: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError as e:
+        raise UsageError(f"cannot read {ast.unparse(node)!r} in {text!r}: arguments are numbers, quoted strings or "
+                         "tuples of them") from e
+
+
+def _terms(node: ast.expr, text: str) -> list[tuple[float | Call, Call]]:
+    match node:
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _terms(left, text) + _terms(right, text)
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return _terms(left, text) + _negated(right, text)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _negated(operand, text)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            return [(_weight(left, text), _call(right, text))]
+        case _:
+            return [(1.0, _call(node, text))]
+
+
+def _negated(node: ast.expr, text: str) -> list[tuple[float | Call, Call]]:
+    negated: list[tuple[float | Call, Call]] = []
+    for weight, part in _terms(node, text):
+        if isinstance(weight, Call):
+            raise UsageError(f"cannot subtract a scheduled term in {text!r}: give the schedule negative ends")
+        negated.append((-weight, part))
+    return negated
+
+
+def _weight(node: ast.expr, text: str) -> float | Call:
+    if isinstance(node, ast.Call | ast.Name):
+        return _call(node, text)
+    value = _literal(node, text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"cannot read the weight {ast.unparse(node)!r} in {text!r}: expected a number or a schedule, "
+                         "such as '4*kl' or 'linear(0, 1, 0.1)*kl'")
+    return float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every choice that makes a model: its parts, its objective and how it is trained."""
+
+    encoder: str = "resnet"
+    """Network from image to features."""
+    decoder: str = "resnet"
+    """Network from latent to the likelihood's parameters."""
+    latent: str = "flat(64)"
+    """Shape of the latent: flat(dim) or spatial(channels, factor)."""
+    posterior: str = "gaussian"
+    """q(z | x)."""
+    prior: str = "normal"
+    """p(z), learned together with the model when it has parameters."""
+    fitted_prior: str = "mixture(50)"
+    """Density fitted to the codes after training, used by `sample`; 'none' leaves the prior as it is."""
+    likelihood: str = "gaussian(sigma='optimal')"
+    """p(x | z)."""
+    objective: str = "nll + kl"
+    """What is minimised, nats per example; 'nll + kl' is the negative ELBO."""
+    optimizer: str = "adamw(lr=2e-3)"
+    """Optimizer and its learning rate."""
+    schedule: str = "cosine(warmup=0.05)"
+    """Learning rate over training, as a fraction of its peak."""
+    batch_size: int = 128
+    """Images per step, over all processes."""
+    steps: int | None = None
+    """Stop after so many steps."""
+    epochs: float | None = None
+    """Stop after so many passes over the training images."""
+    minutes: float | None = None
+    """Stop after so much training time; with no limit given at all, five minutes."""
+    augment: str = "none"
+    """Random changes to training images: flip, crop(pixels), or their sum."""
+    binarize: bool = False
+    """Treat grey values as probabilities of ink: drawn anew at every step, once with a fixed seed for evaluation."""
+    clip: float = 2.0
+    """Gradient norms above so many times their running median are scaled down to it; 0 switches it off."""
+    ema: float = 0.999
+    """Decay per step of the averaged weights that everything after training uses; 0 switches it off."""
+    accumulate: int = 1
+    """Split each batch into so many parts to save memory; the step is the same."""
+    precision: str = "auto"
+    """bf16, float32, or auto: bf16 where the processor computes in it."""
+    compile: bool = False
+    """Compile the step with torch.compile: slow to start, faster on long runs."""
+    threads: int = 0
+    """CPU threads; 0 measures at the start and chooses."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("batch_size", 1), ("accumulate", 1), ("threads", 0), ("clip", 0), ("ema", 0)):
+            if getattr(self, name) < low:
+                raise UsageError(f"{name} must be at least {low}; got {getattr(self, name)}")
+        for name in ("steps", "epochs", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} must be above 0; got {value}")
+        if self.ema >= 1:
+            raise UsageError(f"ema must be below 1; got {self.ema}")
+        if self.batch_size % self.accumulate:
+            raise UsageError(f"accumulate={self.accumulate} does not divide batch_size={self.batch_size}")
+        if self.precision not in ("auto", "bf16", "float32"):
+            raise UsageError(f"precision must be 'auto', 'bf16' or 'float32'; got {self.precision!r}")
+
+    def but(self, **changes: Any) -> Recipe:
+        """This recipe with some fields changed.
+
+        Raises:
+            UsageError: a field that does not exist; the message names the nearest one.
+        """
+        known = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise UsageError(f"a recipe has no field {name!r}{nearest(name, known)}. Fields: {', '.join(known)}")
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,68 @@
+"""Terms of objectives. Each returns one number per example, (B,), in nats."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from . import registry
+from .distributions import Gaussian, gaussian_kl
+from .distributions import kl as divergence
+from .objective import Term
+from .vae import Trace
+
+
+def rate(trace: Trace) -> Tensor:
+    """KL(q ‖ p) over all layers, (K, B), nats."""
+    return reduce(torch.add, (divergence(layer.q, layer.p, layer.z) for layer in trace.latents))
+
+
+def log_weight(trace: Trace) -> Tensor:
+    """log p(x, z) − log q(z | x) of each importance sample, (K, B), nats."""
+    return reduce(torch.add, (layer.p.log_prob(layer.z) - layer.q.log_prob(layer.z) for layer in trace.latents),
+                  trace.log_px)
+
+
+nll = Term("nll", lambda trace: -trace.log_px.mean(0))
+"""−E_q[log p(x | z)]: the distortion."""
+
+kl = Term("kl", lambda trace: rate(trace).mean(0))
+"""KL(q(z | x) ‖ p(z)): the rate."""
+
+
+def free_bits(nats: float) -> Term:
+    """The KL, where each latent dimension counts for at least `nats` on average over the batch.
+
+    Σ_d max(λ, E_B[KL_d]): below λ a dimension feels no pull to the prior (Kingma et al., 2016, arXiv:1606.04934,
+    Eq. 15). Where the KL has no closed form per dimension (a flow prior), a layer as a whole is the unit.
+    """
+
+    def of(trace: Trace) -> Tensor:
+        total = trace.log_px.new_zeros(())
+        for z, q, p in trace.latents:
+            if isinstance(q, Gaussian) and isinstance(p, Gaussian):
+                units = gaussian_kl(q, p).flatten(1).mean(0)
+            else:
+                units = divergence(q, p, z).mean()[None]
+            total = total + units.clamp(min=nats).sum()
+        return total.expand(len(trace.x))
+
+    return Term(f"free_bits({nats:g})", of)
+
+
+def iw_bound(samples: int) -> Term:
+    """−log (1/K) Σ_k p(x, z_k) / q(z_k | x): the importance-weighted bound (Burda et al., 2016, arXiv:1509.00519, Eq. 8)."""
+
+    def of(trace: Trace) -> Tensor:
+        return math.log(samples) - torch.logsumexp(log_weight(trace), 0)
+
+    return Term(f"iw_bound({samples})", of, samples)
+
+
+registry.term("nll")(lambda: nll)
+registry.term("kl")(lambda: kl)
+registry.term("free_bits")(free_bits)
+registry.term("iw_bound")(iw_bound)
