@@ -50,6 +50,11 @@ class OneLayer(nn.Module):
         z = q.rsample((samples,))
         return z, (Latent(z, q, p),)
 
+    def code(self, h: Tensor, *, sample: bool = False) -> Float[Tensor, "b *d"]:
+        """One latent for the features of each image: the posterior's mean, or a draw from it."""
+        q: Reparameterized = self.posterior(h)
+        return q.sample() if sample else q.mean
+
     def generate(self, n: int, temperature: float = 1.0, *, fitted: bool = True) -> Float[Tensor, "k n *d"]:
         """Draws n latents, from the fitted prior when there is one and `fitted`; temperature shrinks them to the mean."""
         p: Distribution = self.fitted() if fitted and self.fitted is not None else self.prior()

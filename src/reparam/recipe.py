@@ -8,6 +8,7 @@ command line, in `config.json`, in logs and in the documentation. Nothing is eve
 from __future__ import annotations
 
 import ast
+import inspect
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -34,6 +35,12 @@ def parse_call(text: str) -> Call:
         UsageError: the text is not a name or a call with literal arguments.
     """
     return _call(_expression(text), text)
+
+
+def parse_list(text: str) -> list[Call]:
+    """Reads parts separated by commas, `'elbo, iw_nll(500)'`."""
+    node = _expression(text)
+    return [_call(n, text) for n in (node.elts if isinstance(node, ast.Tuple) else [node])]
 
 
 def parse_sum(text: str) -> list[tuple[float | Call, Call]]:
@@ -121,8 +128,8 @@ class Recipe:
     """q(z | x)."""
     prior: str = "normal"
     """p(z), learned together with the model when it has parameters."""
-    fitted_prior: str = "mixture(50)"
-    """Density fitted to the codes after training, used by `sample`; 'none' leaves the prior as it is."""
+    fitted_prior: str = "auto"
+    """Density fitted to the codes after training, used by `sample`; auto: mixture(50) unless the prior is learned."""
     likelihood: str = "gaussian(sigma='optimal')"
     """p(x | z)."""
     objective: str = "nll + kl"
@@ -187,3 +194,13 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def field_help() -> dict[str, str]:
+    """The sentence under each field of `Recipe`, for the command line's help and the documentation."""
+    body = ast.parse(inspect.getsource(Recipe).strip()).body[0]
+    statements = body.body if isinstance(body, ast.ClassDef) else []
+    pairs = zip(statements, statements[1:], strict=False)
+    return {a.target.id: str(b.value.value) for a, b in pairs
+            if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name)
+            and isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)}

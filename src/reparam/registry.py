@@ -47,6 +47,11 @@ class Role:
         shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
         return f"{name}({', '.join(shown)})" if shown else name
 
+    def describe(self, name: str) -> str:
+        """What the part is, from its docstring or its class's."""
+        part = self.parts[name]
+        return inspect.getdoc(part) or ""
+
     def make(self, what: str | Call, *context: Any) -> Any:
         """Builds the part that `what` names from the user's arguments and the model's `context`.
 
@@ -54,15 +59,19 @@ class Role:
             UsageError: an unknown name (the nearest is suggested and all are listed) or arguments that do not fit.
         """
         call = parse_call(what) if isinstance(what, str) else what
+        bound = self.check(call, *context)
+        return self.parts[call.name](*bound.args, **bound.kwargs)
+
+    def check(self, call: Call, *context: Any) -> inspect.BoundArguments:
+        """The arguments of the part that `call` names, in order; raises as `make` does, and builds nothing."""
         if call.name not in self.parts:
             known = ", ".join(self.signature(n) for n in self.parts)
             raise UsageError(f"unknown {self.name} {call.name!r}{nearest(call.name, self.parts)}. Known: {known}")
-        part = self.parts[call.name]
+        given = context or (None,) * len(self.context)
         try:
-            bound = inspect.signature(part).bind(*context, *call.args, **call.kwargs)
+            return inspect.signature(self.parts[call.name]).bind(*given, *call.args, **call.kwargs)
         except TypeError as e:
             raise UsageError(f"{call}: {e}. Write it as {self.signature(call.name)}") from e
-        return part(*bound.args, **bound.kwargs)
 
 
 encoder = Role("encoder", ("image_shape", "grid"))

@@ -27,12 +27,22 @@ def log_weight(trace: Trace) -> Tensor:
 
 
 nll = Term("nll", lambda trace: -trace.log_px.mean(0))
-"""−E_q[log p(x | z)]: the distortion."""
-
 kl = Term("kl", lambda trace: rate(trace).mean(0))
-"""KL(q(z | x) ‖ p(z)): the rate."""
 
 
+@registry.term("nll")
+def _nll() -> Term:
+    """−E_q[log p(x | z)]: the distortion."""
+    return nll
+
+
+@registry.term("kl")
+def _kl() -> Term:
+    """KL(q(z | x) ‖ p(z)): the rate."""
+    return kl
+
+
+@registry.term("free_bits")
 def free_bits(nats: float) -> Term:
     """The KL, where each latent dimension counts for at least `nats` on average over the batch.
 
@@ -53,6 +63,7 @@ def free_bits(nats: float) -> Term:
     return Term(f"free_bits({nats:g})", of)
 
 
+@registry.term("iw_bound")
 def iw_bound(samples: int) -> Term:
     """−log (1/K) Σ_k p(x, z_k) / q(z_k | x): the importance-weighted bound (Burda et al., 2016, arXiv:1509.00519, Eq. 8)."""
 
@@ -60,9 +71,3 @@ def iw_bound(samples: int) -> Term:
         return math.log(samples) - torch.logsumexp(log_weight(trace), 0)
 
     return Term(f"iw_bound({samples})", of, samples)
-
-
-registry.term("nll")(lambda: nll)
-registry.term("kl")(lambda: kl)
-registry.term("free_bits")(free_bits)
-registry.term("iw_bound")(iw_bound)

@@ -120,7 +120,8 @@ def training(
 ) -> Iterator[State]:
     """Trains `model` on `batches` of (B, C, H, W) in [0, 1] and yields its state after every step.
 
-    Ends after `steps` or `minutes`, whichever comes first, or with the batches. The learning rate follows `schedule`
+    Ends after `steps` or `minutes`, whichever comes first, or with the batches; a resumed run that has reached its end
+    already is yielded once as it is. The learning rate follows `schedule`
     over that budget. Several processes average their gradients. A state's `snapshot()`, given as `resume` with batches
     that start at its step, continues the run: bit for bit on a CPU when the budget is in steps.
 
@@ -141,6 +142,9 @@ def training(
         state.restore(resume)
     loop = _Loop(state, objective, accelerator, _Budget(steps, minutes), registry.schedule.make(schedule), ema,
                  accumulate, precision, compile)
+    state.progress = loop.budget.progress(state)
+    if state.progress >= 1:
+        yield state
     iterator = iter(batches)
     while state.progress < 1:
         began = time.perf_counter()

@@ -43,6 +43,10 @@ class VAE(nn.Module):
         px = self.decode(z)
         return Trace(x, latents, px, px.log_prob(x))
 
+    def encode(self, x: Float[Tensor, "b c h w"], *, sample: bool = False) -> Float[Tensor, "b *d"]:
+        """The latent of each image: the posterior's mean, or a draw from it."""
+        return self.latent.code(self.encoder(x), sample=sample)
+
     def decode(self, z: Float[Tensor, "k b *d"]) -> Distribution:
         """p(x | z)."""
         return self.likelihood(fold(self.decoder, z))

@@ -18,9 +18,14 @@ EVALUATION_SEED = 1234
 """Seed of the one binarisation of evaluation images."""
 
 
+def as_pixels(images: Tensor) -> Tensor:
+    """uint8 levels as floats in [0, 1]; floats as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
 def to_batch(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 (n, H, W, C) to float (n, C, H, W) in [0, 1] on the device."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    """Images (n, H, W, C), uint8 or floats in [0, 1], as floats (n, C, H, W) on the device."""
+    return as_pixels(torch.from_numpy(np.ascontiguousarray(images)).to(device)).permute(0, 3, 1, 2)
 
 
 def binarized(x: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
@@ -37,7 +42,7 @@ class Stream:
     takes every `processes`-th image of the batch.
     """
 
-    images: np.ndarray  # (n, H, W, C) uint8
+    images: np.ndarray  # (n, H, W, C), uint8 or floats in [0, 1]
     indices: np.ndarray  # which of them to train on
     batch_size: int
     seed: int = 0
@@ -58,7 +63,7 @@ class Stream:
             step += 1
 
     def _finish(self, batch: Tensor) -> Tensor:
-        x = batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        x = as_pixels(batch.to(self.device)).permute(0, 3, 1, 2)
         if self.augment is not None:
             x = self.augment(x)
         return torch.bernoulli(x) if self.binarize else x

@@ -1,0 +1,34 @@
+"""Measuring a model. `measure` runs a list of metrics, `'elbo, iw_nll(500), psnr'`, and returns their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..recipe import parse_list
+from . import bounds, images, latents  # noqa: F401  (they register their metrics)
+from .figures import PROTOCOL, Figure
+from .registry import Evaluation, metric
+
+STANDARD = "elbo, iw_nll(100), psnr, active_units, prior_auc"
+QUICK = "elbo, iw_nll(50, images=250), psnr, active_units, prior_auc"
+"""What is measured at the end of training."""
+
+__all__ = ["PROTOCOL", "QUICK", "STANDARD", "Evaluation", "Figure", "measure", "metric"]
+
+
+def measure(evaluation: Evaluation, metrics: str = STANDARD,
+            progress: Callable[[str], None] | None = None) -> list[Figure]:
+    """Runs the named metrics one after the other.
+
+    Raises:
+        UsageError: an unknown metric, before any has run.
+    """
+    figures: list[Figure] = []
+    calls = parse_list(metrics)
+    for call in calls:
+        metric.check(call)
+    for call in calls:
+        if progress:
+            progress(str(call))
+        figures += metric.make(call, evaluation)
+    return figures

@@ -1,0 +1,79 @@
+"""How fast this machine runs this model: threads and precision, measured rather than assumed.
+
+A second busy process makes two threads wait for one another, which can cost a factor of fifty; bfloat16 is fast only
+where the processor computes in it, and not for the smallest models. Both are tried for a moment, and the fastest wins.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from .objective import Objective
+from .recipe import Recipe
+from .train import training
+from .vae import VAE
+
+SECONDS_PER_TRIAL = 0.4
+
+
+def hush_threads() -> None:
+    """Makes waiting threads sleep when this machine is busy. To be called before torch is imported, which fixes it.
+
+    On a quiet machine threads that spin while they wait are faster, so only a load from others calls for it.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.5 and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def choose(recipe: Recipe, model: VAE, objective: Objective, batch: Tensor, accelerator: Accelerator) -> tuple[int, str]:
+    """Threads and precision for a run, measured where the recipe leaves them open; sets the threads."""
+    on_cpu = accelerator.device.type == "cpu"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(cores // accelerator.num_processes, 1)
+    threads = [recipe.threads] if recipe.threads else sorted({1, cores}, reverse=True) if on_cpu else [cores]
+    precisions = [recipe.precision] if recipe.precision != "auto" else _precisions(accelerator)
+    options = [(t, p) for t in threads for p in precisions]
+    if len(options) > 1:
+        rates = [_rate(lambda t=t, p=p: _trial(t, p, recipe, model, objective, batch, accelerator)) for t, p in options]
+        best = options[rates.index(max(rates))]
+    else:
+        best = options[0]
+    torch.set_num_threads(best[0])
+    return best
+
+
+def _precisions(accelerator: Accelerator) -> list[str]:
+    if accelerator.device.type == "cuda":
+        return ["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"]
+    if accelerator.device.type != "cpu":
+        return ["float32"]
+    fast = torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
+    return ["float32", "bf16"] if fast else ["float32"]
+
+
+def _rate(trial: Callable[[], float]) -> float:
+    with torch.random.fork_rng():
+        return trial()
+
+
+def _trial(threads: int, precision: str, recipe: Recipe, model: VAE, objective: Objective, batch: Tensor,
+           accelerator: Accelerator) -> float:
+    """Steps per second of a copy of the model."""
+    torch.set_num_threads(threads)
+    loop = training(copy.deepcopy(model), objective, iter(lambda: batch, None), minutes=1.0, precision=precision,
+                    optimizer=recipe.optimizer, ema=0, accumulate=recipe.accumulate, accelerator=accelerator)
+    for _ in range(3):
+        next(loop)
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < SECONDS_PER_TRIAL:
+        next(loop)
+        steps += 1
+    return steps / (time.perf_counter() - began)

@@ -1,0 +1,151 @@
+"""Model files: `config.json` and `model.safetensors`, which are data and nothing else; loading one never runs its code.
+
+Sizes are compared before anything is allocated: the config's model is laid out without memory, and the weights' header
+must name the same tensors with the same shapes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .build import build_model
+from .errors import ModelFileError, ReparamError, UsageError
+from .files import replacing, write_json
+from .nets.layers import Shape
+from .recipe import Recipe
+from .train import Snapshot
+from .vae import VAE
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One latent dimension, as the training images use it."""
+
+    index: int
+    """Position in the flattened latent."""
+    nats: float
+    """Information that it carries about an image on average."""
+    mean: float
+    std: float
+    """Of the aggregate posterior."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a model is: its recipe, what its images look like, and what was learned about its latents."""
+
+    recipe: Recipe
+    image_shape: Shape
+    """(C, H, W)."""
+    fitted_prior: str | None = None
+    """The prior fitted after training, as a part call."""
+    axes: tuple[Axis, ...] = ()
+    """Latent dimensions by information, most first; at most 256."""
+    classes: tuple[str, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the model was trained on: source, number of images, fingerprint."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": "reparam", "version": VERSION, **asdict(self)}
+
+
+def save_model(folder: str | Path, model: VAE, config: Config) -> None:
+    """Writes `model.safetensors`, then `config.json`, each atomically."""
+    folder = Path(folder)
+    _save_tensors(folder / "model.safetensors", model.state_dict(), {"format": "pt"})
+    write_json(folder / "config.json", config.to_dict())
+
+
+def load_model(folder: str | Path) -> tuple[VAE, Config]:
+    """Reads a model that `save_model` wrote, in evaluation mode on the CPU.
+
+    Raises:
+        ModelFileError: a file is missing, truncated or of another version, or the tensors do not fit the config.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / "config.json")
+    path = folder / "model.safetensors"
+    try:
+        with torch.device("meta"):
+            model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior)
+        with safe_open(path, "pt") as f:
+            _check_header(path, {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}, model)  # noqa: SIM118
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
+    except FileNotFoundError as e:
+        raise ModelFileError(f"{folder} has no model.safetensors: training had not saved a model there yet. "
+                             f"Go on with: reparam train --resume {folder}") from e
+    except (SafetensorError, OSError) as e:
+        raise ModelFileError(f"{path} cannot be read ({e}): the file is truncated or not a safetensors file") from e
+    except (UsageError, RuntimeError, TypeError, ValueError) as e:
+        raise ModelFileError(f"{folder / 'config.json'} does not describe a model of this version: {e}") from e
+    model.load_state_dict(tensors, assign=True)
+    return model.eval(), config
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise ModelFileError(f"no model in {path.parent}: it has no config.json") from e
+    except (OSError, ValueError) as e:
+        raise ModelFileError(f"{path} cannot be read: {e}") from e
+    if not isinstance(raw, dict) or raw.get("format") != "reparam":
+        raise ModelFileError(f"{path} is not a reparam model's config")
+    if raw.get("version") != VERSION:
+        raise ModelFileError(f"{path} is of version {raw.get('version')}; this reparam reads version {VERSION}")
+    try:
+        return Config(Recipe().but(**raw["recipe"]), tuple(int(n) for n in raw["image_shape"]), raw["fitted_prior"],
+                      tuple(Axis(**a) for a in raw["axes"]), tuple(raw["classes"]), dict(raw["data"]))
+    except (KeyError, TypeError, ValueError) as e:
+        raise ModelFileError(f"{path} does not describe a model: {e}") from e
+
+
+def _check_header(path: Path, found: dict[str, Shape], model: VAE) -> None:
+    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    unlike = [f"{k} is {found[k]}, not {wanted[k]}" for k in sorted(wanted.keys() & found.keys())
+              if found[k] != wanted[k]]
+    if missing or extra or unlike:
+        problems = [*(f"{k} is missing" for k in missing), *(f"{k} is not expected" for k in extra), *unlike]
+        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ModelFileError(f"{path} does not fit its config.json: {'; '.join(problems[:3])}{more}")
+
+
+def save_state(path: str | Path, snapshot: Snapshot) -> None:
+    """Writes what continues a run as one safetensors file, atomically; its numbers stand in the header as JSON."""
+    tensors, numbers = snapshot
+    _save_tensors(Path(path), tensors, {"reparam": json.dumps(numbers)})
+
+
+def load_state(path: str | Path) -> Snapshot:
+    """Reads what `save_state` wrote.
+
+    Raises:
+        ModelFileError: the file is truncated or not such a state.
+    """
+    try:
+        with safe_open(path, "pt") as f:
+            return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["reparam"])  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
+        raise ModelFileError(f"{path} cannot be read ({e}); remove it to start this run again from its beginning") from e
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    # clones: safetensors refuses tensors that share memory, as an expanded buffer would
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    try:
+        with replacing(path) as temporary:
+            save_file(plain, temporary, metadata)
+    except SafetensorError as e:
+        raise ReparamError(f"cannot write {path}: {e}. Nothing was lost: free some space or name another folder, then "
+                           "run the command again.") from e

@@ -1,0 +1,465 @@
+"""The commands. Nothing here imports torch before a command runs, so that help is there at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+from cyclopts import App, CycloptsError, Parameter
+
+from .errors import ReparamError, UsageError
+from .recipe import Recipe, field_help
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .generate import ImageModel
+    from .metrics.figures import Figure
+    from .reporting import Reporter
+    from .run import Run
+
+app = App(name="reparam", help="Train, measure and use variational autoencoders on images.",
+          result_action="return_value", version_flags=["--version"])
+
+
+def _overrides() -> Any:
+    """Recipe's fields as optional flags: what is not given keeps the preset's value."""
+    told, types = field_help(), get_type_hints(Recipe)
+    flags = [(f.name, Annotated[types[f.name] | None, Parameter(help=f"{told[f.name]} [default: {f.default}]"
+                                                               if f.default is not None else told[f.name])],
+              field(default=None)) for f in fields(Recipe)]
+    return make_dataclass("Overrides", flags, kw_only=True)
+
+
+Overrides = _overrides()
+Json = Annotated[bool, Parameter(help="Print one JSON object on stdout and nothing else.", negative="")]
+Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto takes an accelerator when there is one.")]
+Range = Annotated[str | None, Parameter(help="LO,HI: the sample values that become black and white, for 16-bit and "
+                                        "float images.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How images are read."""
+
+    image_size: int | None = None
+    """Side of the square that images are resized and cropped to; by default the commonest size, at most 64."""
+    background: str = "white"
+    """What transparency is drawn on: white, black, #rrggbb; or keep, for an alpha channel."""
+    value_range: Range = None
+    on_bad: Literal["skip", "error"] = "skip"
+    """Leave out files that cannot be read, or stop at the first."""
+    max_pixels: int = 50_000_000
+    """Largest image that is opened, in pixels."""
+
+
+@app.command
+def train(
+    data: str | None = None,
+    /,
+    *,
+    preset: str | None = None,
+    out: str | None = None,
+    resume: Annotated[str | None, Parameter(help="Continue the run in this folder exactly where it stopped.")] = None,
+    changes: Annotated[Any, Parameter(name="*")] = None,
+    reading: Reading = Reading(),  # noqa: B008
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Train a model on DATA and leave the model, pictures and a report in a new folder.
+
+    Parameters
+    ----------
+    data
+        A folder of images (sub-folders are labels), a .zip or .tar of one, an .npy or .npz file, or 'digits'.
+    preset
+        A named recipe that the other flags change; see 'reparam presets'.
+    out
+        The run's folder; by default runs/<name of the data>.
+    """
+    given = {k: v for k, v in vars(changes).items() if v is not None} if changes is not None else {}
+    _train(data, preset, out, resume, given, reading, device, json)
+
+
+train.__annotations__["changes"] = Annotated[Overrides | None, Parameter(name="*")]
+
+
+def _train(data: str | None, preset: str | None, out: str | None, resumed: str | None, given: dict[str, Any],
+           reading: Reading, device: str, as_json: bool) -> None:
+    if (data is None) == (resumed is None):
+        raise UsageError("name the DATA to train on, or a run to continue with --resume; one of the two")
+    if resumed is not None and (preset or out):
+        raise UsageError("a resumed run keeps its preset and its folder: leave out --preset and --out")
+    from .calibrate import hush_threads
+
+    hush_threads()
+    from . import run as runs
+
+    report = _reporter(as_json)
+    if resumed is not None:
+        run = runs.resume(resumed, device=device, report=report, **given)
+    else:
+        options = runs.DataOptions(reading.image_size, reading.background, _range(reading.value_range), reading.on_bad,
+                                   reading.max_pixels)
+        run = runs.train(str(data), preset=preset or "default", out=out, options=options, device=device, report=report,
+                         **given)
+    _conclude(run, as_json)
+
+
+def _conclude(run: Run, as_json: bool) -> None:
+    from .run import is_main_process
+
+    if not is_main_process():
+        return
+    evaluation = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
+    if as_json:
+        _print({"run": str(run.folder), "status": run.status, "evaluation": evaluation})
+        return
+    print(f"\n{evaluation['verdict']}")
+    for finding in (*evaluation["illnesses"], *evaluation["remarks"]):
+        print(f"  {finding['title']}: {finding['evidence']}.\n    What to do: {finding['advice']}.")
+    for name in ("report.html", "samples.png", "reconstructions.png", "traversals.png"):
+        print(f"  {run.folder / name}")
+    if run.status == "interrupted":
+        print(f"stopped early; go on with: reparam train --resume {run.folder}")
+
+
+@app.command
+def demo(*, out: str = "runs/demo", minutes: float = 0.4, json: Json = False) -> None:
+    """Train on the 1,797 handwritten digits that come with scikit-learn: pictures and a report within a minute.
+
+    Parameters
+    ----------
+    out
+        The run's folder; replaced by the next demo.
+    minutes
+        Training time.
+    """
+    _clear_demo(Path(out))
+    given: dict[str, Any] = {"minutes": minutes, "latent": "flat(16)", "encoder": "resnet(width=32)",
+                             "decoder": "resnet(width=32)", "augment": "crop(1)"}
+    _train("digits", None, out, None, given, Reading(), "auto", json)
+
+
+def _clear_demo(folder: Path) -> None:
+    """Removes the last demo, and only that."""
+    import shutil
+
+    from .run import Run
+
+    if (folder / "run.json").exists() and Run.read(folder).source == "digits":
+        shutil.rmtree(folder)
+
+
+@app.command
+def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
+           prior: str | None = None, temperature: float = 1.0, seed: int = 0, device: Device = "auto",
+           json: Json = False) -> None:
+    """Draw new images into one picture, or into a folder of single images.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    n
+        How many.
+    out
+        A .png for all of them in a grid, an .npy for an array, or a folder for one file each.
+    prior
+        The model's own prior by name, such as normal, in place of the one fitted to its codes.
+    temperature
+        Below 1: less varied, nearer to the typical.
+    """
+    if n < 1:
+        raise UsageError(f"-n must be at least 1; got {n}")
+    model = _load(run, device)
+    _write(model.sample(n, seed=seed, temperature=temperature, prior=prior), out, json)
+
+
+@app.command
+def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", device: Device = "auto",
+                json: Json = False) -> None:
+    """Encode and decode images: originals above what the model rebuilds.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    images
+        Image files.
+    out
+        A .png for a picture, an .npy for the rebuilt images as an array, or a folder for one file each.
+    """
+    from .pictures import pairs
+
+    model = _load(run, device)
+    x = _images(model, images, at_least=1)
+    rebuilt = model.reconstruct(x)
+    _write(pairs(x, rebuilt, min(len(x), 8)) if out.endswith(".png") else rebuilt, out, json, columns=min(len(x), 8))
+
+
+@app.command
+def interpolate(run: str, a: str, b: str, /, *, steps: int = 10, out: str = "interpolation.png",
+                device: Device = "auto", json: Json = False) -> None:
+    """Walk through the latent space from one image to another.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    a
+        The image to start from.
+    b
+        The image to end at.
+    steps
+        Images on the way, both ends included.
+    out
+        A .png for all of them in a row, an .npy for an array, or a folder for one file each.
+    """
+    model = _load(run, device)
+    first, last = _images(model, (a, b), at_least=2)
+    _write(model.interpolate(first, last, steps), out, json, columns=steps)
+
+
+@app.command
+def traverse(run: str, image: str | None = None, /, *, dims: int = 8, steps: int = 9, out: str = "traversals.png",
+             device: Device = "auto", json: Json = False) -> None:
+    """Move along the most informative latents, one a row.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    image
+        Start from this image's code; by default from the mean of all codes.
+    dims
+        Rows: how many latents.
+    steps
+        Columns: images for each.
+    out
+        A .png for all of them in a grid, an .npy for an array, or a folder for one file each.
+    """
+    model = _load(run, device)
+    start = _images(model, (image,), at_least=1)[0] if image is not None else None
+    rows = model.traverse(start, dims=dims, steps=steps)
+    _write(rows.reshape(-1, *rows.shape[2:]), out, json, columns=steps)
+
+
+@app.command
+def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False, seed: int = 0,
+           device: Device = "auto", json: Json = False) -> None:
+    """Write the latents of images: names and z (n, *latent).
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    images
+        Image files, or one source of data as for training: a folder, archive, .npy or .npz.
+    out
+        An .npz file.
+    draw
+        Draw from the posterior; by default its mean is taken.
+    """
+    import numpy as np
+
+    from .files import replacing
+
+    model = _load(run, device)
+    names, x = _source_or_images(model, images)
+    z = model.encode(x, sample=draw, seed=seed)
+    with replacing(_with_suffix(out, ".npz")) as temporary, temporary.open("wb") as f:
+        np.savez(f, names=np.array(names), z=z)
+    _done({"out": out, "n": len(z), "latent": list(z.shape[1:])}, f"{len(z)} codes of shape {z.shape[1:]} in {out}", json)
+
+
+@app.command
+def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None, device: Device = "auto",
+             json: Json = False) -> None:
+    """Measure a model, by default on all test or held-out images of the data that it was trained on.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    data
+        Other images to measure it on.
+    metrics
+        Names separated by commas, such as "elbo, iw_nll(500), psnr"; see 'reparam parts metric'.
+    """
+    from .finish import evaluate_run
+
+    figures, kind = evaluate_run(run, data, metrics, device, _reporter(json))
+    _tell_figures(figures, kind, json)
+
+
+def _tell_figures(figures: Sequence[Figure], kind: str, as_json: bool) -> None:
+    from .finish import evaluation_dict
+
+    if as_json:
+        _print(evaluation_dict(figures) | {"measured_on": kind})
+        return
+    print(f"measured on {kind} images")
+    for figure in figures:
+        print(f"  {figure}{f': {figure.note}' if figure.note else ''}")
+
+
+@app.command
+def parts(role: str | None = None, /, *, json: Json = False) -> None:
+    """List the parts that a recipe can be made of.
+
+    Parameters
+    ----------
+    role
+        Only the parts of this role, such as prior.
+    """
+    from . import build, metrics  # noqa: F401  (they register)
+    from .errors import nearest
+    from .registry import ROLES
+
+    if role is not None and role not in ROLES:
+        raise UsageError(f"unknown role {role!r}{nearest(role, ROLES)}. Roles: {', '.join(ROLES)}")
+    chosen = [role] if role else list(ROLES)
+    table = {name: {ROLES[name].signature(p): _first_sentence(ROLES[name].describe(p)) for p in ROLES[name].parts}
+             for name in chosen}
+    if json:
+        _print({"parts": table})
+        return
+    for name, entries in table.items():
+        print(f"{name}")
+        for signature, about in entries.items():
+            print(f"  {signature}\n      {about}")
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.strip().split("\n\n")[0].split())
+
+
+@app.command
+def presets(*, json: Json = False) -> None:
+    """List the named recipes."""
+    from .presets import PRESETS
+
+    if json:
+        _print({"presets": [{"name": n, "about": p.about, "data": p.data, "reference": p.reference,
+                             "recipe": p.recipe.to_dict()} for n, p in PRESETS.items()]})
+        return
+    plain = Recipe().to_dict()
+    for name, preset in PRESETS.items():
+        changed = {k: v for k, v in preset.recipe.to_dict().items() if v != plain[k]}
+        print(f"{name}: {preset.about}\n  for {preset.data} ({preset.reference})")
+        for k, v in changed.items():
+            print(f"    --{k.replace('_', '-')} {v!r}")
+
+
+def _reporter(as_json: bool) -> Reporter:
+    from .reporting import Silent, for_this_terminal
+
+    return Silent() if as_json else for_this_terminal()
+
+
+def _load(folder: str, device: str) -> ImageModel:
+    from .generate import load
+
+    return load(folder, device=device)
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(v) for v in text.split(","))
+    except ValueError as e:
+        raise UsageError(f"--value-range takes two numbers, such as 0,4095; got {text!r}") from e
+    return low, high
+
+
+def _images(model: ImageModel, paths: Sequence[str], at_least: int) -> np.ndarray:
+    from .data import read_like
+
+    if len(paths) < at_least:
+        raise UsageError(f"name at least {at_least} image file{'s' if at_least > 1 else ''}")
+    made = model.config.data
+    return read_like(paths, model.config.image_shape, background=made.get("background", "white"),
+                     value_range=_pair(made.get("value_range")))
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    return (float(value[0]), float(value[1])) if value else None
+
+
+def _source_or_images(model: ImageModel, paths: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    from .finish import open_for
+    from .reporting import Silent
+
+    one = paths[0] if len(paths) == 1 else ""
+    if one and (one == "digits" or Path(one).is_dir() or Path(one).suffix.lower() in (".zip", ".tar", ".npz", ".npy")):
+        images = open_for(model, one, Silent())
+        return [str(i) for i in range(len(images.images))], images.images
+    return list(paths), _images(model, paths, at_least=1)
+
+
+def _with_suffix(out: str, suffix: str) -> str:
+    if Path(out).suffix.lower() != suffix:
+        raise UsageError(f"--out must end in {suffix}; got {out!r}")
+    return out
+
+
+def _write(images: np.ndarray, out: str, as_json: bool, columns: int | None = None) -> None:
+    """Images to a picture, an array or a folder, by the ending of `out`."""
+    import numpy as np
+
+    from .files import replacing
+    from .pictures import grid, save_png
+
+    path = Path(out)
+    if path.suffix.lower() == ".png":
+        save_png(grid(images, columns), path)
+    elif path.suffix.lower() == ".npy":
+        with replacing(path) as temporary, temporary.open("wb") as f:
+            np.save(f, images)
+    elif path.suffix:
+        raise UsageError(f"--out must be a .png, an .npy or a folder; got {out!r}")
+    else:
+        for i, image in enumerate(images):
+            save_png(grid(image[None], 1, side=1, gap=0), path / f"{i:05d}.png")
+    _done({"out": out, "n": len(images)}, f"{out}", as_json)
+
+
+def _done(facts: dict[str, Any], text: str, as_json: bool) -> None:
+    _print(facts) if as_json else print(text)
+
+
+def _print(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command: 0 done, 1 the work failed, 2 wrong usage."""
+    try:
+        app(list(arguments) if arguments is not None else None, exit_on_error=False, print_error=False)
+        return 0
+    except CycloptsError as e:
+        message = " ".join(str(e).split())
+        print(f"error: {message}\nSee: reparam --help", file=sys.stderr)
+        return 2
+    except ReparamError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2 if isinstance(e, UsageError) else 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 1
+
+
+def run() -> None:
+    """The `reparam` program."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,492 @@
+"""The one way from an image file to a uint8 array: nothing is clipped, guessed or half read."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import os
+import re
+import threading
+import warnings
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import DataError, UsageError, nearest
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+MAX_PIXELS = 50_000_000
+MAX_CHANNELS = 16
+# No honest image needs more bytes a pixel than this (16-bit RGBA is 8).
+BYTES_PER_PIXEL = 16
+_NPY_MAGIC = b"\x93NUMPY"
+_BLOCK = 1 << 22  # samples scaled at a time, so that float64 copies stay small
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Range: TypeAlias = tuple[float, float]
+
+
+class UnreadableImage(DataError):
+    """An image is refused; `reason` says why in a few words, the message names the file too."""
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        super().__init__(f"cannot read {name}: {reason}" if name else reason)
+        self.reason = reason
+
+
+class Named(NamedTuple):
+    """The bytes of an image file, and the name to call it by."""
+
+    name: str
+    data: bytes
+
+
+File: TypeAlias = str | Path | Named
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image before anything is decoded."""
+
+    size: tuple[int, int]       # (width, height) as seen, after the EXIF orientation
+    channels: int               # with alpha, if it has one
+    alpha: bool
+    grey: bool                  # one channel besides alpha
+    more_frames: bool = False   # frames or pages after the first, which are not read
+
+
+class _Quiet:
+    """Pillow's warnings are off while any thread is inside, which `catch_warnings` cannot do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"(PIL|numpy)(\.|$)")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.close()
+
+
+_quiet = _Quiet()
+
+
+def read_header(file: File, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Size, channels and kind of an image, without decoding it.
+
+    Raises:
+        UnreadableImage: not an image of an accepted format, or larger than `max_pixels`.
+    """
+    with _opened(file, max_pixels) as stream:
+        if _is_npy(stream):
+            return _npy_header(stream, max_pixels)[0]
+        return _describe(_open_pillow(stream, max_pixels), stream)
+
+
+def read_image(file: File, *, grey: bool | None = None, background: str = "white",
+               value_range: Range | None = None, max_pixels: int = MAX_PIXELS,
+               at_least: int | None = None) -> Pixels:
+    """Decodes one image to uint8, shape (H, W, C).
+
+    PNG, JPEG, WebP, TIFF, BMP, GIF (the first frame or page of each) and NPY, (H, W) or (H, W, C).
+    The EXIF orientation is applied; palettes, CMYK, YCbCr, LAB and 1-bit become RGB or grey.
+    Samples of 16 bits and floats are scaled by the range of their type, 0..65535 and [0, 1].
+
+    Args:
+        grey: one channel if true, three if false, as the file has it if None. An NPY that has
+            neither 1 nor 3 channels is returned with those that it has.
+        background: what transparency is drawn on: "white", "black" or "#rrggbb"; "keep" appends an
+            alpha channel to every image.
+        value_range: the samples that become 0 and 255, in place of the range of the file's type.
+        max_pixels: height times width at most, checked before anything is decoded.
+        at_least: a JPEG may be decoded coarser while its shorter side stays this long (pixels).
+
+    Raises:
+        UnreadableImage: truncated, too large, not an image, values outside their range, NaN.
+        UsageError: no such background, or an empty value range.
+    """
+    backdrop = parse_background(background)
+    check_value_range(value_range)
+    with _opened(file, max_pixels) as stream:
+        if _is_npy(stream):
+            colour, alpha = to_uint8(_read_npy(stream, max_pixels), value_range), None
+        else:
+            picture = _open_pillow(stream, max_pixels)
+            colour, alpha = _decode(picture, stream, value_range, at_least)
+        return _finish(colour, alpha, grey, backdrop)
+
+
+def check_value_range(value_range: Range | None) -> None:
+    """Raises UsageError unless `value_range` is None or two finite numbers, the smaller first."""
+    if value_range is None:
+        return
+    low, high = value_range
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise UsageError(f"--value-range {low:g},{high:g} is empty: give the samples that become "
+                         "0 and 255, the smaller first, such as 0,4095")
+
+
+def parse_background(background: str) -> tuple[int, int, int] | None:
+    """The colour that `background` names, as (r, g, b); None for "keep".
+
+    Raises:
+        UsageError: it names none.
+    """
+    known = {"white": (255, 255, 255), "black": (0, 0, 0), "keep": None}
+    if background in known:
+        return known[background]
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", background):
+        r, g, b = bytes.fromhex(background[1:])
+        return r, g, b
+    raise UsageError(f"no background {background!r}: accepted are white, black, a colour such as "
+                     f"#ff8000, and keep{nearest(background, known)}")
+
+
+def to_uint8(values: npt.NDArray[Any], value_range: Range | None = None,
+             bits: int | None = None) -> Pixels:
+    """Samples of any type scaled to 0..255 with rounding, by `value_range` or their type's range.
+
+    Nothing is clipped. uint8 without a `value_range` is returned as it is. `bits` is the depth of
+    samples that do not fill their type (12 in a uint16).
+
+    Raises:
+        UnreadableImage: NaN or infinity, samples outside the range, a type without a known one.
+    """
+    if values.dtype.kind not in "buif":
+        raise UnreadableImage(f"values of type {values.dtype} are not samples of an image")
+    if values.dtype == np.uint8 and value_range is None:
+        return values
+    low, high = value_range or _type_range(values, bits)
+    _check_inside(values, low, high, stated=value_range is not None)
+    scaled = np.empty(values.shape, np.uint8)
+    for block in _blocks(values):
+        exact = (values[block].astype(np.float64) - low) * 255 / (high - low)
+        scaled[block] = np.floor(exact + 0.5)
+    return scaled
+
+
+def fit(image: Pixels, size: tuple[int, int], *, alpha: bool = False) -> Pixels:
+    """The centre of `image` (H, W, C), cut to the shape of `size` and resized with antialiasing.
+
+    `size` is (width, height). The shorter side is kept whole. With `alpha` the last channel weighs
+    the others, so that colours hidden by transparency do not bleed.
+    """
+    height, width, channels = image.shape
+    if (width, height) == size:
+        return image
+    scale = min(width / size[0], height / size[1])
+    left, top = (width - size[0] * scale) / 2, (height - size[1] * scale) / 2
+    box = (max(left, 0), max(top, 0), min(width - left, width), min(height - top, height))
+    together = channels == 3 or (alpha and channels in (2, 4))
+    planes = [image] if together else [image[:, :, i] for i in range(channels)]
+    resized = [np.asarray(Image.fromarray(np.ascontiguousarray(plane))
+                          .resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))
+               for plane in planes]
+    return np.concatenate([r.reshape(size[1], size[0], -1) for r in resized], axis=2)
+
+
+@contextlib.contextmanager
+def _opened(file: File, max_pixels: int) -> Generator[IO[bytes]]:
+    """The file's bytes. Whatever a decoder raises inside leaves as UnreadableImage."""
+    name = file.name if isinstance(file, Named) else str(file)
+    try:
+        with _quiet, (io.BytesIO(file.data) if isinstance(file, Named)
+                      else Path(file).open("rb")) as stream:
+            length = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+            if length > BYTES_PER_PIXEL * max_pixels:
+                raise UnreadableImage(f"{length:,} bytes are too many for --max-pixels "
+                                      f"{max_pixels}")
+            yield stream
+    except UsageError:
+        raise
+    except UnreadableImage as e:
+        raise UnreadableImage(e.reason, name) from e
+    except Image.UnidentifiedImageError as e:
+        raise UnreadableImage("it is empty" if _is_empty(file) else "not a " + ", ".join(FORMATS)
+                              + " or NPY file, or a broken one", name) from e
+    except Exception as e:  # decoders raise almost anything on a broken file; all of it means this
+        raise UnreadableImage(_in_words(e), name) from e
+
+
+def _is_empty(file: File) -> bool:
+    return not file.data if isinstance(file, Named) else Path(file).stat().st_size == 0
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = str(error)
+    if "truncated" in text.lower():
+        return f"the file is truncated ({text})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise UnreadableImage(f"{width}×{height} has no pixels")
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{width}×{height} is {width * height / 1e6:,.1f} million pixels, "
+                              f"more than --max-pixels {max_pixels}")
+
+
+def _is_npy(stream: IO[bytes]) -> bool:
+    magic = stream.read(len(_NPY_MAGIC))
+    stream.seek(0)
+    return magic == _NPY_MAGIC
+
+
+def _npy_header(stream: IO[bytes], max_pixels: int) -> tuple[Header, npt.DTypeLike, str]:
+    """Header, type and order ("C" or "F") of an NPY; `stream` is left where its data begin."""
+    version = np.lib.format.read_magic(stream)
+    reader = (np.lib.format.read_array_header_1_0 if version == (1, 0)
+              else np.lib.format.read_array_header_2_0)
+    shape, fortran, dtype = reader(stream)
+    if len(shape) not in (2, 3):
+        raise UnreadableImage(f"shape {shape} is not (H, W) or (H, W, C)")
+    height, width, channels = (*shape, 1)[:3]
+    _check_size(width, height, max_pixels)
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise UnreadableImage(f"shape {shape} has {channels} channels, {MAX_CHANNELS} at most are "
+                              "accepted: the last axis must be the channels")
+    if dtype.hasobject:
+        raise UnreadableImage("it holds Python objects, which are never loaded")
+    return Header((width, height), channels, False, channels == 1), dtype, "F" if fortran else "C"
+
+
+def _read_npy(stream: IO[bytes], max_pixels: int) -> npt.NDArray[Any]:
+    header, dtype, order = _npy_header(stream, max_pixels)
+    width, height = header.size
+    data = stream.read()
+    wanted = width * height * header.channels * np.dtype(dtype).itemsize
+    if len(data) < wanted:
+        raise UnreadableImage(f"the file is truncated ({len(data)} of {wanted} bytes)")
+    flat = np.frombuffer(data[:wanted], dtype)
+    return flat.reshape((height, width, header.channels), order="F" if order == "F" else "C")
+
+
+@functools.cache
+def _load_plugins() -> None:
+    # Image.open would import every plugin there is, in whichever thread comes first.
+    for plugin in ("Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"):
+        importlib.import_module(f"PIL.{plugin}ImagePlugin")
+
+
+def _open_pillow(stream: IO[bytes], max_pixels: int) -> Image.Image:
+    _load_plugins()
+    picture = Image.open(stream, formats=FORMATS)
+    _check_size(*picture.size, max_pixels)
+    return picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    # Pillow turns TIFF by itself. A PNG's own getexif would decode the image to look for more.
+    if picture.format == "TIFF":
+        return 1
+    try:
+        return int(Image.Image.getexif(picture).get(0x0112, 1))
+    except Exception:  # a broken EXIF block says nothing of the pixels
+        return 1
+
+
+def _describe(picture: Image.Image, stream: IO[bytes]) -> Header:
+    width, height = picture.size
+    if _orientation(picture) >= 5:
+        width, height = height, width
+    grey = (picture.mode in ("1", "L", "LA", "La", "I", "F") or picture.mode.startswith("I;16")
+            or _has_grey_palette(picture) or _png_kind(picture, stream) == (16, 4))
+    alpha = picture.has_transparency_data
+    more = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+    return Header((width, height), (1 if grey else 3) + alpha, alpha, grey, more)
+
+
+def _png_kind(picture: Image.Image, stream: IO[bytes]) -> tuple[int, int]:
+    """Bit depth and colour type of a PNG, which Pillow's mode hides; (8, -1) for other formats."""
+    if picture.format != "PNG":
+        return 8, -1
+    here = stream.tell()
+    stream.seek(24)
+    depth, kind = stream.read(2)
+    stream.seek(here)
+    return depth, kind
+
+
+def _has_grey_palette(picture: Image.Image) -> bool:
+    if picture.mode not in ("P", "PA") or picture.palette is None:
+        return False
+    layout, data = picture.palette.getdata()
+    width = {"RGB": 3, "BGR": 3, "RGBA": 4, "BGRX": 4}.get(layout)
+    colours = np.frombuffer(bytes(data), np.uint8)
+    if layout == "RGB;L":
+        planes = colours.reshape(3, -1)
+    elif width is None or colours.size % width:
+        return False
+    else:
+        planes = colours.reshape(-1, width).T
+    return bool((planes[0] == planes[1]).all() and (planes[1] == planes[2]).all())
+
+
+def _decode(picture: Image.Image, stream: IO[bytes], value_range: Range | None,
+            at_least: int | None) -> tuple[Pixels, Pixels | None]:
+    """Colour (H, W, 1 or 3) and alpha (H, W, 1) or None, of Pillow's picture."""
+    header, turn = _describe(picture, stream), _TURNS.get(_orientation(picture))
+    depth, _ = _png_kind(picture, stream)
+    tags = cast(dict[int, Any], getattr(picture, "tag_v2", {}))
+    inverted = picture.mode in ("I;16", "I;16B", "F") and tags.get(262) == 0  # white is zero
+    bits = int(next(iter(tags.get(258, (0,))))) or depth
+    signs = int(next(iter(tags.get(339, (1,)))))
+    if at_least is not None and min(picture.size) > at_least:
+        scale = at_least / min(picture.size)
+        wanted = (int(picture.width * scale) + 1, int(picture.height * scale) + 1)
+        picture.draft(picture.mode, wanted)
+    picture.load()
+    if turn is not None:
+        picture = _turned(picture, turn)
+    samples, alpha = _samples(picture, header, depth)
+    if bits == 16 and samples.dtype == np.uint8 and value_range is not None:
+        raise UnreadableImage("16-bit colour is read as its high bytes, so --value-range cannot "
+                              "be applied: store it as NPY or as 16-bit grey")
+    if signs == 2 and bits == 8:  # Pillow hands these over as if they had no sign
+        samples = samples.view(np.int8)
+    elif signs == 1 and samples.dtype == np.int32:
+        samples = samples.view(np.uint32)
+    deep = bits if samples.dtype == np.uint16 and 8 < bits < 16 else None
+    colour = to_uint8(samples, value_range, deep)
+    return (255 - colour if inverted else colour), alpha
+
+
+def _turned(picture: Image.Image, turn: Image.Transpose) -> Image.Image:
+    turned = picture.transpose(turn)
+    turned.info = picture.info
+    turned.format = picture.format
+    return turned
+
+
+def _samples(picture: Image.Image, header: Header,
+             depth: int) -> tuple[npt.NDArray[Any], Pixels | None]:
+    """The file's own samples (H, W, 1 or 3), of whatever type, and its alpha (H, W, 1) or None."""
+    mode, key = picture.mode, picture.info.get("transparency")
+    if mode.startswith("I;16") or mode in ("I", "F"):
+        samples = np.asarray(picture)[:, :, None]
+        samples = samples.astype(samples.dtype.newbyteorder("="))
+        if picture.format == "PNG":  # older Pillow widens a PNG's 16 bits to 32
+            samples = samples.astype(np.uint16)
+        return samples, None if key is None else _keyed(samples, key, depth)
+    if mode in ("1", "L", "RGB"):
+        samples = np.asarray(picture.convert("L") if mode == "1" else picture)
+        samples = samples.reshape(*samples.shape[:2], -1)
+        return samples, None if key is None else _keyed(samples, key, depth)
+    if mode in ("LA", "La"):
+        both = np.asarray(picture.convert("LA"))
+        return both[:, :, :1], both[:, :, 1:]
+    four = np.asarray(picture.convert("RGBA" if header.alpha else "RGB"))
+    colour = four[:, :, :1] if header.grey else four[:, :, :3]
+    return colour, four[:, :, 3:] if header.alpha else None
+
+
+def _keyed(samples: npt.NDArray[Any], key: int | tuple[int, ...] | bytes, depth: int) -> Pixels:
+    """Alpha of an image one of whose colours is declared transparent, in the file's own depth."""
+    colour = np.atleast_1d(np.asarray(list(key) if isinstance(key, bytes) else key))
+    if depth < 8:
+        colour = colour * 255 // (2**depth - 1)
+    elif depth == 16 and samples.dtype == np.uint8:
+        colour = colour >> 8
+    hidden = (samples == colour).all(axis=2, keepdims=True)
+    return np.where(hidden, 0, 255).astype(np.uint8)
+
+
+def _finish(colour: Pixels, alpha: Pixels | None, grey: bool | None,
+            backdrop: tuple[int, int, int] | None) -> Pixels:
+    """Transparency and channels settled; other than 1 or 3 channels are left alone."""
+    if colour.shape[2] not in (1, 3):
+        return colour
+    if grey is False and colour.shape[2] == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    if backdrop is not None and alpha is not None:
+        behind = np.array(backdrop if colour.shape[2] == 3 else [_luma(backdrop)], np.uint32)
+        mixed = colour * alpha.astype(np.uint32) + behind * (255 - alpha.astype(np.uint32))
+        colour = ((mixed + 127) // 255).astype(np.uint8)
+    if grey and colour.shape[2] == 3:
+        colour = np.asarray(Image.fromarray(colour).convert("L"))[:, :, None]
+    if backdrop is None:
+        alpha = np.full((*colour.shape[:2], 1), 255, np.uint8) if alpha is None else alpha
+        colour = np.concatenate([colour, alpha], axis=2)
+    return np.ascontiguousarray(colour)
+
+
+def _luma(colour: tuple[int, int, int]) -> int:
+    """Brightness of (r, g, b), ITU-R 601-2, as Pillow rounds it."""
+    return (colour[0] * 19595 + colour[1] * 38470 + colour[2] * 7471 + 0x8000) >> 16
+
+
+def _type_range(values: npt.NDArray[Any], bits: int | None) -> Range:
+    if values.dtype.kind == "f":
+        return 0.0, 1.0
+    if values.dtype == np.bool_:
+        return 0, 1
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        return 0, 2 ** (bits or 8 * values.dtype.itemsize) - 1
+    raise UnreadableImage(f"values of type {values.dtype}, from {values.min()} to "
+                          f"{values.max()}, have no range of their own: state it with "
+                          "--value-range LO,HI")
+
+
+def _check_inside(values: npt.NDArray[Any], low: float, high: float, *, stated: bool) -> None:
+    least, most = _extent(values)
+    # Rounding in float arithmetic may overstep by this much, and still rounds to 0 or 255.
+    slack = 1e-6 * (high - low) if values.dtype.kind == "f" else 0.0
+    if least < low - slack or most > high + slack:
+        whose = "stated" if stated else f"{values.dtype}"
+        raise UnreadableImage(f"values from {least:g} to {most:g} lie outside the {whose} range "
+                              f"{low:g} to {high:g}: state theirs with --value-range LO,HI")
+
+
+def _extent(values: npt.NDArray[Any]) -> Range:
+    """Least and greatest value, block by block; NaN and infinity are refused with their place."""
+    least, most, bad, first = np.inf, -np.inf, 0, ""
+    for block in _blocks(values):
+        part = values[block]
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            places = np.argwhere(~np.isfinite(part))
+            if not bad:
+                at = (int(places[0][0]) + block.start, *places[0][1:].tolist())
+                axes = ("image", "row", "column", "channel")[-len(at):]
+                first = ", ".join(f"{axis} {i}" for axis, i in zip(axes, at, strict=True))
+            bad += len(places)
+        elif part.size:
+            least, most = min(least, float(part.min())), max(most, float(part.max()))
+    if bad:
+        raise UnreadableImage(f"{bad} value{'s are' if bad > 1 else ' is'} NaN or infinite, "
+                              f"the first at {first}")
+    return least, most
+
+
+def _blocks(values: npt.NDArray[Any]) -> Iterator[slice]:
+    """Slices of the first axis, of about _BLOCK samples each."""
+    rows = max(1, _BLOCK // max(1, values[:1].size))
+    return (slice(i, i + rows) for i in range(0, len(values), rows))

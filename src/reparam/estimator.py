@@ -1,0 +1,216 @@
+"""The scikit-learn face: `ImageVAE` fits, transforms, inverts, scores and samples like any other estimator."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .build import build_model, build_objective
+from .checkpoint import Config
+from .data.augment import parse_augmentation
+from .data.stream import Stream, binarized, to_batch
+from .errors import UsageError
+from .fitting import calibrate_likelihood, fit_prior, latent_axes
+from .generate import ImageModel
+from .presets import find
+from .recipe import Recipe
+from .train import training
+from .vae import VAE
+
+
+class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A variational autoencoder with scikit-learn's manners.
+
+    X is (n, features), (n, H, W) or (n, H, W, C). uint8 is read as levels 0 to 255. Floats in [0, 1] are taken as they
+    are; other floats are mapped there by the range seen in `fit`, and back in what comes out. A square number of
+    features is taken for a grey image by the convolutional networks.
+
+    Args:
+        latent_dim: number of latents; a short way to write latent="flat(latent_dim)".
+        preset: the recipe that the other arguments change; the default is the article's small network.
+        random_state: seed, or a numpy RandomState.
+        device: "auto", or "cpu" to leave an accelerator alone.
+        encoder … threads: fields of `Recipe`; None keeps the preset's.
+
+    Attributes:
+        model_: the trained `ImageModel`.
+        n_iter_: steps taken.
+        loss_curve_: the objective at each step, nats per example.
+
+    Example:
+        vae = ImageVAE(latent_dim=8, epochs=5).fit(x)
+        z = vae.transform(x)                   # (n, 8)
+        x_hat = vae.inverse_transform(z)       # the layout and type of x
+    """
+
+    def __init__(
+        self, latent_dim: int | None = None, *, preset: str = "mlp", random_state: Any = None, device: str = "auto",
+        encoder: str | None = None, decoder: str | None = None, latent: str | None = None,
+        posterior: str | None = None, prior: str | None = None, fitted_prior: str | None = None,
+        likelihood: str | None = None, objective: str | None = None, optimizer: str | None = None,
+        schedule: str | None = None, batch_size: int | None = None, steps: int | None = None,
+        epochs: float | None = None, minutes: float | None = None, augment: str | None = None,
+        binarize: bool | None = None, clip: float | None = None, ema: float | None = None,
+        accumulate: int | None = None, precision: str | None = None, compile: bool | None = None,
+        threads: int | None = None, seed: int | None = None,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.preset = preset
+        self.random_state = random_state
+        self.device = device
+        self.encoder = encoder
+        self.decoder = decoder
+        self.latent = latent
+        self.posterior = posterior
+        self.prior = prior
+        self.fitted_prior = fitted_prior
+        self.likelihood = likelihood
+        self.objective = objective
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.steps = steps
+        self.epochs = epochs
+        self.minutes = minutes
+        self.augment = augment
+        self.binarize = binarize
+        self.clip = clip
+        self.ema = ema
+        self.accumulate = accumulate
+        self.precision = precision
+        self.compile = compile
+        self.threads = threads
+        self.seed = seed
+
+    def fit(self, X: npt.ArrayLike, y: Any = None, *, epochs: float | None = None,
+            batch_size: int | None = None) -> Self:
+        """Trains on X; `epochs` and `batch_size` given here replace the constructor's. y is ignored.
+
+        Without any limit on training, 10 epochs.
+        """
+        recipe = self._recipe(epochs, batch_size)
+        array = self._validated(X, reset=True)
+        pixels = self._to_images(array)
+        model = self._train(recipe, pixels)
+        known = to_batch(pixels[:2000])
+        known = binarized(known) if recipe.binarize else known
+        calibrate_likelihood(model.eval(), known)
+        fitted = fit_prior(model, recipe, binarized(to_batch(pixels)) if recipe.binarize else to_batch(pixels),
+                           recipe.seed) if len(pixels) > 1 else None
+        shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
+        self.model_ = ImageModel(model, Config(recipe, shape, fitted, latent_axes(model, known)))
+        self._n_features_out = math.prod(self.model_.latent_shape)
+        return self
+
+    def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """The latents of X, (n, D): the posterior's mean."""
+        check_is_fitted(self)
+        x = self._to_images(self._validated(X, reset=False))
+        return self.model_.encode_pixels(to_batch(x)).flatten(1).numpy()
+
+    def inverse_transform(self, Z: npt.ArrayLike) -> np.ndarray:
+        """Images of latents (n, D), in the layout and type that `fit` saw."""
+        check_is_fitted(self)
+        z = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32))
+        return self._from_pixels(self.model_.decode_pixels(z.reshape(len(z), *self.model_.latent_shape)))
+
+    def reconstruct(self, X: npt.ArrayLike) -> np.ndarray:
+        """What remains of X after encoding and decoding."""
+        return self.inverse_transform(self.transform(X))
+
+    def score_samples(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """A lower bound of log p(x) of each example, nats, (n,): the ELBO with one sample, from a fixed seed per call."""
+        check_is_fitted(self)
+        x = self._to_images(self._validated(X, reset=False))
+        nats = self.model_.score_pixels(to_batch(x)).double().numpy()
+        discrete = self.model_.vae.likelihood.discrete or self._uint8
+        # a density per unit of X, not of the [0, 1] range that it was mapped to
+        return nats if discrete else nats - math.prod(x.shape[1:]) * math.log(self._range[1] - self._range[0])
+
+    def score(self, X: npt.ArrayLike, y: Any = None) -> float:
+        """The mean of `score_samples`; higher is better."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1) -> np.ndarray:
+        """New examples, in the layout and type that `fit` saw."""
+        check_is_fitted(self)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return self._from_pixels(self.model_.sample_pixels(n_samples, seed=seed))
+
+    def _recipe(self, epochs: float | None, batch_size: int | None) -> Recipe:
+        given = {k: getattr(self, k) for k in Recipe().to_dict() if getattr(self, k) is not None}
+        if self.latent_dim is not None:
+            if "latent" in given:
+                raise UsageError("give latent_dim or latent, not both")
+            given["latent"] = f"flat({self.latent_dim})"
+        given |= {k: v for k, v in (("epochs", epochs), ("batch_size", batch_size)) if v is not None}
+        if self.seed is None:
+            given["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
+        recipe = find(self.preset).recipe.but(**given)
+        no_end = recipe.steps is None and recipe.epochs is None and recipe.minutes is None
+        return recipe.but(epochs=10) if no_end else recipe
+
+    def _validated(self, X: npt.ArrayLike, *, reset: bool) -> np.ndarray:
+        array: np.ndarray = validate_data(self, X, reset=reset, allow_nd=True, dtype=[np.uint8, np.float32, np.float64])
+        if reset:
+            self._uint8 = array.dtype == np.uint8
+            low, high = (0.0, 255.0) if self._uint8 else (float(array.min()), float(array.max()))
+            inside = not self._uint8 and low >= 0 and high <= 1
+            self._range = (0.0, 1.0) if inside else (low, high if high > low else low + 1.0)
+            self._shape, self._dtype = array.shape[1:], array.dtype
+        elif array.shape[1:] != self._shape:
+            raise UsageError(f"X has examples of shape {array.shape[1:]}, but fit saw {self._shape}")
+        return array
+
+    def _to_images(self, array: np.ndarray) -> np.ndarray:
+        """(n, H, W, C) in [0, 1] as float32, or uint8 as it came."""
+        n, shape = len(array), array.shape[1:]
+        if array.dtype != np.uint8:
+            low, high = self._range
+            array = ((array.astype(np.float64) - low) / (high - low)).astype(np.float32)
+        side = math.isqrt(shape[0])
+        if len(shape) == 1:
+            return array.reshape(n, side, side, 1) if side * side == shape[0] else array.reshape(n, 1, -1, 1)
+        return array[..., None] if len(shape) == 2 else array
+
+    def _from_pixels(self, x: torch.Tensor) -> np.ndarray:
+        """(n, C, H, W), about [0, 1], in the layout, range and type of X."""
+        pixels = x.permute(0, 2, 3, 1).reshape(len(x), *self._shape).numpy()
+        if self._uint8:
+            return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+        low, high = self._range
+        return (pixels * (high - low) + low).astype(self._dtype)
+
+    def _train(self, recipe: Recipe, pixels: np.ndarray) -> VAE:
+        objective = build_objective(recipe)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(recipe.threads or threads)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            model = build_model(recipe, (pixels.shape[3], pixels.shape[1], pixels.shape[2]))
+            batch = min(recipe.batch_size, len(pixels))
+            by_epochs = math.ceil(recipe.epochs * len(pixels) / batch) if recipe.epochs else None
+            steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
+            accelerator = Accelerator(cpu=self.device == "cpu")
+            stream = Stream(pixels, np.arange(len(pixels)), batch, recipe.seed, parse_augmentation(recipe.augment),
+                            recipe.binarize, accelerator.device)
+            state, losses = None, list[float]()
+            for state in training(model, objective, stream, steps=steps, minutes=recipe.minutes,
+                                  optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip,
+                                  ema=recipe.ema, accumulate=recipe.accumulate, compile=recipe.compile,
+                                  precision="float32" if recipe.precision == "auto" else recipe.precision,
+                                  accelerator=accelerator):
+                losses.append(state.loss)
+        torch.set_num_threads(threads)
+        if state is None:
+            raise UsageError("there was nothing to train on")
+        self.n_iter_, self.loss_curve_ = state.step, losses
+        return state.ema.cpu()

@@ -1,0 +1,74 @@
+"""What is estimated once training has ended: the likelihood's scale, a prior for the codes, and the latents' order."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import UsageError
+from .metrics.latents import axes_of, codes_of
+from .checkpoint import Axis
+from .priors import Mixture
+from .recipe import Call, Recipe, parse_call
+from .vae import VAE
+
+CODES = 20_000
+"""Codes that a prior is fitted to; with fewer images, each is drawn several times."""
+MOST_DIMS = 512
+"""Beyond so many latent dimensions full covariances cost more than they bring."""
+
+
+@torch.no_grad()
+def calibrate_likelihood(model: VAE, x: Tensor, seed: int = 0) -> None:
+    """Fixes the likelihood's scale as the best one for images x (n, C, H, W) and one posterior draw each."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        means = torch.cat([model.decode(model.encode(chunk, sample=True)[None]).mean[0] for chunk in x.split(250)])
+    model.likelihood.calibrate(means, x)
+
+
+@torch.no_grad()
+def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | None:
+    """Fits the recipe's `fitted_prior` to the codes of images x and puts it into the model; returns it as a part call.
+
+    With 'auto', a mixture for a prior that is fixed and a latent of at most 512 dimensions, else none.
+
+    Raises:
+        UsageError: a part that cannot be fitted to codes.
+    """
+    dims = math.prod(model.latent.generate(1).shape[2:])
+    call = _resolve(recipe, learned=any(True for _ in model.latent.prior.parameters()), dims=dims)
+    if call is None:
+        return None
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        draws = max(CODES // len(x), 1)
+        codes = torch.cat([model.encode(chunk, sample=True).flatten(1).cpu()
+                           for _ in range(draws) for chunk in x[:CODES].split(250)])
+    shape = tuple(model.latent.generate(1).shape[2:])
+    n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
+    fitted = Mixture.fit(codes.numpy().astype(np.float64), shape, n, seed)
+    model.latent.fitted = fitted.to(x.device)
+    return str(Call("mixture", (len(fitted.logits),)))
+
+
+def _resolve(recipe: Recipe, *, learned: bool, dims: int) -> Call | None:
+    if recipe.fitted_prior == "auto":
+        return None if learned or dims > MOST_DIMS else Call("mixture", (50,))
+    call = parse_call(recipe.fitted_prior)
+    if call.name == "none":
+        return None
+    if call.name != "mixture":
+        raise UsageError(f"{call.name!r} cannot be fitted to codes after training; fitted priors: mixture(n), none")
+    return call
+
+
+@torch.no_grad()
+def latent_axes(model: VAE, x: Tensor, seed: int = 0) -> tuple[Axis, ...]:
+    """The latent dimensions by the information that they carry about images x."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return axes_of(codes_of(model, x))

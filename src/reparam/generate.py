@@ -1,0 +1,244 @@
+"""What a trained model is for: sample, encode, decode, reconstruct, interpolate, traverse. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from .checkpoint import Axis, Config, load_model
+from .data.stream import binarized
+from .errors import DataError, UsageError
+from .recipe import parse_call
+from .vae import VAE
+
+CHUNK = 250
+"""Images that pass through a model at a time."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a caller's array holds its images, so that the answer can hold them in the same way."""
+
+    kind: str  # "flat" (n, C·H·W), "grey" (n, H, W), "last" (n, H, W, C), "first" (n, C, H, W)
+    single: bool
+    uint8: bool
+
+    @staticmethod
+    def read(images: np.ndarray, image_shape: tuple[int, ...]) -> tuple[Layout, Tensor]:
+        """Recognises the layout of `images` and returns them as float (n, C, H, W) in [0, 1].
+
+        Raises:
+            DataError: a shape, type or range that does not fit the model; the message says what fits.
+        """
+        images = np.asarray(images)
+        c, h, w = image_shape
+        shapes = {"grey": (h, w) if c == 1 else None, "last": (h, w, c), "first": (c, h, w), "flat": (c * h * w,)}
+        for kind, shape in shapes.items():
+            if shape is not None and images.shape in (shape, (*images.shape[:1], *shape)):
+                layout = Layout(kind, images.shape == shape, images.dtype == np.uint8)
+                return layout, layout._to_model(images, image_shape)
+        accepted = " or ".join(f"(n, {', '.join(map(str, s))})" for s in shapes.values() if s)
+        raise DataError(f"images of shape {images.shape} do not fit this model; it takes {accepted}")
+
+    def _to_model(self, images: np.ndarray, image_shape: tuple[int, ...]) -> Tensor:
+        c, h, w = image_shape
+        x = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
+        x = x / 255 if self.uint8 else x
+        if not torch.isfinite(x).all():
+            raise DataError("the images contain NaN or infinity")
+        if x.numel() and (x.min() < 0 or x.max() > 1):
+            raise DataError(f"float images lie in [0, 1]; got values from {x.min():g} to {x.max():g}. Divide by their "
+                            "range, or pass uint8")
+        x = x[None] if self.single else x
+        return x.permute(0, 3, 1, 2).contiguous() if self.kind == "last" else x.reshape(-1, c, h, w)
+
+    def write(self, x: Tensor) -> np.ndarray:
+        """(n, C, H, W) in this layout, as uint8 or float32 in [0, 1]."""
+        x = x.detach().float().cpu().clamp(0, 1)
+        if self.kind == "last":
+            x = x.permute(0, 2, 3, 1)
+        elif self.kind == "flat":
+            x = x.flatten(1)
+        elif self.kind == "grey":
+            x = x[:, 0]
+        out = (x * 255).round().to(torch.uint8).numpy() if self.uint8 else x.numpy()
+        return np.ascontiguousarray(out[0] if self.single else out)
+
+
+class ImageModel:
+    """A trained model. Images are (n, H, W), (n, H, W, C), (n, C, H, W) or (n, features), uint8 or floats in [0, 1];
+    what comes back has the layout and type that came in. A single image works like a batch of one.
+
+    Example:
+        model = reparam.load("runs/digits")
+        z = model.encode(images)                     # (n, *latent), the posterior's mean
+        better = model.decode(z)
+    """
+
+    def __init__(self, vae: VAE, config: Config, device: torch.device | str = "cpu") -> None:
+        self.vae, self.config, self.device = vae.to(device).eval(), config, torch.device(device)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return tuple(self.vae.latent.generate(1).shape[2:])
+
+    @property
+    def prior_is_normal(self) -> bool:
+        return parse_call(self.config.recipe.prior).name == "normal"
+
+    def sample(self, n: int = 16, *, seed: int | None = None, temperature: float = 1.0,
+               prior: str | None = None) -> np.ndarray:
+        """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
+
+        `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one.
+        """
+        return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior))
+
+    def encode(self, images: np.ndarray, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
+        """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
+        layout, x = Layout.read(images, self.config.image_shape)
+        z = self._seeded(seed, lambda: self.encode_pixels(x, sample))
+        return z[0].numpy() if layout.single else z.numpy()
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Images of latents (n, *latent), uint8."""
+        codes = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
+        if codes.shape[1:] != self.latent_shape:
+            raise DataError(f"latents of shape {tuple(codes.shape)} do not fit this model; it takes "
+                            f"(n, {', '.join(map(str, self.latent_shape))})")
+        return self._new_layout().write(self.decode_pixels(codes))
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """What remains of images after encoding and decoding, in their own layout."""
+        layout, x = Layout.read(images, self.config.image_shape)
+        return layout.write(self.decode_pixels(self.encode_pixels(x, sample=False)))
+
+    def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 8) -> np.ndarray:
+        """`steps` images on the way from image `a` to image `b`, both ends included, uint8.
+
+        On a great circle where the prior is N(0, I), since its mass lies near a sphere (White, 2016,
+        arXiv:1609.04468), else on a straight line.
+        """
+        if steps < 2:
+            raise UsageError(f"an interpolation has at least its two ends; got steps={steps}")
+        ends = [self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False) for image in (a, b)]
+        if len(ends[0]) != 1 or len(ends[1]) != 1:
+            raise DataError("interpolate between one image and one other")
+        path = slerp if self.prior_is_normal else torch.lerp
+        z = torch.cat([path(ends[0], ends[1], t) for t in torch.linspace(0, 1, steps)])
+        return self._new_layout().write(self.decode_pixels(z))
+
+    def traverse(self, image: np.ndarray | None = None, *, dims: int = 8, steps: int = 9,
+                 width: float = 2.5) -> np.ndarray:
+        """Images (dims, steps, H, W[, C]), uint8, each row moving along one of the most informative latents.
+
+        A row goes from `width` standard deviations of the codes below their mean to as many above it, while the others
+        stay at the code of `image`, or at the codes' mean.
+        """
+        axes = self.config.axes[:dims]
+        centre = torch.zeros(self.latent_shape).flatten()
+        for axis in self.config.axes:
+            centre[axis.index] = axis.mean
+        if image is not None:
+            centre = self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False)[0].flatten()
+        rows = [self._row(centre, axis, steps, width) for axis in axes]
+        images = self._new_layout().write(self.decode_pixels(torch.cat(rows).unflatten(1, self.latent_shape)))
+        return images.reshape(len(axes), steps, *images.shape[1:])
+
+    def score(self, images: np.ndarray, *, samples: int = 1, seed: int | None = 0) -> np.ndarray:
+        """A lower bound of log p(x) of each image, nats, (n,): the ELBO, or IWAE's bound with more `samples`."""
+        return self.score_pixels(Layout.read(images, self.config.image_shape)[1], samples=samples, seed=seed).numpy()
+
+    def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float = 1.0,
+                      prior: str | None = None) -> Tensor:
+        """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
+        z = self._seeded(seed, lambda: self.vae.latent.generate(n, temperature, fitted=self._fitted(prior))[0])
+        return self.decode_pixels(z)
+
+    def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
+        """`encode` of (n, C, H, W)."""
+        x = binarized(x) if self.config.recipe.binarize else x
+        return self._chunked(lambda chunk: self.vae.encode(chunk, sample=sample), x)
+
+    def decode_pixels(self, z: Tensor) -> Tensor:
+        """`decode` to (n, C, H, W), about [0, 1] and not clipped to it."""
+        return self._chunked(lambda chunk: self.vae.decode(chunk[None]).mean[0], z)
+
+    def score_pixels(self, x: Tensor, *, samples: int = 1, seed: int | None = 0) -> Tensor:
+        """`score` of (n, C, H, W). All images share one draw of noise, so that a score depends on its image alone."""
+        from .terms import log_weight
+
+        x = binarized(x) if self.config.recipe.binarize else x
+
+        def bound(image: Tensor) -> Tensor:
+            log_w = log_weight(self.vae(image[None], samples=samples))[:, 0]
+            return torch.logsumexp(log_w, 0) - math.log(samples)
+
+        shared = torch.vmap(bound, randomness="same")
+
+        def chunk_of(chunk: Tensor) -> Tensor:
+            with torch.random.fork_rng():
+                torch.manual_seed(noise)
+                return shared(chunk)
+
+        noise = int(torch.randint(2**31, ())) if seed is None else seed
+        return self._chunked(chunk_of, x)
+
+    def _row(self, centre: Tensor, axis: Axis, steps: int, width: float) -> Tensor:
+        z = centre.repeat(steps, 1)
+        z[:, axis.index] = axis.mean + axis.std * torch.linspace(-width, width, steps)
+        return z
+
+    def _fitted(self, prior: str | None) -> bool:
+        """Whether `prior` names the fitted prior."""
+        own = parse_call(self.config.recipe.prior).name
+        fitted = parse_call(self.config.fitted_prior).name if self.config.fitted_prior else None
+        name = parse_call(prior).name if prior is not None else fitted or own
+        if name not in (own, fitted):
+            both = f"{own!r} and {fitted!r}" if fitted else f"{own!r} only"
+            raise UsageError(f"this model carries the prior {both}; got {prior!r}")
+        return name == fitted
+
+    def _new_layout(self) -> Layout:
+        return Layout("grey" if self.config.image_shape[0] == 1 else "last", single=False, uint8=True)
+
+    def _chunked(self, f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+        with torch.inference_mode():
+            pieces = [f(chunk.to(self.device)).float().cpu() for chunk in t.split(CHUNK)]
+        return torch.cat(pieces) if pieces else f(t[:1].to(self.device)).cpu()[:0]
+
+    def _seeded(self, seed: int | None, draw: Callable[[], Tensor]) -> Tensor:
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            with torch.inference_mode():
+                return draw()
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+    """Point at fraction t of the great circle from a to b, (n, *d); a straight line where the two are parallel.
+
+    (Shoemake, 1985, doi:10.1145/325165.325242)
+    """
+    u, v = a.flatten(1), b.flatten(1)
+    cosine = (u * v).sum(1, keepdim=True) / (u.norm(dim=1, keepdim=True) * v.norm(dim=1, keepdim=True)).clamp(min=1e-12)
+    angle = cosine.clamp(-1, 1).acos()
+    curved = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin().clamp(min=1e-12)
+    return torch.where(angle.sin() > 1e-4, curved, (1 - t) * u + t * v).view_as(a)
+
+
+def load(folder: str | Path, *, device: str = "auto") -> ImageModel:
+    """Loads a trained model from a run's folder; "auto" takes an accelerator when there is one.
+
+    Raises:
+        ModelFileError: no model there, or one that is truncated, of another version, or unlike its config.
+    """
+    where = Accelerator(cpu=device == "cpu").device if device in ("auto", "cpu") else torch.device(device)
+    return ImageModel(*load_model(folder), device=where)

@@ -1,0 +1,117 @@
+"""How long work tells of itself: nothing, plain lines for a pipe or a log, or a live line on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .train import State
+
+
+class Reporter(ABC):
+    """Where a run says what it does."""
+
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """One line worth reading."""
+
+    @abstractmethod
+    def count(self, what: str, done: int, total: int) -> None:
+        """Progress of work that is counted."""
+
+    @abstractmethod
+    def step(self, state: State, held_out: float | None) -> None:
+        """Progress of training; `held_out` is the latest −ELBO of held-out images, nats."""
+
+
+class Silent(Reporter):
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        return
+
+    def count(self, what: str, done: int, total: int) -> None:
+        return
+
+    def step(self, state: State, held_out: float | None) -> None:
+        return
+
+
+def training_line(state: State, held_out: float | None) -> str:
+    """Step, terms, speed and time left in one line."""
+    terms = "  ".join(f"{k} {v:.1f}" for k, v in state.parts.items())
+    left = state.seconds * (1 / state.progress - 1) if state.progress else 0.0
+    speed = state.images / state.seconds if state.seconds else 0.0
+    seen = f"  held out {held_out:.1f}" if held_out is not None else ""
+    return (f"step {state.step:,}  {terms} nats{seen}  {speed:,.0f} images/s  "
+            f"{int(left) // 60}:{int(left) % 60:02d} left")
+
+
+class Plain(Reporter):
+    """Lines to stderr, a new one every `every` seconds at most."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self.every, self.last = every, 0.0
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        if self._due() or done == total:
+            self.say(f"{what}: {done:,} of {total:,}")
+
+    def step(self, state: State, held_out: float | None) -> None:
+        if self._due() or state.progress >= 1:
+            self.say(training_line(state, held_out))
+
+    def _due(self) -> bool:
+        due = time.monotonic() - self.last >= self.every
+        self.last = time.monotonic() if due else self.last
+        return due
+
+
+class Live(Reporter):
+    """A line on the terminal that is rewritten in place."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live as RichLive
+
+        self.console = Console(stderr=True)
+        self.live = RichLive(console=self.console, refresh_per_second=4, transient=True)
+        self.running, self.last = False, 0.0
+
+    def say(self, text: str) -> None:
+        self._stop()
+        self.console.print(text, markup=False, highlight=False)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        self._show(f"{what}: {done:,} of {total:,}", done == total)
+
+    def step(self, state: State, held_out: float | None) -> None:
+        bar = "━" * round(24 * state.progress)
+        self._show(f"{bar:·<24} {training_line(state, held_out)}", state.progress >= 1)
+
+    def _show(self, text: str, last: bool) -> None:
+        if time.monotonic() - self.last < 0.2 and not last:
+            return
+        self.last = time.monotonic()
+        if not self.running:
+            self.live.start()
+            self.running = True
+        self.live.update(text)
+        if last:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self.running:
+            self.live.stop()
+            self.running = False
+
+
+def for_this_terminal() -> Reporter:
+    """A live line where there is a terminal, plain lines elsewhere."""
+    return Live() if sys.stderr.isatty() else Plain()

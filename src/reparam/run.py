@@ -1,0 +1,403 @@
+"""A run: from data to a trained model, its pictures and its report, in one folder that survives a kill at any moment.
+
+    run.json            recipe, data and its fingerprint, seed, versions, times; written first
+    state/              what continues training; replaced every so often while it lasts
+    metrics.jsonl       one line per record of training
+    model.safetensors, config.json, evaluation.json, README.md, report.html, *.png      written at the end
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator, PartialState
+from torch import Tensor
+
+from . import calibrate
+from .build import build_model, build_objective
+from .checkpoint import load_state, save_state
+from .data import ImageSet, open_images
+from .data.augment import parse_augmentation
+from .data.stream import Stream, binarized, to_batch
+from .errors import DataError, ModelFileError, UsageError
+from .files import write_json, write_text
+from .fitting import calibrate_likelihood
+from .metrics.bounds import importance_nll
+from .presets import find
+from .recipe import Recipe
+from .reporting import Reporter, Silent
+from .train import State, training
+from .vae import VAE
+
+DEFAULT_MINUTES = 5.0
+RECORDS = 400
+"""Lines of metrics over a run."""
+HELD_OUT = 30
+"""Measurements of held-out images over a run."""
+SAVE_EVERY = 15.0
+"""Seconds between saved states, at least; and twenty times what saving one takes."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How images are read; see `data.open_images`."""
+
+    image_size: int | None = None
+    background: str = "white"
+    value_range: tuple[float, float] | None = None
+    on_bad: Literal["skip", "error"] = "skip"
+    max_pixels: int = 50_000_000
+
+
+@dataclass
+class Run:
+    """A run's folder, and what stands in its `run.json`."""
+
+    folder: Path
+    source: str
+    options: DataOptions
+    recipe: Recipe
+    status: str = "started"
+    fingerprint: str = ""
+    threads: int = 0
+    precision: str = ""
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Sizes, times, versions and what training left behind."""
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "state" / "training.safetensors"
+
+    def save(self) -> None:
+        write_json(self.folder / "run.json", {
+            "version": 1, "status": self.status, "data": self.source, "options": vars(self.options),
+            "recipe": self.recipe.to_dict(), "fingerprint": self.fingerprint, "threads": self.threads,
+            "precision": self.precision, "facts": self.facts})
+
+    @staticmethod
+    def read(folder: str | Path) -> Run:
+        """Raises ModelFileError when the folder holds no run, or one that cannot be read."""
+        path = Path(folder) / "run.json"
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            options = dict(raw["options"])
+            if options["value_range"] is not None:
+                options["value_range"] = tuple(options["value_range"])
+            return Run(Path(folder), raw["data"], DataOptions(**options), Recipe().but(**raw["recipe"]), raw["status"],
+                       raw["fingerprint"], raw["threads"], raw["precision"], raw["facts"])
+        except FileNotFoundError as e:
+            raise ModelFileError(f"no run in {folder}: it has no run.json") from e
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise ModelFileError(f"{path} cannot be read: {e}") from e
+
+
+def train(data: str | Path, *, preset: str = "default", out: str | Path | None = None,
+          options: DataOptions | None = None, device: str = "auto", report: Reporter | None = None,
+          **fields: Any) -> Run:
+    """Trains a model on `data` and leaves everything in a new folder, `runs/<name>` unless `out` names one.
+
+    `fields` are those of `Recipe` and replace the preset's, as in `train("photos/", preset="mlp", minutes=30)`.
+
+    Raises:
+        UsageError: an unknown preset, field or part, or a folder that holds something already.
+        DataError: the images cannot be used.
+        TrainingDiverged: no learning rate was low enough.
+    """
+    recipe = find(preset).recipe.but(**fields)
+    build_objective(recipe)
+    build_model(recipe, (1, 32, 32))  # a mistyped part is told before anything is read or written
+    if not isinstance(data, Path) and not data:
+        raise UsageError("name the data: a folder of images, a .zip, .npy or .npz file, or 'digits'")
+    folder = Path(out) if out is not None else _new_folder(data)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists already. Continue it with: reparam train --resume {folder}, or give another "
+                         "--out")
+    run = Run(folder, str(data) if str(data) == "digits" else str(Path(data).expanduser().absolute())
+              if Path(data).exists() else str(data), options or DataOptions(), recipe)
+    images = open_data(run.source, run.options, report or Silent())  # before the folder is made: a wrong path leaves nothing behind
+    return _Session(run, images, device, report or Silent()).carry_out()
+
+
+def resume(folder: str | Path, *, device: str = "auto", report: Reporter | None = None, **budget: Any) -> Run:
+    """Continues a run exactly where it stopped; `steps`, `epochs` or `minutes` give it a new end.
+
+    Raises:
+        ModelFileError: no run there.
+        DataError: the data changed since the run began.
+    """
+    run = Run.read(folder)
+    changes = {k: v for k, v in budget.items() if v is not None}
+    other = changes.keys() - {"steps", "epochs", "minutes"}
+    if other:
+        raise UsageError(f"a resumed run keeps its recipe; only steps, epochs and minutes may change, not "
+                         f"{', '.join(sorted(other))}")
+    if changes:
+        run.recipe = run.recipe.but(**{"steps": None, "epochs": None, "minutes": None, **changes})
+    elif run.status == "finished":
+        raise UsageError(f"the run in {folder} is finished. To train it further give it a later end: --steps, --epochs "
+                         "or --minutes")
+    report = report or Silent()
+    images = open_data(run.source, run.options, report)
+    if run.fingerprint and images.fingerprint != run.fingerprint:
+        raise DataError(f"{run.source} changed since this run began; start a new run, or bring the data back")
+    return _Session(run, images, device, report).carry_out()
+
+
+def _new_folder(data: str | Path) -> Path:
+    stem = Path(str(data).rstrip("/")).name.split(".")[0] or "run"
+    for i in range(1, 10_000):
+        folder = Path("runs") / (stem if i == 1 else f"{stem}-{i}")
+        if not folder.exists():
+            return folder
+    raise UsageError("runs/ is full of runs of that name: give an --out")
+
+
+def open_data(source: str, options: DataOptions, report: Reporter) -> ImageSet:
+    """Opens images as a run's options say."""
+    return open_images(source, **vars(options),
+                       progress=lambda done, total: report.count("reading images", done, total))
+
+
+class _Session:
+    """One sitting of a run, from its state on disk to its end or an interruption."""
+
+    def __init__(self, run: Run, images: ImageSet, device: str, report: Reporter) -> None:
+        self.run, self.images, self.report = run, images, report
+        self.recipe = run.recipe
+        self.training_set, self.validation_set, self.test_set = images.split()
+        n, h, w, c = images.images.shape
+        self.image_shape = (c, h, w)
+        build_model(self.recipe, self.image_shape)  # parts that do not fit the images are told before a folder is made
+        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.stopped = False
+
+    def carry_out(self) -> Run:
+        from .finish import finish
+
+        if self.accelerator.is_main_process:
+            self._begin()
+        self.accelerator.wait_for_everyone()
+        state = self._train()
+        if self.accelerator.is_main_process:
+            finish(self.run, self.images, state, self.report, interrupted=self.stopped)
+        self.accelerator.wait_for_everyone()
+        return self.run
+
+    def _begin(self) -> None:
+        run, images = self.run, self.images
+        n, h, w, c = images.images.shape
+        run.fingerprint = images.fingerprint
+        run.facts |= {
+            "images": n, "height": h, "width": w, "channels": c, "classes": list(images.classes),
+            "training": len(self.training_set), "validation": len(self.validation_set), "test": len(self.test_set),
+            "notes": list(images.notes), "started": run.facts.get("started", _now()), "versions": _versions()}
+        run.status = "training"
+        run.save()
+        write_json(run.folder / "skipped.json", [{"name": s.name, "reason": s.reason} for s in images.skipped])
+        for note in images.notes:
+            self.report.say(note)
+        if images.skipped:
+            self.report.say(f"{len(images.skipped)} files could not be read; they are listed in "
+                            f"{run.folder / 'skipped.json'}")
+        test = f", {len(self.test_set):,} to test" if len(self.test_set) else ""
+        self.report.say(f"{len(self.training_set):,} images to train on, {len(self.validation_set):,} held out{test}: "
+                        f"{w}×{h}, {c} channel{'s' if c > 1 else ''}")
+
+    def _train(self) -> State:
+        run, recipe = self.run, self.recipe
+        torch.manual_seed(recipe.seed)
+        model, objective = build_model(recipe, self.image_shape), build_objective(recipe)
+        saved = load_state(run.state_file) if run.state_file.exists() else None
+        batch_size = min(recipe.batch_size, len(self.training_set))
+        steps, minutes = self._budget(batch_size)
+        stream = Stream(self.images.images, self.training_set, batch_size, recipe.seed,
+                        parse_augmentation(recipe.augment), recipe.binarize, self.accelerator.device,
+                        self.accelerator.process_index, self.accelerator.num_processes,
+                        start=int(saved[1]["step"]) if saved else 0)
+        self._choose_speed(model, stream, steps)
+        with _stopping_at_interrupt(self):
+            loop = training(
+                model, objective, stream, steps=steps, minutes=minutes, optimizer=recipe.optimizer,
+                schedule=recipe.schedule, clip=recipe.clip, ema=recipe.ema, accumulate=recipe.accumulate,
+                precision=run.precision, compile=recipe.compile, accelerator=self.accelerator, resume=saved)
+            return self._follow(loop, _Journal(run, self._watched(), self.report))
+
+    def _budget(self, batch_size: int) -> tuple[int | None, float | None]:
+        r = self.recipe
+        by_epochs = math.ceil(r.epochs * len(self.training_set) / batch_size) if r.epochs else None
+        steps = min((s for s in (r.steps, by_epochs) if s), default=None)
+        if steps is None and r.minutes is None:
+            self.report.say(f"training for {DEFAULT_MINUTES:g} minutes; --minutes, --epochs or --steps set another end")
+            return None, DEFAULT_MINUTES
+        return steps, r.minutes
+
+    def _choose_speed(self, model: VAE, stream: Stream, steps: int | None) -> None:
+        """Threads and precision: as a run began, so it goes on."""
+        run, recipe = self.run, self.recipe
+        if not run.precision:
+            if steps is not None and steps < 500:  # too short for measuring to pay
+                run.threads = recipe.threads or torch.get_num_threads()
+                run.precision = "float32" if recipe.precision == "auto" else recipe.precision
+            else:
+                model.to(self.accelerator.device)
+                with torch.random.fork_rng():
+                    batch = next(iter(stream))
+                run.threads, run.precision = calibrate.choose(recipe, model, build_objective(recipe), batch,
+                                                              self.accelerator)
+            if self.accelerator.is_main_process:
+                run.save()
+        torch.set_num_threads(run.threads)
+        size = sum(p.numel() for p in model.parameters())
+        run.facts["parameters"] = size
+        self.report.say(f"{size:,} parameters on {self.accelerator.device.type}, {run.threads} threads, {run.precision}")
+
+    def _watched(self) -> tuple[Tensor, Tensor]:
+        """Training images to calibrate the likelihood on, and held-out ones to measure."""
+        held_out = self.validation_set[:: max(len(self.validation_set) // 500, 1)][:500]
+        known = self.training_set[:: max(len(self.training_set) // 500, 1)][:500]
+        device = self.accelerator.device
+        pair = tuple(to_batch(self.images.images[i], device) for i in (known, held_out))
+        return (binarized(pair[0]), binarized(pair[1])) if self.recipe.binarize else (pair[0], pair[1])
+
+    def _follow(self, loop: Iterator[State], journal: _Journal) -> State:
+        state, saved_at, pause = None, time.monotonic(), SAVE_EVERY
+        for state in loop:
+            if not self.accelerator.is_main_process:
+                continue
+            journal.note(state)
+            if state.progress >= 1 or self.stopped or time.monotonic() - saved_at > pause:
+                began = time.monotonic()
+                save_state(self.run.state_file, state.snapshot())
+                saved_at = time.monotonic()
+                pause = max(SAVE_EVERY, 20 * (saved_at - began))
+            if self.stopped:
+                break
+        if state is None:
+            raise DataError("there was nothing to train on")
+        journal.close(state)
+        return state
+
+
+class _Journal:
+    """Writes `metrics.jsonl`: terms averaged since the last record, and from time to time held-out images."""
+
+    def __init__(self, run: Run, watched: tuple[Tensor, Tensor], report: Reporter) -> None:
+        self.path, self.watched, self.report = run.folder / "metrics.jsonl", watched, report
+        self.sums: dict[str, float] = {}
+        self.count, self.records, self.measured = 0, -1, -1
+        self.held_out: float | None = None
+        self.opened = False
+
+    def note(self, state: State) -> None:
+        """Takes in one step."""
+        if not self.opened:
+            self._forget_after(state.step)
+        if state.event:
+            self.report.say(f"step {state.step:,}: {state.event}")
+        for name, value in (*state.parts.items(), ("loss", state.loss), ("grad_norm", state.grad_norm)):
+            if math.isfinite(value):
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+        if int(RECORDS * state.progress) > self.records or state.event:
+            self.records = int(RECORDS * state.progress)
+            self._write(state)
+        self.report.step(state, self.held_out)
+
+    def _write(self, state: State) -> None:
+        mean = {k: round(v / self.count, 5) for k, v in self.sums.items()}
+        record: dict[str, Any] = {
+            "step": state.step, "images": state.images, "seconds": round(state.seconds, 3),
+            "loss": mean.pop("loss", None), "grad_norm": mean.pop("grad_norm", None), "terms": mean,
+            "lr": state.optimizer.param_groups[0]["lr"], "skipped": state.guard.skipped}
+        if state.event:
+            record["event"] = state.event
+        if int(HELD_OUT * state.progress) > self.measured:
+            self.measured = int(HELD_OUT * state.progress)
+            self.held_out = held_out_nll(state.ema, *self.watched)
+            record["held_out"] = {"-elbo": round(self.held_out, 4)}
+        with self.path.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(record) + "\n")
+        self.sums, self.count = {}, 0
+
+    def _forget_after(self, step: int) -> None:
+        """Drops what a killed run wrote after its last saved state, and half a line if there is one."""
+        self.opened = True
+        kept = [r for r in read_metrics(self.path) if r["step"] < step]
+        if self.path.exists():
+            write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
+        for r in reversed(kept):
+            if "held_out" in r:
+                self.held_out = r["held_out"]["-elbo"]
+                break
+
+    def close(self, state: State) -> None:
+        if self.count:
+            self._write(state)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`, without a last line that a kill cut short."""
+    records: list[dict[str, Any]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+    return records
+
+
+def held_out_nll(model: VAE, known: Tensor, held_out: Tensor) -> float:
+    """−ELBO of held-out images, nats, with the likelihood's scale fixed on known ones. Leaves random numbers alone."""
+    was_training = model.training
+    model.eval()
+    calibrate_likelihood(model, known)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        value = float(importance_nll(model, held_out, 1).mean())
+    model.train(was_training)
+    return value
+
+
+@contextlib.contextmanager
+def _stopping_at_interrupt(session: _Session) -> Iterator[None]:
+    """Ctrl-C ends training after the current step; a second one ends the program."""
+
+    def stop(*_: object) -> None:
+        session.stopped = True
+        signal.signal(signal.SIGINT, before)
+        session.report.say("stopping after this step; press Ctrl-C again to leave at once")
+
+    try:
+        before = signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not in the main thread: signals go elsewhere
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{p: version(p) for p in ("reparam", "torch", "numpy", "accelerate")},
+            "machine": f"{platform.system()} {platform.machine()}"}
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return PartialState().is_main_process

@@ -1,0 +1,106 @@
+"""Fixtures that several test files share: small models, images, and how to write each registered part.
+
+Nothing of the package is imported at the top, so that `--jaxtyping-packages=reparam,beartype.beartype` can hook it.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+ARGUMENTS = {
+    ("latent", "flat"): "flat(4)",
+    ("latent", "spatial"): "spatial(2, 4)",
+    ("term", "free_bits"): "free_bits(0.1)",
+    ("term", "iw_bound"): "iw_bound(3)",
+    ("weight schedule", "constant"): "constant(0.5)",
+    ("weight schedule", "linear"): "linear(0, 1, 0.1)",
+    ("weight schedule", "cyclic"): "cyclic(0, 1)",
+    ("augmentation", "crop"): "crop(2)",
+}
+"""How tests write the parts that cannot be written by their name alone: a row for each."""
+
+SMALL = {
+    ("encoder", "mlp"): "mlp(hidden=(16,))",
+    ("encoder", "conv"): "conv(width=8)",
+    ("encoder", "resnet"): "resnet(width=8)",
+    ("decoder", "mlp"): "mlp(hidden=(16,))",
+    ("decoder", "conv"): "conv(width=8)",
+    ("decoder", "resnet"): "resnet(width=8)",
+    ("prior", "flow"): "flow(4, hidden=16)",
+    ("prior", "mixture"): "mixture(3)",
+}
+"""Smaller than by default, to be quick; a part without a row is tested as it comes."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same random numbers."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def unhooked(pytestconfig):
+    """Skips under jaxtyping's import hook, whose wrappers torch.compile cannot trace."""
+    if pytestconfig.getoption("jaxtyping_packages", None):
+        pytest.skip("compiled code is tested without run-time type checks")
+
+
+@pytest.fixture(scope="session")
+def written():
+    """How to write a registered part in a recipe: `written(role, name)`."""
+
+    def write(role, name):
+        key = (role.name, name)
+        if key in SMALL:
+            return SMALL[key]
+        if key in ARGUMENTS:
+            return ARGUMENTS[key]
+        own = list(inspect.signature(role.parts[name]).parameters.values())[len(role.context):]
+        needed = [p.name for p in own if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        if needed:
+            pytest.fail(f"the {role.name} {name!r} needs {', '.join(needed)}: add a row for it to ARGUMENTS in "
+                        f"tests/conftest.py, such as ({role.name!r}, {name!r}): '{role.signature(name)}'")
+        return name
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def small():
+    """A small model: `small((3, 6, 5), prior='flow')`.
+
+    Its parameters are moved off their start, since a network that starts at zero passes on no gradient there.
+    """
+    from reparam.build import build_model
+    from reparam.recipe import Recipe
+
+    base = Recipe(encoder="mlp(hidden=(16,))", decoder="mlp(hidden=(16,))", latent="flat(4)", prior="normal",
+                  likelihood="gaussian(sigma=0.3)")
+
+    def build(image_shape=(1, 4, 4), *, moved=0.1, **changes):
+        model = build_model(base.but(**changes), image_shape)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(moved * torch.randn_like(p))
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Grey or colour images with 256 levels: `images(5, (3, 6, 5))`."""
+
+    def draw(n, shape, seed=0):
+        levels = torch.randint(0, 256, (n, *shape), generator=torch.Generator().manual_seed(seed))
+        return levels.float() / 255
+
+    return draw

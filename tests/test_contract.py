@@ -1,0 +1,322 @@
+"""What every registered part promises: shapes, dtypes, gradients, storage and compilation. Parts are found by role."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from reparam import build as _  # noqa: F401  (registers the package's own parts)
+from reparam.errors import UsageError
+from reparam.nets.layers import fold
+from reparam.objective import parse_objective
+from reparam.registry import ROLES
+
+IMAGE = (3, 6, 5)
+SHAPES = [(1, 28, 28), (3, 32, 32), (5, 9, 15), (1, 8, 8), (3, 17, 64)]
+LATENTS = ["flat(6)", "spatial(2, 4)"]
+MODEL_ROLES = ["encoder", "decoder", "latent", "posterior", "prior", "likelihood"]
+OPTIONS = [
+    ("likelihood", "gaussian(sigma='learned')"), ("likelihood", "gaussian(sigma=0.2)"),
+    ("likelihood", "laplace(scale='learned')"), ("likelihood", "laplace(scale=0.2)"),
+    ("likelihood", "logistic(mixtures=1)"),
+    ("encoder", "mlp(hidden=())"), ("decoder", "mlp(hidden=())"),
+]
+"""Options of a part that change its parameters, tested like parts of their own."""
+
+PARTS = [(role, name) for role in MODEL_ROLES for name in sorted(ROLES[role].parts)]
+CASES = PARTS + OPTIONS
+every_part = pytest.mark.parametrize(("role", "part"), CASES, ids=[f"{r}-{p}" for r, p in CASES])
+every_term = pytest.mark.parametrize("name", sorted(ROLES["term"].parts))
+
+
+@pytest.fixture
+def model_of(small, written):
+    """A small model with one part exchanged for the one under test."""
+
+    def build(role, part, image_shape=IMAGE):
+        text = part if "(" in part else written(ROLES[role], part)
+        return small(image_shape, **{role: text})
+
+    return build
+
+
+@pytest.fixture
+def objective_of(written):
+    """An objective with one term, beside the likelihood's unless it is that."""
+
+    def parse(name):
+        text = written(ROLES["term"], name)
+        return parse_objective(text if name == "nll" else f"nll + {text}")
+
+    return parse
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+@every_part
+def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, model_of, images):
+    model, x = model_of(role, part), images(2, IMAGE)
+    trace = model(x, samples=samples)
+    assert trace.x is x
+    assert trace.log_px.shape == (samples, 2)
+    assert trace.log_px.dtype == torch.float32
+    assert trace.log_px.isfinite().all()
+    for layer in trace.latents:
+        assert layer.z.shape[:2] == (samples, 2)
+        assert layer.q.log_prob(layer.z).shape == (samples, 2)
+        assert layer.p.log_prob(layer.z).shape == (samples, 2)
+        assert layer.q.mean.shape[-1] == layer.z.shape[-1]
+    assert trace.px.mean.shape == (samples, 2, *IMAGE)
+    for shape in [(), (4,)]:
+        drawn = trace.px.sample(shape)
+        assert drawn.shape == (*shape, samples, 2, *IMAGE)
+        assert not drawn.requires_grad
+        if role == "likelihood":
+            assert trace.px.log_prob(drawn).shape == (*shape, samples, 2)
+
+
+@every_part
+def test_importance_samples_differ(role, part, model_of, images):
+    z = model_of(role, part)(images(2, IMAGE), samples=2).latents[0].z
+    assert not torch.equal(z[0], z[1])
+
+
+@every_part
+def test_generated_latents_have_the_shape_of_inferred_ones(role, part, model_of, images):
+    model = model_of(role, part).eval()
+    inferred = model(images(3, IMAGE)).latents[0].z
+    generated = model.latent.generate(3)
+    assert generated.shape == inferred.shape
+    assert not generated.requires_grad
+    assert model.decode(generated).mean.shape == (1, 3, *IMAGE)
+    cold = model.latent.generate(3, 0.0)
+    assert torch.allclose(cold[:, :1].expand_as(cold), cold)
+
+
+@every_part
+def test_no_density_changes_under_autocast(role, part, model_of, images):
+    model, x = model_of(role, part), images(2, IMAGE)
+    with torch.autocast("cpu", torch.bfloat16):
+        trace = model(x, samples=3)
+        low = [trace.log_px] + [d.log_prob(z) for z, *both in trace.latents for d in both]
+    high = [trace.px.log_prob(x)] + [d.log_prob(z) for z, *both in trace.latents for d in both]
+    for a, b in zip(low, high, strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+
+
+@every_part
+def test_the_gradient_reaches_every_parameter(role, part, model_of, images):
+    model = model_of(role, part)
+    parse_objective("nll + kl")(model(images(4, IMAGE), samples=2)).backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.any(), name
+
+
+@every_part
+def test_a_loaded_model_is_bit_equal(role, part, model_of, images, tmp_path):
+    model, x = model_of(role, part), images(2, IMAGE)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "model.safetensors")
+    other = model_of(role, part)
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    for train in (True, False):
+        traces = []
+        for m in (model, other):
+            torch.manual_seed(1)
+            traces.append(m.train(train)(x, samples=2))
+        assert torch.equal(traces[0].log_px, traces[1].log_px)
+        assert torch.equal(traces[0].latents[0].z, traces[1].latents[0].z)
+        assert torch.equal(*(t.latents[0].p.log_prob(t.latents[0].z) for t in traces))
+
+
+def compiled_agrees(model, objective, x, backend):
+    torch._dynamo.reset()
+
+    def step(x):
+        return objective.parts(model(x, samples=objective.samples))
+
+    torch.manual_seed(1)
+    expected = step(x)
+    torch.manual_seed(1)
+    got = torch.compile(step, fullgraph=True, backend=backend)(x)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-3)
+    got.sum().backward()
+
+
+@pytest.mark.usefixtures("unhooked")
+@every_part
+def test_each_part_compiles_as_one_graph(role, part, model_of, images):
+    compiled_agrees(model_of(role, part), parse_objective("nll + kl"), images(2, IMAGE), "eager")
+
+
+@pytest.mark.usefixtures("unhooked")
+@every_term
+def test_each_term_compiles_as_one_graph(name, small, objective_of, images):
+    compiled_agrees(small(IMAGE), objective_of(name), images(2, IMAGE), "eager")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, on the way to its compiler
+@pytest.mark.usefixtures("unhooked")
+def test_a_model_compiles_to_machine_code(small, images):
+    with torch._inductor.config.patch(fallback_random=True):
+        compiled_agrees(small(IMAGE, prior="flow(2, hidden=8)"), parse_objective("nll + kl"), images(2, IMAGE),
+                        "inductor")
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+@every_term
+def test_a_term_gives_one_number_per_example(name, samples, small, objective_of, images):
+    model, objective = small(IMAGE), objective_of(name)
+    trace = model(images(3, IMAGE), samples=max(samples, objective.samples))
+    _, term = objective.terms[-1]
+    assert term.name == parse_objective(str(objective)).terms[-1][1].name
+    values = term.of(trace)
+    assert values.shape == (3,)
+    assert values.dtype == torch.float32
+    assert values.isfinite().all()
+    assert objective.parts(trace).shape == (len(objective.terms),)
+
+
+@every_term
+def test_the_gradient_of_an_objective_reaches_every_parameter(name, small, objective_of, images):
+    model, objective = small(IMAGE), objective_of(name)
+    objective(model(images(4, IMAGE), samples=objective.samples)).backward()
+    for parameter, p in model.named_parameters():
+        assert p.grad is not None, parameter
+        assert p.grad.isfinite().all(), parameter
+        assert p.grad.any(), parameter
+
+
+@pytest.mark.parametrize("latent", LATENTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", sorted(ROLES["encoder"].parts))
+def test_encoders_take_images_of_any_shape(name, shape, latent, written, images):
+    plan = ROLES["latent"].make(latent, shape)
+    for text in dict.fromkeys([name, written(ROLES["encoder"], name)]):
+        encoder = ROLES["encoder"].make(text, shape, plan.grid)
+        h = encoder(images(2, shape))
+        assert h.shape == (2, *encoder.features)
+        if plan.grid and len(encoder.features) == 3:
+            assert encoder.features[1:] == plan.grid
+
+
+@pytest.mark.parametrize("latent", LATENTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", sorted(ROLES["decoder"].parts))
+def test_decoders_make_images_of_any_shape(name, shape, latent, written):
+    plan = ROLES["latent"].make(latent, shape)
+    out = (2 * shape[0], *shape[1:])
+    for text in dict.fromkeys([name, written(ROLES["decoder"], name)]):
+        decoder = ROLES["decoder"].make(text, plan.shape, out)
+        assert fold(decoder, torch.randn(2, 3, *plan.shape)).shape == (2, 3, *out)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 8])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 4, 64), (1, 1, 16), (1, 64, 3)], ids=str)
+def test_a_spatial_latent_fits_every_power_of_two(shape, factor, small, images):
+    """Also where the shorter side is down to one long before the longer one is."""
+    model = small(shape, encoder="conv(width=4)", decoder="conv(width=4)", latent=f"spatial(1, {factor})")
+    h, w = -(-shape[1] // factor), -(-shape[2] // factor)
+    assert model(images(1, shape)).latents[0].z.shape == (1, 1, 1, h, w)
+
+
+def test_a_spatial_latent_off_the_pyramid_says_which_factor_fits(small):
+    with pytest.raises(UsageError, match="power of two"):
+        small((1, 28, 28), encoder="conv", latent="spatial(2, 3)")
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 5), (1, 5, 257)])
+def test_images_out_of_range_are_refused(shape, small):
+    with pytest.raises(UsageError, match="sides from 1 to 256"):
+        small(shape)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (5,), (2, 3, 2)], ids=str)
+@pytest.mark.parametrize("name", sorted(ROLES["prior"].parts))
+def test_priors_take_latents_of_any_shape(name, shape, written):
+    prior = ROLES["prior"].make(written(ROLES["prior"], name), shape)
+    p = prior()
+    assert p.mean.shape == shape
+    for leading in [(), (1,), (2, 3)]:
+        z = p.sample(leading)
+        assert z.shape == (*leading, *shape)
+        assert p.log_prob(z).shape == leading
+
+
+@pytest.mark.parametrize("name", sorted(ROLES["prior"].parts))
+def test_a_prior_draws_nothing_when_asked_for_nothing(name, written):
+    prior = ROLES["prior"].make(written(ROLES["prior"], name), (2,))
+    assert prior().sample((1, 0)).shape == (1, 0, 2)
+
+
+def test_a_fitted_prior_replaces_the_learned_one_for_sampling_only(small, images):
+    model = small()
+    mixture = ROLES["prior"].make("mixture(1)", (4,))
+    with torch.no_grad():
+        mixture.locs.fill_(100.0)
+    model.latent.fitted = mixture
+    assert model.latent.generate(8).mean() > 50
+    assert model.latent.generate(8, fitted=False).mean() < 50
+    z, _, p = model(images(2, (1, 4, 4))).latents[0]
+    torch.testing.assert_close(p.log_prob(z), torch.distributions.Normal(0, 1).log_prob(z).sum(-1))
+
+
+@pytest.mark.parametrize("name", sorted(ROLES["likelihood"].parts))
+def test_a_likelihood_calibrates_and_says_what_it_is(name, written, images):
+    likelihood = ROLES["likelihood"].make(written(ROLES["likelihood"], name), IMAGE)
+    assert isinstance(likelihood.discrete, bool)
+    x = images(4, IMAGE)
+    with torch.no_grad():
+        likelihood.calibrate(x * 0.9, x)
+    px = likelihood.eval()(torch.randn(2, 4, likelihood.channels, *IMAGE[1:]))
+    assert px.log_prob(x).shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", sorted(ROLES["optimizer"].parts))
+def test_an_optimizer_goes_down(name, written):
+    p = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
+    optimizer = ROLES["optimizer"].make(written(ROLES["optimizer"], name), [p])
+    before = p.detach().clone()
+    for _step in range(20):
+        optimizer.zero_grad()
+        (p**2).sum().backward()
+        optimizer.step()
+    assert (p.abs() < before.abs()).all()
+
+
+@pytest.mark.parametrize("name", sorted(ROLES["schedule"].parts))
+def test_a_schedule_is_a_fraction_of_the_peak(name, written):
+    factor = ROLES["schedule"].make(written(ROLES["schedule"], name))
+    assert all(0 < factor(i / 200) <= 1 for i in range(201))
+    assert max(factor(i / 200) for i in range(201)) == 1
+
+
+@pytest.mark.parametrize("name", sorted(ROLES["weight"].parts))
+def test_a_weight_is_a_number_that_prints_as_it_is_written(name, written):
+    text = f"{written(ROLES['weight'], name)}*kl"
+    objective = parse_objective(text)
+    assert all(isinstance(w, int | float) for i in range(11) for w in objective.weights(i / 10))
+    again = parse_objective(str(objective))
+    assert all(again.weights(i / 10) == objective.weights(i / 10) for i in range(11))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 9)], ids=str)
+@pytest.mark.parametrize("name", sorted(ROLES["augmentation"].parts))
+def test_an_augmentation_keeps_shape_and_range(name, shape, written, images):
+    apply = ROLES["augmentation"].make(written(ROLES["augmentation"], name))
+    x = images(16, shape)
+    kept = x.clone()
+    y = apply(x)
+    assert y.shape == x.shape
+    assert y.dtype == x.dtype
+    assert y.min() >= 0
+    assert y.max() <= 1
+    assert not torch.equal(y, x)
+    assert torch.equal(x, kept)
+
+
+def test_one_name_holds_one_part():
+    with pytest.raises(UsageError, match="registered already"):
+        ROLES["prior"]("normal")(lambda shape: None)

@@ -1,0 +1,154 @@
+"""Gradients by autograd against finite differences, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from reparam import build as _  # noqa: F401  (registers the package's own parts)
+from reparam.distributions import BestScale, Bernoulli, Distribution, Gaussian, Laplace, LogisticMixture
+from reparam.latent import Latent
+from reparam.objective import parse_objective
+from reparam.priors import Flow, FlowDistribution, GaussianMixture
+from reparam.registry import ROLES
+from reparam.vae import Trace
+
+
+@pytest.fixture(autouse=True)
+def double(monkeypatch):
+    """Parts compute in float32 by calling `.float()`; here that stays in float64."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
+def real(*shape):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+def lower(raw):
+    """Strictly lower-triangular in the channel axes."""
+    return torch.tanh(raw) * torch.ones(raw.shape[-4], raw.shape[-3]).tril(-1)[..., None, None]
+
+
+def flow_log_prob():
+    flow = Flow((3,), couplings=3, hidden=6).double()
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    names = [n for n, _ in flow.named_parameters()]
+
+    def log_prob(z, *parameters):
+        class Call(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.flow = flow
+
+            def forward(self, z):
+                return FlowDistribution(self.flow).log_prob(z)
+
+        values = {f"flow.{n}": p for n, p in zip(names, parameters, strict=True)}
+        return torch.func.functional_call(Call(), values, (z,))
+
+    return log_prob, (real(2, 2, 3), *(p.detach().clone().requires_grad_() for p in flow.parameters()))
+
+
+LEVELS = torch.tensor([0.0, 17.0, 254.0, 255.0, 128.0, 3.0, 255.0, 0.0]).double().reshape(2, 2, 2) / 255
+DENSITIES = {
+    Gaussian: lambda: (lambda v, a, b: Gaussian(a, b, 2).log_prob(v), (real(2, 3, 4), real(3, 4), real(3, 4))),
+    Laplace: lambda: (lambda v, a, b: Laplace(a, b, 2).log_prob(v), (real(2, 3, 4), real(3, 4), real(3, 4))),
+    BestScale: lambda: (lambda v, a: torch.cat([BestScale(f, a, torch.zeros(()), 2).log_prob(v)
+                                                for f in (Gaussian, Laplace)]), (real(2, 3, 4), real(2, 3, 4))),
+    Bernoulli: lambda: (lambda v, a: Bernoulli(a, 2).log_prob(v), (torch.rand(3, 4).double().requires_grad_(),
+                                                                    real(2, 3, 4))),
+    LogisticMixture: lambda: (
+        lambda w, m, s, c: LogisticMixture(w.log_softmax(-4), m, s - 1, lower(c)).log_prob(LEVELS),
+        (real(3, 1, 2, 2), real(3, 2, 2, 2), real(3, 2, 2, 2), real(3, 2, 2, 2, 2))),
+    GaussianMixture: lambda: (
+        lambda z, w, m, f: GaussianMixture(w.log_softmax(0), m, f.triu(1) + torch.diag_embed(f.diagonal(0, 1, 2).exp()),
+                                           (2, 1, 1)).log_prob(z),
+        (real(4, 2, 1, 1), real(3), real(3, 2), real(3, 2, 2))),
+    FlowDistribution: flow_log_prob,
+}
+"""For each distribution, log p as a function of its value and parameters, and where to differentiate it."""
+
+
+def concrete(kind):
+    below = [c for sub in kind.__subclasses__() for c in concrete(sub)]
+    return below + ([kind] if not kind.__abstractmethods__ and kind.__module__.startswith("reparam.") else [])
+
+
+@pytest.mark.parametrize("kind", concrete(Distribution), ids=lambda c: c.__name__)
+def test_log_prob_has_its_gradient(kind):
+    assert kind in DENSITIES, f"add a row for {kind.__name__} to DENSITIES"
+    function, inputs = DENSITIES[kind]()
+    assert gradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("kind", [Gaussian, Laplace], ids=lambda c: c.__name__)
+def test_samples_are_differentiable_in_the_parameters(kind):
+    def draw(a, b):
+        torch.manual_seed(1)
+        return kind(a, b).rsample((3,))
+
+    assert gradcheck(draw, (real(2, 3), real(2, 3)))
+    assert not kind(real(2, 3), real(2, 3)).sample((3,)).requires_grad
+
+
+def test_flow_samples_are_differentiable_in_the_noise():
+    flow = Flow((3,), couplings=3, hidden=6).double()
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    assert gradcheck(flow.decode, (real(2, 3),))
+
+
+def traced(log_var, loc, prior_loc, links, samples):
+    """A tiny model by hand: q and p are Gaussians, and the image's mean is a non-linear function of z."""
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn((samples, *loc.shape), dtype=torch.float64, generator=generator)
+    z = loc + (log_var / 2).exp() * noise
+    q, p = Gaussian(loc, log_var), Gaussian(prior_loc, torch.full_like(prior_loc, 0.2))
+    px = Gaussian(torch.sin(z @ links).unflatten(-1, (1, 2, 2)), torch.zeros((), dtype=torch.float64), 3)
+    x = torch.linspace(0, 1, 4 * len(loc), dtype=torch.float64).reshape(-1, 1, 2, 2)
+    return Trace(x, (Latent(z, q, p),), px, px.log_prob(x))
+
+
+@pytest.mark.parametrize("name", sorted(ROLES["term"].parts))
+def test_a_term_has_its_gradient(name, written):
+    objective = parse_objective(written(ROLES["term"], name))
+
+    def value(*inputs):
+        return objective.terms[0][1].of(traced(*inputs, objective.samples))
+
+    assert gradcheck(value, (real(3, 2), real(3, 2), real(2), real(2, 4)))
+
+
+def test_an_objective_has_its_gradient():
+    objective = parse_objective("nll + 3*kl - 0.5*iw_bound(4) + linear(0, 1, 0.5)*free_bits(0.01)")
+
+    def value(*inputs):
+        return objective(traced(*inputs, objective.samples), progress=0.3)
+
+    assert gradcheck(value, (real(3, 2), real(3, 2), real(2), real(2, 4)))
+
+
+@pytest.mark.parametrize("log_scale", [-9.5, 4.5])
+@pytest.mark.parametrize("far", [-30.0, 0.0, 30.0])
+def test_logistic_gradients_are_finite_however_narrow_or_far(log_scale, far):
+    means = torch.full((1, 1, 1, 256), far, dtype=torch.float32, requires_grad=True)
+    scales = torch.full((1, 1, 1, 256), log_scale, dtype=torch.float32, requires_grad=True)
+    d = LogisticMixture(torch.zeros(1, 1, 1, 256), means, scales, torch.zeros(1, 1, 1, 1, 256))
+    log_p = d.log_prob((torch.arange(256, dtype=torch.float32) / 255).reshape(1, 1, 256))
+    log_p.backward()
+    assert log_p.isfinite()
+    assert means.grad.isfinite().all()
+    assert scales.grad.isfinite().all()
+    assert means.grad.any()
+
+
+@pytest.mark.parametrize("logit", [-200.0, 200.0])
+def test_bernoulli_gradients_are_finite_however_sure(logit):
+    logits = torch.full((1, 1, 2), logit, dtype=torch.float32, requires_grad=True)
+    Bernoulli(logits).log_prob(torch.tensor([0.0, 1.0]).reshape(1, 1, 2)).backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad.any()

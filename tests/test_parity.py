@@ -1,0 +1,126 @@
+"""The same numbers as torch.distributions, scipy and scikit-learn, and constants that can be looked up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.special import expit
+from torch import distributions as td
+
+from reparam.distributions import Bernoulli, Gaussian, Laplace, LogisticMixture, gaussian_kl
+from reparam.priors import GaussianMixture, Normal
+from reparam.registry import ROLES
+
+
+def test_gaussian():
+    loc, log_var, x = torch.randn(3, 2, 4).double(), torch.randn(3, 2, 4).double(), torch.randn(5, 3, 2, 4).double()
+    for dims in (0, 1, 2):
+        expected = td.Independent(td.Normal(loc, (log_var / 2).exp()), dims).log_prob(x)
+        torch.testing.assert_close(Gaussian(loc, log_var, dims).log_prob(x), expected)
+
+
+def test_laplace():
+    loc, log_scale, x = torch.randn(3, 4).double(), torch.randn(3, 4).double(), torch.randn(5, 3, 4).double()
+    expected = td.Independent(td.Laplace(loc, log_scale.exp()), 1).log_prob(x)
+    torch.testing.assert_close(Laplace(loc, log_scale).log_prob(x), expected)
+
+
+def test_bernoulli():
+    logits, x = torch.randn(3, 1, 2, 4).double(), torch.rand(5, 3, 1, 2, 4).round().double()
+    expected = td.Independent(td.Bernoulli(logits=logits), 3).log_prob(x)
+    torch.testing.assert_close(Bernoulli(logits.expand(5, -1, -1, -1, -1)).log_prob(x), expected)
+    torch.testing.assert_close(Bernoulli(logits).mean, td.Bernoulli(logits=logits).mean)
+
+
+def test_bernoulli_of_grey_values_is_the_cross_entropy():
+    logits, x = torch.randn(3, 1, 2, 4).double(), torch.rand(3, 1, 2, 4).double()
+    p = logits.sigmoid()
+    torch.testing.assert_close(Bernoulli(logits).log_prob(x), (x * p.log() + (1 - x) * (1 - p).log()).sum((1, 2, 3)))
+
+
+def test_gaussian_kl():
+    q, p = ((torch.randn(3, 4).double(), torch.randn(3, 4).double()) for _ in range(2))
+    normals = [td.Normal(loc, (log_var / 2).exp()) for loc, log_var in (q, p)]
+    torch.testing.assert_close(gaussian_kl(Gaussian(*q), Gaussian(*p)), td.kl_divergence(*normals))
+
+
+def test_gaussian_mixture():
+    """With one triangular factor per component: precision P Pᵀ."""
+    weights, locs = torch.randn(3).log_softmax(0), torch.randn(3, 4)
+    factors = torch.randn(3, 4, 4).triu(1) + torch.diag_embed(torch.rand(3, 4) + 0.5)
+    x = torch.randn(7, 4)
+    normals = td.MultivariateNormal(locs, precision_matrix=factors @ factors.mT)
+    expected = td.MixtureSameFamily(td.Categorical(logits=weights), normals)
+    got = GaussianMixture(weights, locs, factors, (4,))
+    torch.testing.assert_close(got.log_prob(x), expected.log_prob(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got.mean, expected.mean)
+    drawn = got.sample((40_000,))
+    for component in (drawn, expected.sample((40_000,))):
+        assert component.shape == (40_000, 4)
+    torch.testing.assert_close(drawn.var(0), expected.variance, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("scale", [0.004, 0.1, 2.0])
+def test_a_level_takes_the_mass_of_its_bin(scale):
+    loc, levels = 0.2, np.arange(256)
+    upper = np.where(levels == 255, np.inf, (2 * levels + 1) / 255 - 1)
+    lower = np.where(levels == 0, -np.inf, (2 * levels - 1) / 255 - 1)
+    law = stats.logistic(loc, scale)
+    # on the right of the mode the survival function is the accurate one
+    mass = np.where(lower > loc, law.sf(lower) - law.sf(upper), law.cdf(upper) - law.cdf(lower))
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    d = LogisticMixture(0 * one, loc * one, math.log(scale) * one, 0 * one[None])
+    got = d.log_prob(torch.from_numpy(levels / 255).reshape(256, 1, 1, 1)).exp()
+    np.testing.assert_allclose(got, mass, rtol=1e-9, atol=1e-15)
+
+
+def test_the_chain_shifts_by_the_channels_before():
+    """(Salimans et al., 2017, Eq. 3): μ_g + α r, then μ_b + β r + γ g, on values in [−1, 1]."""
+    mu, (alpha, beta, gamma), s = (0.1, -0.2, 0.3), (0.5, -0.4, 0.7), 0.05
+    chain = torch.zeros(1, 3, 3, 1, 1, dtype=torch.float64)
+    chain[0, 1, 0], chain[0, 2, 0], chain[0, 2, 1] = alpha, beta, gamma
+    means = torch.tensor(mu, dtype=torch.float64).reshape(1, 3, 1, 1)
+    d = LogisticMixture(torch.zeros(1, 1, 1, 1).double(), means, torch.full_like(means, math.log(s)), chain)
+    levels = np.array([140, 120, 200])
+    r, g, b = 2 * levels / 255 - 1
+    locs = (mu[0], mu[1] + alpha * r, mu[2] + beta * r + gamma * g)
+    expected = sum(np.log(expit((v - m + 1 / 255) / s) - expit((v - m - 1 / 255) / s))
+                   for v, m in zip((r, g, b), locs, strict=True))
+    got = d.log_prob(torch.from_numpy(levels / 255).reshape(3, 1, 1))
+    assert got.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_constants():
+    zero = torch.zeros(1, dtype=torch.float64)
+    assert -Gaussian(zero, zero).log_prob(zero).item() == pytest.approx(0.9189385332046727)  # ½ log 2π
+    assert -Laplace(zero, zero).log_prob(zero).item() == pytest.approx(math.log(2))
+    assert gaussian_kl(Gaussian(zero + 1, zero), Gaussian(zero, zero)).item() == pytest.approx(0.5)
+    # an even guess of a binary MNIST image costs 784 bits, 543.43 nats
+    even = Bernoulli(torch.zeros(1, 28, 28)).log_prob(torch.rand(1, 28, 28).round())
+    assert -even.item() == pytest.approx(543.427, abs=1e-2)
+    assert Normal((3,))().log_prob(torch.zeros(3)).item() == pytest.approx(-1.5 * math.log(2 * math.pi))
+
+
+@pytest.mark.parametrize(("name", "plain"), [
+    ("adamw(lr=0.01, betas=(0.8, 0.9), weight_decay=0.1)",
+     lambda p: torch.optim.AdamW(p, 0.01, (0.8, 0.9), weight_decay=0.1, fused=False, foreach=False)),
+    ("adam(0.01, betas=(0.8, 0.9))", lambda p: torch.optim.Adam(p, 0.01, (0.8, 0.9), fused=False, foreach=False)),
+    ("adamax(0.01)", lambda p: torch.optim.Adamax(p, 0.01, (0.9, 0.999), foreach=False)),
+])
+def test_optimizers_step_as_the_plain_ones(name, plain):
+    from reparam import optim as _  # noqa: F401
+
+    start, gradients = torch.randn(5, 3), torch.randn(4, 5, 3)
+    ends = []
+    for make in (lambda p: ROLES["optimizer"].make(name, p), plain):
+        p = torch.nn.Parameter(start.clone())
+        optimizer = make([p])
+        for g in gradients:
+            p.grad = g.clone()
+            optimizer.step()
+        ends.append(p.detach())
+    torch.testing.assert_close(*ends)
