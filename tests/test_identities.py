@@ -143,7 +143,7 @@ def test_location_scale_samples_have_their_law(d, law):
 def test_prior_samples_have_the_law_that_log_prob_says(name, written):
     """By quadrature in two dimensions: both marginals, their dependence, and the total."""
     n = 600
-    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), (2,)), 0.5)()
+    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), (2,)))()
     points, cell = grid(12, n, 2)
     with torch.no_grad():
         mass = p.log_prob(points).double().exp().reshape(n, n).numpy() * cell
@@ -161,7 +161,7 @@ def test_prior_samples_have_the_law_that_log_prob_says(name, written):
 @every_prior
 def test_prior_samples_in_one_dimension_have_their_law(name, written):
     n = 4000
-    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), (1,)), 0.5)()
+    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), (1,)))()
     points, cell = grid(12, n, 1)
     with torch.no_grad():
         cdf = np.cumsum(p.log_prob(points).double().exp().numpy() * cell)

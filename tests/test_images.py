@@ -173,6 +173,13 @@ def test_unlabelled_test_images_and_numbered_classes(tmp_path):
     assert any("1 images lie in no class's folder" in note for note in found.notes)
 
 
+def test_test_folders_alone_are_trained_on(tmp_path):
+    for i in range(18):
+        put(tmp_path / "data" / ("test", "val")[i % 2] / f"{i}.png", noise(i))
+    found = open_images(tmp_path / "data")
+    assert not found.test.any() and found.labels is None
+
+
 def test_one_folder_of_faces_has_no_labels(tmp_path):
     for i in range(16):
         put(tmp_path / "data" / "faces" / f"{i}.png", noise(i))
@@ -285,9 +292,17 @@ def test_too_few_images_say_what_is_wrong(tmp_path):
         open_images(mixed(tmp_path / "one", [(16, 16)]))
 
 
+def test_too_few_images_left_after_decoding(photos, cache_folder):
+    for file in sorted(photos.rglob("[01]*.png"))[:6]:
+        file.write_bytes(file.read_bytes()[:400])
+    with pytest.raises(DataError, match=r"14 readable images, 6 not.*\n.*truncated"):
+        open_images(photos)
+    assert list(cache_folder.iterdir()) == []
+
+
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
     (tmp_path / "phone").mkdir()
-    with pytest.raises(DataError, match="no images in .*phone. Accepted are PNG"):
+    with pytest.raises(DataError, match=r"no images in .*phone\. Accepted are PNG"):
         open_images(tmp_path / "phone")
     for i in range(3):
         (tmp_path / "phone" / f"{i}.HEIC").write_text("x")
@@ -344,7 +359,7 @@ STACK = np.stack([noise(i) for i in range(20)])
 ])
 def test_arrays_of_each_type_and_layout(array, expected):
     if expected is None:  # a list of Python integers has no range of its own
-        with pytest.raises(DataError, match="from 0 to 255.*--value-range LO,HI"):
+        with pytest.raises(DataError, match=r"from 0 to 255.*--value-range LO,HI"):
             from_arrays(array)
         expected, array = STACK, np.asarray(array, np.uint8)
     np.testing.assert_array_equal(from_arrays(array).images, expected)
@@ -354,14 +369,15 @@ def test_nan_is_counted_and_placed_across_blocks(monkeypatch):
     monkeypatch.setattr("reparam.data.reading._BLOCK", 1000)
     array = STACK / 255
     array[7, 3, 2, 1] = array[19, 0, 0, 0] = np.nan
-    with pytest.raises(DataError, match="2 values are NaN .* image 7, row 3, column 2, channel 1"):
+    with pytest.raises(DataError, match=r"2 values are NaN .* image 7, row 3, column 2, channel 1"):
         from_arrays(array)
 
 
 @pytest.mark.parametrize("array", [np.zeros((20, 784)), np.zeros((480, 640, 3)), np.zeros(5),
                                    np.zeros((0, 8, 8)), np.zeros((20, 5, 64, 64))])
 def test_arrays_of_other_shapes_are_refused(array):
-    hint = r"reshape it to \(20, 28, 28\)" if array.shape == (20, 784) else "is not a set of images"
+    flat = array.shape == (20, 784)
+    hint = r"reshape it to \(20, 28, 28\)" if flat else "is not a set of images"
     with pytest.raises(DataError, match=hint):
         from_arrays(array)
     with pytest.raises(DataError, match="differ in shape"):
@@ -373,7 +389,7 @@ def test_labels_are_numbers_or_names_one_for_each_image():
     named = from_arrays(STACK, ["dog", "cat"] * 10)
     assert named.classes == ("cat", "dog") and named.labels.tolist() == [1, 0] * 10
     assert from_arrays(STACK, np.array([b"b", b"a"] * 10)).classes == ("a", "b")
-    with pytest.raises(DataError, match="19 labels.*20 images"):
+    with pytest.raises(DataError, match=r"19 labels.*20 images"):
         from_arrays(STACK, np.zeros(19, int))
     for bad in (np.full(20, 0.5), np.full(20, np.nan)):
         with pytest.raises(DataError, match="neither whole numbers nor names"):
@@ -562,7 +578,7 @@ def test_a_full_disk_names_the_cache_and_leaves_nothing(photos, cache_folder, mo
     def full(self, index, image):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(cache.Rows, "put", full)
-    with pytest.raises(ReparamError, match="No space left.*REPARAM_CACHE") as caught:
+    with pytest.raises(ReparamError, match=r"No space left.*REPARAM_CACHE") as caught:
         open_images(photos)
     assert str(cache_folder) in str(caught.value) and list(cache_folder.iterdir()) == []
 

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-from torch import Tensor, nn
-
-from . import likelihoods, optim, posteriors, priors, registry, terms  # noqa: F401  (they register their parts)
-from .data import augment  # noqa: F401
+from . import registry
 from .errors import UsageError
 from .likelihoods import Likelihood
-from .nets import conv, mlp  # noqa: F401
 from .nets.layers import Shape
 from .objective import Objective, parse_objective
 from .recipe import Recipe

@@ -67,7 +67,7 @@ def train(
     out: str | None = None,
     resume: Annotated[str | None, Parameter(help="Continue the run in this folder exactly where it stopped.")] = None,
     changes: Annotated[Any, Parameter(name="*")] = None,
-    reading: Reading = Reading(),  # noqa: B008
+    reading: Reading = Reading(),
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -318,7 +318,6 @@ def parts(role: str | None = None, /, *, json: Json = False) -> None:
     role
         Only the parts of this role, such as prior.
     """
-    from . import build, metrics  # noqa: F401  (they register)
     from .errors import nearest
     from .registry import ROLES
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -110,11 +110,12 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self._n_features_out = math.prod(self.model_.latent_shape)
         return self
 
-    def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
         """The latents of X, (n, D): the posterior's mean."""
         check_is_fitted(self)
-        x = self._to_images(self._validated(X, reset=False))
-        return self.model_.encode_pixels(to_batch(x)).flatten(1).numpy()
+        x = self._validated(X, reset=False)
+        z = self.model_.encode_pixels(to_batch(self._to_images(x))).flatten(1).numpy()
+        return z.astype(np.float64) if x.dtype == np.float64 else z
 
     def inverse_transform(self, Z: npt.ArrayLike) -> np.ndarray:
         """Images of latents (n, D), in the layout and type that `fit` saw."""
@@ -159,7 +160,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         return recipe.but(epochs=10) if no_end else recipe
 
     def _validated(self, X: npt.ArrayLike, *, reset: bool) -> np.ndarray:
-        array: np.ndarray = validate_data(self, X, reset=reset, allow_nd=True, dtype=[np.uint8, np.float32, np.float64])
+        accepted = [np.uint8, np.float32, np.float64]
+        array: Any = validate_data(self, cast(Any, X), reset=reset, allow_nd=True, dtype=accepted)
         if reset:
             self._uint8 = array.dtype == np.uint8
             low, high = (0.0, 255.0) if self._uint8 else (float(array.min()), float(array.max()))

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checkpoint import Axis
 from .errors import UsageError
 from .metrics.latents import axes_of, codes_of
-from .checkpoint import Axis
 from .priors import Mixture
 from .recipe import Call, Recipe, parse_call
 from .vae import VAE

@@ -57,7 +57,7 @@ class Layout:
             raise DataError(f"float images lie in [0, 1]; got values from {x.min():g} to {x.max():g}. Divide by their "
                             "range, or pass uint8")
         x = x[None] if self.single else x
-        return x.permute(0, 3, 1, 2).contiguous() if self.kind == "last" else x.reshape(-1, c, h, w)
+        return x.permute(0, 3, 1, 2) if self.kind == "last" else x.reshape(-1, c, h, w)
 
     def write(self, x: Tensor) -> np.ndarray:
         """(n, C, H, W) in this layout, as uint8 or float32 in [0, 1]."""

@@ -154,8 +154,6 @@ def parse_objective(text: str) -> Objective:
     Raises:
         UsageError: an unknown term or schedule, or text that is not a sum of weighted terms.
     """
-    from . import terms as _  # registers the package's own
-
     return Objective(tuple(
         (registry.weight.make(weight) if isinstance(weight, Call) else weight, registry.term.make(part))
         for weight, part in parse_sum(text)))

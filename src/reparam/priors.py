@@ -194,7 +194,7 @@ class Mixture(nn.Module):
         self = cls(shape, n)
         factors = torch.from_numpy(fitted.precisions_cholesky_ / spread[:, None])
         with torch.no_grad():
-            self.logits.copy_(torch.from_numpy(np.log(fitted.weights_ + 1e-12)))
+            self.logits.copy_(torch.from_numpy(np.log(np.asarray(fitted.weights_) + 1e-12)))
             self.locs.copy_(torch.from_numpy(fitted.means_ * spread + centre))
             self.diagonal.copy_(factors.diagonal(dim1=-2, dim2=-1).log())
             self.above.copy_(factors.triu(1))

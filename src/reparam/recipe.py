@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from .errors import UsageError, nearest
@@ -200,7 +201,6 @@ def field_help() -> dict[str, str]:
     """The sentence under each field of `Recipe`, for the command line's help and the documentation."""
     body = ast.parse(inspect.getsource(Recipe).strip()).body[0]
     statements = body.body if isinstance(body, ast.ClassDef) else []
-    pairs = zip(statements, statements[1:], strict=False)
-    return {a.target.id: str(b.value.value) for a, b in pairs
+    return {a.target.id: str(b.value.value) for a, b in pairwise(statements)
             if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name)
             and isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, TypeVar
 
 from .errors import UsageError, nearest
@@ -28,15 +29,24 @@ class Role:
     name: str
     context: tuple[str, ...] = ()
     """What the rest of the model gives to every part of this role, before the user's own arguments."""
-    parts: dict[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]])
+    home: tuple[str, ...] = ()
+    """Modules of this package that define parts of this role; imported when the first is asked for."""
+    registered: dict[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]])
+
+    @property
+    def parts(self) -> dict[str, Callable[..., Any]]:
+        """Every part by name."""
+        for module in self.home:
+            import_module(f".{module}", __package__)
+        return self.registered
 
     def __call__(self, name: str) -> Callable[[F], F]:
         """Registers a part under `name`."""
 
         def register(part: F) -> F:
-            if self.parts.get(name, part) is not part:
+            if self.registered.get(name, part) is not part:
                 raise UsageError(f"the {self.name} {name!r} is registered already")
-            self.parts[name] = part
+            self.registered[name] = part
             return part
 
         return register
@@ -48,9 +58,8 @@ class Role:
         return f"{name}({', '.join(shown)})" if shown else name
 
     def describe(self, name: str) -> str:
-        """What the part is, from its docstring or its class's."""
-        part = self.parts[name]
-        return inspect.getdoc(part) or ""
+        """What the part is, from its docstring."""
+        return inspect.getdoc(self.parts[name]) or ""
 
     def make(self, what: str | Call, *context: Any) -> Any:
         """Builds the part that `what` names from the user's arguments and the model's `context`.
@@ -74,20 +83,19 @@ class Role:
             raise UsageError(f"{call}: {e}. Write it as {self.signature(call.name)}") from e
 
 
-encoder = Role("encoder", ("image_shape", "grid"))
-decoder = Role("decoder", ("latent_shape", "out_shape"))
-latent = Role("latent", ("image_shape",))
-posterior = Role("posterior", ("features", "shape"))
-prior = Role("prior", ("shape",))
-likelihood = Role("likelihood", ("image_shape",))
-term = Role("term")
-weight = Role("weight schedule")
-optimizer = Role("optimizer", ("parameters",))
-schedule = Role("schedule")
-augmentation = Role("augmentation")
+_NETS = ("nets.mlp", "nets.conv")
+encoder = Role("encoder", ("image_shape", "grid"), _NETS)
+decoder = Role("decoder", ("latent_shape", "out_shape"), _NETS)
+latent = Role("latent", ("image_shape",), ("latent",))
+posterior = Role("posterior", ("features", "shape"), ("posteriors",))
+prior = Role("prior", ("shape",), ("priors",))
+likelihood = Role("likelihood", ("image_shape",), ("likelihoods",))
+term = Role("term", (), ("terms",))
+weight = Role("weight", (), ("objective",))
+optimizer = Role("optimizer", ("parameters",), ("optim",))
+schedule = Role("schedule", (), ("optim",))
+augmentation = Role("augmentation", (), ("data.augment",))
+metric = Role("metric", ("evaluation",), ("metrics.bounds", "metrics.images", "metrics.latents"))
 
-ROLES: dict[str, Role] = {
-    "encoder": encoder, "decoder": decoder, "latent": latent, "posterior": posterior, "prior": prior,
-    "likelihood": likelihood, "term": term, "weight": weight, "optimizer": optimizer, "schedule": schedule,
-    "augmentation": augmentation,
-}
+ROLES: dict[str, Role] = {role.name: role for role in (
+    encoder, decoder, latent, posterior, prior, likelihood, term, weight, optimizer, schedule, augmentation, metric)}

@@ -14,7 +14,7 @@ import math
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -124,8 +124,9 @@ def train(data: str | Path, *, preset: str = "default", out: str | Path | None =
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already. Continue it with: reparam train --resume {folder}, or give another "
                          "--out")
-    run = Run(folder, str(data) if str(data) == "digits" else str(Path(data).expanduser().absolute())
-              if Path(data).exists() else str(data), options or DataOptions(), recipe)
+    path = Path(data).expanduser()
+    source = str(path.absolute()) if path.exists() else str(data)
+    run = Run(folder, source, options or DataOptions(), recipe)
     images = open_data(run.source, run.options, report or Silent())  # before the folder is made: a wrong path leaves nothing behind
     return _Session(run, images, device, report or Silent()).carry_out()
 
@@ -177,7 +178,7 @@ class _Session:
         self.run, self.images, self.report = run, images, report
         self.recipe = run.recipe
         self.training_set, self.validation_set, self.test_set = images.split()
-        n, h, w, c = images.images.shape
+        _, h, w, c = images.images.shape
         self.image_shape = (c, h, w)
         build_model(self.recipe, self.image_shape)  # parts that do not fit the images are told before a folder is made
         self.accelerator = Accelerator(cpu=device == "cpu")
@@ -370,7 +371,7 @@ def held_out_nll(model: VAE, known: Tensor, held_out: Tensor) -> float:
 
 
 @contextlib.contextmanager
-def _stopping_at_interrupt(session: _Session) -> Iterator[None]:
+def _stopping_at_interrupt(session: _Session) -> Generator[None]:
     """Ctrl-C ends training after the current step; a second one ends the program."""
 
     def stop(*_: object) -> None:

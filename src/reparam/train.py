@@ -205,7 +205,7 @@ class _Loop:
         verdict = state.guard.judge(self.objective.names, values, state.grad_norm)
         if verdict.scale:
             if verdict.scale < 1:
-                torch._foreach_mul_(gradients, verdict.scale)  # pyright: ignore[reportPrivateUsage]
+                torch._foreach_mul_(gradients, verdict.scale)  # pyright: ignore
             state.optimizer.step()
         else:
             state.event = f"step left out: {verdict.reason}"
@@ -245,7 +245,7 @@ class _Loop:
         if self.pairs and state.step % EMA_EVERY == 0:
             decay = min(self.ema, (1 + state.step) / (10 + state.step)) ** EMA_EVERY
             averaged, current = self.pairs
-            torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateUsage]
+            torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore
 
     def _roll_back(self, reason: str) -> None:
         state = self.state
@@ -253,8 +253,8 @@ class _Loop:
         if state.rollbacks > MAX_ROLLBACKS:
             raise TrainingDiverged(
                 f"training diverged at step {state.step}: {reason}, still after {MAX_ROLLBACKS} returns to an earlier "
-                f"state and a learning rate {1 / state.lr_scale:.0f} times lower. Check the data (reparam looks for NaN, "
-                "but not for constant images), or try another likelihood.")
+                f"state and a learning rate {1 / state.lr_scale:.0f} times lower. Lower it further, or try another "
+                "likelihood or a smaller network")
         state.restore(self.good[0], weights_only=True)
         state.lr_scale /= 2
         state.event = (f"rolled back to step {self.good[0][1]['step']} at half the learning rate: {reason} for "

@@ -120,11 +120,11 @@ class _Folder(Members[Path]):
                 below.clear()
                 continue
             seen.add((at.st_dev, at.st_ino))
-            below.sort()
-            for name in sorted(names):
+            inside = Path(folder).relative_to(path).as_posix()
+            for name in names:
                 file = Path(folder, name)
-                self._add(file.relative_to(path).as_posix(), file,
-                          None if file.is_file() else "not a regular file, or a broken link")
+                odd = None if file.is_file() else "not a regular file, or a broken link"
+                self._add(name if inside == "." else f"{inside}/{name}", file, odd)
 
     def _hash(self, whole: hashlib.blake2b) -> None:
         for name, digest in in_parallel(_digest_file, self.files(self.names)):
@@ -132,7 +132,7 @@ class _Folder(Members[Path]):
         whole.update(repr(self.skipped).encode())
 
     def _place(self, entry: Path) -> Any:
-        return entry
+        return str(entry)
 
     def _fetch(self, name: str, entry: Path) -> File:
         return entry
@@ -260,8 +260,11 @@ def _batches(files: Iterable[tuple[str, In]]) -> Iterator[list[tuple[str, In]]]:
 def _digest_file(file: File | UnreadableImage) -> bytes:
     try:
         if isinstance(file, (str, Path)):
-            with Path(file).open("rb") as stream:
-                return hashlib.file_digest(stream, hashlib.blake2b).digest()
+            with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 (three times as fast)
+                whole = hashlib.blake2b()
+                while piece := stream.read(1 << 20):
+                    whole.update(piece)
+                return whole.digest()
     except OSError as e:
         return repr(e).encode()
     return repr(file).encode()

@@ -14,10 +14,11 @@ import math
 import torch
 from torch import Tensor
 
+from ..registry import metric
 from ..terms import kl, log_weight, nll
 from ..vae import VAE
+from .evaluation import Evaluation
 from .figures import Figure, mean_figure
-from .registry import Evaluation, metric
 
 
 @torch.inference_mode()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..registry import metric
+from .evaluation import Evaluation
 from .figures import Figure, mean_figure
-from .registry import Evaluation, metric
 
 
 def psnr_of(x: Tensor, y: Tensor) -> Tensor:

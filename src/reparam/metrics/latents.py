@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..checkpoint import Axis
 from ..distributions import Distribution, Gaussian, gaussian_kl
+from ..registry import metric
 from ..vae import VAE
+from .evaluation import Codes, Evaluation
 from .figures import Figure
-from .registry import Codes, Evaluation, metric
 
 ACTIVE = 0.01
 """A unit is active when more than this share of its variance comes from the image (Burda et al., 2016, section 2.3)."""
@@ -85,10 +88,8 @@ def _auc(name: str, evaluation: Evaluation, most: int, *, fitted: bool) -> Figur
     label = np.repeat([1, 0], len(real))
     train = np.random.default_rng(evaluation.seed).permutation(len(both)) < len(both) // 2
     classifier = MLPClassifier((64,), max_iter=40, early_stopping=True, n_iter_no_change=5, random_state=0)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a classifier that has not converged is a weaker one; its score stands
         classifier.fit(both[train], label[train])
-    auc = float(roc_auc_score(label[~train], classifier.predict_proba(both[~train])[:, 1]))
+    auc = float(roc_auc_score(label[~train], np.asarray(classifier.predict_proba(both[~train]))[:, 1]))
     return Figure(name, max(auc, 1 - auc), "AUC, 0.5 is a perfect match", len(real))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ def _stack(sizes: tuple[int, ...], activation: str) -> list[nn.Module]:
     if activation not in ACTIVATIONS:
         raise UsageError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
     layers: list[nn.Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
     return layers
 

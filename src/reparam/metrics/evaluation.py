@@ -1,20 +1,16 @@
-"""Metrics by name, and what they are given."""
+"""What a metric is given: a model, and the images that it is measured on."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ..registry import ROLES, Role
 from ..vae import VAE
-
-metric = Role("metric", ("evaluation",))
-ROLES["metric"] = metric
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Evaluation:
     seed: int = 1234
 
     @contextlib.contextmanager
-    def drawing(self) -> Iterator[None]:
+    def drawing(self) -> Generator[None]:
         """A region without gradients whose random numbers start from the evaluation's seed."""
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(self.seed)
