@@ -15,9 +15,9 @@ ARGUMENTS = {
     ("latent", "spatial"): "spatial(2, 4)",
     ("term", "free_bits"): "free_bits(0.1)",
     ("term", "iw_bound"): "iw_bound(3)",
-    ("weight schedule", "constant"): "constant(0.5)",
-    ("weight schedule", "linear"): "linear(0, 1, 0.1)",
-    ("weight schedule", "cyclic"): "cyclic(0, 1)",
+    ("weight", "constant"): "constant(0.5)",
+    ("weight", "linear"): "linear(0, 1, 0.1)",
+    ("weight", "cyclic"): "cyclic(0, 1)",
     ("augmentation", "crop"): "crop(2)",
 }
 """How tests write the parts that cannot be written by their name alone: a row for each."""

@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reparam import build as _  # noqa: F401  (registers the package's own parts)
 from reparam.errors import UsageError
 from reparam.nets.layers import fold
 from reparam.objective import parse_objective

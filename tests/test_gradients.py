@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from reparam import build as _  # noqa: F401  (registers the package's own parts)
 from reparam.distributions import BestScale, Bernoulli, Distribution, Gaussian, Laplace, LogisticMixture
 from reparam.latent import Latent
 from reparam.objective import parse_objective

@@ -12,7 +12,6 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Normal
 
-from reparam import build as _  # noqa: F401  (registers the package's own parts)
 from reparam.distributions import Bernoulli, BestScale, Gaussian, Laplace, LogisticMixture, gaussian_kl, kl
 from reparam.latent import Latent
 from reparam.likelihoods import GaussianLikelihood, LaplaceLikelihood, LogisticLikelihood

@@ -17,7 +17,8 @@ from PIL import Image
 
 import reparam.data.cache as cache
 import reparam.data.images as images_module
-from reparam.data import ImageSet, from_arrays, open_images
+from reparam.data import ImageSet, from_arrays, open_images, read_like
+from reparam.data.members import in_parallel
 from reparam.errors import DataError, ReparamError, UsageError
 
 
@@ -311,7 +312,7 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("photoz", "no such folder or file: .*photoz'; did you mean 'photos'.*a folder of images"),
+    ("photoz", r"no such folder or file: .*photoz' \(did you mean 'photos'\?\)\. .*a folder of images"),
     ("hf:owner/name", "not supported by this version.*Accepted are a folder"),
     ("data.parquet", "not supported by this version"),
     ("notes.txt", "neither a folder nor a zip or tar"),
@@ -321,7 +322,7 @@ def test_sources_that_are_none(photos, monkeypatch, name, message):
     Path("notes.txt").write_text("x")
     with pytest.raises(DataError, match=message):
         open_images(name)
-    with pytest.raises(DataError, match="no such folder or file: 'digit'; did you mean 'digits'"):
+    with pytest.raises(DataError, match=r"no such folder or file: 'digit' \(did you mean 'digits'"):
         open_images("digit")
 
 
@@ -366,10 +367,10 @@ def test_arrays_of_each_type_and_layout(array, expected):
 
 
 def test_nan_is_counted_and_placed_across_blocks(monkeypatch):
-    monkeypatch.setattr("reparam.data.reading._BLOCK", 1000)
+    monkeypatch.setattr("reparam.data.samples._BLOCK", 1000)
     array = STACK / 255
     array[7, 3, 2, 1] = array[19, 0, 0, 0] = np.nan
-    with pytest.raises(DataError, match=r"2 values are NaN .* image 7, row 3, column 2, channel 1"):
+    with pytest.raises(DataError, match=r"2 values are NaN .* image 7, row 3, column 2, ch"):
         from_arrays(array)
 
 
@@ -603,7 +604,7 @@ def test_what_waits_for_a_core_is_bounded():
         for i in range(5000):
             taken.append(i)
             yield str(i), i
-    results = cache.in_parallel(lambda i: i * 2, files())
+    results = in_parallel(lambda i: i * 2, files())
     assert next(results) == ("0", 0)
     assert len(taken) <= 64 * ((os.cpu_count() or 1) + 3)
     assert [value for _, value in results] == [2 * i for i in range(1, 5000)]

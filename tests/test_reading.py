@@ -15,13 +15,11 @@ from PIL import Image, ImageFile
 from reparam.data.reading import (
     Header,
     Named,
-    UnreadableImage,
     _quiet,
-    fit,
     read_header,
     read_image,
-    to_uint8,
 )
+from reparam.data.samples import UnreadableImage, fit, to_uint8
 from reparam.errors import DataError, UsageError
 
 RAMP16 = np.arange(65536, dtype=np.uint16).reshape(256, 256)

@@ -26,16 +26,21 @@ app = App(name="reparam", help="Train, measure and use variational autoencoders 
           result_action="return_value", version_flags=["--version"])
 
 
-def _overrides() -> Any:
+def _overrides() -> type:
     """Recipe's fields as optional flags: what is not given keeps the preset's value."""
     told, types = field_help(), get_type_hints(Recipe)
     flags = [(f.name, Annotated[types[f.name] | None, Parameter(help=f"{told[f.name]} [default: {f.default}]"
                                                                if f.default is not None else told[f.name])],
               field(default=None)) for f in fields(Recipe)]
-    return make_dataclass("Overrides", flags, kw_only=True)
+    made = make_dataclass("Overrides", flags, kw_only=True)
+    made.__module__ = __name__
+    return Parameter(name="*")(made)
 
 
-Overrides = _overrides()
+if TYPE_CHECKING:
+    Overrides = Recipe
+else:
+    Overrides = _overrides()
 Json = Annotated[bool, Parameter(help="Print one JSON object on stdout and nothing else.", negative="")]
 Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto takes an accelerator when there is one.")]
 Range = Annotated[str | None, Parameter(help="LO,HI: the sample values that become black and white, for 16-bit and "
@@ -66,7 +71,7 @@ def train(
     preset: str | None = None,
     out: str | None = None,
     resume: Annotated[str | None, Parameter(help="Continue the run in this folder exactly where it stopped.")] = None,
-    changes: Annotated[Any, Parameter(name="*")] = None,
+    changes: Overrides = Overrides(),  # noqa: B008
     reading: Reading = Reading(),
     device: Device = "auto",
     json: Json = False,
@@ -82,11 +87,8 @@ def train(
     out
         The run's folder; by default runs/<name of the data>.
     """
-    given = {k: v for k, v in vars(changes).items() if v is not None} if changes is not None else {}
+    given = {k: v for k, v in vars(changes).items() if v is not None}
     _train(data, preset, out, resume, given, reading, device, json)
-
-
-train.__annotations__["changes"] = Annotated[Overrides | None, Parameter(name="*")]
 
 
 def _train(data: str | None, preset: str | None, out: str | None, resumed: str | None, given: dict[str, Any],

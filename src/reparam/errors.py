@@ -27,6 +27,6 @@ class TrainingDiverged(ReparamError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'vamp'?"` when some known name is close to `name`, else the empty string."""
+    """`" (did you mean 'vamp'?)"` when some known name is close to `name`, else the empty string."""
     found = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -46,7 +46,7 @@ RECORDS = 400
 """Lines of metrics over a run."""
 HELD_OUT = 30
 """Measurements of held-out images over a run."""
-SAVE_EVERY = 15.0
+SAVE_EVERY = 5.0
 """Seconds between saved states, at least; and twenty times what saving one takes."""
 
 
@@ -127,7 +127,8 @@ def train(data: str | Path, *, preset: str = "default", out: str | Path | None =
     path = Path(data).expanduser()
     source = str(path.absolute()) if path.exists() else str(data)
     run = Run(folder, source, options or DataOptions(), recipe)
-    images = open_data(run.source, run.options, report or Silent())  # before the folder is made: a wrong path leaves nothing behind
+    # before the folder is made: a wrong path leaves nothing behind
+    images = open_data(run.source, run.options, report or Silent())
     return _Session(run, images, device, report or Silent()).carry_out()
 
 

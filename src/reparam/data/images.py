@@ -3,90 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import DataError, UsageError, nearest
 from . import cache
-from .cache import Members, Skipped, in_parallel, read_folders
-from .reading import (
-    BYTES_PER_PIXEL,
-    MAX_CHANNELS,
-    MAX_PIXELS,
-    File,
-    Header,
+from .arrays import Array, ImageSet, assemble, enough, open_arrays, open_digits
+from .members import Members, Skipped, in_parallel, members, read_folders
+from .reading import BYTES_PER_PIXEL, MAX_PIXELS, File, Header, read_header, read_image
+from .samples import (
     Pixels,
     Range,
+    Size,
     UnreadableImage,
+    check_image_size,
     check_value_range,
+    choose_size,
+    digest,
     fit,
     parse_background,
-    read_header,
-    read_image,
-    to_uint8,
 )
 
-FEWEST = 16
 BUNDLED = ("digits",)
 ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an .npz and the "
             "bundled name 'digits'.")
 _PILLOW_LIMIT = 178_956_970  # above this Pillow refuses by itself
-_KEYS = (("train_images", "train_labels", "test_images", "test_labels"),
-         ("x_train", "y_train", "x_test", "y_test"),
-         ("images", "labels", "", ""), ("x", "y", "", ""))
 
 Progress: TypeAlias = Callable[[int, int], None]
-Size: TypeAlias = tuple[int, int]
-Array: TypeAlias = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Images as they are trained on, and what was done to get them."""
-
-    images: Pixels                        # (n, H, W, C) uint8, maybe a read-only memory map
-    labels: npt.NDArray[np.int64] | None  # (n,); -1 for an image without, where others have
-    classes: tuple[str, ...]              # the name of each label; () when none are named
-    digests: npt.NDArray[np.uint64]       # (n,) hash of each image's pixels
-    test: npt.NDArray[np.bool_]           # (n,) given as test data by the source
-    skipped: tuple[Skipped, ...]
-    notes: tuple[str, ...]                # what was chosen and done, to be said on screen
-    source: str
-    fingerprint: str                      # hash of everything above that training depends on
-
-    def split(self, fraction: float = 0.1) -> tuple[npt.NDArray[np.int64], ...]:
-        """Indices of the training, validation and test images, each in ascending order.
-
-        An image is validated on when its digest / 2**64 < `fraction`: copies fall on one side, and
-        an image stays on its side as the data grow. When that gives no validation image, those of
-        the smallest digest are taken; when it leaves nothing to train on, those of the greatest
-        are left. Images given as test data are in neither.
-
-        Raises:
-            UsageError: `fraction` is not between 0 and 1.
-            DataError: fewer than two different images remain besides the test images.
-        """
-        if not 0 < fraction < 1:
-            raise UsageError(f"the validation fraction must lie between 0 and 1, got {fraction}")
-        rest = np.flatnonzero(~self.test)
-        digests = self.digests[rest]
-        if len(np.unique(digests)) < 2:
-            raise DataError(f"{self.source} has {len(np.unique(digests))} different images, test "
-                            "images aside; training and validation need two at least")
-        held_out = digests < np.uint64(min(int(fraction * 2**64), 2**64 - 1))
-        if not held_out.any():
-            held_out = digests == digests.min()
-        if held_out.all():
-            held_out = digests != digests.max()
-        return rest[~held_out], rest[held_out], np.flatnonzero(self.test)
 
 
 @dataclass(frozen=True)
@@ -99,8 +47,7 @@ class _Settings:
     max_pixels: int
 
     def check(self) -> None:
-        if self.image_size is not None and not 8 <= self.image_size <= 256:
-            raise UsageError(f"--image-size must lie between 8 and 256, got {self.image_size}")
+        check_image_size(self.image_size)
         if not 1 <= self.max_pixels <= _PILLOW_LIMIT:
             raise UsageError(f"--max-pixels must lie between 1 and {_PILLOW_LIMIT}, "
                              f"got {self.max_pixels}")
@@ -153,149 +100,75 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         raise DataError(f"{name!r}: data sets on a hub and .parquet files are not supported by "
                         f"this version. {ACCEPTED}")
     if name in BUNDLED and not path.exists():
-        return _digits(settings)
+        return open_digits(image_size, value_range)
     if not path.exists():
         raise DataError(_no_such(path, name))
     if path.suffix.lower() in (".npy", ".npz"):
-        return _open_arrays(path, name, settings)
+        return open_arrays(path, name, image_size, value_range)
     return _open_files(path, name, settings, on_bad, progress)
 
 
-def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
-                test: npt.ArrayLike | None = None, classes: Sequence[str] = (),
-                source: str = "array", image_size: int | None = None,
-                value_range: Range | None = None) -> ImageSet:
-    """Images held in memory: (n, H, W), (n, H, W, C), or (n, C, H, W) with 1, 3 or 4 channels.
+def read_like(paths: Sequence[str | Path], image_shape: tuple[int, int, int], *, background: str = "white",
+              value_range: Range | None = None) -> Pixels:
+    """Image files as a model's training images were made: (n, H, W, C) uint8, in the order of `paths`.
 
-    uint8 is taken as it is, bool becomes 0 and 255, uint16 and floats are scaled by 0..65535 and
-    [0, 1] or by `value_range`. `labels` (n,) are integers or names; `test` (n,) marks test images.
+    A grey model reads colour as its brightness, a colour model reads grey as RGB, and other sizes are
+    resized and cropped. NPY files of channels other than grey and RGB must have as many as the model.
+
+    Args:
+        image_shape: (C, H, W) of the model's images.
+        background: what transparency is drawn on. With "keep" a model of 2 or 4 channels reads it as
+            its last; for one of 1 or 3, which was made of arrays without it, it is drawn on white.
+        value_range: the samples that become 0 and 255, in place of the range of their type.
 
     Raises:
-        DataError: NaN, values outside their range, another shape, labels of another length, fewer
-            than 16 images.
-        UsageError: an option out of its range.
+        DataError: a file is missing, cannot be read, or has channels that the model has no place for.
+        UsageError: no such background, or an empty value range.
     """
-    settings = _Settings(image_size, "white", value_range, MAX_PIXELS)
+    channels, height, width = image_shape
+    settings = _Settings(None, background, value_range, MAX_PIXELS)
     settings.check()
-    return _from_array(to_uint8(_channels_last(images), value_range), labels, test, tuple(classes),
-                       source, settings)
+    if background == "keep" and channels in (1, 3):
+        settings = replace(settings, background="white")
 
+    def work(file: File) -> tuple[Pixels, int] | UnreadableImage:
+        try:
+            header = read_header(file, max_pixels=settings.max_pixels)
+            return _plan_like(header, (width, height), channels, settings).decode(file)
+        except UnreadableImage as e:
+            return e
 
-def _from_array(pixels: Pixels, labels: npt.ArrayLike | None, test: npt.ArrayLike | None,
-                classes: tuple[str, ...], source: str, settings: _Settings) -> ImageSet:
-    n, height, width, _ = pixels.shape
-    _enough(n, (), source)
-    size, notes = _choose_size(Counter({(width, height): n}), settings.image_size)
-    if size != (width, height):
-        pixels = np.stack([fit(image, size) for image in pixels])
-    numbers, names = (None, ()) if labels is None else _numbered(labels, n)
-    flags = np.zeros(n, np.bool_) if test is None else np.asarray(test, np.bool_)
-    if flags.shape != (n,):
-        raise DataError(f"test flags of shape {flags.shape} for {n} images")
-    return _assemble(pixels, numbers, names or classes, _digests(pixels), flags, (), notes, source)
-
-
-def _digits(settings: _Settings) -> ImageSet:
-    from sklearn.datasets import load_digits  # seconds to import, and needed by no other source
-
-    data: Any = load_digits()
-    bounds = settings.value_range or (0, 16)
-    return _from_array(to_uint8(_channels_last(data.images), bounds), data.target, None,
-                       tuple("0123456789"), "digits", settings)
+    images = np.empty((len(paths), height, width, channels), np.uint8)
+    files = [(str(path), _present(path)) for path in paths]
+    for i, (name, result) in enumerate(in_parallel(work, files)):
+        if isinstance(result, UnreadableImage):
+            raise UnreadableImage(result.reason, name)
+        images[i] = result[0]
+    return images
 
 
 def _no_such(path: Path, name: str) -> str:
     known = list(BUNDLED)
     with contextlib.suppress(OSError):
         known += [each.name for each in path.parent.iterdir()]
-    return f"no such folder or file: {name!r}{nearest(path.name, known) or '.'} {ACCEPTED}"
+    return f"no such folder or file: {name!r}{nearest(path.name, known)}. {ACCEPTED}"
 
 
-def _open_arrays(path: Path, name: str, settings: _Settings) -> ImageSet:
-    try:
-        opened = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(opened, np.ndarray):
-            parts: list[Array | None] = [opened, None, None, None]
-        else:
-            with opened:
-                parts = [opened[key] if key else None for key in _keys_of(opened.files, name)]
-    except DataError:
-        raise
-    except Exception as e:  # NumPy raises many kinds on a broken or pickled file
-        raise DataError(f"{name} cannot be read: {str(e) or type(e).__name__}") from e
-    halves = [to_uint8(_channels_last(part), settings.value_range)
-              for part in (parts[0], parts[2]) if part is not None]
-    if len({half.shape[1:] for half in halves}) > 1:
-        raise DataError(f"{name}: training images are {halves[0].shape[1:]} and test images "
-                        f"{halves[1].shape[1:]}; they must agree")
-    n = len(halves[0])
-    for kind, half, labels in zip(("training", "test"), halves, parts[1::2], strict=False):
-        if labels is not None and len(labels) != len(half):
-            raise DataError(f"{name}: {len(labels)} {kind} labels for {len(half)} images")
-    pixels = halves[0] if len(halves) == 1 else np.concatenate(halves)
-    labels = [part for part in parts[1::2] if part is not None]
-    joined = np.concatenate(labels) if len(labels) == len(halves) else None
-    return _from_array(pixels, joined, np.arange(len(pixels)) >= n, (), name, settings)
-
-
-def _keys_of(present: Sequence[str], name: str) -> list[str]:
-    """The keys of images, labels, test images and test labels in an .npz; "" for a missing one."""
-    lower = {key.lower(): key for key in present}
-    for keys in _KEYS:
-        if keys[0] in lower:
-            return [lower.get(key, "") for key in keys]
-    if len(present) == 1:
-        return [present[0], "", "", ""]
-    raise DataError(f"{name} has the keys {', '.join(present) or 'none'}; accepted are images and "
-                    "labels, x and y, train_images, train_labels, test_images and test_labels, or "
-                    "x_train, y_train, x_test and y_test")
-
-
-def _channels_last(images: npt.ArrayLike) -> Array:
-    """The images as (n, H, W, C), or a DataError that says which shapes are accepted."""
-    try:
-        array = np.asarray(images)
-    except ValueError as e:
-        raise DataError("the images differ in shape: give a folder of files, or resize them to "
-                        "one shape first") from e
-    shape = array.shape
-    if array.ndim == 3 and shape[2] not in (3, 4):
-        array = array[..., None]
-    elif array.ndim == 4 and shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4):
-        array = array.transpose(0, 2, 3, 1)
-    if array.ndim != 4 or 0 in array.shape or array.shape[3] > MAX_CHANNELS:
-        side = math.isqrt(shape[1]) if array.ndim == 2 else 0
-        square = side > 1 and side**2 == shape[1]
-        hint = f"; reshape it to ({shape[0]}, {side}, {side})" if square else ""
-        raise DataError(f"an array of shape {shape} is not a set of images: accepted are "
-                        f"(n, H, W), (n, H, W, C) with {MAX_CHANNELS} channels at most, and "
-                        f"(n, C, H, W) with 1, 3 or 4{hint}")
-    return array
-
-
-def _numbered(labels: npt.ArrayLike, n: int) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Labels as (n,) int64, and the name of each when they were given as names."""
-    array = np.asarray(labels)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or len(array) != n:
-        raise DataError(f"{len(array) if array.ndim else 0} labels, of shape {array.shape}, for {n}"
-                        " images: each needs one label")
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    if array.dtype.kind in "UO":
-        names, numbers = np.unique(array.astype(np.str_), return_inverse=True)
-        return numbers.astype(np.int64), tuple(names.tolist())
-    with np.errstate(invalid="ignore"):
-        whole = array.dtype.kind in "biuf" and np.array_equal(array, array.astype(np.int64))
-    if not whole:
-        raise DataError(f"labels of type {array.dtype} are neither whole numbers nor names")
-    return array.astype(np.int64), ()
+def _present(path: str | Path) -> Path:
+    file = Path(path).expanduser()
+    if not file.exists():
+        known: list[str] = []
+        with contextlib.suppress(OSError):
+            known = [each.name for each in file.parent.iterdir()]
+        raise DataError(f"no such file: {str(path)!r}{nearest(file.name, known)}")
+    if not file.is_file():  # a pipe would be waited on for ever
+        raise UnreadableImage("not a regular file", str(path))
+    return file
 
 
 def _open_files(path: Path, name: str, settings: _Settings, on_bad: str,
                 progress: Progress | None) -> ImageSet:
-    with cache.members(path, BYTES_PER_PIXEL * settings.max_pixels) as found:
+    with members(path, BYTES_PER_PIXEL * settings.max_pixels) as found:
         if not found.entries:
             raise DataError(_nothing_in(found, name))
         key = found.key(repr(settings))
@@ -331,15 +204,6 @@ def _nothing_in(found: Members[Any], name: str) -> str:
             "are PNG, JPEG, WebP, TIFF, BMP, GIF and NPY files.")
 
 
-def _enough(n: int, skipped: Sequence[Skipped], source: str) -> None:
-    if n >= FEWEST:
-        return
-    bad = f", {len(skipped)} not" if skipped else ""
-    why = "".join(f"\n  {each.name}: {each.reason}" for each in skipped[:3])
-    raise DataError(f"{source} has {n} readable image{'s' if n != 1 else ''}{bad}; at least "
-                    f"{FEWEST} are needed. Add images{' or repair' if skipped else ''}.{why}")
-
-
 @dataclass(frozen=True)
 class _Plan:
     """How every file of a source is decoded.
@@ -366,7 +230,7 @@ class _Plan:
         if image.shape[2] != self.channels:
             return UnreadableImage(f"{image.shape[2]} channels, where its header says otherwise")
         image = fit(image, self.size, alpha=s.background == "keep" and self.grey is not None)
-        return image, _digest(image)
+        return image, digest(image)
 
 
 def _decode_all(found: Members[Any], name: str, settings: _Settings, skips: _Skips,
@@ -375,7 +239,7 @@ def _decode_all(found: Members[Any], name: str, settings: _Settings, skips: _Ski
     headers = _headers(found, settings, skips)
     plan, notes = _plan(headers, settings, skips)
     names = sorted(headers)
-    _enough(len(names), skips, name)
+    enough(len(names), skips, name)
     index = {each: i for i, each in enumerate(names)}
     digests = np.zeros(len(names), np.uint64)
     shape = (plan.size[1], plan.size[0], plan.channels)
@@ -389,10 +253,10 @@ def _decode_all(found: Members[Any], name: str, settings: _Settings, skips: _Ski
             if progress:
                 progress(done, len(names))
         kept = rows.finish()
-    _enough(len(kept), skips, name)
+    enough(len(kept), skips, name)
     labels, classes, test = read_folders(names)
     images = np.load(temporary / "images.npy", mmap_mode="r")
-    return _assemble(images, None if labels is None else labels[kept], classes, digests[kept],
+    return assemble(images, None if labels is None else labels[kept], classes, digests[kept],
                      test[kept], tuple(sorted(skips)), notes, name)
 
 
@@ -420,7 +284,7 @@ def _plan(headers: dict[str, Header], settings: _Settings,
     kind = max(kinds, key=lambda k: (kinds[k], -k), default=0)
     for name in [name for name, h in headers.items() if _kind(h) != kind]:
         skips.skip(name, f"{headers.pop(name).channels} channels, unlike most files here")
-    size, notes = _choose_size(Counter(h.size for h in headers.values()), settings.image_size)
+    size, notes = choose_size(Counter(h.size for h in headers.values()), settings.image_size)
     if kind:
         return _Plan(size, kind, None, settings), notes
     greys = sum(h.grey for h in headers.values())
@@ -436,63 +300,23 @@ def _plan(headers: dict[str, Header], settings: _Settings,
     return _Plan(size, (1 if grey else 3) + keep, grey, settings), notes
 
 
+def _plan_like(header: Header, size: Size, channels: int, settings: _Settings) -> _Plan:
+    """The plan by which a file joins images of this size and these channels.
+
+    Raises:
+        UnreadableImage: it cannot.
+    """
+    kind, keep = _kind(header), settings.background == "keep"
+    if kind:
+        if kind != channels:
+            raise UnreadableImage(f"{kind} channels, where the model's images have {channels}")
+        return _Plan(size, channels, None, settings)
+    if channels not in (1 + keep, 3 + keep):
+        raise UnreadableImage(f"the model's images have {channels} channels: only an NPY file of as many can "
+                              "stand for one")
+    return _Plan(size, channels, channels == 1 + keep, settings)
+
+
 def _kind(header: Header) -> int:
     """0 for grey and RGB, with or without alpha; otherwise the number of channels."""
     return 0 if header.channels - header.alpha in (1, 3) else header.channels
-
-
-def _choose_size(sizes: Mapping[Size, int], image_size: int | None) -> tuple[Size, list[str]]:
-    """The one size, (width, height), that images get, and what to say of it."""
-    if not sizes:
-        return (0, 0), []
-    (width, height), _ = max(sizes.items(), key=lambda item: (item[1], item[0]))
-    as_they_are = len(sizes) == 1 and min(width, height) >= 8 and max(width, height) <= 64
-    if image_size is None and as_they_are:
-        return (width, height), []
-    side = image_size or min(max(2 ** round(math.log2(min(width, height))), 8), 64)
-    if set(sizes) == {(side, side)}:
-        return (side, side), []
-    all_of = "all images are" if len(sizes) == 1 else f"of {len(sizes)} sizes the commonest is"
-    cut = ", the centre cut out" if any(w != h for w, h in sizes) else ""
-    notes = [f"resized to {side}×{side}{cut}: {all_of} {width}×{height}"]
-    small = sum(count for size, count in sizes.items() if min(size) < side)
-    if small:
-        notes.append(f"{small} images are smaller than {side}×{side} and were enlarged")
-    return (side, side), notes
-
-
-def _digest(image: Pixels) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "big")
-
-
-def _digests(images: Pixels) -> npt.NDArray[np.uint64]:
-    return np.fromiter((_digest(image) for image in images), np.uint64, len(images))
-
-
-def _assemble(images: Pixels, labels: npt.NDArray[np.int64] | None, classes: tuple[str, ...],
-              digests: npt.NDArray[np.uint64], test: npt.NDArray[np.bool_],
-              skipped: tuple[Skipped, ...], notes: Sequence[str], source: str) -> ImageSet:
-    """The set with everything that can be said of it."""
-    said = [*notes]
-    if skipped:
-        said.append(f"{len(skipped)} files could not be read and were left out")
-    if labels is not None and (labels < 0).any() and classes:
-        said.append(f"{(labels < 0).sum()} images lie in no class's folder and have no label")
-    if test.any():
-        said.append(f"{test.sum()} images are given as test data and are not trained on")
-    copies = len(digests) - len(np.unique(digests))
-    if copies:
-        said.append(f"{copies} images are copies of others; copies are split together")
-    leaked = int(np.isin(digests[test], digests[~test]).sum())
-    if leaked:
-        said.append(f"{leaked} test images also occur among the training images")
-    brightest = int(images.max())
-    if brightest < 128:
-        said.append(f"the brightest value is {brightest} of 255: if the files use less than their "
-                    "type's range, state it with --value-range LO,HI")
-    whole = hashlib.blake2b(repr((images.shape, classes)).encode(), digest_size=16)
-    for part in (digests, test, labels):
-        whole.update(b"none" if part is None else np.ascontiguousarray(part).tobytes())
-    return ImageSet(images, labels, classes, digests, test, skipped, tuple(said), source,
-                    whole.hexdigest())

@@ -7,10 +7,9 @@ import functools
 import importlib
 import io
 import os
-import re
 import threading
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias, cast
@@ -19,15 +18,23 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import DataError, UsageError, nearest
+from ..errors import UsageError
+from .samples import (
+    MAX_CHANNELS,
+    Pixels,
+    Range,
+    UnreadableImage,
+    check_value_range,
+    finish,
+    parse_background,
+    to_uint8,
+)
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 MAX_PIXELS = 50_000_000
-MAX_CHANNELS = 16
 # No honest image needs more bytes a pixel than this (16-bit RGBA is 8).
 BYTES_PER_PIXEL = 16
 _NPY_MAGIC = b"\x93NUMPY"
-_BLOCK = 1 << 22  # samples scaled at a time, so that float64 copies stay small
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,17 +44,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-Pixels: TypeAlias = npt.NDArray[np.uint8]
-Range: TypeAlias = tuple[float, float]
-
-
-class UnreadableImage(DataError):
-    """An image is refused; `reason` says why in a few words, the message names the file too."""
-
-    def __init__(self, reason: str, name: str = "") -> None:
-        super().__init__(f"cannot read {name}: {reason}" if name else reason)
-        self.reason = reason
 
 
 class Named(NamedTuple):
@@ -138,76 +134,7 @@ def read_image(file: File, *, grey: bool | None = None, background: str = "white
         else:
             picture = _open_pillow(stream, max_pixels)
             colour, alpha = _decode(picture, stream, value_range, at_least)
-        return _finish(colour, alpha, grey, backdrop)
-
-
-def check_value_range(value_range: Range | None) -> None:
-    """Raises UsageError unless `value_range` is None or two finite numbers, the smaller first."""
-    if value_range is None:
-        return
-    low, high = value_range
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise UsageError(f"--value-range {low:g},{high:g} is empty: give the samples that become "
-                         "0 and 255, the smaller first, such as 0,4095")
-
-
-def parse_background(background: str) -> tuple[int, int, int] | None:
-    """The colour that `background` names, as (r, g, b); None for "keep".
-
-    Raises:
-        UsageError: it names none.
-    """
-    known = {"white": (255, 255, 255), "black": (0, 0, 0), "keep": None}
-    if background in known:
-        return known[background]
-    if re.fullmatch(r"#[0-9a-fA-F]{6}", background):
-        r, g, b = bytes.fromhex(background[1:])
-        return r, g, b
-    raise UsageError(f"no background {background!r}: accepted are white, black, a colour such as "
-                     f"#ff8000, and keep{nearest(background, known)}")
-
-
-def to_uint8(values: npt.NDArray[Any], value_range: Range | None = None,
-             bits: int | None = None) -> Pixels:
-    """Samples of any type scaled to 0..255 with rounding, by `value_range` or their type's range.
-
-    Nothing is clipped. uint8 without a `value_range` is returned as it is. `bits` is the depth of
-    samples that do not fill their type (12 in a uint16).
-
-    Raises:
-        UnreadableImage: NaN or infinity, samples outside the range, a type without a known one.
-    """
-    if values.dtype.kind not in "buif":
-        raise UnreadableImage(f"values of type {values.dtype} are not samples of an image")
-    if values.dtype == np.uint8 and value_range is None:
-        return values
-    low, high = value_range or _type_range(values, bits)
-    _check_inside(values, low, high, stated=value_range is not None)
-    scaled = np.empty(values.shape, np.uint8)
-    for block in _blocks(values):
-        exact = (values[block].astype(np.float64) - low) * 255 / (high - low)
-        scaled[block] = np.floor(exact + 0.5)
-    return scaled
-
-
-def fit(image: Pixels, size: tuple[int, int], *, alpha: bool = False) -> Pixels:
-    """The centre of `image` (H, W, C), cut to the shape of `size` and resized with antialiasing.
-
-    `size` is (width, height). The shorter side is kept whole. With `alpha` the last channel weighs
-    the others, so that colours hidden by transparency do not bleed.
-    """
-    height, width, channels = image.shape
-    if (width, height) == size:
-        return image
-    scale = min(width / size[0], height / size[1])
-    left, top = (width - size[0] * scale) / 2, (height - size[1] * scale) / 2
-    box = (max(left, 0), max(top, 0), min(width - left, width), min(height - top, height))
-    together = channels == 3 or (alpha and channels in (2, 4))
-    planes = [image] if together else [image[:, :, i] for i in range(channels)]
-    resized = [np.asarray(Image.fromarray(np.ascontiguousarray(plane))
-                          .resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))
-               for plane in planes]
-    return np.concatenate([r.reshape(size[1], size[0], -1) for r in resized], axis=2)
+        return finish(colour, alpha, grey, backdrop)
 
 
 @contextlib.contextmanager
@@ -418,75 +345,3 @@ def _keyed(samples: npt.NDArray[Any], key: int | tuple[int, ...] | bytes, depth:
         colour = colour >> 8
     hidden = (samples == colour).all(axis=2, keepdims=True)
     return np.where(hidden, 0, 255).astype(np.uint8)
-
-
-def _finish(colour: Pixels, alpha: Pixels | None, grey: bool | None,
-            backdrop: tuple[int, int, int] | None) -> Pixels:
-    """Transparency and channels settled; other than 1 or 3 channels are left alone."""
-    if colour.shape[2] not in (1, 3):
-        return colour
-    if grey is False and colour.shape[2] == 1:
-        colour = np.repeat(colour, 3, axis=2)
-    if backdrop is not None and alpha is not None:
-        behind = np.array(backdrop if colour.shape[2] == 3 else [_luma(backdrop)], np.uint32)
-        mixed = colour * alpha.astype(np.uint32) + behind * (255 - alpha.astype(np.uint32))
-        colour = ((mixed + 127) // 255).astype(np.uint8)
-    if grey and colour.shape[2] == 3:
-        colour = np.asarray(Image.fromarray(colour).convert("L"))[:, :, None]
-    if backdrop is None:
-        alpha = np.full((*colour.shape[:2], 1), 255, np.uint8) if alpha is None else alpha
-        colour = np.concatenate([colour, alpha], axis=2)
-    return np.ascontiguousarray(colour)
-
-
-def _luma(colour: tuple[int, int, int]) -> int:
-    """Brightness of (r, g, b), ITU-R 601-2, as Pillow rounds it."""
-    return (colour[0] * 19595 + colour[1] * 38470 + colour[2] * 7471 + 0x8000) >> 16
-
-
-def _type_range(values: npt.NDArray[Any], bits: int | None) -> Range:
-    if values.dtype.kind == "f":
-        return 0.0, 1.0
-    if values.dtype == np.bool_:
-        return 0, 1
-    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        return 0, 2 ** (bits or 8 * values.dtype.itemsize) - 1
-    raise UnreadableImage(f"values of type {values.dtype}, from {values.min()} to "
-                          f"{values.max()}, have no range of their own: state it with "
-                          "--value-range LO,HI")
-
-
-def _check_inside(values: npt.NDArray[Any], low: float, high: float, *, stated: bool) -> None:
-    least, most = _extent(values)
-    # Rounding in float arithmetic may overstep by this much, and still rounds to 0 or 255.
-    slack = 1e-6 * (high - low) if values.dtype.kind == "f" else 0.0
-    if least < low - slack or most > high + slack:
-        whose = "stated" if stated else f"{values.dtype}"
-        raise UnreadableImage(f"values from {least:g} to {most:g} lie outside the {whose} range "
-                              f"{low:g} to {high:g}: state theirs with --value-range LO,HI")
-
-
-def _extent(values: npt.NDArray[Any]) -> Range:
-    """Least and greatest value, block by block; NaN and infinity are refused with their place."""
-    least, most, bad, first = np.inf, -np.inf, 0, ""
-    for block in _blocks(values):
-        part = values[block]
-        if part.dtype.kind == "f" and not np.isfinite(part).all():
-            places = np.argwhere(~np.isfinite(part))
-            if not bad:
-                at = (int(places[0][0]) + block.start, *places[0][1:].tolist())
-                axes = ("image", "row", "column", "channel")[-len(at):]
-                first = ", ".join(f"{axis} {i}" for axis, i in zip(axes, at, strict=True))
-            bad += len(places)
-        elif part.size:
-            least, most = min(least, float(part.min())), max(most, float(part.max()))
-    if bad:
-        raise UnreadableImage(f"{bad} value{'s are' if bad > 1 else ' is'} NaN or infinite, "
-                              f"the first at {first}")
-    return least, most
-
-
-def _blocks(values: npt.NDArray[Any]) -> Iterator[slice]:
-    """Slices of the first axis, of about _BLOCK samples each."""
-    rows = max(1, _BLOCK // max(1, values[:1].size))
-    return (slice(i, i + rows) for i in range(0, len(values), rows))

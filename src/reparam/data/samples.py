@@ -1,0 +1,202 @@
+"""Samples, channels and sizes: from values of any type and shape to the uint8 of an image."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import DataError, UsageError, nearest
+
+MAX_CHANNELS = 16
+_BLOCK = 1 << 22  # samples scaled at a time, so that float64 copies stay small
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Range: TypeAlias = tuple[float, float]
+Size: TypeAlias = tuple[int, int]
+
+
+class UnreadableImage(DataError):
+    """An image is refused; `reason` says why in a few words, the message names the file too."""
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        super().__init__(f"cannot read {name}: {reason}" if name else reason)
+        self.reason = reason
+
+
+def check_image_size(image_size: int | None) -> None:
+    """Raises UsageError unless `image_size` is None or a side that images may be resized to."""
+    if image_size is not None and not 8 <= image_size <= 256:
+        raise UsageError(f"--image-size must lie between 8 and 256, got {image_size}")
+
+
+def check_value_range(value_range: Range | None) -> None:
+    """Raises UsageError unless `value_range` is None or two finite numbers, the smaller first."""
+    if value_range is None:
+        return
+    low, high = value_range
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise UsageError(f"--value-range {low:g},{high:g} is empty: give the samples that become "
+                         "0 and 255, the smaller first, such as 0,4095")
+
+
+def parse_background(background: str) -> tuple[int, int, int] | None:
+    """The colour that `background` names, as (r, g, b); None for "keep".
+
+    Raises:
+        UsageError: it names none.
+    """
+    known = {"white": (255, 255, 255), "black": (0, 0, 0), "keep": None}
+    if background in known:
+        return known[background]
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", background):
+        r, g, b = bytes.fromhex(background[1:])
+        return r, g, b
+    raise UsageError(f"no background {background!r}: accepted are white, black, a colour such as "
+                     f"#ff8000, and keep{nearest(background, known)}")
+
+
+def to_uint8(values: npt.NDArray[Any], value_range: Range | None = None,
+             bits: int | None = None) -> Pixels:
+    """Samples of any type scaled to 0..255 with rounding, by `value_range` or their type's range.
+
+    Nothing is clipped. uint8 without a `value_range` is returned as it is. `bits` is the depth of
+    samples that do not fill their type (12 in a uint16).
+
+    Raises:
+        UnreadableImage: NaN or infinity, samples outside the range, a type without a known one.
+    """
+    if values.dtype.kind not in "buif":
+        raise UnreadableImage(f"values of type {values.dtype} are not samples of an image")
+    if values.dtype == np.uint8 and value_range is None:
+        return values
+    low, high = value_range or _type_range(values, bits)
+    _check_inside(values, low, high, stated=value_range is not None)
+    scaled = np.empty(values.shape, np.uint8)
+    for block in _blocks(values):
+        exact = (values[block].astype(np.float64) - low) * 255 / (high - low)
+        scaled[block] = np.floor(exact + 0.5)
+    return scaled
+
+
+def finish(colour: Pixels, alpha: Pixels | None, grey: bool | None,
+            backdrop: tuple[int, int, int] | None) -> Pixels:
+    """Transparency and channels settled; other than 1 or 3 channels are left alone."""
+    if colour.shape[2] not in (1, 3):
+        return colour
+    if grey is False and colour.shape[2] == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    if backdrop is not None and alpha is not None:
+        behind = np.array(backdrop if colour.shape[2] == 3 else [_luma(backdrop)], np.uint32)
+        mixed = colour * alpha.astype(np.uint32) + behind * (255 - alpha.astype(np.uint32))
+        colour = ((mixed + 127) // 255).astype(np.uint8)
+    if grey and colour.shape[2] == 3:
+        colour = np.asarray(Image.fromarray(colour).convert("L"))[:, :, None]
+    if backdrop is None:
+        alpha = np.full((*colour.shape[:2], 1), 255, np.uint8) if alpha is None else alpha
+        colour = np.concatenate([colour, alpha], axis=2)
+    return np.ascontiguousarray(colour)
+
+
+def choose_size(sizes: Mapping[Size, int], image_size: int | None) -> tuple[Size, list[str]]:
+    """The one size, (width, height), that images get, and what to say of it."""
+    if not sizes:
+        return (0, 0), []
+    (width, height), _ = max(sizes.items(), key=lambda item: (item[1], item[0]))
+    as_they_are = len(sizes) == 1 and min(width, height) >= 8 and max(width, height) <= 64
+    if image_size is None and as_they_are:
+        return (width, height), []
+    side = image_size or min(max(2 ** round(math.log2(min(width, height))), 8), 64)
+    if set(sizes) == {(side, side)}:
+        return (side, side), []
+    all_of = "all images are" if len(sizes) == 1 else f"of {len(sizes)} sizes the commonest is"
+    cut = ", the centre cut out" if any(w != h for w, h in sizes) else ""
+    notes = [f"resized to {side}×{side}{cut}: {all_of} {width}×{height}"]
+    small = sum(count for size, count in sizes.items() if min(size) < side)
+    if small:
+        notes.append(f"{small} images are smaller than {side}×{side} and were enlarged")
+    return (side, side), notes
+
+
+def fit(image: Pixels, size: Size, *, alpha: bool = False) -> Pixels:
+    """The centre of `image` (H, W, C), cut to the shape of `size` and resized with antialiasing.
+
+    `size` is (width, height). The shorter side is kept whole. With `alpha` the last channel weighs
+    the others, so that colours hidden by transparency do not bleed.
+    """
+    height, width, channels = image.shape
+    if (width, height) == size:
+        return image
+    scale = min(width / size[0], height / size[1])
+    left, top = (width - size[0] * scale) / 2, (height - size[1] * scale) / 2
+    box = (max(left, 0), max(top, 0), min(width - left, width), min(height - top, height))
+    together = channels == 3 or (alpha and channels in (2, 4))
+    planes = [image] if together else [image[:, :, i] for i in range(channels)]
+    resized = [np.asarray(Image.fromarray(np.ascontiguousarray(plane))
+                          .resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))
+               for plane in planes]
+    return np.concatenate([r.reshape(size[1], size[0], -1) for r in resized], axis=2)
+
+
+def digest(image: Pixels) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "big")
+
+
+def _luma(colour: tuple[int, int, int]) -> int:
+    """Brightness of (r, g, b), ITU-R 601-2, as Pillow rounds it."""
+    return (colour[0] * 19595 + colour[1] * 38470 + colour[2] * 7471 + 0x8000) >> 16
+
+
+def _type_range(values: npt.NDArray[Any], bits: int | None) -> Range:
+    if values.dtype.kind == "f":
+        return 0.0, 1.0
+    if values.dtype == np.bool_:
+        return 0, 1
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        return 0, 2 ** (bits or 8 * values.dtype.itemsize) - 1
+    raise UnreadableImage(f"values of type {values.dtype}, from {values.min()} to "
+                          f"{values.max()}, have no range of their own: state it with "
+                          "--value-range LO,HI")
+
+
+def _check_inside(values: npt.NDArray[Any], low: float, high: float, *, stated: bool) -> None:
+    least, most = _extent(values)
+    # Rounding in float arithmetic may overstep by this much, and still rounds to 0 or 255.
+    slack = 1e-6 * (high - low) if values.dtype.kind == "f" else 0.0
+    if least < low - slack or most > high + slack:
+        whose = "stated" if stated else f"{values.dtype}"
+        raise UnreadableImage(f"values from {least:g} to {most:g} lie outside the {whose} range "
+                              f"{low:g} to {high:g}: state theirs with --value-range LO,HI")
+
+
+def _extent(values: npt.NDArray[Any]) -> Range:
+    """Least and greatest value, block by block; NaN and infinity are refused with their place."""
+    least, most, bad, first = np.inf, -np.inf, 0, ""
+    for block in _blocks(values):
+        part = values[block]
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            places = np.argwhere(~np.isfinite(part))
+            if not bad:
+                at = (int(places[0][0]) + block.start, *places[0][1:].tolist())
+                axes = ("image", "row", "column", "channel")[-len(at):]
+                first = ", ".join(f"{axis} {i}" for axis, i in zip(axes, at, strict=True))
+            bad += len(places)
+        elif part.size:
+            least, most = min(least, float(part.min())), max(most, float(part.max()))
+    if bad:
+        raise UnreadableImage(f"{bad} value{'s are' if bad > 1 else ' is'} NaN or infinite, "
+                              f"the first at {first}")
+    return least, most
+
+
+def _blocks(values: npt.NDArray[Any]) -> Iterator[slice]:
+    """Slices of the first axis, of about _BLOCK samples each."""
+    rows = max(1, _BLOCK // max(1, values[:1].size))
+    return (slice(i, i + rows) for i in range(0, len(values), rows))
