@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from reparam.distributions import BestScale, Bernoulli, Distribution, Gaussian, Laplace, LogisticMixture
+from reparam.distributions import Bernoulli, BestScale, Distribution, Gaussian, Laplace, LogisticMixture
 from reparam.latent import Latent
 from reparam.objective import parse_objective
 from reparam.priors import Flow, FlowDistribution, GaussianMixture

@@ -72,7 +72,8 @@ def test_kl_without_a_closed_form_is_its_one_sample_estimate(name, small, writte
     model = small(prior=written(ROLES["prior"], name))
     z, q, p = model(images(2, (1, 4, 4)), samples=3).latents[0]
     if not isinstance(p, Gaussian):
-        torch.testing.assert_close(kl(q, p, z), Normal(q.loc, (q.log_var / 2).exp()).log_prob(z).sum(-1) - p.log_prob(z))
+        log_q = Normal(q.loc, (q.log_var / 2).exp()).log_prob(z).sum(-1)
+        torch.testing.assert_close(kl(q, p, z), log_q - p.log_prob(z))
 
 
 # Densities
@@ -118,8 +119,10 @@ def test_chained_logistic_probabilities_sum_to_one():
 
 def test_logistic_probabilities_of_pixels_multiply():
     d, x = logistic_mixture(2, 3, 2, 2), LEVELS[torch.randint(0, 256, (3, 2, 2))]
-    alone = sum(LogisticMixture(*(t[..., i : i + 1, j : j + 1] for t in (d.log_weights, d.means, d.log_scales, d.chain)))
-                .log_prob(x[..., i : i + 1, j : j + 1]) for i in range(2) for j in range(2))
+    fields, alone = (d.log_weights, d.means, d.log_scales, d.chain), 0.0
+    for i, j in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        pixel = (..., slice(i, i + 1), slice(j, j + 1))
+        alone = alone + LogisticMixture(*(t[pixel] for t in fields)).log_prob(x[pixel])
     torch.testing.assert_close(d.log_prob(x), alone)
 
 
@@ -187,9 +190,30 @@ def test_logistic_samples_have_their_frequencies():
     blocks = drawn.round().long() // 16
     seen = np.bincount((blocks[:, 0] * 16 + blocks[:, 1]).numpy(), minlength=256)
     usual = expected * len(drawn) > 5
-    rest = [seen[~usual].sum()], [expected[~usual].sum() * len(drawn)]
-    test = stats.chisquare(np.append(seen[usual], rest[0]), np.append(expected[usual] * len(drawn), rest[1]), sum_check=False)
-    assert test.pvalue > 1e-3
+    counts = [np.append(f[usual], f[~usual].sum()) for f in (seen, expected * len(drawn))]
+    assert stats.chisquare(*counts, sum_check=False).pvalue > 1e-3
+
+
+def test_logistic_samples_fall_on_the_right_levels():
+    """Level by level, where a component is a few levels wide and where the outermost bins hold much."""
+    loc = torch.tensor([-0.3, 1.01], **F64).reshape(2, 1, 1, 1)
+    zero = torch.zeros_like(loc)
+    d = LogisticMixture((zero + 1).log_softmax(0), loc, zero - 4.3, zero[None, :].transpose(0, 1))
+    expected = d.log_prob(LEVELS.reshape(256, 1, 1, 1)).exp().numpy()
+    seen = np.bincount((d.sample((50_000,)).flatten() * 255).round().long().numpy(), minlength=256)
+    usual = expected * 50_000 > 5
+    counts = [np.append(f[usual], f[~usual].sum()) for f in (seen, expected * 50_000)]
+    assert stats.chisquare(*counts, sum_check=False).pvalue > 1e-3
+
+
+def test_the_chain_of_a_likelihood_looks_back_only():
+    likelihood = LogisticLikelihood((3, 2, 4), mixtures=2)
+    chain = likelihood(torch.randn(5, likelihood.channels, 2, 4)).chain
+    assert chain.shape == (5, 2, 3, 3, 2, 4)
+    below = torch.ones(3, 3).tril(-1).bool()[..., None, None].expand_as(chain)
+    assert (chain[below] != 0).all()
+    assert chain.abs().max() < 1
+    assert not chain[~below].any()
 
 
 def test_logistic_samples_have_the_shape_of_the_batch():
@@ -202,7 +226,8 @@ def test_logistic_samples_have_the_shape_of_the_batch():
 @pytest.mark.parametrize("level", [0, 3, 100, 255])
 def test_the_mean_of_a_narrow_logistic_is_its_location(level):
     loc = torch.full((1, 1, 1, 1), 2 * level / 255 - 1, **F64)
-    d = LogisticMixture(torch.zeros(1, 1, 1, 1, **F64), loc, torch.full_like(loc, -7.0), torch.zeros(1, 1, 1, 1, 1, **F64))
+    zero = torch.zeros_like(loc)
+    d = LogisticMixture(zero, loc, zero - 7, zero[None])
     expected = (d.log_prob(LEVELS.reshape(256, 1, 1, 1)).exp() * LEVELS).sum()
     assert d.mean.item() == pytest.approx(level / 255, abs=1e-6)
     assert d.mean.item() == pytest.approx(expected.item(), abs=1e-3)
@@ -276,7 +301,8 @@ def test_bounds_are_in_order_below_the_likelihood(small):
     with torch.no_grad():  # a posterior that is off: wider than the true one, and uncorrelated
         heads = [next(m for m in head.modules() if isinstance(m, torch.nn.Linear))
                  for head in (model.latent.posterior.loc, model.latent.posterior.log_var)]
-        for head, bias in zip(heads, (posterior @ w.T @ (x - b) / sigma**2, posterior.diagonal().log() + 1), strict=True):
+        biases = posterior @ w.T @ (x - b) / sigma**2, posterior.diagonal().log() + 1
+        for head, bias in zip(heads, biases, strict=True):
             head.weight.zero_()
             head.bias.copy_(bias)
         logs = log_weight(model(x.reshape(1, 1, 2, 3), samples=64 * 1000)).reshape(1000, 64).double()

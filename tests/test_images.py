@@ -610,6 +610,107 @@ def test_what_waits_for_a_core_is_bounded():
     assert [value for _, value in results] == [2 * i for i in range(1, 5000)]
 
 
+def shape_of(found):
+    height, width, channels = found.images.shape[1:]
+    return channels, height, width
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"image_size": 24}, {"image_size": 24, "background": "keep"}, {"background": "#204060"}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P"])
+def test_a_file_is_read_like_the_training_image_it_was(tmp_path, mode, options):
+    for i in range(16):
+        picture = Image.fromarray(noise(i, 40, 30, 4)).convert(mode)
+        picture.save(tmp_path / f"{i:02}.png")
+    found = open_images(tmp_path, **options)
+    files = sorted(tmp_path.glob("*.png"))
+    read = read_like([str(files[9]), files[2]], shape_of(found), background=options.get("background", "white"))
+    assert read.dtype == np.uint8 and read.flags.c_contiguous
+    np.testing.assert_array_equal(read, found.images[[9, 2]])
+
+
+def test_a_large_jpeg_is_read_like_the_training_image_it_was(tmp_path):
+    for i in range(16):
+        Image.fromarray(noise(i, 30, 40)).resize((800, 600)).save(tmp_path / f"{i:02}.jpg")
+    found = open_images(tmp_path)
+    read = read_like(sorted(tmp_path.glob("*.jpg")), shape_of(found))
+    np.testing.assert_array_equal(read, found.images)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_stated_range_is_applied_to_single_files(tmp_path, dtype):
+    for i in range(16):
+        np.save(tmp_path / f"{i:02}.npy", (noise(i, channels=1) * 16.0).astype(dtype))
+    found = open_images(tmp_path, value_range=(0, 4095))
+    read = read_like(sorted(tmp_path.glob("*.npy")), shape_of(found), value_range=(0, 4095))
+    np.testing.assert_array_equal(read, found.images)
+
+
+def test_a_grey_model_reads_colour_as_luma_and_a_colour_model_grey_as_rgb(tmp_path):
+    colour, grey = noise(1), noise(2, channels=1)
+    put(tmp_path / "colour.png", colour)
+    put(tmp_path / "grey.png", grey)
+    luma = np.asarray(Image.fromarray(colour).convert("L"))
+    files = [tmp_path / "colour.png", tmp_path / "grey.png"]
+    np.testing.assert_array_equal(read_like(files, (1, 16, 16)), np.stack([luma, grey])[..., None])
+    np.testing.assert_array_equal(read_like(files, (3, 16, 16)), np.stack([colour, np.stack([grey] * 3, -1)]))
+
+
+def test_alpha_is_kept_where_the_model_has_it_and_drawn_on_the_background_elsewhere(tmp_path):
+    clear = noise(3, channels=4)
+    clear[..., 3] = np.where(clear[..., 3] > 127, 255, 0)
+    put(tmp_path / "clear.png", clear)
+    put(tmp_path / "opaque.png", noise(4))
+    files, hidden = [tmp_path / "clear.png", tmp_path / "opaque.png"], clear[..., 3:] == 0
+    kept = read_like(files, (4, 16, 16), background="keep")
+    np.testing.assert_array_equal(kept[0], clear)
+    np.testing.assert_array_equal(kept[1], np.dstack([noise(4), np.full((16, 16), 255, np.uint8)]))
+    grey = read_like(files, (2, 16, 16), background="keep")
+    np.testing.assert_array_equal(grey[0, ..., 0], np.asarray(Image.fromarray(clear[..., :3]).convert("L")))
+    np.testing.assert_array_equal(grey[..., 1], kept[..., 3])
+    for background, behind in [("black", 0), ("white", 255), ("keep", 255)]:
+        read = read_like(files[:1], (3, 16, 16), background=background)
+        np.testing.assert_array_equal(read[0], np.where(hidden, behind, clear[..., :3]))
+
+
+@pytest.mark.parametrize(("channels", "background"), [(5, "white"), (4, "white"), (4, "keep"), (2, "keep")])
+def test_a_model_of_other_channels_reads_npy_files_of_as_many(tmp_path, channels, background):
+    many = tmp_path / "many"
+    many.mkdir()
+    for i in range(16):
+        np.save(many / f"{i:02}.npy", noise(i, 20, 20, channels))
+    found = open_images(many, image_size=16, background=background)
+    assert shape_of(found) == (channels, 16, 16)
+    read = read_like(sorted(many.iterdir()), (channels, 16, 16), background=background)
+    np.testing.assert_array_equal(read, found.images)
+    np.save(tmp_path / "seven.npy", noise(1, channels=7))
+    with pytest.raises(DataError, match=rf"seven\.npy: 7 channels, where the model's images have {channels}"):
+        read_like([tmp_path / "seven.npy"], (channels, 16, 16), background=background)
+    if background == "white":
+        put(tmp_path / "colour.png", noise(1))
+        with pytest.raises(DataError, match=rf"colour\.png: the model's images have {channels} channels: only an NPY"):
+            read_like([tmp_path / "colour.png"], (channels, 16, 16))
+
+
+def test_files_that_cannot_be_read_like_the_training_images_are_named(photos, tmp_path):
+    good = photos / "cat" / "01.png"
+    (tmp_path / "text.png").write_text("this is text")
+    (tmp_path / "short.png").write_bytes(good.read_bytes()[:300])
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, message in [
+            (photos / "cat" / "O1.png", r"no such file: '.*O1\.png' \(did you mean '0?1\.png'"),
+            (tmp_path / "nowhere" / "a.png", r"no such file: '.*a\.png'$"),
+            (tmp_path / "text.png", r"cannot read .*text\.png: not a PNG"),
+            (tmp_path / "short.png", r"cannot read .*short\.png: .*truncated"),
+            (tmp_path / "pipe.png", r"cannot read .*pipe\.png: not a regular file"),
+            (photos, r"cannot read .*photos: not a regular file")]:
+        with pytest.raises(DataError, match=message):
+            read_like([good, name], (3, 16, 16))
+    with pytest.raises(UsageError, match="no background"):
+        read_like([good], (3, 16, 16), background="pink")
+    assert read_like([], (3, 16, 16)).shape == (0, 16, 16, 3)
+
+
 def test_reading_images_needs_no_torch_and_no_scikit_learn(photos):
     code = ("import sys; from reparam.data import open_images\n"
             f"open_images({str(photos)!r}); print({{'torch', 'sklearn'}} & set(sys.modules))")

@@ -15,7 +15,7 @@ from reparam.recipe import Recipe
 from reparam.train import training
 
 
-@pytest.mark.parametrize("k", [2, 10])
+@pytest.mark.parametrize("k", [5, 10])
 def test_linear_vae_reaches_ppca(k):
     x = (load_digits().images / 16).astype("float32")[..., None]
     exact = PCA(k).fit(x.reshape(len(x), -1)).score(x.reshape(len(x), -1))
@@ -24,7 +24,7 @@ def test_linear_vae_reaches_ppca(k):
     torch.manual_seed(0)
     model = build_model(recipe, (1, 8, 8))
     stream = Stream(x, torch.arange(len(x)).numpy(), 256)
-    for state in training(model, build_objective(recipe), stream, steps=3000, optimizer="adamw(lr=1e-2)", ema=0.99):
+    for state in training(model, build_objective(recipe), stream, steps=4000, optimizer="adamw(lr=3e-2)", ema=0.99):
         pass
     with torch.random.fork_rng():
         torch.manual_seed(0)

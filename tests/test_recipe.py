@@ -13,7 +13,7 @@ from reparam.build import build_objective
 from reparam.data.augment import parse_augmentation
 from reparam.errors import UsageError
 from reparam.objective import Objective, Term, constant, cyclic, linear, parse_objective
-from reparam.recipe import Call, Recipe, parse_call, parse_sum
+from reparam.recipe import Call, Recipe, field_help, parse_call, parse_list, parse_sum
 from reparam.registry import ROLES
 from reparam.terms import free_bits, iw_bound, kl, nll
 
@@ -21,20 +21,22 @@ quick = settings(deadline=None, max_examples=150, derandomize=True, database=Non
 
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(lambda s: s.isidentifier() and not iskeyword(s))
 finite = st.floats(allow_nan=False, allow_infinity=False).map(lambda v: v + 0.0)  # no −0
-literals = st.recursive(st.none() | st.booleans() | st.integers() | finite | st.text(max_size=8),
-                        lambda inner: st.lists(inner, max_size=3).map(tuple) | st.lists(inner, max_size=3), max_leaves=4)
+literals = st.recursive(st.none() | st.booleans() | st.integers() | finite | st.text(max_size=8), max_leaves=4,
+                        extend=lambda inner: st.lists(inner, max_size=3).map(tuple) | st.lists(inner, max_size=3))
 calls = st.builds(Call, names, st.lists(literals, max_size=3).map(tuple), st.dictionaries(names, literals, max_size=3))
+fractions = st.floats(0.01, 1)
 weights = st.one_of(
-    finite, st.integers(-1000, 1000), st.builds(constant, finite), st.builds(linear, finite, finite, st.floats(0.01, 1)),
-    st.builds(cyclic, finite, finite, st.integers(1, 9), st.floats(0.01, 1)))
+    finite, st.integers(-1000, 1000), st.builds(constant, finite), st.builds(linear, finite, finite, fractions),
+    st.builds(cyclic, finite, finite, st.integers(1, 9), fractions))
 terms = st.one_of(st.just(nll), st.just(kl), st.builds(free_bits, st.floats(0, 100)),
                   st.builds(iw_bound, st.integers(1, 100)))
 objectives = st.lists(st.tuples(weights, terms), min_size=1, max_size=4, unique_by=lambda t: t[1].name).map(
     lambda pairs: Objective(tuple(pairs)))
 fragments = st.lists(st.sampled_from([
-    "nll", "kl", "free_bits", "iw_bound", "linear", "mixture", "+", "-", "*", "**", "/", "(", ")", "[", "]", "{", "}", ",", "=", ":",
-    ".", "'", '"', "1", "0.5", "-1", "1e999", "9" * 400, "1j", "True", "None", "lambda", "x=1", "f'{x}'", "b'a'", "[[]]",
-    "{[]}", "{[]: 1}", "{1: 2}", "...", "#", "\\", "\n", "\x00", "\ud800", "é", "@", "if", "else", " "]), max_size=8).map("".join)
+    "nll", "kl", "free_bits", "iw_bound", "linear", "mixture", "+", "-", "*", "**", "/", "(", ")", "[", "]", "{", "}",
+    ",", "=", ":", ".", "'", '"', "1", "0.5", "-1", "1e999", "9" * 400, "1j", "True", "None", "lambda", "x=1", "f'{x}'",
+    "b'a'", "[[]]", "{[]}", "{[]: 1}", "{1: 2}", "...", "#", "\\", "\n", "\x00", "\ud800", "é", "@", "if", "else", " ",
+]), max_size=8).map("".join)
 
 
 def iskeyword(text):
@@ -49,6 +51,12 @@ def iskeyword(text):
 def test_a_call_reads_as_it_prints(call):
     assert parse_call(str(call)) == call
     assert str(parse_call(str(call))) == str(call)
+
+
+@quick
+@given(st.lists(calls, min_size=1, max_size=4))
+def test_a_list_of_calls_reads_as_it_prints(listed):
+    assert parse_list(", ".join(map(str, listed))) == listed
 
 
 @quick
@@ -123,7 +131,7 @@ def test_an_objective_holds_enough_samples_for_every_term():
 @example("(" * 300)
 @example("f(" * 90 + ")" * 90)
 def test_any_text_is_read_or_refused_in_words(text):
-    for parse in (parse_call, parse_sum, parse_objective, parse_augmentation):
+    for parse in (parse_call, parse_list, parse_sum, parse_objective, parse_augmentation):
         try:
             parse(text)
         except UsageError as e:
@@ -146,7 +154,7 @@ def test_text_without_one_meaning_is_refused(text):
 
 @pytest.mark.parametrize(("text", "says"), [
     ("", "write a name or a call"), ("mixture(64", "write a name or a call"), ("mixture(n)", "cannot read 'n'"),
-    ("mixture(**{'n': 4})", r"\*\* is not part"), ("mixture(*[4])", "cannot read"), ("a.b", "expected a name or a call"),
+    ("mixture(**{'n': 4})", r"\*\* is not part"), ("mixture(*[4])", "cannot read"), ("a.b", "expected a name or a"),
     ("mixture(__import__('os'))", "arguments are numbers"), ("f(1)(2)", "expected a name or a call"),
     ("mixture(f'{1}')", "arguments are numbers"), ("4", "expected a name or a call"),
 ])
@@ -156,7 +164,8 @@ def test_what_is_not_a_call_is_refused(text, says):
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("nll + 'a'*kl", "expected a number or a schedule"), ("True*kl", "expected a number"), ("nll * kl", "unknown weight 'nll'"),
+    ("nll + 'a'*kl", "expected a number or a schedule"), ("True*kl", "expected a number"),
+    ("nll * kl", "unknown weight 'nll'"),
     ("nll - linear(0, 1)*kl", "negative ends"), ("nll / 2", "cannot read"), ("nll + 4", "cannot read"),
     ("warmup(0, 1)*kl", "unknown weight"), ("linear(0)*kl", "Write it as linear"),
 ])
@@ -198,7 +207,8 @@ def test_arguments_that_do_not_fit_show_how_to_write_the_part(role, text, contex
 BAD_ARGUMENTS = [
     ("latent", "flat('a')"), ("latent", "flat(0)"), ("latent", "flat(2.5)"), ("latent", "spatial(0, 2)"),
     ("latent", "spatial(2, 0)"), ("latent", "spatial(2, 1.5)"), ("encoder", "mlp(64)"), ("encoder", "mlp(hidden=(0,))"),
-    ("encoder", "mlp(activation='rleu')"), ("encoder", "conv(0)"), ("encoder", "conv('wide')"), ("encoder", "resnet(patch=-1)"),
+    ("encoder", "mlp(activation='rleu')"), ("encoder", "conv(0)"), ("encoder", "conv('wide')"),
+    ("encoder", "resnet(patch=-1)"),
     ("prior", "mixture(0)"), ("prior", "mixture('many')"), ("prior", "flow('deep')"), ("prior", "flow(hidden=0)"),
     ("likelihood", "gaussian(0)"), ("likelihood", "gaussian('best')"), ("likelihood", "gaussian(-1)"),
     ("likelihood", "logistic(0)"), ("term", "free_bits('a')"), ("term", "iw_bound(0)"),
@@ -221,7 +231,7 @@ def test_arguments_out_of_range_are_refused_in_words(role, text):
 
 
 def test_a_recipe_rejects_an_unknown_field_and_suggests_one():
-    with pytest.raises(UsageError, match="no field 'encodr'.*did you mean 'encoder'") as e:
+    with pytest.raises(UsageError, match=r"no field 'encodr'.*did you mean 'encoder'") as e:
         Recipe().but(encodr="mlp")
     assert "batch_size" in str(e.value)
 
@@ -240,13 +250,18 @@ def test_a_recipe_changes_only_what_is_named():
 
 
 @pytest.mark.parametrize("change", [
-    {"batch_size": 0}, {"accumulate": 0}, {"accumulate": 3}, {"threads": -1}, {"clip": -1.0}, {"ema": -0.1}, {"ema": 1.0},
-    {"steps": 0}, {"epochs": 0}, {"minutes": -1}, {"precision": "fp16"}, {"clip": math.nan}, {"ema": math.nan},
-    {"minutes": math.nan},
+    {"batch_size": 0}, {"accumulate": 0}, {"accumulate": 3}, {"threads": -1}, {"clip": -1.0}, {"ema": -0.1},
+    {"ema": 1.0}, {"steps": 0}, {"epochs": 0}, {"minutes": -1}, {"precision": "fp16"}, {"clip": math.nan},
+    {"ema": math.nan}, {"minutes": math.nan},
 ], ids=str)
 def test_a_recipe_checks_its_numbers(change):
     with pytest.raises(UsageError, match=next(iter(change))):
         Recipe().but(**change)
+
+
+def test_every_field_of_a_recipe_says_what_it_is():
+    assert list(field_help()) == list(Recipe().to_dict())
+    assert all(sentence.endswith(".") for sentence in field_help().values())
 
 
 def test_every_default_of_a_recipe_can_be_built():

@@ -261,7 +261,8 @@ def test_a_resumed_run_is_the_undisturbed_one(network, optimizer, through_a_file
     torch.manual_seed(99)
     fresh = small((3, 11, 9), encoder=network, decoder=network, prior="flow(2, hidden=8)",
                   likelihood="gaussian(sigma='learned')")
-    again = last(training(fresh, ELBO, stream(n), steps=2 * n, resume=stored(saved) if through_a_file else saved, **chosen))
+    resume = stored(saved) if through_a_file else saved
+    again = last(training(fresh, ELBO, stream(n), steps=2 * n, resume=resume, **chosen))
     assert again.step == whole.step == 2 * n
     assert (again.loss, again.grad_norm, again.images) == (whole.loss, whole.grad_norm, whole.images)
     assert torch.equal(weights_of(again.model), weights_of(whole.model))

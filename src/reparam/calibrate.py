@@ -23,16 +23,6 @@ from .vae import VAE
 SECONDS_PER_TRIAL = 0.4
 
 
-def hush_threads() -> None:
-    """Makes waiting threads sleep when this machine is busy. To be called before torch is imported, which fixes it.
-
-    On a quiet machine threads that spin while they wait are faster, so only a load from others calls for it.
-    """
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > 0.5 and "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-
-
 def choose(recipe: Recipe, model: VAE, objective: Objective, batch: Tensor, accelerator: Accelerator) -> tuple[int, str]:
     """Threads and precision for a run, measured where the recipe leaves them open; sets the threads."""
     on_cpu = accelerator.device.type == "cpu"

@@ -45,7 +45,7 @@ class Config:
     """What a model is: its recipe, what its images look like, and what was learned about its latents."""
 
     recipe: Recipe
-    image_shape: Shape
+    image_shape: tuple[int, int, int]
     """(C, H, W)."""
     fitted_prior: str | None = None
     """The prior fitted after training, as a part call."""
@@ -104,7 +104,8 @@ def _read_config(path: Path) -> Config:
     if raw.get("version") != VERSION:
         raise ModelFileError(f"{path} is of version {raw.get('version')}; this reparam reads version {VERSION}")
     try:
-        return Config(Recipe().but(**raw["recipe"]), tuple(int(n) for n in raw["image_shape"]), raw["fitted_prior"],
+        c, h, w = (int(n) for n in raw["image_shape"])
+        return Config(Recipe().but(**raw["recipe"]), (c, h, w), raw["fitted_prior"],
                       tuple(Axis(**a) for a in raw["axes"]), tuple(raw["classes"]), dict(raw["data"]))
     except (KeyError, TypeError, ValueError) as e:
         raise ModelFileError(f"{path} does not describe a model: {e}") from e

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .errors import ReparamError, UsageError
 from .recipe import Recipe, field_help
+from .threads import hush_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,9 +98,6 @@ def _train(data: str | None, preset: str | None, out: str | None, resumed: str |
         raise UsageError("name the DATA to train on, or a run to continue with --resume; one of the two")
     if resumed is not None and (preset or out):
         raise UsageError("a resumed run keeps its preset and its folder: leave out --preset and --out")
-    from .calibrate import hush_threads
-
-    hush_threads()
     from . import run as runs
 
     report = _reporter(as_json)
@@ -442,6 +440,7 @@ def _print(value: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command: 0 done, 1 the work failed, 2 wrong usage."""
+    hush_threads()
     try:
         app(list(arguments) if arguments is not None else None, exit_on_error=False, print_error=False)
         return 0

@@ -151,11 +151,12 @@ class Bernoulli(Distribution):
         return self.logits.sigmoid()
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        return torch.bernoulli(self.mean.expand(*shape, *self.logits.shape))
+        with torch.no_grad():
+            return torch.bernoulli(self.mean.expand(*shape, *self.logits.shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         # log p = x·l − softplus(l), one fused pass
-        t = F.binary_cross_entropy_with_logits(self.logits, value.expand_as(self.logits), reduction="none")
+        t = F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(self.logits, value), reduction="none")
         return -sum_event(t, self.event_dims)
 
 
@@ -177,7 +178,7 @@ class LogisticMixture(Distribution):
     chain: Tensor
 
     def _shifted(self, value: Tensor) -> Tensor:
-        return self.means + torch.einsum("...mcdhw,...dhw->...mchw", self.chain, value)
+        return self.means + (self.chain * value[..., None, None, :, :, :]).sum(-3)
 
     @property
     def mean(self) -> Tensor:

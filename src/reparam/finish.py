@@ -38,7 +38,8 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     report.say("fitting the prior to the codes")
     calibrate_likelihood(model, known[:2000])
     fitted = fit_prior(model, run.recipe, known, run.recipe.seed)
-    config = Config(run.recipe, tuple(known.shape[1:]), fitted, latent_axes(model, known[:2000]), images.classes,
+    _, h, w, c = images.images.shape
+    config = Config(run.recipe, (c, h, w), fitted, latent_axes(model, known[:2000]), images.classes,
                     {"source": images.source, "fingerprint": images.fingerprint, "images": len(training_set),
                      "background": run.options.background, "value_range": run.options.value_range})
     save_model(run.folder, model, config)

@@ -104,7 +104,7 @@ class ImageModel:
     def encode(self, images: np.ndarray, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
         layout, x = Layout.read(images, self.config.image_shape)
-        z = self._seeded(seed, lambda: self.encode_pixels(x, sample))
+        z = self._seeded(seed, lambda: self.encode_pixels(x, sample=sample))
         return z[0].numpy() if layout.single else z.numpy()
 
     def decode(self, z: np.ndarray) -> np.ndarray:

@@ -52,12 +52,12 @@ class Guard:
         self.norms.append(norm)
         if len(self.norms) > self.window:
             self.norms.popleft()
-        if norm > self.skip * high and self.in_a_row < self.patience:
+        if norm > self.skip * high > 0 and self.in_a_row < self.patience:
             self.skipped += 1
             self.in_a_row += 1
             return Verdict(0.0, f"gradient norm {norm:.3g} is {norm / high:.0f} times the usual high of {high:.3g}")
         self.in_a_row = 0
-        limit = self.clip * typical if self.clip else math.inf
+        limit = self.clip * typical if self.clip and typical else math.inf
         return Verdict(min(1.0, limit / norm) if norm > 0 else 1.0)
 
     def _broken(self, names: Sequence[str], parts: Sequence[float]) -> Verdict:

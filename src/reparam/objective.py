@@ -51,7 +51,7 @@ class Weight(ABC):
 
     def __str__(self) -> str:
         values = (getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(f'{v:g}' for v in values)})"
+        return f"{type(self).__name__}({', '.join(f'{v:.12g}' for v in values)})"
 
 
 @registry.weight("constant")

@@ -8,6 +8,7 @@ samples worse than reconstructions.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,10 @@ class Coupling(nn.Module):
         last = nn.Linear(hidden, 2 * (dim - self.kept))
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        self.net = nn.Sequential(nn.Linear(self.kept, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
+        with warnings.catch_warnings():  # of one dimension nothing is kept, and torch remarks on the empty weight
+            warnings.simplefilter("ignore", UserWarning)
+            first = nn.Linear(self.kept, hidden)
+        self.net = nn.Sequential(first, nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
 
     def _parameters_of(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         log_scale, shift = self.net(kept).chunk(2, -1)
@@ -136,11 +140,12 @@ class GaussianMixture(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return (self.log_weights.exp() @ self.locs).unflatten(-1, self.shape)
+        return (self.log_weights.exp()[:, None] * self.locs).sum(0).unflatten(-1, self.shape)
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
-            m = torch.multinomial(self.log_weights.exp(), max(math.prod(shape), 1), replacement=True)
+            n = math.prod(shape)
+            m = torch.multinomial(self.log_weights.exp(), max(n, 1), replacement=True)[:n]
             eps = torch.randn((len(m), self.locs.shape[1], 1), device=self.locs.device)
             # z = loc + P⁻ᵀ ε has covariance P⁻ᵀ P⁻¹ = (P Pᵀ)⁻¹; solved component by component to spare memory
             z = torch.empty_like(eps)
@@ -151,7 +156,8 @@ class GaussianMixture(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         z = value.float().flatten(-len(self.shape))
-        u = torch.einsum("...d,mde->...me", z, self.factors) - torch.einsum("md,mde->me", self.locs, self.factors)
+        with no_autocast(z):
+            u = torch.einsum("...d,mde->...me", z, self.factors) - torch.einsum("md,mde->me", self.locs, self.factors)
         log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         per_component = log_det - 0.5 * (u**2 + LOG_2PI).sum(-1)
         return torch.logsumexp(self.log_weights + per_component, -1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
@@ -55,8 +56,10 @@ def parse_sum(text: str) -> list[tuple[float | Call, Call]]:
 
 def _expression(text: str) -> ast.expr:
     try:
+        if len(text) > 2000:  # deeper nesting than Python's own recursion allows
+            raise ValueError
         return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as e:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as e:
         raise UsageError(f"cannot read {text!r}: write a name or a call, such as 'normal' or 'mixture(64)'") from e
 
 
@@ -67,6 +70,9 @@ def _call(node: ast.expr, text: str) -> Call:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             if any(k.arg is None for k in keywords):
                 raise UsageError(f"cannot read {text!r}: ** is not part of this language")
+            given = [k.arg for k in keywords]
+            if len(set(given)) < len(given):
+                raise UsageError(f"cannot read {text!r}: an argument stands twice")
             return Call(name, tuple(_literal(a, text) for a in args),
                         {str(k.arg): _literal(k.value, text) for k in keywords})
         case _:
@@ -76,8 +82,10 @@ def _call(node: ast.expr, text: str) -> Call:
 
 def _literal(node: ast.expr, text: str) -> Any:
     try:
-        return ast.literal_eval(node)
-    except ValueError as e:
+        value = ast.literal_eval(node)
+        ast.literal_eval(repr(value))  # an infinite number has no literal
+        return value
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as e:
         raise UsageError(f"cannot read {ast.unparse(node)!r} in {text!r}: arguments are numbers, quoted strings or "
                          "tuples of them") from e
 
@@ -112,7 +120,13 @@ def _weight(node: ast.expr, text: str) -> float | Call:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"cannot read the weight {ast.unparse(node)!r} in {text!r}: expected a number or a schedule, "
                          "such as '4*kl' or 'linear(0, 1, 0.1)*kl'")
-    return float(value)
+    try:
+        weight = float(value)
+    except OverflowError:
+        weight = math.inf
+    if not math.isfinite(weight):
+        raise UsageError(f"the weight in {text!r} is not finite")
+    return weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +182,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, low in (("batch_size", 1), ("accumulate", 1), ("threads", 0), ("clip", 0), ("ema", 0)):
-            if getattr(self, name) < low:
+            if not getattr(self, name) >= low:
                 raise UsageError(f"{name} must be at least {low}; got {getattr(self, name)}")
         for name in ("steps", "epochs", "minutes"):
             value = getattr(self, name)

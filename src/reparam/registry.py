@@ -14,9 +14,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from .errors import UsageError, nearest
+from .errors import ReparamError, UsageError, nearest
 from .recipe import Call, parse_call
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,7 +69,12 @@ class Role:
         """
         call = parse_call(what) if isinstance(what, str) else what
         bound = self.check(call, *context)
-        return self.parts[call.name](*bound.args, **bound.kwargs)
+        try:
+            return self.parts[call.name](*bound.args, **bound.kwargs)
+        except ReparamError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as e:
+            raise UsageError(f"{call}: {e}. Write it as {self.signature(call.name)}") from e
 
     def check(self, call: Call, *context: Any) -> inspect.BoundArguments:
         """The arguments of the part that `call` names, in order; raises as `make` does, and builds nothing."""
@@ -77,10 +82,28 @@ class Role:
             known = ", ".join(self.signature(n) for n in self.parts)
             raise UsageError(f"unknown {self.name} {call.name!r}{nearest(call.name, self.parts)}. Known: {known}")
         given = context or (None,) * len(self.context)
+        part = self.parts[call.name]
         try:
-            return inspect.signature(self.parts[call.name]).bind(*given, *call.args, **call.kwargs)
+            bound = inspect.signature(part).bind(*given, *call.args, **call.kwargs)
         except TypeError as e:
             raise UsageError(f"{call}: {e}. Write it as {self.signature(call.name)}") from e
+        hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
+        for name, value in bound.arguments.items():
+            if name not in self.context and not _fits(value, hints.get(name)):
+                raise UsageError(f"{call}: {name}={value!r} is of the wrong kind. "
+                                 f"Write it as {self.signature(call.name)}")
+        return bound
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a literal is what an annotation asks for; a whole number is a float too."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
+    if get_args(hint):
+        return any(_fits(value, option) for option in get_args(hint))
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+    return not isinstance(hint, type) or isinstance(value, hint)
 
 
 _NETS = ("nets.mlp", "nets.conv")

@@ -278,7 +278,8 @@ class _Session:
         for state in loop:
             if not self.accelerator.is_main_process:
                 continue
-            journal.note(state)
+            if state.parts:  # none when a resumed run had reached its end already
+                journal.note(state)
             if state.progress >= 1 or self.stopped or time.monotonic() - saved_at > pause:
                 began = time.monotonic()
                 save_state(self.run.state_file, state.snapshot())

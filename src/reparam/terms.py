@@ -11,6 +11,7 @@ from torch import Tensor
 from . import registry
 from .distributions import Gaussian, gaussian_kl
 from .distributions import kl as divergence
+from .errors import UsageError
 from .objective import Term
 from .vae import Trace
 
@@ -60,14 +61,18 @@ def free_bits(nats: float) -> Term:
             total = total + units.clamp(min=nats).sum()
         return total.expand(len(trace.x))
 
-    return Term(f"free_bits({nats:g})", of)
+    return Term(f"free_bits({nats:.12g})", of)
 
 
 @registry.term("iw_bound")
 def iw_bound(samples: int) -> Term:
     """−log (1/K) Σ_k p(x, z_k) / q(z_k | x): the importance-weighted bound (Burda et al., 2016, arXiv:1509.00519, Eq. 8)."""
 
+    if not isinstance(samples, int) or samples < 1:
+        raise UsageError(f"iw_bound({samples!r}): give a whole number of samples, at least 1")
+
     def of(trace: Trace) -> Tensor:
-        return math.log(samples) - torch.logsumexp(log_weight(trace), 0)
+        # another term may have asked for more samples: the bound takes its own
+        return math.log(samples) - torch.logsumexp(log_weight(trace)[:samples], 0)
 
     return Term(f"iw_bound({samples})", of, samples)

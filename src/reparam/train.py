@@ -86,10 +86,11 @@ class State:
         self.model.load_state_dict(groups["model"])
         if self.ema is not self.model:
             self.ema.load_state_dict(groups["ema"])
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in groups.get("optimizer", {}).items():
             index, _, slot = name.partition(".")
-            slots.setdefault(int(index), {})[slot] = value.clone()
+            slots.setdefault(int(index), {})[slot] = _laid_out_like(parameters[int(index)], value)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
         if weights_only:
             return
@@ -99,6 +100,11 @@ class State:
         for k in ("step", "images", "seconds", "progress", "lr_scale", "rollbacks"):
             setattr(self, k, numbers[k])
         self.guard.load(numbers["guard"])
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy of `value` in the memory layout of its parameter: fused optimizers read both in the order of memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
 
 
 def training(
@@ -129,8 +135,8 @@ def training(
         TrainingDiverged: losses or gradients stayed non-finite through every roll-back.
         UsageError: no budget, or an unknown optimizer or schedule.
     """
-    if steps is None and minutes is None:
-        raise UsageError("training needs an end: give steps, minutes or both")
+    if (steps is None and minutes is None) or min(n for n in (steps, minutes) if n is not None) <= 0:
+        raise UsageError(f"training needs an end: give steps, minutes or both, above 0; got {steps} and {minutes}")
     accelerator = accelerator or Accelerator()
     model.to(accelerator.device)
     if any(isinstance(m, nn.Conv2d) for m in model.modules()):
@@ -231,7 +237,7 @@ class _Loop:
         vector: Any = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients] + [parts, seconds]), "mean")
         offset = 0
         for p, g in zip(self.trained, gradients, strict=True):
-            p.grad = vector[offset : offset + g.numel()].view_as(g)
+            p.grad = torch.empty_like(p).copy_(vector[offset : offset + g.numel()].view_as(g))
             offset += g.numel()
         self.state.seconds = float(vector[-1])
         return vector[offset:-1]

@@ -148,19 +148,20 @@ def read_like(paths: Sequence[str | Path], image_shape: tuple[int, int, int], *,
 
 
 def _no_such(path: Path, name: str) -> str:
-    known = list(BUNDLED)
+    return f"no such folder or file: {name!r}{nearest(path.name, [*BUNDLED, *_beside(path)])}. {ACCEPTED}"
+
+
+def _beside(path: Path) -> list[str]:
+    """The names in the folder where `path` would lie."""
     with contextlib.suppress(OSError):
-        known += [each.name for each in path.parent.iterdir()]
-    return f"no such folder or file: {name!r}{nearest(path.name, known)}. {ACCEPTED}"
+        return [each.name for each in path.parent.iterdir()]
+    return []
 
 
 def _present(path: str | Path) -> Path:
     file = Path(path).expanduser()
     if not file.exists():
-        known: list[str] = []
-        with contextlib.suppress(OSError):
-            known = [each.name for each in file.parent.iterdir()]
-        raise DataError(f"no such file: {str(path)!r}{nearest(file.name, known)}")
+        raise DataError(f"no such file: {str(path)!r}{nearest(file.name, _beside(file))}")
     if not file.is_file():  # a pipe would be waited on for ever
         raise UnreadableImage("not a regular file", str(path))
     return file

@@ -23,12 +23,10 @@ def measure(evaluation: Evaluation, metrics: str = STANDARD,
     Raises:
         UsageError: an unknown metric, before any has run.
     """
+    calls = [(call, metric.check(call, evaluation)) for call in parse_list(metrics)]
     figures: list[Figure] = []
-    calls = parse_list(metrics)
-    for call in calls:
-        metric.check(call)
-    for call in calls:
+    for call, bound in calls:
         if progress:
             progress(str(call))
-        figures += metric.make(call, evaluation)
+        figures += metric.parts[call.name](*bound.args, **bound.kwargs)
     return figures

@@ -41,7 +41,7 @@ def pyramid(size: tuple[int, int], patch: int, grid: tuple[int, int] | None) -> 
     levels = [(-(-size[0] // patch), -(-size[1] // patch))]
     while levels[-1] != grid if grid else min(levels[-1]) > 8:
         h, w = levels[-1]
-        if grid and (h <= grid[0] or w <= grid[1]):
+        if grid and (h < grid[0] or w < grid[1]):
             raise UsageError(f"a network with patch={patch} halves a {size[0]}×{size[1]} image through "
                              f"{', '.join(f'{a}×{b}' for a, b in levels)}: no {grid[0]}×{grid[1]} latent lies on that "
                              "way. Give spatial() a factor that is a power of two and at least the patch.")

@@ -1,0 +1,36 @@
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+.PHONY: demo test lint bench docs clean
+
+# torch first and pinned: a bare requirement would take gigabytes of GPU libraries
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "reparam needs Python 3.11 or later: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	@touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/reparam demo
+
+test: $(VENV)/.ready
+	$(BIN)/pytest -n 2
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+docs: $(VENV)/.ready
+	$(BIN)/python docs/make_reference.py
+
+bench: $(VENV)/.ready
+	@test -n "$(DATA)" || { echo "name a folder with mnist.npz and the others: make bench DATA=..."; exit 1; }
+	$(BIN)/python benchmarks/mnist_likelihood.py $(DATA)/mnist.npz
+	$(BIN)/python benchmarks/defaults.py $(DATA)
+	$(BIN)/python benchmarks/kill_and_resume.py
+
+clean:
+	rm -rf $(VENV) runs
