@@ -42,7 +42,7 @@ def forever(x):
 
 def last(states):
     state = None
-    for state in states:  # noqa: B007
+    for state in states:
         pass
     return state
 

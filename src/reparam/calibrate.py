@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import statistics
 import time
 from collections.abc import Callable
 
@@ -25,10 +26,7 @@ SECONDS_PER_TRIAL = 0.4
 
 def choose(recipe: Recipe, model: VAE, objective: Objective, batch: Tensor, accelerator: Accelerator) -> tuple[int, str]:
     """Threads and precision for a run, measured where the recipe leaves them open; sets the threads."""
-    on_cpu = accelerator.device.type == "cpu"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(cores // accelerator.num_processes, 1)
-    threads = [recipe.threads] if recipe.threads else sorted({1, cores}, reverse=True) if on_cpu else [cores]
+    threads = [recipe.threads] if recipe.threads else thread_counts(accelerator)
     precisions = [recipe.precision] if recipe.precision != "auto" else _precisions(accelerator)
     options = [(t, p) for t in threads for p in precisions]
     if len(options) > 1:
@@ -38,6 +36,13 @@ def choose(recipe: Recipe, model: VAE, objective: Objective, batch: Tensor, acce
         best = options[0]
     torch.set_num_threads(best[0])
     return best
+
+
+def thread_counts(accelerator: Accelerator) -> list[int]:
+    """The numbers of threads worth trying: every core's, and one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(cores // accelerator.num_processes, 1)
+    return sorted({1, cores}, reverse=True) if accelerator.device.type == "cpu" else [cores]
 
 
 def _precisions(accelerator: Accelerator) -> list[str]:
@@ -67,3 +72,37 @@ def _trial(threads: int, precision: str, recipe: Recipe, model: VAE, objective: 
         next(loop)
         steps += 1
     return steps / (time.perf_counter() - began)
+
+
+class Pace:
+    """Keeps the number of threads right while a run lasts, since other programs come and go.
+
+    Every half minute of training a few steps are taken with the other number of threads, and the faster one stays. They
+    are steps of the training like any others, so trying costs next to nothing. Sums may differ in their last bit from
+    one number of threads to another: a run whose end is counted in steps is therefore left alone.
+    """
+
+    EVERY, STEPS = 30.0, 6
+
+    def __init__(self, most: int, fewest: int) -> None:
+        self.most, self.fewest = most, fewest
+        self.begin, self.last, self.usual = 0.0, 0.0, 0.0
+        self.times: list[float] = []
+        self.trying = False
+
+    def note(self, seconds: float) -> None:
+        """Takes in one step, at `seconds` of training; may change torch's number of threads."""
+        duration, self.last = seconds - self.last, seconds
+        if not self.trying and seconds - self.begin < self.EVERY:
+            return
+        self.times.append(duration)
+        if len(self.times) < self.STEPS:
+            return
+        median = statistics.median(self.times[1:])
+        self.times.clear()
+        if not self.trying:
+            self.usual = median
+        if not self.trying or median > 0.9 * self.usual:
+            torch.set_num_threads(self.fewest if torch.get_num_threads() == self.most else self.most)
+        self.trying = not self.trying
+        self.begin = seconds

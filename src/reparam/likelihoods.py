@@ -97,6 +97,8 @@ class LogisticLikelihood(Likelihood):
 
     def __init__(self, image_shape: Shape, mixtures: int = 5) -> None:
         super().__init__()
+        if mixtures < 1:
+            raise UsageError(f"logistic({mixtures}): give at least one component")
         c = image_shape[0]
         self.colours, self.mixtures = c, mixtures
         self.channels = mixtures * (1 + 2 * c + c * (c - 1) // 2)

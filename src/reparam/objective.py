@@ -54,6 +54,11 @@ class Weight(ABC):
         return f"{type(self).__name__}({', '.join(f'{v:.12g}' for v in values)})"
 
 
+def check_fraction(weight: Weight, fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        raise UsageError(f"{weight}: the fraction of training must lie above 0 and at most at 1")
+
+
 @registry.weight("constant")
 @dataclass(frozen=True)
 class constant(Weight):
@@ -76,6 +81,9 @@ class linear(Weight):
     end: float
     fraction: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_fraction(self, self.fraction)
+
     def __call__(self, progress: float) -> float:
         return self.start + (self.end - self.start) * min(progress / self.fraction, 1.0)
 
@@ -89,6 +97,11 @@ class cyclic(Weight):
     end: float
     cycles: int = 4
     fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fraction(self, self.fraction)
+        if self.cycles < 1:
+            raise UsageError(f"{self}: give at least one cycle")
 
     def __call__(self, progress: float) -> float:
         if progress >= 1:

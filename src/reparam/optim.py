@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from torch import nn, optim
 
+from .errors import UsageError
 from .registry import optimizer, schedule
 
 Parameters = Iterable[nn.Parameter]
@@ -36,6 +37,9 @@ Schedule = Callable[[float], float]
 
 
 def _warm(warmup: float, decay: Schedule) -> Schedule:
+    if not 0 <= warmup <= 1:
+        raise UsageError(f"warmup is a fraction of training, between 0 and 1; got {warmup}")
+
     def factor(progress: float) -> float:
         if progress < warmup:
             return max(progress / warmup, 1e-3)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .distributions import LOG_2PI, Distribution, Gaussian, Reparameterized
+from .errors import UsageError
 from .nets.layers import Shape, no_autocast
 from .posteriors import bounded
 from .registry import prior
@@ -100,6 +101,8 @@ class Flow(nn.Module):
 
     def __init__(self, shape: Shape, couplings: int = 6, hidden: int = 128) -> None:
         super().__init__()
+        if couplings < 1 or hidden < 1:
+            raise UsageError(f"flow({couplings}, {hidden}): give at least one coupling and one hidden unit")
         self.shape = shape
         self.couplings = nn.ModuleList(Coupling(math.prod(shape), hidden) for _ in range(couplings))
 
@@ -173,6 +176,8 @@ class Mixture(nn.Module):
 
     def __init__(self, shape: Shape, n: int = 50) -> None:
         super().__init__()
+        if n < 1:
+            raise UsageError(f"mixture({n}): give at least one component")
         dim = math.prod(shape)
         self.shape = shape
         self.logits = nn.Parameter(torch.zeros(n))
@@ -191,12 +196,15 @@ class Mixture(nn.Module):
         Each component needs codes to learn from: n is lowered to one per 2·D of them. Codes are standardised for the
         fit, so that the added 1e-3 of variance is relative.
         """
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture as Fit
 
         n = max(1, min(n, len(codes) // (2 * codes.shape[1])))
         centre, spread = codes.mean(0), codes.std(0) + 1e-6
-        fitted = Fit(n, covariance_type="full", reg_covar=1e-3, max_iter=50, tol=1e-2, random_state=seed,
-                     init_params="k-means++").fit((codes - centre) / spread)
+        with warnings.catch_warnings():  # fifty rounds are enough for sampling; what they reach is measured anyway
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted = Fit(n, covariance_type="full", reg_covar=1e-3, max_iter=50, tol=1e-2, random_state=seed,
+                         init_params="k-means++").fit((codes - centre) / spread)
         self = cls(shape, n)
         factors = torch.from_numpy(fitted.precisions_cholesky_ / spread[:, None])
         with torch.no_grad():

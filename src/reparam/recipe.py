@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
@@ -58,7 +59,9 @@ def _expression(text: str) -> ast.expr:
     try:
         if len(text) > 2000:  # deeper nesting than Python's own recursion allows
             raise ValueError
-        return ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():  # Python remarks on text such as '1if x', which is refused below
+            warnings.simplefilter("ignore", SyntaxWarning)
+            return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as e:
         raise UsageError(f"cannot read {text!r}: write a name or a call, such as 'normal' or 'mixture(64)'") from e
 

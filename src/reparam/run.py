@@ -234,7 +234,10 @@ class _Session:
                 model, objective, stream, steps=steps, minutes=minutes, optimizer=recipe.optimizer,
                 schedule=recipe.schedule, clip=recipe.clip, ema=recipe.ema, accumulate=recipe.accumulate,
                 precision=run.precision, compile=recipe.compile, accelerator=self.accelerator, resume=saved)
-            return self._follow(loop, _Journal(run, self._watched(), self.report))
+            counts = calibrate.thread_counts(self.accelerator)
+            adapts = minutes is not None and not recipe.threads and len(counts) > 1 and self.accelerator.num_processes == 1
+            return self._follow(loop, _Journal(run, self._watched(), self.report),
+                                calibrate.Pace(counts[0], counts[-1]) if adapts else None)
 
     def _budget(self, batch_size: int) -> tuple[int | None, float | None]:
         r = self.recipe
@@ -273,11 +276,13 @@ class _Session:
         pair = tuple(to_batch(self.images.images[i], device) for i in (known, held_out))
         return (binarized(pair[0]), binarized(pair[1])) if self.recipe.binarize else (pair[0], pair[1])
 
-    def _follow(self, loop: Iterator[State], journal: _Journal) -> State:
+    def _follow(self, loop: Iterator[State], journal: _Journal, pace: calibrate.Pace | None) -> State:
         state, saved_at, pause = None, time.monotonic(), SAVE_EVERY
         for state in loop:
             if not self.accelerator.is_main_process:
                 continue
+            if pace is not None:
+                pace.note(state.seconds)
             if state.parts:  # none when a resumed run had reached its end already
                 journal.note(state)
             if state.progress >= 1 or self.stopped or time.monotonic() - saved_at > pause:

@@ -104,7 +104,7 @@ class State:
 
 def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
     """A copy of `value` in the memory layout of its parameter: fused optimizers read both in the order of memory."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
+    return torch.empty_like(parameter).copy_(value) if value.dim() and value.shape == parameter.shape else value.clone()
 
 
 def training(

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..registry import decoder, encoder
 from .layers import Centre, Patches, Residual, Shape, Unpatch, Upsample, from_latent, pyramid
 
 
 def _widths(width: int, levels: int) -> list[int]:
     """Channels of each level, doubling with every halving of the size, up to four times the first."""
+    if width < 1:
+        raise UsageError(f"a network needs a width of at least 1; got {width}")
     return [width * min(2**i, 4) for i in range(levels)]
 
 
 def _patch(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) -> int:
     """The patch to use: as asked, or the largest of 4, 2, 1 that leaves at least six squares a side and meets `grid`."""
+    if patch < 0:
+        raise UsageError(f"patch must be at least 1, or 0 to choose it by the image's size; got {patch}")
     if patch:
         return patch
     factor = max(-(-size[0] // grid[0]), 1) if grid else 4

@@ -17,6 +17,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tan
 def _stack(sizes: tuple[int, ...], activation: str) -> list[nn.Module]:
     if activation not in ACTIVATIONS:
         raise UsageError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
+    if min(sizes) < 1:
+        raise UsageError(f"every layer needs at least one unit; got {sizes[1:]}")
     layers: list[nn.Module] = []
     for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
