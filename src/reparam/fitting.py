@@ -17,8 +17,10 @@ from .vae import VAE
 
 CODES = 20_000
 """Codes that a prior is fitted to; with fewer images, each is drawn several times."""
-MOST_DIMS = 512
+MOST_DIMS = 256
 """Beyond so many latent dimensions full covariances cost more than they bring."""
+NOISE = 0.01
+"""A dimension that carries less about an image, in nats, is left out of the fit."""
 
 
 @torch.no_grad()
@@ -34,7 +36,7 @@ def calibrate_likelihood(model: VAE, x: Tensor, seed: int = 0) -> None:
 def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | None:
     """Fits the recipe's `fitted_prior` to the codes of images x and puts it into the model; returns it as a part call.
 
-    With 'auto', a mixture for a prior that is fixed and a latent of at most 512 dimensions, else none.
+    With 'auto', a mixture for a prior that is fixed and a latent of at most 256 dimensions, else none.
 
     Raises:
         UsageError: a part that cannot be fitted to codes.
@@ -50,7 +52,8 @@ def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | Non
                            for _ in range(draws) for chunk in x[:CODES].split(250)])
     shape = tuple(model.latent.generate(1).shape[2:])
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
-    fitted = Mixture.fit(codes.numpy().astype(np.float64), shape, n, seed)
+    informative = codes_of(model, x[:2000]).information.numpy() > NOISE
+    fitted = Mixture.fit(codes.numpy().astype(np.float64), shape, n, seed, informative)
     model.latent.fitted = fitted.to(x.device)
     return str(Call("mixture", (len(fitted.logits),)))
 

@@ -190,26 +190,32 @@ class Mixture(nn.Module):
         return GaussianMixture(F.log_softmax(self.logits, 0), self.locs, factors, self.shape)
 
     @classmethod
-    def fit(cls, codes: np.ndarray, shape: Shape, n: int, seed: int = 0) -> Mixture:
+    def fit(cls, codes: np.ndarray, shape: Shape, n: int, seed: int = 0, active: np.ndarray | None = None) -> Mixture:
         """Fits by expectation–maximisation to `codes` (samples, D), with scikit-learn's GaussianMixture.
 
-        Each component needs codes to learn from: n is lowered to one per 2·D of them. Codes are standardised for the
-        fit, so that the added 1e-3 of variance is relative.
+        Only dimensions that are `active` (D, boolean) enter the fit; the others, in which codes are noise, get a Gaussian
+        of their own. Each component needs codes to learn from: n is lowered to one per twice as many of them as there are
+        active dimensions. Codes are standardised for the fit, so that the added 1e-3 of variance is relative.
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture as Fit
 
-        n = max(1, min(n, len(codes) // (2 * codes.shape[1])))
+        used = np.flatnonzero(active) if active is not None and active.any() else np.arange(codes.shape[1])
+        n = max(1, min(n, len(codes) // (2 * len(used))))
         centre, spread = codes.mean(0), codes.std(0) + 1e-6
         with warnings.catch_warnings():  # fifty rounds are enough for sampling; what they reach is measured anyway
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = Fit(n, covariance_type="full", reg_covar=1e-3, max_iter=50, tol=1e-2, random_state=seed,
-                         init_params="k-means++").fit((codes - centre) / spread)
+                         init_params="k-means++").fit(((codes - centre) / spread)[:, used])
+        locs = np.zeros((n, codes.shape[1]))
+        locs[:, used] = fitted.means_
+        factors = np.tile(np.eye(codes.shape[1]), (n, 1, 1))
+        factors[:, used[:, None], used] = fitted.precisions_cholesky_
+        factors = torch.from_numpy(factors / spread[:, None])
         self = cls(shape, n)
-        factors = torch.from_numpy(fitted.precisions_cholesky_ / spread[:, None])
         with torch.no_grad():
             self.logits.copy_(torch.from_numpy(np.log(np.asarray(fitted.weights_) + 1e-12)))
-            self.locs.copy_(torch.from_numpy(fitted.means_ * spread + centre))
+            self.locs.copy_(torch.from_numpy(locs * spread + centre))
             self.diagonal.copy_(factors.diagonal(dim1=-2, dim2=-1).log())
             self.above.copy_(factors.triu(1))
         return self.requires_grad_(False)

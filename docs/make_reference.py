@@ -1,0 +1,151 @@
+"""Writes docs/parts.md from the registry, and docs/benchmarks.md from benchmarks/results: `make docs`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from reparam.presets import PRESETS
+from reparam.recipe import Recipe, field_help
+from reparam.registry import ROLES
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
+
+
+def parts() -> str:
+    lines = ["# Parts", "", "Written by `make docs` from the code. `reparam parts` prints the same.", ""]
+    for role in ROLES.values():
+        lines += [f"## {role.name}", ""]
+        for name in role.parts:
+            lines += [f"**`{role.signature(name)}`** {' '.join(role.describe(name).split())}", ""]
+    lines += ["## Recipe", "", "| field | default | |", "|---|---|---|"]
+    lines += [f"| `{k}` | `{Recipe().to_dict()[k]}` | {v} |" for k, v in field_help().items()]
+    lines += ["", "## Presets", ""]
+    plain = Recipe().to_dict()
+    for name, preset in PRESETS.items():
+        changed = ", ".join(f"{k}={v!r}" for k, v in preset.recipe.to_dict().items() if v != plain[k])
+        lines += [f"**`{name}`** {preset.about} For {preset.data}. ({preset.reference})", "",
+                  f"`{changed or 'the recipe above as it stands'}`", ""]
+    return "\n".join(lines)
+
+
+def benchmarks() -> str:
+    lines = ["# Benchmarks", "", "Written by `make docs` from `benchmarks/results`. Two CPU cores (AMD EPYC with AVX-512 and "
+             "bfloat16), no GPU; other programs on the host make timings vary by some 20 %.", ""]
+    for section in (likelihood, peers, defaults, kills, priors, listing):
+        lines += section()
+    return "\n".join(lines)
+
+
+def read(name: str) -> Any:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head),
+            *("| " + " | ".join(str(v) for v in row) + " |" for row in rows), ""]
+
+
+def figure(metrics: list[dict[str, Any]], name: str) -> str:
+    m = next(m for m in metrics if m["name"] == name)
+    spread = f" [{m['interval'][0]:.2f}, {m['interval'][1]:.2f}]" if "interval" in m else ""
+    return f"{m['value']:.2f}{spread}"
+
+
+def likelihood() -> list[str]:
+    found = read("mnist_likelihood")
+    if not found:
+        return []
+    rows = [[name, r["parameters"], round(r["outcome"]["training_seconds"]), r["outcome"]["images_seen"],
+             figure(r["metrics"], "-elbo"), figure(r["metrics"], "iw_nll(100)")] for name, r in found.items()]
+    return ["## MNIST likelihood", "",
+            "`python benchmarks/mnist_likelihood.py mnist.npz`: dynamic binarisation in training, all 10,000 test images "
+            "binarised once with seed 1234, nats per image with 95 % intervals over images. For scale: Pythae's MLP has a "
+            "−ELBO of 110.3 after ten epochs with its defaults, and the best published VAEs, trained for a day on GPUs, "
+            "reach 78.", "",
+            *table(["preset, budget, seed", "parameters", "training, s", "images seen", "−ELBO", "iw_nll(100)"], rows)]
+
+
+def peers() -> list[str]:
+    found = read("peers")
+    if not found:
+        return []
+    lines = ["## Against Pythae 0.1.2 on MNIST", "", "`python benchmarks/peers.py mnist.npz`. In turn in one run, two threads.",
+             ""]
+    if "speed" in found:
+        rows = [[kind, r["batch"], r["parameters"], r["median"]["pythae"], r["median"]["reparam"], f"{r['ratio']}×"]
+                for kind, r in found["speed"].items()]
+        lines += ["The same network and batch, images per second of training, median of five:", "",
+                  *table(["network", "batch", "parameters", "Pythae", "reparam", "ratio"], rows)]
+    if "time" in found:
+        lines += ["Seconds of training to the ELBO that Pythae's pipeline reaches after ten epochs, (a) with its defaults (Adam "
+                  "1e-4, batch 64, grey targets), (b) with Adam 1e-3, batch 128 and dynamic binarisation; medians. All test "
+                  "images, nats:", ""]
+        rows = []
+        for name, r in found["time"].items():
+            for kind, runs in r["runs"].items():
+                median = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]
+                faster = f"{r['times_as_fast'][kind]}×" if kind in r["times_as_fast"] else ""
+                rows.append([name, kind, median["epochs"], median["seconds"], median["-elbo"], median["iw_nll(100)"], faster])
+        lines += table(["recipe", "who", "epochs", "seconds", "−ELBO", "iw_nll(100)", "times as fast"], rows)
+    if "roofline" in found:
+        r = found["roofline"]
+        lines += ["What the machine reaches, GFLOP/s, and the share of it that training reaches:", "",
+                  *table(["precision", "matrix product", "convolution"],
+                         [[k, v["matrix product"], v["convolution"]] for k, v in r["machine GFLOP/s"].items()]),
+                  *table(["network", "Pythae, of float32", "reparam, of bfloat16"],
+                         [[k, v["pythae of float32"], v["reparam of bfloat16"]] for k, v in r["training"].items()])]
+    return lines
+
+
+def defaults() -> list[str]:
+    found = read("defaults")
+    if not found:
+        return []
+    rows = []
+    for name, r in found.items():
+        f = r["figures"]
+        auc = f.get("fitted_prior_auc", f["prior_auc"])["value"]
+        rows.append([name, r["verdict"], r["outcome"]["steps"], f"{f['psnr']['value']:.1f}",
+                     f"{f['active_units']['value']:.0f} {f['active_units']['unit']}", f"{f['kl']['value']:.1f}", f"{auc:.2f}",
+                     "; ".join(x["title"] for x in r["remarks"]) or "–"])
+    return ["## No flag but the data", "", "`python benchmarks/defaults.py FOLDER`: `reparam train DATA`, five minutes each.", "",
+            *table(["data", "verdict", "steps", "PSNR, dB", "active", "KL, nats", "AUC codes / sampling prior", "remarks"], rows)]
+
+
+def kills() -> list[str]:
+    found = read("kill_and_resume")
+    if not found:
+        return []
+    return ["## Killed at random moments", "", "`python benchmarks/kill_and_resume.py`: SIGKILL once in a run's life, then "
+            f"resumed. {found['equal']} of {found['trials']} ended with the weights of an undisturbed run, bit for bit.", ""]
+
+
+def priors() -> list[str]:
+    found = read("priors")
+    if not found:
+        return []
+    rows = [[r["data"], r["prior"], r["sampled from"], r["iw_nll"], r["psnr"], r["auc"], r["fd"]] for r in found["rows"]]
+    return ["## Which prior", "", f"`python benchmarks/priors.py`: {found['about']}", "",
+            *table(["data", "prior", "sampled from", "iw_nll(50), nats", "PSNR, dB", "AUC", "distance of samples"], rows)]
+
+
+def listing() -> list[str]:
+    found = read("the_listing")
+    if not found:
+        return []
+    rows = [[r["what"], r["mse"], r["sample_distance"], r["auc"]] for r in found["rows"]]
+    return ["## The listing", "", f"`python examples/01_the_listing.py MNIST.npz`: {found['about']}", "",
+            *table(["model", "reconstruction MSE, test", "distance of samples", "AUC codes / prior"], rows)]
+
+
+def main() -> None:
+    (DOCS / "parts.md").write_text(parts() + "\n", encoding="utf-8")
+    (DOCS / "benchmarks.md").write_text(benchmarks() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
