@@ -92,7 +92,7 @@ def draw(run: Run, model: ImageModel, originals: np.ndarray, records: list[dict[
         originals = (binarized(to_batch(originals)).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     save_png(grid(pairs(originals, model.reconstruct(originals)), min(8, len(originals))),
              folder / "reconstructions.png")
-    rows = model.traverse(dims=8, steps=9)
+    rows = model.traverse(originals[0], dims=8, steps=9)
     save_png(grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1]), folder / "traversals.png")
     if records:
         save_png(curves(records, [r for r in records if "held_out" in r], list(records[-1]["terms"])),

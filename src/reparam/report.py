@@ -39,7 +39,7 @@ PICTURES = (
     ("reconstructions.png", "Reconstructions", "Each row of originals stands above what the model rebuilds from their "
      "codes."),
     ("traversals.png", "Traversals", "Each row moves one latent, most informative first, through 2.5 standard "
-     "deviations of the codes to either side of their mean; the others stay at theirs."),
+     "deviations of the codes to either side of their mean; the others stay at the code of the first image above."),
     ("curves.png", "Training", "Terms of the objective on training batches, and the negative ELBO of held-out images "
      "with the averaged weights."),
 )
