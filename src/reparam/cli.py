@@ -410,24 +410,10 @@ def _with_suffix(out: str, suffix: str) -> str:
 
 
 def _write(images: np.ndarray, out: str, as_json: bool, columns: int | None = None) -> None:
-    """Images to a picture, an array or a folder, by the ending of `out`."""
-    import numpy as np
+    from .pictures import save_images
 
-    from .files import replacing
-    from .pictures import grid, save_png
-
-    path = Path(out)
-    if path.suffix.lower() == ".png":
-        save_png(grid(images, columns), path)
-    elif path.suffix.lower() == ".npy":
-        with replacing(path) as temporary, temporary.open("wb") as f:
-            np.save(f, images)
-    elif path.suffix:
-        raise UsageError(f"--out must be a .png, an .npy or a folder; got {out!r}")
-    else:
-        for i, image in enumerate(images):
-            save_png(grid(image[None], 1, side=1, gap=0), path / f"{i:05d}.png")
-    _done({"out": out, "n": len(images)}, f"{out}", as_json)
+    save_images(images, out, columns)
+    _done({"out": out, "n": len(images)}, out, as_json)
 
 
 def _done(facts: dict[str, Any], text: str, as_json: bool) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from .checkpoint import Axis
@@ -53,7 +53,8 @@ def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | Non
     shape = tuple(model.latent.generate(1).shape[2:])
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
     informative = codes_of(model, x[:2000]).information.numpy() > NOISE
-    fitted = Mixture.fit(codes.numpy().astype(np.float64), shape, n, seed, informative)
+    with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries stand in each other's way
+        fitted = Mixture.fit(codes.numpy(), shape, n, seed, informative)
     model.latent.fitted = fitted.to(x.device)
     return str(Call("mixture", (len(fitted.logits),)))
 

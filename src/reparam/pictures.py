@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .errors import UsageError
 from .files import replacing
 
 GAP = 2
@@ -27,7 +28,7 @@ def visible(images: np.ndarray) -> np.ndarray:
     return np.repeat(x[..., :1], 3, -1) if x.shape[-1] < 3 else x[..., :3]
 
 
-def grid(images: np.ndarray, columns: int | None = None, *, side: int = 64, gap: int = GAP) -> Image.Image:
+def grid(images: np.ndarray, columns: int | None = None, *, side: int = 64) -> Image.Image:
     """Images (n, H, W[, C]) uint8 in rows, small ones enlarged by a whole factor to about `side` pixels."""
     x = visible(images)
     n, h, w, _ = x.shape
@@ -35,9 +36,9 @@ def grid(images: np.ndarray, columns: int | None = None, *, side: int = 64, gap:
     zoom = max(1, side // max(h, w))
     x = x.repeat(zoom, 1).repeat(zoom, 2)
     h, w, rows = h * zoom, w * zoom, -(-n // columns)
-    paper = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, 3), PAPER, np.uint8)
+    paper = np.full((rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, 3), PAPER, np.uint8)
     for i, image in enumerate(x):
-        top, left = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
+        top, left = GAP + i // columns * (h + GAP), GAP + i % columns * (w + GAP)
         paper[top : top + h, left : left + w] = image
     return Image.fromarray(paper)
 
@@ -46,6 +47,25 @@ def save_png(picture: Image.Image, path: str | Path) -> None:
     """Writes a PNG atomically."""
     with replacing(path) as temporary:
         picture.save(temporary, "PNG", optimize=True)
+
+
+def save_images(images: np.ndarray, out: str | Path, columns: int | None = None) -> None:
+    """Images (n, H, W[, C]) uint8 to one picture (.png), an array (.npy) or, without an ending, a folder of pictures.
+
+    Raises:
+        UsageError: another ending.
+    """
+    path = Path(out)
+    if path.suffix.lower() == ".png":
+        save_png(grid(images, columns), path)
+    elif path.suffix.lower() == ".npy":
+        with replacing(path) as temporary, temporary.open("wb") as f:
+            np.save(f, images)
+    elif path.suffix:
+        raise UsageError(f"--out must be a .png, an .npy or a folder; got {str(out)!r}")
+    else:
+        for i, image in enumerate(images):
+            save_png(Image.fromarray(visible(image[None])[0]), path / f"{i:05d}.png")
 
 
 def pairs(originals: np.ndarray, rebuilt: np.ndarray, columns: int = 8) -> np.ndarray:

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ..checkpoint import Axis
@@ -88,7 +89,7 @@ def _auc(name: str, evaluation: Evaluation, most: int, *, fitted: bool) -> Figur
     label = np.repeat([1, 0], len(real))
     train = np.random.default_rng(evaluation.seed).permutation(len(both)) < len(both) // 2
     classifier = MLPClassifier((64,), max_iter=40, early_stopping=True, n_iter_no_change=5, random_state=0)
-    with warnings.catch_warnings():
+    with threadpool_limits(torch.get_num_threads()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a classifier that has not converged is a weaker one; its score stands
         classifier.fit(both[train], label[train])
     auc = float(roc_auc_score(label[~train], np.asarray(classifier.predict_proba(both[~train]))[:, 1]))
