@@ -54,15 +54,17 @@ def main() -> None:
     parser.add_argument("--only", choices=SOURCES)
     parser.add_argument("--runs", default="runs/defaults", help="where the runs are left")
     given = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for source in (given.only,) if given.only else SOURCES:
         data, out = Path(given.folder) / source, Path(given.runs) / source.split(".")[0]
         if source == "mixed":
             data = Path(given.runs) / "mixed-images"
-            draw_mixed(data)
-        done = subprocess.run([sys.executable, "-m", "reparam", "train", str(data), "--out", str(out), "--json"],
-                              stdout=subprocess.PIPE, check=True)
-        run, evaluation = json.loads((out / "run.json").read_text()), json.loads(done.stdout)["evaluation"]
+            if not data.exists():
+                draw_mixed(data)
+        if not (out / "report.html").exists():  # a run that is there already is read, not repeated
+            subprocess.run([sys.executable, "-m", "reparam", "train", str(data), "--out", str(out), "--json"],
+                           stdout=subprocess.DEVNULL, check=True)
+        run, evaluation = (json.loads((out / f"{name}.json").read_text()) for name in ("run", "evaluation"))
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         results[source] = {
             "verdict": evaluation["verdict"], "illnesses": evaluation["illnesses"], "remarks": evaluation["remarks"],
             "figures": {m["name"]: {k: m[k] for k in ("value", "unit", "n")} for m in evaluation["metrics"]},

@@ -52,11 +52,13 @@ ROUNDS = 5
 
 SAME_MLP = Recipe(encoder="mlp((512,), 'relu')", decoder="mlp((512,), 'relu')", latent="flat(16)", likelihood="bernoulli",
                   binarize=True, optimizer="adamw(lr=3e-3)", schedule="linear(warmup=0.05)", batch_size=128, ema=0.99)
+FAST = {"optimizer": "adamw(lr=6e-3)", "schedule": "linear(warmup=0.1)"}
+FLOW_MLP = SAME_MLP.but(encoder="mlp((512,), 'silu')", decoder="mlp((512,), 'silu')", prior="flow", batch_size=64, **FAST)
 OURS = {
     # the same MLP, steps enough for each target
-    "same MLP": {"a": SAME_MLP.but(steps=940), "b": SAME_MLP.but(steps=2350)},
+    "same MLP": {"a": SAME_MLP.but(steps=700, **FAST), "b": SAME_MLP.but(steps=1850, **FAST)},
     # any of our models
-    "any model": {"a": SAME_MLP.but(prior="flow", steps=600), "b": SAME_MLP.but(prior="flow", steps=900)},
+    "any model": {"a": FLOW_MLP.but(steps=450, optimizer="adamw(lr=8e-3)"), "b": FLOW_MLP.but(steps=1050)},
 }
 
 

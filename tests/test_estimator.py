@@ -1,0 +1,255 @@
+"""The scikit-learn face: its own checks, pipelines and searches, layouts and scales, seeds and limits."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from reparam.build import build_model
+from reparam.errors import UsageError
+from reparam.estimator import ImageVAE
+from reparam.recipe import Recipe
+
+QUICK = {"latent_dim": 2, "encoder": "mlp((16,))", "decoder": "mlp((16,))", "fitted_prior": "none", "random_state": 0}
+
+
+@parametrize_with_checks([ImageVAE(latent_dim=2, steps=3)])
+def test_scikit_learns_own_checks(estimator, check, monkeypatch):
+    monkeypatch.setattr("reparam.fitting.CODES", 1000)  # the checks fit a hundred times
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """(n, 64) floats from 0 to 16, and labels."""
+    data = load_digits()
+    return data.data, data.target
+
+
+@pytest.fixture(scope="module")
+def levels(digits):
+    """uint8 (300, 8, 8)."""
+    return (digits[0][:300].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
+
+
+# Among other estimators
+
+
+def test_a_pipeline_learns_the_digits(digits):
+    x, y = digits
+    vae = ImageVAE(latent_dim=16, steps=400, optimizer="adam(lr=5e-3)", objective="nll + 0.1*kl", random_state=0,
+                   fitted_prior="none")
+    pipeline = make_pipeline(StandardScaler(), vae, LogisticRegression(max_iter=2000))
+    pipeline.fit(x[:1200], y[:1200])
+    assert pipeline.score(x[1200:], y[1200:]) > 0.6  # by chance: 0.1
+    assert list(pipeline[:-1].get_feature_names_out()) == [f"imagevae{i}" for i in range(16)]
+
+
+def test_a_grid_search_chooses_by_the_score(digits):
+    vae = ImageVAE(steps=150, optimizer="adam(lr=1e-2)", **QUICK)
+    search = GridSearchCV(vae, {"latent_dim": [1, 8]}, cv=2).fit(digits[0][:400])
+    scores = dict(zip([p["latent_dim"] for p in search.cv_results_["params"]], search.cv_results_["mean_test_score"],
+                      strict=True))
+    assert scores[8] > scores[1] and search.best_params_ == {"latent_dim": 8}
+    assert np.isfinite(list(scores.values())).all()
+    assert search.best_estimator_.transform(digits[0][:3]).shape == (3, 8)
+
+
+def test_every_field_of_a_recipe_is_a_parameter():
+    names = {f.name for f in fields(Recipe)}
+    assert names < ImageVAE().get_params().keys()
+    assert set(ImageVAE().get_params()) == names | {"latent_dim", "preset", "random_state", "device"}
+    assert set(inspect.signature(ImageVAE.__init__).parameters) == set(ImageVAE().get_params()) | {"self"}
+    vae = ImageVAE(latent_dim=3, prior="flow", clip=1.0).set_params(ema=0.5)
+    copy = clone(vae).get_params()
+    assert copy == vae.get_params() and (copy["prior"], copy["clip"], copy["ema"]) == ("flow", 1.0, 0.5)
+
+
+def test_parameters_reach_the_recipe(levels):
+    changes = {"objective": "nll + 0.5*kl", "optimizer": "adamax(lr=1e-4)", "likelihood": "laplace", "batch_size": 17,
+               "accumulate": 1, "steps": 2, "clip": 0.0, "prior": "flow(2, hidden=8)", "seed": 9}
+    vae = ImageVAE(**(QUICK | {"random_state": None}), **changes).fit(levels[:40])
+    recipe = vae.model_.config.recipe
+    assert {k: getattr(recipe, k) for k in changes} == changes
+    assert recipe.latent == "flat(2)" and recipe.encoder == "mlp((16,))"
+    assert recipe.schedule == "constant" and recipe.ema == 0  # the preset's
+
+
+# Layouts and scales
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (64,), (60,), (6, 9)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_images_come_back_in_the_layout_and_type_of_fit(shape, dtype):
+    x = np.random.default_rng(0).integers(0, 256, (40, *shape))
+    x = x.astype(dtype) if dtype == np.uint8 else (x / 255).astype(dtype)
+    vae = ImageVAE(steps=2, **QUICK).fit(x)
+    z = vae.transform(x)
+    assert z.shape == (40, 2) and z.dtype == (np.float64 if dtype == np.float64 else np.float32)
+    for back in (vae.inverse_transform(z), vae.reconstruct(x), vae.sample(40)):
+        assert back.shape == x.shape and back.dtype == dtype and np.isfinite(back).all()
+    assert vae.score_samples(x).shape == (40,) and vae.score_samples(x).dtype == np.float64
+    assert vae.score(x) == pytest.approx(vae.score_samples(x).mean())
+
+
+def test_reconstructions_resemble_their_images(levels):
+    vae = ImageVAE(latent_dim=16, steps=400, random_state=0, fitted_prior="none").fit(levels)
+    back = vae.inverse_transform(vae.transform(levels))
+    assert back.shape == levels.shape and back.dtype == np.uint8
+    error = ((back.astype(float) - levels) ** 2).mean()
+    assert error < 0.6 * ((levels - levels.mean(0)) ** 2).mean()
+
+
+def test_other_floats_are_mapped_to_the_range_of_fit_and_back(digits):
+    x = digits[0][:300]
+    kept = {"steps": 150, "optimizer": "adam(lr=3e-3)", **QUICK, "latent_dim": 8}
+    plain = ImageVAE(**kept).fit(x / 16)
+    moved = ImageVAE(**kept).fit(x * 10 - 40)
+    np.testing.assert_allclose(moved.transform(x * 10 - 40), plain.transform(x / 16), atol=1e-4)
+    np.testing.assert_allclose(moved.reconstruct(x * 10 - 40), plain.reconstruct(x / 16) * 160 - 40, atol=0.05)
+    assert np.abs(moved.sample(50).mean() - (x * 10 - 40).mean()) < 15
+
+
+def test_scores_are_densities_per_unit_of_the_input(digits):
+    """The same pictures in tenfold units are less dense by 10 in each dimension."""
+    x = digits[0][:200]
+    a = ImageVAE(steps=5, **QUICK).fit(x)
+    b = ImageVAE(steps=5, **QUICK).fit(10 * x)
+    difference = b.score_samples(10 * x) - a.score_samples(x)
+    np.testing.assert_allclose(difference, -64 * math.log(10), rtol=1e-4)
+    unit = ImageVAE(steps=5, **QUICK).fit(x / 16)
+    np.testing.assert_allclose(a.score_samples(x) - unit.score_samples(x / 16), -64 * math.log(16), rtol=1e-4)
+    # a shift changes no density
+    shifted = ImageVAE(steps=5, **QUICK).fit(x - 100)
+    np.testing.assert_allclose(shifted.score_samples(x - 100), a.score_samples(x), rtol=1e-4)
+
+
+def test_probabilities_have_no_unit(levels):
+    """Discrete likelihoods, and densities of uint8 on [0, 1], are left as they are."""
+    for likelihood in ("bernoulli", "logistic(2)"):
+        vae = ImageVAE(steps=2, likelihood=likelihood, **QUICK).fit(levels * 2.0 / 255)
+        direct = vae.model_.score(levels.astype(np.float32) / 255)
+        np.testing.assert_allclose(vae.score_samples(levels * 2.0 / 255), direct, rtol=1e-3)
+    vae = ImageVAE(steps=2, **QUICK).fit(levels)
+    np.testing.assert_allclose(vae.score_samples(levels), vae.model_.score(levels), rtol=1e-5)
+
+
+def test_constant_images_do_not_divide_by_zero():
+    vae = ImageVAE(steps=2, **QUICK).fit(np.full((20, 16), 7.0))
+    assert np.isfinite(vae.score_samples(np.full((3, 16), 7.0))).all()
+
+
+def test_images_of_another_shape_are_refused(levels):
+    vae = ImageVAE(steps=1, **QUICK).fit(levels)
+    with pytest.raises(ValueError, match="7 features"):
+        vae.transform(levels[:, :7])
+    with pytest.raises(UsageError, match=r"shape \(8, 7\), but fit saw \(8, 8\)"):
+        vae.transform(levels[:, :, :7])
+
+
+def test_levels_are_levels_in_either_type(levels):
+    on_levels = ImageVAE(steps=5, **QUICK).fit(levels)
+    z = on_levels.transform(levels)
+    np.testing.assert_allclose(on_levels.transform(levels.astype(np.float64)), z, atol=1e-5)
+    on_floats = ImageVAE(steps=5, **QUICK).fit(levels / 255)
+    np.testing.assert_allclose(on_floats.transform(levels / 255), z, atol=1e-5)
+    np.testing.assert_allclose(on_floats.transform(levels), z, atol=1e-5)
+
+
+# Seeds and limits
+
+
+def test_random_state_decides_everything_random(levels):
+    kept = {"steps": 5, **QUICK, "fitted_prior": "mixture(2)"}
+    a, b = (ImageVAE(**kept).fit(levels) for _ in range(2))
+    other = ImageVAE(**(kept | {"random_state": 1})).fit(levels)
+    assert np.array_equal(a.transform(levels), b.transform(levels)) and a.loss_curve_ == b.loss_curve_
+    assert np.array_equal(a.sample(5), b.sample(5)) and np.array_equal(a.sample(5), a.sample(5))
+    assert np.array_equal(a.score_samples(levels), b.score_samples(levels))
+    assert not np.allclose(a.transform(levels), other.transform(levels), atol=1e-3)
+    assert not np.array_equal(a.sample(5), other.sample(5))
+
+
+def test_a_random_state_goes_on_from_draw_to_draw(levels):
+    vae = ImageVAE(**(QUICK | {"random_state": np.random.RandomState(0)}), steps=2).fit(levels)
+    assert not np.array_equal(vae.sample(5), vae.sample(5))
+
+
+def test_fitting_leaves_torchs_random_numbers_alone(levels):
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    vae = ImageVAE(steps=2, **(QUICK | {"fitted_prior": "mixture(2)"})).fit(levels)
+    vae.inverse_transform(vae.transform(levels))
+    vae.score(levels)
+    vae.sample(2)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("augment", ["none", "nonsense"])
+def test_fitting_leaves_the_number_of_threads_alone(levels, augment):
+    before = torch.get_num_threads()
+    try:
+        with contextlib.suppress(UsageError):
+            ImageVAE(steps=2, threads=before + 1, augment=augment, **QUICK).fit(levels)
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("made", "given", "steps"), [
+    ({"epochs": 2}, {}, 20), ({"epochs": 2}, {"epochs": 3}, 30), ({}, {"epochs": 1}, 10),
+    ({"epochs": 2}, {"batch_size": 60}, 10), ({}, {"epochs": 1, "batch_size": 300}, 1), ({}, {"epochs": 0.25}, 3),
+    ({}, {}, 100), ({"steps": 7}, {}, 7), ({"steps": 7, "epochs": 5}, {}, 7), ({"batch_size": 1000, "epochs": 2}, {}, 2),
+    ({"epochs": 1, "batch_size": 64}, {}, 5),
+], ids=str)
+def test_epochs_and_batch_size_decide_the_steps(levels, made, given, steps):
+    vae = ImageVAE(**({"batch_size": 30} | made), **QUICK).fit(levels, **given)
+    assert vae.n_iter_ == steps == len(vae.loss_curve_)
+    assert vae.get_params()["epochs"] == made.get("epochs") and np.isfinite(vae.loss_curve_).all()
+
+
+def test_the_loss_falls(levels):
+    curve = ImageVAE(steps=100, optimizer="adam(lr=3e-3)", **QUICK).fit(levels).loss_curve_
+    assert np.mean(curve[-10:]) < np.mean(curve[:10]) - 10
+
+
+def test_wrong_words_are_told(levels):
+    for wrong, text in (({"latent": "flat(3)"}, "latent_dim or latent"), ({"preset": "mlpp"}, "did you mean 'mlp'"),
+                        ({"prior": "flwo"}, "did you mean 'flow'"), ({"steps": 0}, "steps must be above 0")):
+        with pytest.raises(UsageError, match=text):
+            ImageVAE(**(QUICK | wrong)).fit(levels)
+    for method in ("transform", "inverse_transform", "score_samples", "reconstruct", "score"):
+        with pytest.raises(NotFittedError):
+            getattr(ImageVAE(), method)(levels)
+    with pytest.raises(NotFittedError):
+        ImageVAE().sample()
+
+
+def test_the_model_that_remains_is_the_trained_one(levels):
+    """What `transform` uses is the model's own encoder, moved off its start."""
+    vae = ImageVAE(steps=30, seed=4, **QUICK).fit(levels)
+    x = torch.from_numpy(levels).float()[:, None] / 255
+    with torch.no_grad():
+        np.testing.assert_allclose(vae.transform(levels), vae.model_.vae.encode(x).numpy(), atol=1e-5)
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        start = build_model(vae.model_.config.recipe, (1, 8, 8))
+    trained = vae.model_.vae.state_dict()
+    weight = "decoder.net.1.weight"
+    assert start.state_dict().keys() == trained.keys() and not torch.allclose(start.state_dict()[weight], trained[weight])
+    assert (start.state_dict()[weight] - trained[weight]).abs().max() < 0.2

@@ -1,0 +1,366 @@
+"""Figures against what they claim to measure: exact likelihoods, formulas, and made-up models with known answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.mixture import GaussianMixture
+from torch import nn
+
+from reparam.distributions import Gaussian
+from reparam.errors import UsageError
+from reparam.latent import Latent
+from reparam.metrics import QUICK, STANDARD, Evaluation, measure
+from reparam.metrics.bounds import importance_nll
+from reparam.metrics.figures import Figure, mean_figure
+from reparam.metrics.images import psnr_of
+from reparam.metrics.latents import axes_of, codes_of
+from reparam.priors import Mixture
+from reparam.registry import metric
+
+SHAPE = (1, 4, 4)
+
+
+def by_name(figures):
+    return {f.name: f for f in figures}
+
+
+@pytest.fixture
+def linear(small):
+    """A linear-Gaussian model, whose images are N(b, W Wᵀ + σ² I) exactly, and images drawn from it."""
+    model = small(SHAPE, moved=0.0, encoder="mlp(hidden=())", decoder="mlp(hidden=())", latent="flat(2)").eval()
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(16, 2)) * 0.3
+    bias = rng.uniform(0.3, 0.7, 16)
+    params = model.state_dict()
+    precision = np.eye(2) + weights.T @ weights / 0.09
+    inferred = np.linalg.solve(precision, weights.T / 0.09)  # the posterior's mean is inferred @ (x − bias)
+    with torch.no_grad():
+        params["decoder.net.1.weight"].copy_(torch.from_numpy(weights))
+        params["decoder.net.1.bias"].copy_(torch.from_numpy(bias))
+        # near the exact posterior, but off it, so that importance sampling has something to do
+        params["latent.posterior.loc.1.weight"].copy_(torch.from_numpy(inferred))
+        params["latent.posterior.loc.1.bias"].copy_(torch.from_numpy(-inferred @ bias + 0.1))
+        params["latent.posterior.log_var.1.weight"].zero_()
+        params["latent.posterior.log_var.1.bias"].copy_(torch.from_numpy(np.log(1.5 / np.diag(precision))))
+    z = rng.normal(size=(200, 2))
+    x = (z @ weights.T + bias + 0.3 * rng.normal(size=(200, 16))).astype(np.float32)
+    exact = -stats.multivariate_normal(bias, weights @ weights.T + 0.09 * np.eye(16)).logpdf(x.astype(np.float64))
+    return model, torch.from_numpy(x).view(-1, *SHAPE), exact
+
+
+# Likelihoods
+
+
+def test_the_importance_bound_lies_just_above_the_exact_likelihood(linear):
+    model, x, exact = linear
+    runs = np.stack([importance_nll(model, x, 200).numpy() for _ in range(20)]) - exact
+    gap, error = runs.mean(), runs.mean(1).std(ddof=1) / 20**0.5
+    assert -4 * error < gap < 0.02, (gap, error)
+    # with one sample it is far from it, which the bound of 200 has to beat
+    loose = np.stack([importance_nll(model, x, 1).numpy() for _ in range(20)]).mean() - exact.mean()
+    assert loose > 0.1 and loose > 10 * gap
+
+
+def test_the_bound_tightens_as_one_over_k(linear):
+    model, x, exact = linear
+    gaps = [np.mean([importance_nll(model, x, k).numpy().mean() for _ in range(20)]) - exact.mean() for k in (1, 4, 16)]
+    assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0
+
+
+def test_the_bound_of_one_sample_is_the_elbo(linear):
+    model, x, _ = linear
+    torch.manual_seed(7)
+    ours = importance_nll(model, x, 1, budget=len(x)).numpy()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        trace = model(x)
+    z, q, p = trace.latents[0]
+    elbo = trace.log_px + p.log_prob(z) - q.log_prob(z)
+    np.testing.assert_allclose(ours, -elbo[0], rtol=1e-5)
+    # on average it is the figure that `elbo` gives, which has the KL in closed form
+    runs = np.array([importance_nll(model, x, 1).mean().item() for _ in range(60)])
+    figures = [by_name(measure(Evaluation(model, x, seed=i), "elbo"))["-elbo"].value for i in range(60)]
+    assert abs(runs.mean() - np.mean(figures)) < 4 * np.hypot(runs.std(), np.std(figures)) / 60**0.5
+
+
+@pytest.mark.parametrize("budget", [1, 7, 64, 100, 10**6])
+def test_chunks_do_not_change_the_bound(linear, budget):
+    model, x, _ = linear
+    x, decodes = x[:40], []
+    handle = model.decoder.register_forward_hook(lambda module, args, out: decodes.append(len(args[0])))
+    ours = importance_nll(model, x, 100, budget=budget)
+    handle.remove()
+    assert ours.shape == (40,)
+    assert max(decodes) <= budget and sum(decodes) == 40 * 100
+    runs = torch.stack([importance_nll(model, x, 100) for _ in range(10)])
+    assert ((ours - runs.mean(0)).abs() < 6 * runs.std(0) + 1e-4).all()
+
+
+def test_the_elbo_is_its_two_terms(linear):
+    model, x, exact = linear
+    f = by_name(measure(Evaluation(model, x), "elbo"))
+    assert f["-elbo"].value == pytest.approx(f["nll"].value + f["kl"].value)
+    with torch.no_grad():
+        q = model.latent.posterior(model.encoder(x))
+    kl = torch.distributions.kl_divergence(torch.distributions.Normal(q.loc, (q.log_var / 2).exp()),
+                                           torch.distributions.Normal(0.0, 1.0)).sum(1)
+    assert f["kl"].value == pytest.approx(kl.mean().item(), rel=1e-5)
+    assert f["-elbo bits/dim"].value == pytest.approx(f["-elbo"].value / 16 / math.log(2))
+    assert f["-elbo"].unit == "nats (density)" and f["-elbo bits/dim"].unit == "bits/dim (density)"
+    assert "density" in f["-elbo bits/dim"].note and f["-elbo"].value > exact.mean()
+
+
+def test_units_of_discrete_likelihoods_are_plain(small, images):
+    figures = measure(Evaluation(small(SHAPE, likelihood="bernoulli"), images(20, SHAPE).round()), "elbo, iw_nll(2)")
+    assert {f.unit for f in figures} == {"nats", "bits/dim"} and not any(f.note for f in figures)
+
+
+def test_evenly_spaced_images_are_measured(linear):
+    model, x, _ = linear
+    figure = measure(Evaluation(model, x), "iw_nll(3, images=50)")[0]
+    assert figure.n == 50 and figure.name == "iw_nll(3)"
+    with Evaluation(model, x).drawing():
+        assert figure.value == pytest.approx(importance_nll(model, x[::4], 3).mean().item(), rel=1e-6)
+    assert measure(Evaluation(model, x), "iw_nll(3, images=1000)")[0].n == 200
+
+
+# Latents
+
+
+class Codes(nn.Module):
+    """In place of a model: hands out given posteriors, and draws its prior from N(0, 1)."""
+
+    def __init__(self, loc, log_var, *, centre=0.0):
+        super().__init__()
+        self.loc, self.log_var, self.centre, self.fitted = loc, log_var, centre, None
+
+    @property
+    def latent(self):
+        return self
+
+    def forward(self, x, samples=1):
+        rows = x[:, 0, 0, 0].long()
+        q = Gaussian(self.loc[rows], self.log_var[rows])
+        zero = torch.zeros(self.loc.shape[1])
+
+        class Trace:
+            latents = (Latent(q.rsample((samples,)), q, Gaussian(zero, zero)),)
+
+        return Trace()
+
+    def generate(self, n, temperature=1.0, *, fitted=True):
+        return self.centre + torch.randn(1, n, self.loc.shape[1])
+
+
+def numbered(n):
+    """Images that carry their number, by which `Codes` finds their posterior."""
+    return torch.arange(n).float().view(n, 1, 1, 1)
+
+
+def test_active_units_counts_the_informative_ones():
+    n = 1000
+    loc = torch.zeros(n, 5)
+    loc[:, 1], loc[:, 4] = 2 * torch.randn(n), 0.5 * torch.randn(n)
+    loc[:, 2], loc[:, 3] = 3.0, 0.03 * torch.randn(n)  # far from 0 but the same for all; 0.1 % of the variance
+    log_var = torch.zeros(n, 5)
+    log_var[:, 1] = -3.0
+    evaluation = Evaluation(Codes(loc, log_var), numbered(n))
+    active, information = measure(evaluation, "active_units")
+    assert (active.value, active.unit, active.n) == (2, "of 5 latents", n)
+    expected = 0.5 * (log_var.exp() + loc**2 - 1 - log_var).mean(0)
+    np.testing.assert_allclose(information.detail, expected, atol=1e-3)
+    assert information.value == pytest.approx(expected.sum().item(), rel=1e-4)
+    axes = axes_of(evaluation.codes)
+    assert [a.index for a in axes] == expected.argsort(descending=True).tolist()
+    assert axes[0].index == 2 and axes[0].mean == pytest.approx(3, abs=0.2) and axes[0].std == pytest.approx(1, abs=0.2)
+
+
+def test_information_of_a_prior_without_a_kl_per_latent(small, images):
+    """To a Gaussian with the moments of all the codes: none, when every image has the same posterior."""
+    codes = codes_of(small((1, 4, 4), prior="flow(2, hidden=8)", moved=0.0), images(30, (1, 4, 4)))
+    assert codes.information.shape == (4,) and (codes.information > -1e-4).all()
+    # a linear encoder at its start hardly tells images apart: a shift of all codes must not count
+    model = small((1, 4, 4), prior="flow(2, hidden=8)", moved=0.0)
+    with torch.no_grad():
+        for name, p in model.latent.posterior.named_parameters():
+            p.fill_(5.0 if name == "loc.1.bias" else 0.0)
+    assert codes_of(model, images(30, (1, 4, 4))).information.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("centre", "low", "high"), [(0.0, 0.5, 0.56), (3.0, 0.95, 1.0), (-3.0, 0.95, 1.0)])
+def test_prior_auc_tells_whether_the_codes_follow_the_prior(centre, low, high):
+    n = 1500
+    loc = torch.randn(n, 4) * 0.8  # with a posterior of variance 0.36, the codes are N(0, 1)
+    model = Codes(loc, torch.full((n, 4), math.log(0.36)), centre=centre)
+    figure = measure(Evaluation(model, numbered(n)), "prior_auc")[0]
+    assert low <= figure.value <= high
+    assert figure.n == n and figure.name == "prior_auc"
+
+
+def test_prior_auc_measures_the_fitted_prior_too(small, images):
+    model = small(SHAPE, moved=0.3).eval()
+    x = images(600, SHAPE)
+    with torch.no_grad():  # codes a good way off N(0, 1), which the model's own prior misses and the mixture meets
+        model.latent.posterior.loc[1].bias.add_(3.0)
+        codes = torch.cat([model.encode(x, sample=True) for _ in range(5)])
+    model.latent.fitted = Mixture.fit(codes.numpy().astype(np.float64), (4,), 2)
+    f = by_name(measure(Evaluation(model, x), "prior_auc"))
+    assert f["prior_auc"].value > 0.95 and f["fitted_prior_auc"].value < 0.62
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 17])
+def test_a_few_images_can_be_measured(small, images, n):
+    figures = measure(Evaluation(small(SHAPE), images(n, SHAPE)), STANDARD)
+    assert all(math.isfinite(f.value) and f.n == n for f in figures), [str(f) for f in figures]
+
+
+# Images
+
+
+def test_psnr_is_its_formula():
+    x, y = torch.rand(2, 7, 3, 5, 4)
+    mse = ((x.numpy().astype(np.float64) - y.numpy()) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(psnr_of(x, y), 10 * np.log10(1 / mse), rtol=1e-5)
+    assert psnr_of(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1)).item() == pytest.approx(20)
+    assert torch.isfinite(psnr_of(x, x)).all()
+
+
+def test_psnr_compares_reconstructions_and_the_average_image(small, images):
+    model, x = small(SHAPE).eval(), images(300, SHAPE)
+    f = by_name(measure(Evaluation(model, x), "psnr"))
+    with torch.no_grad():
+        rebuilt = model.decode(model.encode(x)[None]).mean[0].clamp(0, 1)
+    assert f["psnr"].value == pytest.approx(psnr_of(x, rebuilt).mean().item(), rel=1e-5)
+    average = x.mean(0).expand_as(x)
+    assert f["psnr of the average image"].value == pytest.approx(psnr_of(x, average).mean().item(), rel=1e-5)
+
+
+# Figures
+
+
+def test_unknown_metrics_are_told_before_any_runs(small, images, monkeypatch):
+    ran = []
+    monkeypatch.setitem(metric.parts, "elbo", lambda evaluation: ran.append(1) or [])
+    evaluation = Evaluation(small(SHAPE), images(4, SHAPE))
+    for wrong in ("elbo, psnrr", "elbo, iw_nll('many')", "elbo, iw_nll(3, picture=2)", "elbo, psnr(2)"):
+        with pytest.raises(UsageError):
+            measure(evaluation, wrong)
+    assert not ran
+    with pytest.raises(UsageError, match="did you mean 'psnr'"):
+        measure(evaluation, "elbo, psnrr")
+    assert measure(evaluation, "elbo") == [] and ran
+
+
+@pytest.mark.parametrize("samples", ["iw_nll(0)", "iw_nll(-3)", "iw_nll(3, images=-1)"])
+def test_senseless_numbers_of_samples_are_refused(small, images, samples):
+    with pytest.raises(UsageError):
+        measure(Evaluation(small(SHAPE), images(4, SHAPE)), samples)
+
+
+@pytest.mark.parametrize("metrics", [STANDARD, QUICK])
+def test_every_figure_says_what_it_is(small, images, metrics):
+    told = []
+    figures = measure(Evaluation(small(SHAPE), images(60, SHAPE)), metrics, told.append)
+    assert len(told) == 5 and len({f.name for f in figures}) == len(figures) >= 9
+    for f in figures:
+        assert f.name and f.unit and f.n == 60 and math.isfinite(f.value)
+        assert f"(n = {f.n})" in str(f) and f.unit in str(f)
+        assert f.to_dict().keys() >= {"name", "value", "unit", "n"}
+        averaged = f.name not in ("active_units", "information", "prior_auc")
+        assert (f.interval is not None) == averaged
+        if f.interval:
+            assert f.interval[0] <= f.value <= f.interval[1]
+
+
+def test_every_registered_metric_gives_figures(small, images):
+    evaluation = Evaluation(small(SHAPE), images(60, SHAPE))
+    for name in metric.parts:
+        figures = measure(evaluation, name)
+        assert figures and all(isinstance(f, Figure) and f.unit and f.n for f in figures)
+
+
+def test_metrics_draw_the_same_numbers_alone_and_together(small, images):
+    model, x = small(SHAPE), images(60, SHAPE)
+    together = by_name(measure(Evaluation(model, x), STANDARD))
+    torch.rand(5)
+    for name in ("prior_auc", "psnr", "elbo"):
+        for f in measure(Evaluation(model, x), name):
+            assert f == together[f.name]
+
+
+def test_measuring_leaves_the_random_numbers_alone(small, images):
+    model, x = small(SHAPE), images(30, SHAPE)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    measure(Evaluation(model, x), STANDARD)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_the_interval_of_a_mean_is_the_normal_one():
+    values = np.random.default_rng(0).gamma(2, 3, 500)
+    f = mean_figure("x", torch.from_numpy(values), "nats")
+    expected = stats.norm.interval(0.95, loc=values.mean(), scale=stats.sem(values))
+    assert f.value == pytest.approx(values.mean()) and f.n == 500
+    np.testing.assert_allclose(f.interval, expected, rtol=1e-4)
+    assert mean_figure("x", np.array([2.5]), "nats").interval == (2.5, 2.5)
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    inside = [f.interval[0] < 1 < f.interval[1] for f in (mean_figure("x", rng.normal(1, 2, 400), "") for _ in range(2000))]
+    assert abs(np.mean(inside) - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5
+
+
+# The mixture fitted to codes
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_mixture_is_fitted_to_the_active_latents_only(seed):
+    rng = np.random.default_rng(seed)
+    which = rng.integers(0, 2, 3000)
+    codes = np.empty((3000, 5))
+    codes[:, [1, 3]] = np.where(which[:, None], [2.0, -1.0], [-2.0, 3.0])
+    codes[:, [1, 3]] += rng.normal(size=(3000, 2)) @ [[0.5, 0.3], [0, 0.4]]
+    codes[:, [0, 2, 4]] = rng.normal([0.0, 5.0, -1.0], [1.0, 0.2, 3.0], (3000, 3))
+    active = np.array([False, True, False, True, False])
+    with torch.no_grad():
+        p = Mixture.fit(codes, (5,), 2, seed, active)()
+    mean, std = codes.mean(0), codes.std(0)
+    standard = ((codes - mean) / std)[:, active]
+    reference = GaussianMixture(2, reg_covar=1e-3, max_iter=50, tol=1e-2, random_state=seed,
+                                init_params="k-means++").fit(standard)
+    x = codes[:300] + rng.normal(size=(300, 5))
+    of_active = reference.score_samples(((x - mean) / std)[:, active]) - np.log(std[active]).sum()
+    of_rest = stats.norm.logpdf(x[:, ~active], mean[~active], std[~active]).sum(1)
+    np.testing.assert_allclose(p.log_prob(torch.from_numpy(x)).numpy(), of_active + of_rest, rtol=2e-4, atol=2e-3)
+    # the draws follow it, too
+    torch.manual_seed(seed)
+    z = p.sample((20_000,)).numpy()
+    np.testing.assert_allclose(z.mean(0), mean, atol=0.15)
+    np.testing.assert_allclose(np.cov(z.T)[1, 3], np.cov(codes.T)[1, 3], rtol=0.1)
+    assert stats.kstest(z[:, 2], stats.norm(mean[2], std[2]).cdf).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("active", [None, np.zeros(3, bool), np.ones(3, bool)])
+def test_a_mixture_of_all_latents_is_scikit_learns(active):
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([rng.normal(-1, 0.3, (900, 3)), rng.normal([1, 2, 0], 0.5, (600, 3))])
+    with torch.no_grad():
+        ours = Mixture.fit(codes, (3,), 2, 0, active)().log_prob(torch.from_numpy(codes))
+    mean, std = codes.mean(0), codes.std(0)
+    reference = GaussianMixture(2, reg_covar=1e-3, max_iter=50, tol=1e-2, random_state=0,
+                                init_params="k-means++").fit((codes - mean) / std)
+    np.testing.assert_allclose(ours, reference.score_samples((codes - mean) / std) - np.log(std).sum(), atol=2e-3)
+
+
+def test_a_mixture_has_codes_for_every_component():
+    codes = np.random.default_rng(0).normal(size=(40, 4))
+    assert len(Mixture.fit(codes, (4,), 50).logits) == 5
+    assert len(Mixture.fit(codes, (4,), 50, 0, np.array([True, False, False, False])).logits) == 20
+    assert len(Mixture.fit(codes[:3], (4,), 50).logits) == 1

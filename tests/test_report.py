@@ -1,0 +1,364 @@
+"""The verdict, the report and the model card: what they say, that they stand alone, and that nothing gets into them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reparam.checkpoint import load_model
+from reparam.diagnose import Finding, History, Verdict, diagnose
+from reparam.generate import load
+from reparam.metrics import Figure
+from reparam.report import model_card, report_html
+from reparam.run import Run, train
+
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run on the digits."""
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPARAM_CACHE", str(folder / "cache"))
+        return train("digits", out=folder / "run", steps=40, threads=1, precision="float32", encoder="mlp((32,))",
+                     decoder="mlp((32,))", latent="flat(4)", fitted_prior="mixture(3)")
+
+
+@pytest.fixture(scope="module")
+def evaluation(run):
+    return json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
+
+
+class Page(HTMLParser):
+    """A page's elements and text; fails on one that is not well nested."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return "\n".join(self.texts)
+
+    def tags(self, name):
+        return [attrs for tag, attrs in self.elements if tag == name]
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page((run.folder / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def wrote(run):
+    """Report and card of the run with some of it changed: `wrote(source="…")`."""
+
+    def write(figures=(), verdict=None, **changes):
+        _, config = load_model(run.folder)
+        changed = replace(run, **changes)
+        data = config.data | {"source": changed.source}
+        verdict = verdict or Verdict((), ())
+        args = (changed, replace(config, data=data), list(figures), verdict)
+        return report_html(*args), model_card(*args)
+
+    return write
+
+
+# The report
+
+
+def test_the_report_stands_alone(run, page):
+    text = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", text)
+    assert not page.tags("script") and not page.tags("link") and not page.tags("iframe")
+    for _, attrs in page.elements:
+        assert not [k for k in attrs if k.startswith("on")]
+        assert all(attrs[k].startswith("data:") for k in ("src", "href", "srcset", "data") if k in attrs)
+    pictures = page.tags("img")
+    assert len(pictures) == 4 and all(p["src"].startswith("data:image/png;base64,iVBOR") and p["alt"] for p in pictures)
+    assert text.startswith("<!doctype html>") and page.tags("meta")[0] == {"charset": "utf-8"}
+    assert page.tags("html")[0]["lang"] == "en"
+
+
+def test_the_report_says_what_was_found(page, evaluation):
+    assert evaluation["verdict"] in page.texts
+    for finding in (*evaluation["illnesses"], *evaluation["remarks"]):
+        assert finding["evidence"] in page.text and finding["advice"] in page.text
+
+
+def test_every_figure_stands_in_the_report_with_unit_and_number(page, evaluation):
+    assert len(evaluation["metrics"]) >= 11
+    at = page.texts.index("figure")
+    assert page.texts[at : at + 5] == ["figure", "value", "95 % interval", "unit", "images"]
+    for f in evaluation["metrics"]:
+        at = next(i for i, text in enumerate(page.texts) if text == f["name"])
+        row = page.texts[at : at + 6]
+        assert f"{f['value']:,.4g}" in row and f["unit"] in row and f"{f['n']:,}" in row
+        if "interval" in f:
+            assert f"{f['interval'][0]:,.4g} … {f['interval'][1]:,.4g}" in row
+    assert f"Measured on {evaluation['measured_on']} images, protocol {evaluation['protocol']}" in page.text
+    assert evaluation["measured_on"] == "held-out"
+
+
+def test_the_report_names_data_and_recipe(run, page):
+    assert "1,637 training images from" in page.text and "digits" in page.texts and "8×8, 1 channel" in page.text
+    for name, value in run.recipe.to_dict().items():
+        assert value is None or (name in page.texts and str(value) in page.texts)
+
+
+def test_information_is_drawn_for_each_latent(page, evaluation):
+    detail = next(f for f in evaluation["metrics"] if f["name"] == "information")["detail"]
+    bars = [a for a in page.tags("div") if a.get("title", "").endswith(" nats")]
+    assert [b["title"] for b in bars] == [f"{v:.2f} nats" for v in sorted(detail, reverse=True)]
+    assert bars[0]["style"] == "height:100.0%" and len(bars) == 4
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(2)'>&\"`"
+
+
+@pytest.mark.parametrize("place", ["source", "folder", "notes", "figure", "verdict"])
+def test_hostile_names_are_escaped(run, wrote, place, tmp_path):
+    changes = {}
+    if place == "source":
+        changes["source"] = HOSTILE
+    elif place == "folder":
+        changes["folder"] = tmp_path / HOSTILE.replace("/", "")
+    elif place == "notes":
+        changes["facts"] = run.facts | {"notes": [HOSTILE]}
+    elif place == "figure":
+        changes["figures"] = [Figure(HOSTILE, 1.0, HOSTILE, 3, note=HOSTILE)]
+    else:
+        changes["verdict"] = Verdict((Finding(HOSTILE, HOSTILE, HOSTILE),), (Finding(HOSTILE, HOSTILE, HOSTILE),))
+    text, _ = wrote(**changes)
+    page = Page(text)
+    assert not page.tags("script") and all(p["src"].startswith("data:") for p in page.tags("img"))
+    assert (HOSTILE.replace("/", "") if place == "folder" else HOSTILE) in page.text
+
+
+def test_a_report_without_pictures_or_illness(wrote, tmp_path):
+    text, _ = wrote(folder=tmp_path)
+    page = Page(text)
+    assert not page.tags("img") and "healthy" in page.texts and "Training was stable" in page.text
+    assert {"class": "verdict"} in page.tags("div")
+    text, _ = wrote(verdict=Verdict((Finding("unstable", "e", "a"),), ()))
+    assert {"class": "verdict ill"} in Page(text).tags("div") and "healthy" not in Page(text).texts
+
+
+# The model card
+
+
+def test_the_card_has_the_figures(run, evaluation):
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    for f in evaluation["metrics"]:
+        interval = f"{f['interval'][0]:,.4g} … {f['interval'][1]:,.4g}" if "interval" in f else "–"
+        assert f"| {f['name']} | {f['value']:,.4g} | {interval} | {f['unit']} | {f['n']:,} |" in card.splitlines()
+    assert f"**Verdict: {evaluation['verdict']}.**" in card
+    assert card.startswith("---\nlibrary_name: reparam\n") and "1,637 images from `digits`" in card
+    assert run.fingerprint in card and "`mixture(3)` fitted to the codes" in card
+
+
+def test_the_paths_and_the_code_of_the_card_are_valid(run):
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]*)\)", card):
+        assert (run.folder / target).exists(), target
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    scope = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    assert scope["images"].shape == (16, 8, 8) and scope["images"].dtype == np.uint8 and "uint8 (16, H, W)" in code
+    assert scope["codes"].shape == (16, 4) and "(16, D)" in code
+
+
+@pytest.mark.parametrize("name", ['a "quoted" name', "it's", "back\\slash\\new", "ünïcode"])
+def test_the_code_of_the_card_survives_odd_folder_names(wrote, tmp_path, name):
+    _, card = wrote(folder=tmp_path / name)
+    tree = ast.parse(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1])
+    paths = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    assert paths == [str(tmp_path / name)]
+
+
+def test_hostile_names_are_escaped_in_the_card(wrote, tmp_path):
+    """Markdown passes HTML on, except in code."""
+    for changes in ({"folder": tmp_path / HOSTILE.replace("/", "")}, {"source": HOSTILE}):
+        _, card = wrote(**changes)
+        rest = re.sub(r"```.*?```|`[^`]*`", "", card, flags=re.DOTALL)
+        assert "<script" not in rest and "<img" not in rest
+
+
+# A run's folder
+
+
+def test_a_runs_folder_is_complete(run):
+    names = {p.name for p in run.folder.iterdir()}
+    assert names == {"run.json", "state", "metrics.jsonl", "model.safetensors", "config.json", "evaluation.json",
+                     "README.md", "report.html", "samples.png", "reconstructions.png",
+                     "traversals.png", "curves.png", "skipped.json"}
+    assert Run.read(run.folder) == run and run.status == "finished"
+    for path in run.folder.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) > 100 and len(set(picture.convert("L").tobytes())) > 5
+    assert load(run.folder, device="cpu").sample(2).shape == (2, 8, 8)
+
+
+def test_sixteen_images_are_enough_for_a_report(tmp_path, monkeypatch):
+    """The fewest that are accepted; one or two of them are held out."""
+    monkeypatch.setenv("REPARAM_CACHE", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).integers(0, 256, (16, 6, 5, 3)).astype(np.uint8)
+    np.save(tmp_path / "few.npy", images)
+    done = train(tmp_path / "few.npy", out=tmp_path / "run", steps=3, threads=1, precision="float32", latent="flat(2)",
+                 encoder="mlp((8,))", decoder="mlp((8,))")
+    assert done.status == "finished"
+    Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+
+
+# The verdict
+
+
+def figures(active=20, latents=32, kl=15.0, psnr=20.0, average=11.0, auc=0.6, fitted=None, without=()):
+    listed = [Figure("kl", kl, "nats", 100), Figure("psnr", psnr, "dB", 100),
+              Figure("psnr of the average image", average, "dB", 100),
+              Figure("active_units", active, f"of {latents} latents", 100), Figure("prior_auc", auc, "AUC", 100)]
+    listed += [] if fitted is None else [Figure("fitted_prior_auc", fitted, "AUC", 100)]
+    return [f for f in listed if f.name not in without]
+
+
+def history(held_out=(100.0, 60.0, 50.0, 48.0, 47.5, 47.4, 47.4, 47.3), steps=1000, skipped=0, rollbacks=0):
+    return History(steps, skipped, rollbacks, held_out)
+
+
+@pytest.mark.parametrize(("measured", "past", "illnesses"), [
+    ({}, {}, []),
+    ({"active": 1, "latents": 2}, {}, []),
+    ({"active": 0, "kl": 0.01, "psnr": 11.0}, {}, ["collapsed: 0 of 32 units active"]),
+    ({"active": 0}, {}, ["collapsed: 0 of 32 units active"]),
+    ({"active": 3, "kl": 0.4}, {}, ["collapsed: 3 of 32 units active"]),
+    ({"active": 3, "latents": 64, "psnr": 11.3}, {}, ["collapsed: 3 of 64 units active"]),
+    ({"kl": 0.51, "psnr": 11.51}, {}, []),
+    ({"active": 0, "without": ("psnr",)}, {}, []),
+    ({"auc": 0.95}, {}, ["prior mismatch"]),
+    ({"auc": 0.89}, {}, []),
+    ({"auc": 0.95, "fitted": 0.6}, {}, []),  # what samples start from is what counts
+    ({"auc": 0.6, "fitted": 0.92}, {}, ["prior mismatch"]),
+    ({"without": ("prior_auc",)}, {}, []),
+    ({}, {"held_out": (100, 60, 50, 55, 60, 70)}, ["overfitted"]),
+    ({}, {"held_out": (100, 60, 50, 54, 53, 52)}, []),  # within a tenth of what was gained
+    ({}, {"held_out": (10, 9.5, 9.4, 9.6, 9.9, 10.3)}, []),  # within a nat
+    ({}, {"held_out": (-100, -150, -200, -190, -180, -150)}, ["overfitted"]),
+    ({}, {"held_out": (100, 50, 99)}, []),  # too few to say
+    ({}, {"held_out": ()}, []),
+    ({}, {"skipped": 50}, ["unstable"]),
+    ({}, {"skipped": 49}, []),
+    ({}, {"rollbacks": 1}, ["unstable"]),
+    ({}, {"steps": 0, "held_out": ()}, []),
+    ({"active": 0, "auc": 0.95}, {"held_out": (100, 60, 50, 55, 60, 70), "skipped": 300},
+     ["collapsed: 0 of 32 units active", "prior mismatch", "overfitted", "unstable"]),
+], ids=str)
+def test_illnesses_are_told_by_their_figures(measured, past, illnesses):
+    verdict = diagnose(figures(**measured), history(**past))
+    assert [f.title for f in verdict.illnesses] == illnesses
+    assert verdict.title == (illnesses[0] if illnesses else "healthy") == verdict.to_dict()["verdict"]
+    assert all(f.evidence and f.advice for f in (*verdict.illnesses, *verdict.remarks))
+    json.dumps(verdict.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(("measured", "past", "remarks"), [
+    ({}, {}, []),
+    ({"active": 15}, {}, ["more latents than needed"]),
+    ({"active": 16}, {}, []),
+    ({}, {"held_out": (100, 90, 80, 70, 60, 50)}, ["still improving"]),
+    ({}, {"held_out": (100, 51, 50.5, 50.3, 50.2, 50.1)}, []),
+    ({}, {"held_out": (100, 70, 50)}, []),
+], ids=str)
+def test_remarks_do_not_make_a_model_ill(measured, past, remarks):
+    verdict = diagnose(figures(**measured), history(**past))
+    assert verdict.title == "healthy" and [f.title for f in verdict.remarks] == remarks
+
+
+def test_evidence_holds_the_numbers():
+    collapsed = diagnose(figures(active=0, kl=0.04, psnr=11.3), history()).illnesses[0]
+    assert "0.04 nats" in collapsed.evidence and "0.3 dB" in collapsed.evidence
+    assert "0.95" in diagnose(figures(auc=0.95), history()).illnesses[0].evidence
+    overfitted = diagnose(figures(), history((100, 60, 50, 55, 60, 70))).illnesses[0]
+    assert "50.0 nats, after 40% of training, and ended at 70.0" in overfitted.evidence
+    assert "train 0.4 times as long" in overfitted.advice
+    unstable = diagnose(figures(), history(skipped=80, rollbacks=2)).illnesses[0]
+    assert "80 of 1000 steps" in unstable.evidence and "2 roll-backs" in unstable.evidence
+    oversized = diagnose(figures(active=8, latents=64), history()).remarks[0]
+    assert "8 of 64 latents are active" in oversized.evidence and "flat(10)" in oversized.advice
+
+
+def test_advice_can_be_typed():
+    """Every recipe that an advice names is one that the parser takes."""
+    from reparam.objective import parse_objective
+    from reparam.recipe import parse_call
+    from reparam.registry import optimizer, prior
+
+    ill = diagnose(figures(active=0, auc=0.95), history((100, 60, 50, 55, 60, 70), skipped=300)).illnesses
+    advice = " ".join(f.advice for f in ill)
+    for text in re.findall(r'--objective "([^"]*)"', advice):
+        parse_objective(text)
+    for role, option in ((prior, "fitted-prior"), (optimizer, "optimizer")):
+        for text in re.findall(rf'--{option} "([^"]*)"', advice):
+            role.check(parse_call(text))
+    assert advice.count("--objective") == 2 and "--optimizer" in advice and "--fitted-prior" in advice
+
+
+# In a browser
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_opens_in_a_browser(run, evaluation, scheme):
+    from playwright.sync_api import sync_playwright
+
+    requests, problems = [], []
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--no-first-run"])
+        page = browser.new_page(color_scheme=scheme, viewport={"width": 400, "height": 800})
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto((run.folder / "report.html").as_uri())
+        widths = page.eval_on_selector_all("img", "all => all.map(i => i.complete ? i.naturalWidth : 0)")
+        title, verdict = page.title(), page.inner_text(".verdict strong")
+        colours = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+        boxes = page.eval_on_selector_all("img", "all => all.map(i => i.getBoundingClientRect().right)")
+        browser.close()
+    assert not problems
+    assert requests[0].startswith("file:") and all(url.startswith(("file:", "data:")) for url in requests)
+    assert sum(url.startswith("file:") for url in requests) == 1
+    assert len(widths) == 4 and min(widths) > 0
+    assert title == f"{run.folder.name} · reparam" and verdict == evaluation["verdict"]
+    assert max(boxes) <= 400  # pictures fit a telephone's width
+    ink, paper = (sum(map(float, re.findall(r"[\d.]+", c)[:3])) for c in colours)
+    assert (ink > paper) == (scheme == "dark")
