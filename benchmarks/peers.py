@@ -38,12 +38,12 @@ from reparam.data.stream import Stream, binarized, to_batch
 from reparam.distributions import Bernoulli, sum_event
 from reparam.latent import OneLayer
 from reparam.likelihoods import BernoulliLikelihood
+from reparam.loop import training
 from reparam.metrics.bounds import importance_nll
 from reparam.objective import parse_objective
 from reparam.priors import Normal
 from reparam.recipe import Recipe
 from reparam.run import is_main_process
-from reparam.train import training
 from reparam.vae import VAE
 
 os.environ.setdefault("WANDB_DISABLED", "true")

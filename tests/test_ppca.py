@@ -10,9 +10,9 @@ from sklearn.decomposition import PCA
 
 from reparam.build import build_model, build_objective
 from reparam.data.stream import Stream
+from reparam.loop import training
 from reparam.metrics.bounds import importance_nll
 from reparam.recipe import Recipe
-from reparam.train import training
 
 
 @pytest.mark.parametrize("k", [5, 10])

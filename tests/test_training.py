@@ -15,16 +15,16 @@ from accelerate import Accelerator
 from safetensors.torch import load, save
 from sklearn.decomposition import PCA
 
-from reparam import train
+from reparam import loop as train
 from reparam.data.augment import crop, flip
 from reparam.data.stream import Stream, binarized, to_batch
 from reparam.distributions import Gaussian
 from reparam.errors import TrainingDiverged, UsageError
 from reparam.guard import Guard
+from reparam.loop import EMA_EVERY, MAX_ROLLBACKS, training
 from reparam.objective import Term, parse_objective
 from reparam.registry import ROLES
 from reparam.terms import nll
-from reparam.train import EMA_EVERY, MAX_ROLLBACKS, training
 
 ELBO = parse_objective("nll + kl")
 SHAPE = (1, 4, 4)

@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from .estimator import ImageVAE as ImageVAE
     from .generate import ImageModel as ImageModel
     from .generate import load as load
+    from .loop import State as State
+    from .loop import training as training
     from .objective import Objective as Objective
     from .objective import Term as Term
     from .presets import PRESETS as PRESETS
     from .recipe import Recipe as Recipe
     from .run import resume as resume
     from .run import train as train
-    from .train import State as State
-    from .train import training as training
     from .vae import VAE as VAE
     from .vae import Trace as Trace
 
 _HOME = {
     "build_model": "build", "build_objective": "build", "open_images": "data", "ReparamError": "errors",
     "ImageVAE": "estimator", "ImageModel": "generate", "load": "generate", "Objective": "objective",
-    "Term": "objective", "PRESETS": "presets", "Recipe": "recipe", "resume": "run", "train": "run", "State": "train",
-    "training": "train", "VAE": "vae", "Trace": "vae",
+    "Term": "objective", "PRESETS": "presets", "Recipe": "recipe", "resume": "run", "train": "run", "State": "loop",
+    "training": "loop", "VAE": "vae", "Trace": "vae",
 }
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -15,9 +15,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from .loop import training
 from .objective import Objective
 from .recipe import Recipe
-from .train import training
 from .vae import VAE
 
 SECONDS_PER_TRIAL = 0.3

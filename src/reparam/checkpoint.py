@@ -19,9 +19,9 @@ from torch import Tensor
 from .build import build_model
 from .errors import ModelFileError, ReparamError, UsageError
 from .files import replacing, write_json
+from .loop import Snapshot
 from .nets.layers import Shape
 from .recipe import Recipe
-from .train import Snapshot
 from .vae import VAE
 
 VERSION = 1
@@ -136,7 +136,9 @@ def load_state(path: str | Path) -> Snapshot:
     """
     try:
         with safe_open(path, "pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["reparam"])  # noqa: SIM118
+            numbers = json.loads(f.metadata()["reparam"])
+            int(numbers["step"])
+            return {k: f.get_tensor(k) for k in f.keys()}, numbers  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise ModelFileError(f"{path} cannot be read ({e}); remove it to start this run again from its beginning") from e
 

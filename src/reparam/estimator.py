@@ -20,9 +20,9 @@ from .data.stream import Stream, binarized, to_batch
 from .errors import UsageError
 from .fitting import calibrate_likelihood, fit_prior, latent_axes
 from .generate import ImageModel
+from .loop import training
 from .presets import find
 from .recipe import Recipe
-from .train import training
 from .vae import VAE
 
 

@@ -16,12 +16,12 @@ from .errors import DataError
 from .files import write_json, write_text
 from .fitting import calibrate_likelihood, fit_prior, latent_axes
 from .generate import ImageModel, load
+from .loop import State
 from .metrics import PROTOCOL, QUICK, STANDARD, Evaluation, Figure, measure
 from .pictures import curves, grid, pairs, save_png
 from .report import model_card, report_html
 from .reporting import Reporter
 from .run import DataOptions, Run, open_data, read_metrics
-from .train import State
 
 MOST_MEASURED = 2000
 """Images that are measured at the end of training; `evaluate` takes all."""

@@ -142,6 +142,8 @@ class ImageModel:
         A row goes from `width` standard deviations of the codes below their mean to as many above it, while the others
         stay at the code of `image`, or at the codes' mean.
         """
+        if dims < 1 or steps < 1:
+            raise UsageError(f"a traversal has at least one row and one column; got dims={dims} and steps={steps}")
         axes = self.config.axes[:dims]
         centre = torch.zeros(self.latent_shape).flatten()
         for axis in self.config.axes:

@@ -70,10 +70,12 @@ def save_images(images: np.ndarray, out: str | Path, columns: int | None = None)
 
 def pairs(originals: np.ndarray, rebuilt: np.ndarray, columns: int = 8) -> np.ndarray:
     """Rows of originals, each above the row of its reconstructions."""
-    rows: list[np.ndarray] = []
-    for i in range(0, len(originals) - columns + 1, columns):
-        rows += [originals[i : i + columns], rebuilt[i : i + columns]]
-    return np.concatenate(rows) if rows else np.concatenate([originals, rebuilt])
+    columns, rows = min(columns, len(originals)), list[np.ndarray]()
+    for i in range(0, len(originals), columns):
+        for row in (originals[i : i + columns], rebuilt[i : i + columns]):
+            blank = [(0, columns - len(row))] + [(0, 0)] * (row.ndim - 1)
+            rows.append(np.pad(row, blank, constant_values=PAPER))
+    return np.concatenate(rows)
 
 
 def curves(records: Sequence[dict[str, Any]], held_out: Sequence[dict[str, Any]], terms: Sequence[str]) -> Image.Image:

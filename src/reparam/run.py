@@ -34,11 +34,11 @@ from .data.stream import Stream, binarized, to_batch
 from .errors import DataError, ModelFileError, UsageError
 from .files import write_json, write_text
 from .fitting import calibrate_likelihood
+from .loop import State, training
 from .metrics.bounds import importance_nll
 from .presets import find
 from .recipe import Recipe
 from .reporting import Reporter, Silent
-from .train import State, training
 from .vae import VAE
 
 DEFAULT_MINUTES = 5.0

@@ -115,7 +115,7 @@ def open_digits(image_size: int | None, value_range: Range | None) -> ImageSet:
     from sklearn.datasets import load_digits  # seconds to import, and needed by no other source
 
     data: Any = load_digits()
-    bounds = value_range or (0, 16)
+    bounds = value_range or (0.0, 16.0)
     return _from_array(to_uint8(_channels_last(data.images), bounds), data.target, None,
                        tuple("0123456789"), "digits", image_size)
 

@@ -52,6 +52,10 @@ def axes_of(codes: Codes, most: int = 256) -> tuple[Axis, ...]:
     return tuple(Axis(int(i), round(float(codes.information[i]), 5), float(mean[i]), float(std[i])) for i in order)
 
 
+FEWEST = 20
+"""With fewer images a classifier of their codes says nothing."""
+
+
 @metric("active_units")
 def active_units(evaluation: Evaluation) -> list[Figure]:
     """Latent dimensions whose mean moves with the image, and the information in each."""
@@ -68,6 +72,8 @@ def active_units(evaluation: Evaluation) -> list[Figure]:
 def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     """How well a small classifier tells codes of images from draws of the prior: 0.5 not at all, 1 without fail."""
     latent = evaluation.model.latent
+    if len(evaluation.x) < FEWEST:
+        return []
     figures = [_auc("prior_auc", evaluation, most, fitted=False)]
     if latent.fitted is not None:
         figures.append(_auc("fitted_prior_auc", evaluation, most, fitted=True))

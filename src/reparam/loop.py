@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from . import registry
-from .errors import TrainingDiverged, UsageError
+from .errors import ModelFileError, TrainingDiverged, UsageError
 from .guard import Guard, Verdict
 from .objective import Objective
 from .vae import VAE
@@ -145,7 +145,11 @@ def training(
     trained = [p for p in model.parameters() if p.requires_grad]
     state = State(model, averaged, registry.optimizer.make(optimizer, trained), Guard(clip=clip))
     if resume is not None:
-        state.restore(resume)
+        try:
+            state.restore(resume)
+        except (KeyError, RuntimeError, ValueError) as e:
+            raise ModelFileError(f"the saved state does not fit this model ({e}); remove the run's state folder to start "
+                                 "it again from its beginning") from e
     loop = _Loop(state, objective, accelerator, _Budget(steps, minutes), registry.schedule.make(schedule), ema,
                  accumulate, precision, compile)
     state.progress = loop.budget.progress(state)
