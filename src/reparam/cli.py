@@ -144,7 +144,7 @@ def demo(*, out: str = "runs/demo", minutes: float = 0.4, json: Json = False) ->
     """
     _clear_demo(Path(out))
     given: dict[str, Any] = {"minutes": minutes, "latent": "flat(16)", "encoder": "resnet(width=32)",
-                             "decoder": "resnet(width=32)", "augment": "crop(1)"}
+                             "decoder": "resnet(width=32)"}
     _train("digits", None, out, None, given, Reading(), "auto", json)
 
 
