@@ -20,7 +20,6 @@ from .build import build_model
 from .errors import ModelFileError, ReparamError, UsageError
 from .files import replacing, write_json
 from .loop import Snapshot
-from .nets.layers import Shape
 from .recipe import Recipe
 from .vae import VAE
 
@@ -79,14 +78,14 @@ def load_model(folder: str | Path) -> tuple[VAE, Config]:
         with torch.device("meta"):
             model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior)
         with safe_open(path, "pt") as f:
-            _check_header(path, {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}, model)  # noqa: SIM118
+            _check_header(path, {k: _described(f.get_slice(k)) for k in f.keys()}, model)  # noqa: SIM118
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
     except FileNotFoundError as e:
         raise ModelFileError(f"{folder} has no model.safetensors: training had not saved a model there yet. "
                              f"Go on with: reparam train --resume {folder}") from e
     except (SafetensorError, OSError) as e:
         raise ModelFileError(f"{path} cannot be read ({e}): the file is truncated or not a safetensors file") from e
-    except (UsageError, RuntimeError, TypeError, ValueError) as e:
+    except (UsageError, RuntimeError, TypeError, ValueError, AttributeError) as e:
         raise ModelFileError(f"{folder / 'config.json'} does not describe a model of this version: {e}") from e
     model.load_state_dict(tensors, assign=True)
     return model.eval(), config
@@ -97,7 +96,7 @@ def _read_config(path: Path) -> Config:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise ModelFileError(f"no model in {path.parent}: it has no config.json") from e
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise ModelFileError(f"{path} cannot be read: {e}") from e
     if not isinstance(raw, dict) or raw.get("format") != "reparam":
         raise ModelFileError(f"{path} is not a reparam model's config")
@@ -107,12 +106,17 @@ def _read_config(path: Path) -> Config:
         c, h, w = (int(n) for n in raw["image_shape"])
         return Config(Recipe().but(**raw["recipe"]), (c, h, w), raw["fitted_prior"],
                       tuple(Axis(**a) for a in raw["axes"]), tuple(raw["classes"]), dict(raw["data"]))
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, OverflowError) as e:
         raise ModelFileError(f"{path} does not describe a model: {e}") from e
 
 
-def _check_header(path: Path, found: dict[str, Shape], model: VAE) -> None:
-    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+def _described(tensor: Any) -> str:
+    """Type and shape of a tensor in a file, as 'F32 (3, 4)'."""
+    return f"{tensor.get_dtype()} {tuple(tensor.get_shape())}"
+
+
+def _check_header(path: Path, found: dict[str, str], model: VAE) -> None:
+    wanted = {k: f"F32 {tuple(v.shape)}" for k, v in model.state_dict().items()}
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     unlike = [f"{k} is {found[k]}, not {wanted[k]}" for k in sorted(wanted.keys() & found.keys())
               if found[k] != wanted[k]]

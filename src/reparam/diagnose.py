@@ -83,10 +83,11 @@ def overfitted(figures: dict[str, Figure], history: History) -> Finding | None:
     if curve[-1] - best <= max(0.1 * fall, 1.0):
         return None
     when = curve.index(best) / (len(curve) - 1)
+    first = f"train {when:.1f} times as long" if when >= 0.05 else "lower the learning rate"
     return Finding(
         "overfitted", f"the −ELBO of held-out images was best, {best:.1f} nats, after {when:.0%} of training, and ended "
         f"at {curve[-1]:.1f}",
-        f"train {when:.1f} times as long, add --augment \"flip + crop(2)\" where mirrored images make sense, use a "
+        f"{first}, add --augment \"flip + crop(2)\" where mirrored images make sense, use a "
         "smaller network, or more images")
 
 
@@ -105,7 +106,7 @@ def oversized(figures: dict[str, Figure], history: History) -> Finding | None:
     if active is None:
         return None
     total = int(active.unit.split()[1])
-    if active.value >= 0.5 * total or active.value < 1:
+    if active.value >= 0.5 * total or collapsed(figures, history):
         return None
     return Finding("more latents than needed", f"{active.value:.0f} {active.unit} are active",
                    f"nothing is lost; flat({max(int(active.value * 1.25), 2)}) would do as well")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Generator
 from typing import Any, Self, cast
 
 import numpy as np
@@ -26,12 +28,23 @@ from .recipe import Recipe
 from .vae import VAE
 
 
+@contextlib.contextmanager
+def _threads(count: int) -> Generator[None]:
+    """A region with so many of torch's threads; 0 leaves their number alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder with scikit-learn's manners.
 
     X is (n, features), (n, H, W) or (n, H, W, C). uint8 is read as levels 0 to 255. Floats in [0, 1] are taken as they
-    are; other floats are mapped there by the range seen in `fit`, and back in what comes out. A square number of
-    features is taken for a grey image by the convolutional networks.
+    are; other floats are mapped by the range seen in `fit`, no wider than four standard deviations to either side of
+    their mean, and back in what comes out. A square number of features is taken for a grey image.
 
     Args:
         latent_dim: number of latents; a short way to write latent="flat(latent_dim)".
@@ -164,9 +177,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         array: Any = validate_data(self, cast(Any, X), reset=reset, allow_nd=True, dtype=accepted)
         if reset:
             self._uint8 = array.dtype == np.uint8
-            low, high = (0.0, 255.0) if self._uint8 else (float(array.min()), float(array.max()))
-            inside = not self._uint8 and low >= 0 and high <= 1
-            self._range = (0.0, 1.0) if inside else (low, high if high > low else low + 1.0)
+            self._range = (0.0, 255.0) if self._uint8 else _range_of(array)
             self._shape, self._dtype = array.shape[1:], array.dtype
         elif array.shape[1:] != self._shape:
             raise UsageError(f"X has examples of shape {array.shape[1:]}, but fit saw {self._shape}")
@@ -175,7 +186,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def _to_images(self, array: np.ndarray) -> np.ndarray:
         """(n, H, W, C) in [0, 1] as float32, or uint8 as it came."""
         n, shape = len(array), array.shape[1:]
-        if array.dtype != np.uint8:
+        if array.dtype != np.uint8 or self._range not in ((0.0, 1.0), (0.0, 255.0)):
             low, high = self._range
             array = ((array.astype(np.float64) - low) / (high - low)).astype(np.float32)
         side = math.isqrt(shape[0])
@@ -193,11 +204,11 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     def _train(self, recipe: Recipe, pixels: np.ndarray) -> VAE:
         objective = build_objective(recipe)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(recipe.threads or threads)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _threads(recipe.threads):
             torch.manual_seed(recipe.seed)
             model = build_model(recipe, (pixels.shape[3], pixels.shape[1], pixels.shape[2]))
+            if model.likelihood.discrete and pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1):
+                raise UsageError(f"{recipe.likelihood} takes uint8 levels or floats in [0, 1]; scale X to that range")
             batch = min(recipe.batch_size, len(pixels))
             by_epochs = math.ceil(recipe.epochs * len(pixels) / batch) if recipe.epochs else None
             steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
@@ -211,8 +222,16 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                                   precision="float32" if recipe.precision == "auto" else recipe.precision,
                                   accelerator=accelerator):
                 losses.append(state.loss)
-        torch.set_num_threads(threads)
         if state is None:
             raise UsageError("there was nothing to train on")
         self.n_iter_, self.loss_curve_ = state.step, losses
         return state.ema.cpu()
+
+
+def _range_of(array: np.ndarray) -> tuple[float, float]:
+    """What becomes 0 and 1: [0, 1] itself when all values lie in it; rare extremes do not decide."""
+    low, high, mean, spread = (float(v) for v in (array.min(), array.max(), array.mean(), array.std()))
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    low, high = max(low, mean - 4 * spread), min(high, mean + 4 * spread)
+    return low, high if high > low else low + 1.0

@@ -41,20 +41,19 @@ def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | Non
     Raises:
         UsageError: a part that cannot be fitted to codes.
     """
-    dims = math.prod(model.latent.generate(1).shape[2:])
-    call = _resolve(recipe, learned=any(True for _ in model.latent.prior.parameters()), dims=dims)
+    shape = model.latent.shape
+    call = _resolve(recipe, learned=any(True for _ in model.latent.prior.parameters()), dims=math.prod(shape))
     if call is None:
         return None
+    n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         draws = max(CODES // len(x), 1)
         codes = torch.cat([model.encode(chunk, sample=True).flatten(1).cpu()
                            for _ in range(draws) for chunk in x[:CODES].split(250)])
-    shape = tuple(model.latent.generate(1).shape[2:])
-    n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
-    informative = codes_of(model, x[:2000]).information.numpy() > NOISE
-    with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries stand in each other's way
-        fitted = Mixture.fit(codes.numpy(), shape, n, seed, informative)
+        informative = codes_of(model, x[:2000]).information.numpy() > NOISE
+        with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
+            fitted = Mixture.fit(codes.numpy(), shape, n, seed, informative)
     model.latent.fitted = fitted.to(x.device)
     return str(Call("mixture", (len(fitted.logits),)))
 

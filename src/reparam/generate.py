@@ -87,7 +87,7 @@ class ImageModel:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        return tuple(self.vae.latent.generate(1).shape[2:])
+        return self.vae.latent.shape
 
     @property
     def prior_is_normal(self) -> bool:
@@ -166,7 +166,7 @@ class ImageModel:
 
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
         """`encode` of (n, C, H, W)."""
-        x = binarized(x) if self.config.recipe.binarize else x
+        x = binarized(x, shared=True) if self.config.recipe.binarize else x
         return self._chunked(lambda chunk: self.vae.encode(chunk, sample=sample), x)
 
     def decode_pixels(self, z: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ class ImageModel:
         """`score` of (n, C, H, W). All images share one draw of noise, so that a score depends on its image alone."""
         from .terms import log_weight
 
-        x = binarized(x) if self.config.recipe.binarize else x
+        x = binarized(x, shared=True) if self.config.recipe.binarize else x
 
         def bound(image: Tensor) -> Tensor:
             log_w = log_weight(self.vae(image[None], samples=samples))[:, 0]
@@ -213,8 +213,9 @@ class ImageModel:
 
     def _chunked(self, f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
         with torch.inference_mode():
-            pieces = [f(chunk.to(self.device)).float().cpu() for chunk in t.split(CHUNK)]
-        return torch.cat(pieces) if pieces else f(t[:1].to(self.device)).cpu()[:0]
+            if not len(t):  # the shape of an answer without rows
+                return f(t.new_zeros(1, *t.shape[1:]).to(self.device)).float().cpu()[:0]
+            return torch.cat([f(chunk.to(self.device)).float().cpu() for chunk in t.split(CHUNK)])
 
     def _seeded(self, seed: int | None, draw: Callable[[], Tensor]) -> Tensor:
         with torch.random.fork_rng(enabled=seed is not None):

@@ -50,6 +50,11 @@ class OneLayer(nn.Module):
         z = q.rsample((samples,))
         return z, (Latent(z, q, p),)
 
+    @property
+    def shape(self) -> Shape:
+        """Shape of one latent."""
+        return tuple(self.prior().mean.shape)
+
     def code(self, h: Tensor, *, sample: bool = False) -> Float[Tensor, "b *d"]:
         """One latent for the features of each image: the posterior's mean, or a draw from it."""
         q: Reparameterized = self.posterior(h)

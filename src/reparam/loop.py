@@ -203,12 +203,13 @@ class _Loop:
     def step(self, x: Tensor) -> None:
         state = self.state
         state.event = ""
-        state.model.train()
+        if not state.model.training:
+            state.model.train()
         for group, peak in zip(state.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * self.schedule(state.progress) * state.lr_scale
         parts = self._backward(x)
         gradients = [p.grad for p in self.trained if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # pyright: ignore
         *values, state.grad_norm = torch.cat([parts, norm[None]]).tolist()
         state.parts = dict(zip(self.objective.names, values, strict=True))
         state.loss = sum(w * v for w, v in zip(self.objective.weights(state.progress), values, strict=True))

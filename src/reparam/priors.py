@@ -101,8 +101,8 @@ class Flow(nn.Module):
 
     def __init__(self, shape: Shape, couplings: int = 6, hidden: int = 128) -> None:
         super().__init__()
-        if couplings < 1 or hidden < 1:
-            raise UsageError(f"flow({couplings}, {hidden}): give at least one coupling and one hidden unit")
+        if not 1 <= couplings <= 64 or hidden < 1:
+            raise UsageError(f"flow({couplings}, {hidden}): give 1 to 64 couplings and at least one hidden unit")
         self.shape = shape
         self.couplings = nn.ModuleList(Coupling(math.prod(shape), hidden) for _ in range(couplings))
 
@@ -201,7 +201,7 @@ class Mixture(nn.Module):
         from sklearn.mixture import GaussianMixture as Fit
 
         codes = codes.astype(np.float32)  # three times as fast as float64, and the fit is none the worse
-        used = np.flatnonzero(active) if active is not None and active.any() else np.arange(codes.shape[1])
+        used = np.arange(codes.shape[1]) if active is None else np.flatnonzero(active) if active.any() else np.arange(1)
         n = max(1, min(n, len(codes) // (2 * len(used))))
         centre, spread = codes.mean(0), codes.std(0) + 1e-6
         with warnings.catch_warnings():  # fifty rounds are enough for sampling; what they reach is measured anyway

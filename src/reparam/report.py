@@ -123,14 +123,15 @@ def model_card(run: Run, config: Config, figures: Sequence[Figure], verdict: Ver
     rows = "\n".join(f"| {f.name} | {f.value:,.4g} | {_interval(f)} | {f.unit} | {f.n:,} |" for f in figures)
     c, h, w = config.image_shape
     kind, r = run.facts["outcome"]["measured_on"], config.recipe
+    source = str(config.data["source"]).replace("`", "'")  # a backtick would end the code span
     return f"""---
 library_name: reparam
 tags: [vae, image-generation]
 ---
-# {run.folder.name}
+# {html.escape(run.folder.name)}
 
 A variational autoencoder of {w}×{h} images with {c} channel{'s' if c > 1 else ''}, trained with reparam on \
-{run.facts['training']:,} images from `{config.data['source']}` (fingerprint `{config.data['fingerprint']}`).
+{run.facts['training']:,} images from `{source}` (fingerprint `{config.data['fingerprint']}`).
 
 ![samples](samples.png)
 
@@ -139,7 +140,7 @@ A variational autoencoder of {w}×{h} images with {c} channel{'s' if c > 1 else 
 ```python
 import reparam
 
-model = reparam.load("{run.folder}")
+model = reparam.load({str(run.folder)!r})
 images = model.sample(16)        # uint8 {'(16, H, W)' if c == 1 else '(16, H, W, C)'}
 codes = model.encode(images)     # (16, {', '.join(['D'] if r.latent.startswith('flat') else ['C', 'h', 'w'])})
 ```

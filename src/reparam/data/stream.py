@@ -28,10 +28,13 @@ def to_batch(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     return as_pixels(torch.from_numpy(np.ascontiguousarray(images)).to(device)).permute(0, 3, 1, 2)
 
 
-def binarized(x: Tensor, seed: int = EVALUATION_SEED) -> Tensor:
-    """One draw of black or white with the grey values as probabilities; the same for the same images and seed."""
+def binarized(x: Tensor, seed: int = EVALUATION_SEED, *, shared: bool = False) -> Tensor:
+    """One draw of black or white with the grey values as probabilities; the same for the same images and seed.
+
+    With `shared` noise the draw of an image does not depend on which others stand beside it.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(x.shape, generator=generator).to(x.device) < x).float()
+    return (torch.rand(x.shape[1:] if shared else x.shape, generator=generator).to(x.device) < x).float()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from ..registry import metric
 from ..terms import kl, log_weight, nll
 from ..vae import VAE
@@ -63,6 +64,8 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
 @metric("iw_nll")
 def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None) -> list[Figure]:
     """Importance-weighted estimate of −log p(x) with K samples, which bounds it from above; on evenly spaced `images`."""
+    if samples < 1 or (images is not None and images < 1):
+        raise UsageError(f"iw_nll({samples}, images={images}): give at least one sample and one image")
     x = evaluation.x[:: max(len(evaluation.x) // images, 1)][:images] if images else evaluation.x
     with evaluation.drawing():
         values = importance_nll(evaluation.model, x, samples).cpu()

@@ -60,7 +60,7 @@ FEWEST = 20
 def active_units(evaluation: Evaluation) -> list[Figure]:
     """Latent dimensions whose mean moves with the image, and the information in each."""
     codes = evaluation.codes
-    share = codes.mean.var(0) / codes.draw.var(0).clamp(min=1e-12)
+    share = codes.mean.var(0, correction=0) / codes.draw.var(0, correction=0).clamp(min=1e-12)
     d, n = codes.mean.shape[1], len(codes.mean)
     return [Figure("active_units", float((share > ACTIVE).sum()), f"of {d} latents", n,
                    note=f"more than {ACTIVE:.0%} of the variance of the codes comes from the image"),

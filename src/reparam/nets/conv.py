@@ -14,10 +14,10 @@ from ..registry import decoder, encoder
 from .layers import Centre, Patches, Residual, Shape, Unpatch, Upsample, from_latent, pyramid
 
 
-def _widths(width: int, levels: int) -> list[int]:
+def _widths(width: int, levels: int, blocks: int) -> list[int]:
     """Channels of each level, doubling with every halving of the size, up to four times the first."""
-    if width < 1:
-        raise UsageError(f"a network needs a width of at least 1; got {width}")
+    if width < 1 or not 0 <= blocks <= 64:
+        raise UsageError(f"a network needs a width of at least 1 and 0 to 64 blocks; got {width} and {blocks}")
     return [width * min(2**i, 4) for i in range(levels)]
 
 
@@ -38,7 +38,7 @@ class _Encoder(nn.Module):
         super().__init__()
         size = (image_shape[1], image_shape[2])
         levels = pyramid(size, patch, grid)
-        widths = _widths(width, len(levels))
+        widths = _widths(width, len(levels), blocks)
         layers: list[nn.Module] = [Centre(), Patches(patch),
                                    nn.Conv2d(image_shape[0] * patch**2, widths[0], 3, padding=1)]
         for i, channels in enumerate(widths):
@@ -60,7 +60,7 @@ class _Decoder(nn.Module):
         size = (out_shape[1], out_shape[2])
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         levels = pyramid(size, patch, grid)
-        widths = _widths(width, len(levels))
+        widths = _widths(width, len(levels), blocks)
         layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
         for i in reversed(range(len(levels))):
             layers += [Residual(widths[i]) for _ in range(blocks)]
