@@ -19,8 +19,8 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
 COMMAND = [sys.executable, "-m", "reparam", "train"]
-RUN = ["digits", "--steps", "1500", "--threads", "1", "--precision", "float32", "--encoder", "resnet(width=16)",
-       "--decoder", "resnet(width=16)", "--latent", "flat(8)", "--fitted-prior", "mixture(5)"]
+RUN = ["digits", "--steps", "2500", "--threads", "1", "--precision", "float32", "--encoder", "mlp((128,))", "--decoder",
+       "resnet(width=8)", "--latent", "flat(8)", "--fitted-prior", "mixture(5)"]
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:

@@ -227,11 +227,11 @@ def test_a_config_that_asks_for_a_huge_model_costs_nothing(saved, edit, recipe):
     edit(recipe=recipe)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         with pytest.raises(ModelFileError):
             load_model(saved)
-        assert time.perf_counter() - began < 2
+        assert time.process_time() - began < 2
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()

@@ -391,12 +391,12 @@ def test_a_bomb_is_refused_from_its_header():
     shape = small.replace(b"(1, 1), }        ", b"(90000, 90000), }")
     assert shape != small and len(shape) == len(small)
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     for file in (large, larger, Named("x.npy", shape)):
         for read in (read_header, read_image):
             with pytest.raises(UnreadableImage):
                 read(file)
-    took, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert took < 0.5 and peak < 4_000_000
     with pytest.raises(UnreadableImage, match=r"80\.0 million pixels, more than --max-pixels 50"):

@@ -111,12 +111,13 @@ def _read_config(path: Path) -> Config:
 
 
 def _described(tensor: Any) -> str:
-    """Type and shape of a tensor in a file, as 'F32 (3, 4)'."""
-    return f"{tensor.get_dtype()} {tuple(tensor.get_shape())}"
+    """Shape of a tensor in a file, and its type where that is not the usual one: '(3, 4)', 'F64 (3, 4)'."""
+    kind = tensor.get_dtype()
+    return f"{'' if kind == 'F32' else f'{kind} '}{tuple(tensor.get_shape())}"
 
 
 def _check_header(path: Path, found: dict[str, str], model: VAE) -> None:
-    wanted = {k: f"F32 {tuple(v.shape)}" for k, v in model.state_dict().items()}
+    wanted = {k: str(tuple(v.shape)) for k, v in model.state_dict().items()}
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     unlike = [f"{k} is {found[k]}, not {wanted[k]}" for k in sorted(wanted.keys() & found.keys())
               if found[k] != wanted[k]]

@@ -201,7 +201,9 @@ class Mixture(nn.Module):
         from sklearn.mixture import GaussianMixture as Fit
 
         codes = codes.astype(np.float32)  # three times as fast as float64, and the fit is none the worse
-        used = np.arange(codes.shape[1]) if active is None else np.flatnonzero(active) if active.any() else np.arange(1)
+        used = np.arange(codes.shape[1]) if active is None else np.flatnonzero(active)
+        if not len(used):  # a collapsed model: a Gaussian in each dimension says all there is
+            used, n = np.arange(1), 1
         n = max(1, min(n, len(codes) // (2 * len(used))))
         centre, spread = codes.mean(0), codes.std(0) + 1e-6
         with warnings.catch_warnings():  # fifty rounds are enough for sampling; what they reach is measured anyway
