@@ -56,7 +56,11 @@ class Listing(nn.Module):
 
     def transform(self, x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return self.encoder(torch.from_numpy(x))[:, :256].numpy()
+            h = self.encoder(torch.from_numpy(x))
+            if not self.kl:
+                return h.numpy()
+            mu, log_var = h.chunk(2, 1)
+            return (mu + (0.5 * log_var).exp() * torch.randn_like(mu)).numpy()
 
     def inverse_transform(self, z: np.ndarray) -> np.ndarray:
         with torch.no_grad():
