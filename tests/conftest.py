@@ -34,6 +34,10 @@ SMALL = {
 }
 """Smaller than by default, to be quick; a part without a row is tested as it comes."""
 
+COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
+}
+"""Recipe fields that a part cannot do without, such as a prior over codes for a posterior that gives codes."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
@@ -71,6 +75,25 @@ def written():
         return name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def space_of():
+    """A space of a given shape that the named prior covers: `space_of("normal", (4,))`."""
+    from reparam.build import build_model
+    from reparam.recipe import Recipe
+    from reparam.registry import ROLES
+    from reparam.space import Space
+
+    def make(name, shape):
+        kind = ROLES["prior"].parts[name].covers[0]
+        with torch.random.fork_rng():
+            model = build_model(Recipe(encoder="mlp(hidden=(8,))", decoder="mlp(hidden=(8,))",
+                                       latent=f"flat({torch.Size(shape).numel()})"), (1, 4, 4))
+        return Space(shape, kind, levels=5 if kind in ("codes", "relaxed") else 0, image_shape=(1, 4, 4),
+                     inference=(model.encoder, model.latent.posterior) if len(shape) == 1 else ())
+
+    return make
 
 
 @pytest.fixture(scope="session")

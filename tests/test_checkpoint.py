@@ -23,6 +23,7 @@ import reparam
 from reparam.checkpoint import Axis, Config, load_model, load_state, save_model, save_state
 from reparam.errors import ModelFileError
 from reparam.recipe import Recipe
+from reparam.space import Space
 
 SHAPE = (1, 4, 4)
 RECIPE = Recipe(encoder="mlp(hidden=(16,))", decoder="mlp(hidden=(16,))", latent="flat(4)", prior="normal",
@@ -90,7 +91,7 @@ def test_the_config_and_the_fitted_prior_come_back(small, tmp_path):
     from reparam.priors import Mixture
 
     model = small(SHAPE)
-    model.latent.fitted = Mixture((4,), 3)
+    model.latent.fitted = Mixture(Space((4,)), 3)
     config = Config(RECIPE.but(augment="flip", epochs=2.5), SHAPE, "mixture(3)",
                     (Axis(2, 1.25, -0.1, 0.9), Axis(0, 0.1 + 0.2, 1e-9, 1.0)), ("ä", "b"), {"source": "digits", "images": 7})
     save_model(tmp_path, model, config)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import COMPANIONS
 from safetensors.torch import load_file, save_file
 
 from reparam.errors import UsageError
 from reparam.nets.layers import fold
 from reparam.objective import parse_objective
 from reparam.registry import ROLES
+from reparam.space import Space
 
 IMAGE = (3, 6, 5)
 SHAPES = [(1, 28, 28), (3, 32, 32), (5, 9, 15), (1, 8, 8), (3, 17, 64)]
 LATENTS = ["flat(6)", "spatial(2, 4)"]
+POINTS = ["deterministic", "vq", "fsq", "lfq", "rvq"]
+"""Posteriors without randomness."""
 MODEL_ROLES = ["encoder", "decoder", "latent", "posterior", "prior", "likelihood"]
 OPTIONS = [
     ("likelihood", "gaussian(sigma='learned')"), ("likelihood", "gaussian(sigma=0.2)"),
@@ -29,13 +33,23 @@ every_part = pytest.mark.parametrize(("role", "part"), CASES, ids=[f"{r}-{p}" fo
 every_term = pytest.mark.parametrize("name", sorted(ROLES["term"].parts))
 
 
+def companions(role, part):
+    """Recipe fields that go with a part."""
+    return COMPANIONS.get((role, part.partition("(")[0]), {})
+
+
+def objective_with(role, part):
+    """What a model with this part is trained on."""
+    return parse_objective(companions(role, part).get("objective", "nll + kl"))
+
+
 @pytest.fixture
 def model_of(small, written):
     """A small model with one part exchanged for the one under test."""
 
     def build(role, part, image_shape=IMAGE):
         text = part if "(" in part else written(ROLES[role], part)
-        return small(image_shape, **{role: text})
+        return small(image_shape, **companions(role, part), **{role: text})
 
     return build
 
@@ -64,7 +78,8 @@ def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, mode
         assert layer.z.shape[:2] == (samples, 2)
         assert layer.q.log_prob(layer.z).shape == (samples, 2)
         assert layer.p.log_prob(layer.z).shape == (samples, 2)
-        assert layer.q.mean.shape[-1] == layer.z.shape[-1]
+        assert layer.q.log_prob(layer.z).isfinite().all()
+        assert layer.p.log_prob(layer.z).isfinite().all()
     assert trace.px.mean.shape == (samples, 2, *IMAGE)
     for shape in [(), (4,)]:
         drawn = trace.px.sample(shape)
@@ -77,17 +92,22 @@ def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, mode
 @every_part
 def test_importance_samples_differ(role, part, model_of, images):
     z = model_of(role, part)(images(2, IMAGE), samples=2).latents[0].z
-    assert not torch.equal(z[0], z[1])
+    assert torch.equal(z[0], z[1]) == (part in POINTS)
 
 
 @every_part
 def test_generated_latents_have_the_shape_of_inferred_ones(role, part, model_of, images):
     model = model_of(role, part).eval()
-    inferred = model(images(3, IMAGE)).latents[0].z
+    x = images(3, IMAGE)
     generated = model.latent.generate(3)
-    assert generated.shape == inferred.shape
+    for code in (generated, model.encode(x)[None], model.encode(x, sample=True)[None]):
+        assert code.shape == (1, 3, *model.latent.shape)
+        assert code.dtype == torch.float32
+        assert model.latent.read(code).shape == model(x).features.shape == (1, 3, *model.latent.features)
+        assert model.decode(code).mean.shape == (1, 3, *IMAGE)
     assert not generated.requires_grad
-    assert model.decode(generated).mean.shape == (1, 3, *IMAGE)
+    if model.latent.space.kind != "real":
+        return
     drawn = []
     for temperature in (1.0, 0.5, 0.0):
         torch.manual_seed(7)
@@ -103,7 +123,7 @@ def test_no_density_changes_under_autocast(role, part, model_of, images):
         trace = model(x, samples=3)
         low = [trace.log_px] + [d.log_prob(z) for z, *both in trace.latents for d in both]
     for layer in trace.latents:
-        assert layer.z.dtype == layer.q.mean.dtype == layer.p.mean.dtype == torch.float32
+        assert layer.z.dtype == (torch.int64 if model.latent.space.kind == "codes" else torch.float32)
     assert trace.px.mean.dtype == torch.float32
     high = [trace.px.log_prob(x)] + [d.log_prob(z) for z, *both in trace.latents for d in both]
     for a, b in zip(low, high, strict=True):
@@ -114,7 +134,7 @@ def test_no_density_changes_under_autocast(role, part, model_of, images):
 @every_part
 def test_the_gradient_reaches_every_parameter(role, part, model_of, images):
     model = model_of(role, part)
-    parse_objective("nll + kl")(model(images(4, IMAGE), samples=2)).backward()
+    objective_with(role, part)(model(images(4, IMAGE), samples=2)).backward()
     for name, p in model.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
@@ -154,7 +174,7 @@ def compiled_agrees(model, objective, x, backend):
 @pytest.mark.usefixtures("unhooked")
 @every_part
 def test_each_part_compiles_as_one_graph(role, part, model_of, images):
-    compiled_agrees(model_of(role, part), parse_objective("nll + kl"), images(2, IMAGE), "eager")
+    compiled_agrees(model_of(role, part), objective_with(role, part), images(2, IMAGE), "eager")
 
 
 @pytest.mark.usefixtures("unhooked")
@@ -240,8 +260,8 @@ def test_images_out_of_range_are_refused(shape, small):
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (5,), (2, 3, 2)], ids=str)
 @pytest.mark.parametrize("name", sorted(ROLES["prior"].parts))
-def test_priors_take_latents_of_any_shape(name, shape, written):
-    prior = ROLES["prior"].make(written(ROLES["prior"], name), shape)
+def test_priors_take_latents_of_any_shape(name, shape, written, space_of):
+    prior = ROLES["prior"].make(written(ROLES["prior"], name), space_of(name, shape))
     p = prior()
     assert p.mean.shape == shape
     for leading in [(), (1,), (2, 3)]:
@@ -251,14 +271,14 @@ def test_priors_take_latents_of_any_shape(name, shape, written):
 
 
 @pytest.mark.parametrize("name", sorted(ROLES["prior"].parts))
-def test_a_prior_draws_nothing_when_asked_for_nothing(name, written):
-    prior = ROLES["prior"].make(written(ROLES["prior"], name), (2,))
+def test_a_prior_draws_nothing_when_asked_for_nothing(name, written, space_of):
+    prior = ROLES["prior"].make(written(ROLES["prior"], name), space_of(name, (2,)))
     assert prior().sample((1, 0)).shape == (1, 0, 2)
 
 
 def test_a_fitted_prior_replaces_the_learned_one_for_sampling_only(small, images):
     model = small()
-    mixture = ROLES["prior"].make("mixture(1)", (4,))
+    mixture = ROLES["prior"].make("mixture(1)", Space((4,)))
     with torch.no_grad():
         mixture.locs.fill_(100.0)
     model.latent.fitted = mixture

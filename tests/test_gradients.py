@@ -11,6 +11,7 @@ from reparam.latent import Latent
 from reparam.objective import parse_objective
 from reparam.priors import Flow, FlowDistribution, GaussianMixture
 from reparam.registry import ROLES
+from reparam.space import Space
 from reparam.vae import Trace
 
 
@@ -30,7 +31,7 @@ def lower(raw):
 
 
 def flow_log_prob():
-    flow = Flow((3,), couplings=3, hidden=6).double()
+    flow = Flow(Space((3,)), couplings=3, hidden=6).double()
     with torch.no_grad():
         for p in flow.parameters():
             p.add_(0.3 * torch.randn_like(p))
@@ -94,7 +95,7 @@ def test_samples_are_differentiable_in_the_parameters(kind):
 
 
 def test_flow_samples_are_differentiable_in_the_noise():
-    flow = Flow((3,), couplings=3, hidden=6).double()
+    flow = Flow(Space((3,)), couplings=3, hidden=6).double()
     with torch.no_grad():
         for p in flow.parameters():
             p.add_(0.3 * torch.randn_like(p))

@@ -18,6 +18,7 @@ from reparam.likelihoods import GaussianLikelihood, LaplaceLikelihood, LogisticL
 from reparam.objective import parse_objective
 from reparam.priors import Flow, Mixture
 from reparam.registry import ROLES
+from reparam.space import Space
 from reparam.terms import free_bits, iw_bound, log_weight, nll
 from reparam.terms import kl as kl_term
 from reparam.vae import Trace
@@ -89,8 +90,8 @@ def test_location_scale_densities_integrate_to_one(family, dims):
 
 @pytest.mark.parametrize("dims", [1, 2])
 @every_prior
-def test_prior_densities_integrate_to_one(name, dims, written):
-    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), (dims,)))()
+def test_prior_densities_integrate_to_one(name, dims, written, space_of):
+    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), space_of(name, (dims,))))()
     points, cell = grid(12, 1200, dims)
     with torch.no_grad():
         assert p.log_prob(points).double().exp().sum().item() * cell == pytest.approx(1, abs=2e-3)
@@ -142,10 +143,10 @@ def test_location_scale_samples_have_their_law(d, law):
 
 
 @every_prior
-def test_prior_samples_have_the_law_that_log_prob_says(name, written):
+def test_prior_samples_have_the_law_that_log_prob_says(name, written, space_of):
     """By quadrature in two dimensions: both marginals, their dependence, and the total."""
     n = 600
-    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), (2,)))()
+    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), space_of(name, (2,))))()
     points, cell = grid(12, n, 2)
     with torch.no_grad():
         mass = p.log_prob(points).double().exp().reshape(n, n).numpy() * cell
@@ -161,9 +162,9 @@ def test_prior_samples_have_the_law_that_log_prob_says(name, written):
 
 
 @every_prior
-def test_prior_samples_in_one_dimension_have_their_law(name, written):
+def test_prior_samples_in_one_dimension_have_their_law(name, written, space_of):
     n = 4000
-    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), (1,)))()
+    p = moved(ROLES["prior"].make(written(ROLES["prior"], name), space_of(name, (1,))))()
     points, cell = grid(12, n, 1)
     with torch.no_grad():
         cdf = np.cumsum(p.log_prob(points).double().exp().numpy() * cell)
@@ -347,7 +348,7 @@ def test_the_exact_posterior_makes_every_weight_the_likelihood(small):
 
 @pytest.mark.parametrize("shape", [(2,), (5,), (2, 2, 2)])
 def test_a_flow_inverts_and_its_determinant_is_that_of_its_jacobian(shape):
-    flow, d = moved(Flow(shape, couplings=5, hidden=16), 0.3), math.prod(shape)
+    flow, d = moved(Flow(Space(shape), couplings=5, hidden=16), 0.3), math.prod(shape)
     z = torch.randn(6, *shape)
     u, log_det = flow.encode(z)
     assert u.shape == (6, d)
@@ -360,7 +361,7 @@ def test_a_flow_inverts_and_its_determinant_is_that_of_its_jacobian(shape):
 
 
 def test_a_flow_moves_every_dimension_and_mixes_them():
-    flow = moved(Flow((4,), couplings=4, hidden=16), 0.3)
+    flow = moved(Flow(Space((4,)), couplings=4, hidden=16), 0.3)
     jacobian = torch.autograd.functional.jacobian(lambda t: flow.encode(t)[0], torch.randn(4))
     assert (jacobian != 0).all()
 
@@ -444,7 +445,7 @@ def test_dimensions_below_the_free_bits_feel_no_pull():
 
 
 def test_free_bits_take_a_layer_as_a_whole_without_a_closed_form():
-    q, p = Gaussian(torch.randn(5, 4), torch.randn(5, 4)), moved(Flow((4,), 2, 8))()
+    q, p = Gaussian(torch.randn(5, 4), torch.randn(5, 4)), moved(Flow(Space((4,)), 2, 8))()
     trace = gaussian_trace(q, p, 3)
     z = trace.latents[0].z
     average = (q.log_prob(z) - p.log_prob(z)).mean().item()

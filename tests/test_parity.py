@@ -14,6 +14,7 @@ from torch import distributions as td
 from reparam.distributions import Bernoulli, Gaussian, Laplace, LogisticMixture, gaussian_kl
 from reparam.priors import GaussianMixture, Normal
 from reparam.registry import ROLES
+from reparam.space import Space
 
 
 def test_gaussian():
@@ -102,7 +103,7 @@ def test_constants():
     # an even guess of a binary MNIST image costs 784 bits, 543.43 nats
     even = Bernoulli(torch.zeros(1, 28, 28)).log_prob(torch.rand(1, 28, 28).round())
     assert -even.item() == pytest.approx(543.427, abs=1e-2)
-    assert Normal((3,))().log_prob(torch.zeros(3)).item() == pytest.approx(-1.5 * math.log(2 * math.pi))
+    assert Normal(Space((3,)))().log_prob(torch.zeros(3)).item() == pytest.approx(-1.5 * math.log(2 * math.pi))
 
 
 @pytest.mark.parametrize(("name", "plain"), [

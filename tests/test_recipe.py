@@ -15,6 +15,7 @@ from reparam.errors import UsageError
 from reparam.objective import Objective, Term, constant, cyclic, linear, parse_objective
 from reparam.recipe import Call, Recipe, field_help, parse_call, parse_list, parse_sum
 from reparam.registry import ROLES
+from reparam.space import Space
 from reparam.terms import free_bits, iw_bound, kl, nll
 
 quick = settings(deadline=None, max_examples=150, derandomize=True, database=None)
@@ -197,7 +198,7 @@ def test_a_misspelt_part_suggests_the_nearest(role, data):
 
 def test_a_hopeless_name_suggests_nothing_but_lists_all():
     with pytest.raises(UsageError) as e:
-        ROLES["prior"].make("zzzzqqq", (2,))
+        ROLES["prior"].make("zzzzqqq", Space((2,)))
     assert "did you mean" not in str(e.value)
     assert "normal" in str(e.value)
 

@@ -42,7 +42,8 @@ def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | Non
         UsageError: a part that cannot be fitted to codes.
     """
     shape = model.latent.shape
-    call = _resolve(recipe, learned=any(True for _ in model.latent.prior.parameters()), dims=math.prod(shape))
+    learned = any(True for _ in model.latent.prior.parameters())
+    call = _resolve(recipe, possible=model.latent.can_be_fitted, learned=learned, dims=math.prod(shape))
     if call is None:
         return None
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
@@ -58,12 +59,15 @@ def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | Non
     return str(Call("mixture", (len(fitted.logits),)))
 
 
-def _resolve(recipe: Recipe, *, learned: bool, dims: int) -> Call | None:
+def _resolve(recipe: Recipe, *, possible: bool, learned: bool, dims: int) -> Call | None:
     if recipe.fitted_prior == "auto":
-        return None if learned or dims > MOST_DIMS else Call("mixture", (50,))
+        return Call("mixture", (50,)) if possible and not learned and dims <= MOST_DIMS else None
     call = parse_call(recipe.fitted_prior)
     if call.name == "none":
         return None
+    if not possible:
+        raise UsageError(f"nothing can be fitted to the codes of {recipe.latent} with the posterior {recipe.posterior}: "
+                         "they are not one layer of real numbers. Choose a learned --prior")
     if call.name != "mixture":
         raise UsageError(f"{call.name!r} cannot be fitted to codes after training; fitted priors: mixture(n), none")
     return call

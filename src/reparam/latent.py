@@ -1,26 +1,27 @@
 """Latents: how z is inferred from an image and generated without one.
 
-A latent part is chosen by its shape alone; `build` then gives it its posterior and prior.
+A latent part is chosen by its shape alone; `build` then gives it its posterior and prior. Beside the draws that a trace
+holds, a latent has a code: the numbers by which people know an image, (B, *shape), that `read` turns into what the
+decoder reads. For one layer of real numbers all three are the same.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .distributions import Distribution, Reparameterized
 from .errors import UsageError
 from .nets.layers import Shape
+from .posteriors import Posterior
+from .priors import Prior
 from .registry import latent
-
-Posterior = Callable[[Shape, Shape], nn.Module]
-"""From the shapes of features and latent to a posterior."""
-Prior = Callable[[Shape], nn.Module]
-"""From the shape of a latent to a prior."""
+from .space import Space
 
 
 class Latent(NamedTuple):
@@ -34,37 +35,100 @@ class Latent(NamedTuple):
     """p(z), or p(z | layers above)."""
 
 
-class OneLayer(nn.Module):
-    """One stochastic layer: z ~ q(z | x), judged by p(z). `fitted`, when there is one, replaces p for sampling."""
+class Latents(nn.Module):
+    """All stochastic layers of a model."""
 
-    fitted: nn.Module | None
+    space: Space
+    """Of the topmost layer, which the recipe's posterior and prior make."""
+    shape: Shape
+    """Of one code."""
+    features: Shape
+    """Of what the decoder reads."""
+    prior: Prior
+    fitted: Prior | None
+    """Replaces the prior for sampling, when one was fitted to the codes after training."""
 
-    def __init__(self, posterior: nn.Module, prior: nn.Module) -> None:
-        super().__init__()
-        self.posterior, self.prior = posterior, prior
-        self.fitted = None
+    @abstractmethod
+    def infer(self, h: Tensor, samples: int, y: Int[Tensor, "b"] | None = None
+              ) -> tuple[Float[Tensor, "k b *f"], tuple[Latent, ...]]:
+        """Draws `samples` latents for the features of each image; returns what the decoder reads, and the layers.
 
-    def infer(self, h: Tensor, samples: int) -> tuple[Float[Tensor, "k b *d"], tuple[Latent, ...]]:
-        """Draws `samples` latents for the features of each image; returns what the decoder reads, and the layers."""
-        q, p = self.posterior(h), self.prior()
-        z = q.rsample((samples,))
-        return z, (Latent(z, q, p),)
+        `y` are class labels, −1 where there is none; only latents that know of classes look at them.
+        """
+
+    @abstractmethod
+    def code(self, h: Tensor, *, sample: bool = False) -> Float[Tensor, "b *d"]:
+        """One code for the features of each image: the posterior's mean, or a draw from it."""
+
+    @abstractmethod
+    def read(self, code: Float[Tensor, "k b *d"]) -> Float[Tensor, "k b *f"]:
+        """What the decoder reads of a code."""
+
+    @abstractmethod
+    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
+                 label: int | None = None) -> Float[Tensor, "k n *d"]:
+        """Draws n codes, from the fitted prior when there is one and `fitted`.
+
+        A lower temperature makes them less varied; layers from the top down may have one each, the last for all below.
+        """
 
     @property
-    def shape(self) -> Shape:
-        """Shape of one latent."""
-        return tuple(self.prior().mean.shape)
+    def can_be_fitted(self) -> bool:
+        """Whether codes are draws of one layer of real numbers, for which a density can be fitted after training."""
+        return False
 
-    def code(self, h: Tensor, *, sample: bool = False) -> Float[Tensor, "b *d"]:
-        """One latent for the features of each image: the posterior's mean, or a draw from it."""
-        q: Reparameterized = self.posterior(h)
-        return q.sample() if sample else q.mean
 
-    def generate(self, n: int, temperature: float = 1.0, *, fitted: bool = True) -> Float[Tensor, "k n *d"]:
-        """Draws n latents, from the fitted prior when there is one and `fitted`; temperature shrinks them to the mean."""
+def no_labels(label: int | None) -> None:
+    """Refuses a label where there are no classes."""
+    if label is not None:
+        raise UsageError("this model knows no classes: train one with --preset cvae or --preset m2")
+
+
+def one_temperature(temperature: float | tuple[float, ...]) -> float:
+    """The temperature of a latent with one layer."""
+    if isinstance(temperature, tuple):
+        if len(temperature) != 1:
+            raise UsageError(f"this model has one stochastic layer, so it takes one temperature; got {temperature}")
+        return temperature[0]
+    return temperature
+
+
+class OneLayer(Latents):
+    """One stochastic layer: z ~ q(z | x), judged by p(z)."""
+
+    def __init__(self, posterior: Posterior, prior: Prior, shape: Shape) -> None:
+        super().__init__()
+        self.posterior, self.prior, self.shape = posterior, prior, shape
+        self.features, self.space = shape, posterior.space
+        self.fitted = None
+
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+        q, p = self.posterior(h), self.prior()
+        z = q.rsample((samples,))
+        return self.posterior.embed(z, q), (Latent(z, q, p),)
+
+    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
+        q = self.posterior(h)
+        return self.posterior.embed(q.sample((1,)), q)[0] if sample else q.mean
+
+    def read(self, code: Tensor) -> Tensor:
+        return code
+
+    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
+                 label: int | None = None) -> Tensor:
+        no_labels(label)
         p: Distribution = self.fitted() if fitted and self.fitted is not None else self.prior()
-        z = p.sample((1, n))
-        return z if temperature == 1 else p.mean + temperature * (z - p.mean)
+        return self.posterior.embed(p.tempered((1, n), one_temperature(temperature)))
+
+    @property
+    def can_be_fitted(self) -> bool:
+        return self.space.kind == "real"
+
+
+MakePosterior = Callable[[Shape, Shape], Posterior]
+"""From the shapes of features and latent to a posterior."""
+MakePrior = Callable[[Posterior], Prior]
+"""From a posterior to the prior over its space."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +138,9 @@ class Plan:
     shape: Shape
     grid: tuple[int, int] | None
 
-    def build(self, features: Shape, posterior: Posterior, prior: Prior) -> OneLayer:
-        return OneLayer(posterior(features, self.shape), prior(self.shape))
+    def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> Latents:
+        q = posterior(features, self.shape)
+        return OneLayer(q, prior(q), self.shape)
 
 
 @latent("flat")

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from .distributions import Bernoulli, BestScale, Distribution, Gaussian, Laplace, LogisticMixture
 from .errors import UsageError
-from .nets.layers import Shape
-from .posteriors import bounded
+from .nets.layers import Shape, bounded
 from .registry import likelihood
 
 

@@ -33,6 +33,8 @@ SNAPSHOT_EVERY = 250
 """Steps between the states that a roll-back can return to."""
 MAX_ROLLBACKS = 8
 
+Batch = Tensor | tuple[Tensor, Tensor]
+"""Images x (B, C, H, W) in [0, 1], or with them class labels y (B,), −1 where there is none."""
 Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors and numbers that continue a run exactly."""
 
@@ -110,7 +112,7 @@ def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
 def training(
     model: VAE,
     objective: Objective,
-    batches: Iterable[Tensor],
+    batches: Iterable[Batch],
     *,
     steps: int | None = None,
     minutes: float | None = None,
@@ -123,13 +125,15 @@ def training(
     compile: bool = False,
     accelerator: Accelerator | None = None,
     resume: Snapshot | None = None,
+    population: int = 0,
 ) -> Iterator[State]:
-    """Trains `model` on `batches` of (B, C, H, W) in [0, 1] and yields its state after every step.
+    """Trains `model` on `batches` of (B, C, H, W) in [0, 1], or pairs of these and labels; yields its state every step.
 
     Ends after `steps` or `minutes`, whichever comes first, or with the batches; a resumed run that has reached its end
     already is yielded once as it is. The learning rate follows `schedule`
     over that budget. Several processes average their gradients. A state's `snapshot()`, given as `resume` with batches
-    that start at its step, continues the run: bit for bit on a CPU when the budget is in steps.
+    that start at its step, continues the run: bit for bit on a CPU when the budget is in steps. `population` is the number
+    of images that batches are drawn from, where it is known; terms that estimate q(z) use it.
 
     Raises:
         TrainingDiverged: losses or gradients stayed non-finite through every roll-back.
@@ -151,17 +155,17 @@ def training(
             raise ModelFileError(f"the saved state does not fit this model ({e}); remove the run's state folder to start "
                                  "it again from its beginning") from e
     loop = _Loop(state, objective, accelerator, _Budget(steps, minutes), registry.schedule.make(schedule), ema,
-                 accumulate, precision, compile)
+                 accumulate, precision, compile, population)
     state.progress = loop.budget.progress(state)
     if state.progress >= 1:
         yield state
     iterator = iter(batches)
     while state.progress < 1:
         began = time.perf_counter()
-        x = next(iterator, None)
-        if x is None:
+        batch = next(iterator, None)
+        if batch is None:
             return
-        loop.step(x)
+        loop.step(batch)
         state.seconds += time.perf_counter() - began
         state.progress = loop.budget.progress(state)
         yield state
@@ -183,9 +187,10 @@ class _Loop:
 
     def __init__(self, state: State, objective: Objective, accelerator: Accelerator, budget: _Budget,
                  schedule: Callable[[float], float], ema: float, accumulate: int, precision: str,
-                 compile: bool) -> None:
+                 compile: bool, population: int) -> None:
         self.state, self.objective, self.accelerator, self.budget = state, objective, accelerator, budget
         self.schedule, self.ema, self.accumulate = schedule, ema, accumulate
+        self.population = population
         self.bf16 = precision == "bf16"
         self.peaks = [float(g["lr"]) for g in state.optimizer.param_groups]
         self.trained = [p for g in state.optimizer.param_groups for p in g["params"]]
@@ -193,21 +198,23 @@ class _Loop:
         self.good: deque[Snapshot] = deque([state.snapshot()], maxlen=2)
         self.parts_of = torch.compile(self._parts, fullgraph=True) if compile else self._parts
 
-    def _parts(self, x: Tensor) -> Tensor:
+    def _parts(self, x: Tensor, y: Tensor | None, progress: Tensor) -> Tensor:
         with self._autocast():
-            return self.objective.parts(self.state.model(x, samples=self.objective.samples))
+            return self.objective.parts(self.state.model(x, samples=self.objective.samples, y=y, progress=progress,
+                                                         population=self.population))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def step(self, x: Tensor) -> None:
+    def step(self, batch: Batch) -> None:
+        x, y = batch if isinstance(batch, tuple) else (batch, None)
         state = self.state
         state.event = ""
         if not state.model.training:
             state.model.train()
         for group, peak in zip(state.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * self.schedule(state.progress) * state.lr_scale
-        parts = self._backward(x)
+        parts = self._backward(x, y)
         gradients = [p.grad for p in self.trained if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # pyright: ignore
         *values, state.grad_norm = torch.cat([parts, norm[None]]).tolist()
@@ -224,13 +231,15 @@ class _Loop:
         state.images += len(x) * self.accelerator.num_processes
         self._after(verdict)
 
-    def _backward(self, x: Tensor) -> Tensor:
+    def _backward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Accumulates the gradient of the weighted terms; returns the terms' means, (terms,)."""
         self.state.optimizer.zero_grad(set_to_none=True)
         weights = torch.tensor(self.objective.weights(self.state.progress), device=self.accelerator.device)
         total = torch.zeros_like(weights)
-        for chunk in x.chunk(self.accumulate):
-            parts = self.parts_of(chunk) * (len(chunk) / len(x))
+        progress = torch.tensor(self.state.progress, device=self.accelerator.device)
+        labels = y.chunk(self.accumulate) if y is not None else [None] * self.accumulate
+        for chunk, known in zip(x.chunk(self.accumulate), labels, strict=False):
+            parts = self.parts_of(chunk, known, progress) * (len(chunk) / len(x))
             (parts * weights).sum().backward()
             total += parts.detach()
         return self._average(total) if self.accelerator.num_processes > 1 else total

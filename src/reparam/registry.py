@@ -1,10 +1,10 @@
 """Parts by role and name. A part is a class or function registered where it is defined:
 
     @prior("mixture")
-    class Mixture(nn.Module):
-        def __init__(self, shape, n=50): ...
+    class Mixture(Prior):
+        def __init__(self, space, n=50): ...
 
-The first parameters (here `shape`) are what the model's other parts determine; those after them are the user's, given
+The first parameters (here `space`) are what the model's other parts determine; those after them are the user's, given
 in a recipe as `mixture(64)`. Parts from outside the package register in the same way.
 """
 
@@ -106,19 +106,21 @@ def _fits(value: Any, hint: Any) -> bool:
     return not isinstance(hint, type) or isinstance(value, hint)
 
 
-_NETS = ("nets.mlp", "nets.conv")
+_NETS = ("nets.mlp", "nets.conv", "nets.vit")
 encoder = Role("encoder", ("image_shape", "grid"), _NETS)
 decoder = Role("decoder", ("latent_shape", "out_shape"), _NETS)
-latent = Role("latent", ("image_shape",), ("latent",))
-posterior = Role("posterior", ("features", "shape"), ("posteriors",))
-prior = Role("prior", ("shape",), ("priors",))
+latent = Role("latent", ("image_shape",), ("latent", "ladder", "classes"))
+posterior = Role("posterior", ("features", "shape"), ("posteriors.gaussian", "posteriors.flow", "posteriors.sphere", "posteriors.point", "posteriors.relaxed",
+                                                     "posteriors.quantised"))
+prior = Role("prior", ("space",), ("priors.basic", "priors.flows", "priors.vamp", "priors.sphere", "priors.relaxed", "priors.codes"))
 likelihood = Role("likelihood", ("image_shape",), ("likelihoods",))
-term = Role("term", (), ("terms",))
+term = Role("term", (), ("terms.elbo", "terms.importance", "terms.decomposition", "terms.matching", "terms.quantised",
+                         "terms.regularity", "terms.similarity"))
 weight = Role("weight", (), ("objective",))
 optimizer = Role("optimizer", ("parameters",), ("optim",))
 schedule = Role("schedule", (), ("optim",))
 augmentation = Role("augmentation", (), ("data.augment",))
-metric = Role("metric", ("evaluation",), ("metrics.bounds", "metrics.images", "metrics.latents"))
+metric = Role("metric", ("evaluation",), ("metrics.bounds", "metrics.images", "metrics.latents", "metrics.codes"))
 
 ROLES: dict[str, Role] = {role.name: role for role in (
     encoder, decoder, latent, posterior, prior, likelihood, term, weight, optimizer, schedule, augmentation, metric)}

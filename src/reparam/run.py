@@ -26,7 +26,7 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor
 
 from . import calibrate
-from .build import build_model, build_objective
+from .build import build_model, build_objective, check
 from .checkpoint import load_state, save_state
 from .data import ImageSet, open_images
 from .data.augment import parse_augmentation
@@ -116,8 +116,7 @@ def train(data: str | Path, *, preset: str = "default", out: str | Path | None =
         TrainingDiverged: no learning rate was low enough.
     """
     recipe = find(preset).recipe.but(**fields)
-    build_objective(recipe)
-    build_model(recipe, (1, 32, 32))  # a mistyped part is told before anything is read or written
+    check(recipe)  # a mistyped part, or parts that do not fit, are told before anything is read or written
     if not isinstance(data, Path) and not data:
         raise UsageError("name the data: a folder of images, a .zip, .npy or .npz file, or 'digits'")
     folder = Path(out) if out is not None else _new_folder(data)

@@ -7,13 +7,14 @@ Running it on a batch gives a `Trace`, which objectives and metrics read. (Kingm
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .distributions import Distribution
-from .latent import Latent, OneLayer
+from .latent import Latent, Latents
 from .likelihoods import Likelihood
 from .nets.layers import fold
 
@@ -25,28 +26,43 @@ class Trace:
     x: Tensor
     """(B, C, H, W), in [0, 1]."""
     latents: tuple[Latent, ...]
+    """From the top down."""
     px: Distribution
     """p(x | z), batch shape (K, B)."""
     log_px: Tensor
     """(K, B), nats per example."""
+    features: Tensor | None = None
+    """(K, B, *f): what the decoder read."""
+    decode: Callable[[Tensor], Distribution] | None = None
+    """The decoder and likelihood: from features (K, B, *f) to p(x | z)."""
+    y: Tensor | None = None
+    """(B,) class labels, −1 where there is none."""
+    progress: Tensor | None = None
+    """(): 0 at the start of training, 1 at its end; None outside it."""
+    population: int = 0
+    """Images that the batch is drawn from; 0 when unknown."""
 
 
 class VAE(nn.Module):
     """Four parts; `forward` runs them on a batch and returns the trace."""
 
-    def __init__(self, encoder: nn.Module, latent: OneLayer, decoder: nn.Module, likelihood: Likelihood) -> None:
+    def __init__(self, encoder: nn.Module, latent: Latents, decoder: nn.Module, likelihood: Likelihood) -> None:
         super().__init__()
         self.encoder, self.latent, self.decoder, self.likelihood = encoder, latent, decoder, likelihood
 
-    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1) -> Trace:
-        z, latents = self.latent.infer(self.encoder(x), samples)
-        px = self.decode(z)
-        return Trace(x, latents, px, px.log_prob(x))
+    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
+                progress: Float[Tensor, ""] | None = None, population: int = 0) -> Trace:
+        features, latents = self.latent.infer(self.encoder(x), samples, y)
+        px = self._decode(features)
+        return Trace(x, latents, px, px.log_prob(x), features, self._decode, y, progress, population)
 
     def encode(self, x: Float[Tensor, "b c h w"], *, sample: bool = False) -> Float[Tensor, "b *d"]:
-        """The latent of each image: the posterior's mean, or a draw from it."""
+        """The code of each image: the posterior's mean, or a draw from it."""
         return self.latent.code(self.encoder(x), sample=sample)
 
-    def decode(self, z: Float[Tensor, "k b *d"]) -> Distribution:
-        """p(x | z)."""
-        return self.likelihood(fold(self.decoder, z))
+    def decode(self, code: Float[Tensor, "k b *d"]) -> Distribution:
+        """p(x | z) of codes."""
+        return self._decode(self.latent.read(code))
+
+    def _decode(self, features: Tensor) -> Distribution:
+        return self.likelihood(fold(self.decoder, features))

@@ -108,6 +108,11 @@ class Residual(nn.Module):
         return x + self.second(F.silu(self.first(F.silu(x))))
 
 
+def bounded(raw: Tensor, bound: float) -> Tensor:
+    """`bound`·tanh(raw/bound): near zero the identity, never beyond ±bound, and with a gradient everywhere."""
+    return bound * torch.tanh(raw / bound)
+
+
 def fold(net: nn.Module, z: Tensor) -> Tensor:
     """Applies `net` to a tensor with two leading axes, (K, B, …)."""
     return net(z.flatten(0, 1)).unflatten(0, z.shape[:2])

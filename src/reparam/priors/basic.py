@@ -1,4 +1,4 @@
-"""Priors p(z): modules whose `forward()` is a distribution over a latent of a given shape.
+"""The standard normal, affine couplings, and mixtures of Gaussians.
 
 A prior may be learned together with the model (it stands in the objective's KL), or fitted afterwards to the codes of
 a trained one (`fit`), where it closes the gap between the aggregate posterior q(z) = E_x q(z | x) and p(z) that makes
@@ -17,22 +17,23 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .distributions import LOG_2PI, Distribution, Gaussian, Reparameterized
-from .errors import UsageError
-from .nets.layers import Shape, no_autocast
-from .posteriors import bounded
-from .registry import prior
+from ..distributions import LOG_2PI, Distribution, Gaussian, Reparameterized
+from ..errors import UsageError
+from ..nets.layers import Shape, bounded, no_autocast
+from ..registry import prior
+from ..space import Space
+from .base import Prior
 
 
 @prior("normal")
-class Normal(nn.Module):
+class Normal(Prior):
     """N(0, I)."""
 
     zero: Tensor
 
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.register_buffer("zero", torch.zeros(shape))
+    def __init__(self, space: Space) -> None:
+        super().__init__(space)
+        self.register_buffer("zero", torch.zeros(self.shape))
 
     def forward(self) -> Gaussian:
         return Gaussian(self.zero, self.zero, self.zero.dim())
@@ -92,19 +93,18 @@ class FlowDistribution(Reparameterized):
 
 
 @prior("flow")
-class Flow(nn.Module):
+class Flow(Prior):
     """A few affine couplings in float32, learned with the model: the cheapest large gain in likelihood there is.
 
     The prior moves to where the codes are, so that samples from it match them. The halves of z change places after
     each coupling, in reversed order. (Chen et al., 2017, arXiv:1611.02731; Dinh et al., 2017, arXiv:1605.08803)
     """
 
-    def __init__(self, shape: Shape, couplings: int = 6, hidden: int = 128) -> None:
-        super().__init__()
+    def __init__(self, space: Space, couplings: int = 6, hidden: int = 128) -> None:
+        super().__init__(space)
         if not 1 <= couplings <= 64 or hidden < 1:
             raise UsageError(f"flow({couplings}, {hidden}): give 1 to 64 couplings and at least one hidden unit")
-        self.shape = shape
-        self.couplings = nn.ModuleList(Coupling(math.prod(shape), hidden) for _ in range(couplings))
+        self.couplings = nn.ModuleList(Coupling(math.prod(self.shape), hidden) for _ in range(couplings))
 
     @property
     def device(self) -> torch.device:
@@ -167,19 +167,18 @@ class GaussianMixture(Distribution):
 
 
 @prior("mixture")
-class Mixture(nn.Module):
+class Mixture(Prior):
     """A mixture of n Gaussians with full covariances, learned with the model or fitted to the codes of a trained one.
 
     Fitted, it closes most of the gap between samples and reconstructions in seconds (Ghosh et al., 2020,
     arXiv:1903.12436, section 4).
     """
 
-    def __init__(self, shape: Shape, n: int = 50) -> None:
-        super().__init__()
+    def __init__(self, space: Space, n: int = 50) -> None:
+        super().__init__(space)
         if n < 1:
             raise UsageError(f"mixture({n}): give at least one component")
-        dim = math.prod(shape)
-        self.shape = shape
+        dim = math.prod(self.shape)
         self.logits = nn.Parameter(torch.zeros(n))
         self.locs = nn.Parameter(torch.randn(n, dim))
         self.diagonal = nn.Parameter(torch.zeros(n, dim))  # log of the factors' diagonals
@@ -215,7 +214,7 @@ class Mixture(nn.Module):
         factors = np.tile(np.eye(codes.shape[1]), (n, 1, 1))
         factors[:, used[:, None], used] = fitted.precisions_cholesky_
         factors = torch.from_numpy(factors / spread[:, None])
-        self = cls(shape, n)
+        self = cls(Space(shape), n)
         with torch.no_grad():
             self.logits.copy_(torch.from_numpy(np.log(np.asarray(fitted.weights_) + 1e-12)))
             self.locs.copy_(torch.from_numpy(locs * spread + centre))

@@ -1,4 +1,4 @@
-"""Terms of objectives. Each returns one number per example, (B,), in nats."""
+"""The evidence lower bound: distortion, rate, and what keeps the rate alive."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from . import registry
-from .distributions import Gaussian, gaussian_kl
-from .distributions import kl as divergence
-from .errors import UsageError
-from .objective import Term
-from .vae import Trace
+from .. import registry
+from ..distributions import Gaussian, gaussian_kl
+from ..distributions import kl as divergence
+from ..errors import UsageError
+from ..objective import Term
+from ..vae import Trace
 
 
 def rate(trace: Trace) -> Tensor:

@@ -1,0 +1,77 @@
+"""What every distribution can do, and the divergence between two of them.
+
+One rule holds for all: `log_prob` sums over the event and returns one number per example, in nats, in float32 also under
+autocast. There is no `reduction=` argument. Shapes: K importance samples, B examples, D latent dimensions, C channels,
+H height, W width; `*d` stands for the shape of a latent.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def sum_event(t: Tensor, dims: int) -> Tensor:
+    """Sums the last `dims` axes."""
+    return t.flatten(-dims).sum(-1) if dims else t
+
+
+class Distribution(ABC):
+    """What every distribution can do."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """Expectation, batch shape + event shape."""
+
+    @abstractmethod
+    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        """Draws `shape` + batch shape + event shape; gradients may not flow."""
+
+    @abstractmethod
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(value), summed over the event, nats."""
+
+    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
+        """Draws like `sample`, less varied below a temperature of 1: here, shrunk towards the mean."""
+        z = self.sample(shape)
+        return z if temperature == 1 else self.mean + temperature * (z - self.mean)
+
+
+class Reparameterized(Distribution):
+    """A distribution whose draws are a differentiable function of its parameters (Kingma & Welling, 2014)."""
+
+    @abstractmethod
+    def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        """Draws `shape` + batch shape + event shape, with gradients."""
+
+    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(shape)
+
+
+F = TypeVar("F", bound=Callable[..., Tensor])
+_CLOSED: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {}
+
+
+def closed_kl(q: type[Distribution], p: type[Distribution]) -> Callable[[F], F]:
+    """Registers a closed form of KL(q ‖ p) between two kinds of distribution: f(q, p) → nats per example, (B,) or ()."""
+
+    def register(f: F) -> F:
+        _CLOSED[q, p] = f
+        return f
+
+    return register
+
+
+def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+    """KL(q ‖ p) per example, nats, (K, B): in closed form where there is one, else log q(z) − log p(z) at z ~ q."""
+    closed = _CLOSED.get((type(q), type(p)))
+    return q.log_prob(z) - p.log_prob(z) if closed is None else closed(q, p).expand(z.shape[:2])

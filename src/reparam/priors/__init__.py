@@ -1,0 +1,6 @@
+"""Priors p(z): modules whose `forward()` is a distribution over the latents of a space."""
+
+from .base import Prior
+from .basic import Coupling, Flow, FlowDistribution, GaussianMixture, Mixture, Normal
+
+__all__ = ["Coupling", "Flow", "FlowDistribution", "GaussianMixture", "Mixture", "Normal", "Prior"]
