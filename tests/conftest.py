@@ -11,10 +11,18 @@ import pytest
 import torch
 
 ARGUMENTS = {
+    ("posterior", "relaxed_categorical"): "relaxed_categorical(2)",
+    ("latent", "conditional"): "conditional(4, 3)",
+    ("latent", "semi_supervised"): "semi_supervised(4, 3)",
     ("latent", "flat"): "flat(4)",
     ("latent", "spatial"): "spatial(2, 4)",
     ("term", "free_bits"): "free_bits(0.1)",
+    ("term", "capacity"): "capacity(25)",
     ("term", "iw_bound"): "iw_bound(3)",
+    ("term", "dreg"): "dreg(3)",
+    ("term", "miwae"): "miwae(2, 3)",
+    ("term", "ciwae"): "ciwae(0.3, 3)",
+    ("term", "piwae"): "piwae(2, 3)",
     ("weight", "constant"): "constant(0.5)",
     ("weight", "linear"): "linear(0, 1, 0.1)",
     ("weight", "cyclic"): "cyclic(0, 1)",
@@ -23,18 +31,45 @@ ARGUMENTS = {
 """How tests write the parts that cannot be written by their name alone: a row for each."""
 
 SMALL = {
+    ("latent", "top_down"): "top_down(3, (1, 2), 2, 8, 2)",
     ("encoder", "mlp"): "mlp(hidden=(16,))",
     ("encoder", "conv"): "conv(width=8)",
     ("encoder", "resnet"): "resnet(width=8)",
+    ("encoder", "vit"): "vit(width=16, depth=1, heads=2)",
     ("decoder", "mlp"): "mlp(hidden=(16,))",
     ("decoder", "conv"): "conv(width=8)",
     ("decoder", "resnet"): "resnet(width=8)",
+    ("decoder", "vit"): "vit(width=16, depth=1, heads=2)",
     ("prior", "flow"): "flow(4, hidden=16)",
     ("prior", "mixture"): "mixture(3)",
+    ("prior", "autoregressive_flow"): "autoregressive_flow(2, hidden=16)",
+    ("prior", "spline_flow"): "spline_flow(2, bins=4, hidden=16)",
+    ("prior", "vamp"): "vamp(3)",
+    ("posterior", "iaf"): "iaf(2, hidden=16)",
+    ("posterior", "vq"): "vq(8, dim=2)",
+    ("posterior", "rvq"): "rvq(8, 2, dim=2)",
+    ("prior", "autoregressive"): "autoregressive(8, 1, 2)",
 }
 """Smaller than by default, to be quick; a part without a row is tested as it comes."""
 
 COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
+    ("posterior", "vmf"): {"prior": "sphere"},
+    ("posterior", "relaxed_bernoulli"): {"prior": "relaxed"},
+    ("posterior", "relaxed_categorical"): {"prior": "relaxed"},
+    ("prior", "sphere"): {"posterior": "vmf"},
+    ("prior", "relaxed"): {"posterior": "relaxed_bernoulli"},
+    ("term", "equivariance"): {"latent": "spatial(2, 1)"},
+    ("term", "classify"): {"latent": "semi_supervised(4, 3)"},
+    ("latent", "top_down"): {"encoder": "resnet(width=8, patch=2)", "decoder": "resnet(width=8, patch=1)"},
+    ("posterior", "vq"): {"prior": "uniform"},
+    ("posterior", "rvq"): {"prior": "uniform"},
+    ("posterior", "fsq"): {"prior": "uniform"},
+    ("posterior", "lfq"): {"prior": "uniform"},
+    ("prior", "uniform"): {"posterior": "lfq(2)"},
+    ("prior", "autoregressive"): {"posterior": "lfq(2)"},
+    ("term", "commitment"): {"posterior": "lfq(2)", "prior": "uniform"},
+    ("term", "codebook"): {"posterior": "vq(8, decay=0.0)", "prior": "uniform"},
+    ("term", "entropy"): {"posterior": "lfq(2)", "prior": "uniform"},
 }
 """Recipe fields that a part cannot do without, such as a prior over codes for a posterior that gives codes."""
 

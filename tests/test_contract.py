@@ -23,6 +23,8 @@ OPTIONS = [
     ("likelihood", "gaussian(sigma='learned')"), ("likelihood", "gaussian(sigma=0.2)"),
     ("likelihood", "laplace(scale='learned')"), ("likelihood", "laplace(scale=0.2)"),
     ("likelihood", "logistic(mixtures=1)"),
+    ("likelihood", "gaussian(sigma='per_pixel')"), ("likelihood", "laplace(scale='per_pixel')"),
+    ("likelihood", "student(scale='per_pixel')"), ("likelihood", "student(df=1, scale=0.2)"),
     ("encoder", "mlp(hidden=())"), ("decoder", "mlp(hidden=())"),
 ]
 """Options of a part that change its parameters, tested like parts of their own."""
@@ -36,6 +38,11 @@ every_term = pytest.mark.parametrize("name", sorted(ROLES["term"].parts))
 def companions(role, part):
     """Recipe fields that go with a part."""
     return COMPANIONS.get((role, part.partition("(")[0]), {})
+
+
+def model_for(term):
+    """Recipe fields of a model that the term can read."""
+    return {k: v for k, v in companions("term", term).items() if k != "objective"}
 
 
 def objective_with(role, part):
@@ -60,7 +67,8 @@ def objective_of(written):
 
     def parse(name):
         text = written(ROLES["term"], name)
-        return parse_objective(text if name == "nll" else f"nll + {text}")
+        default = text if name == "nll" else f"nll + {text}"
+        return parse_objective(companions("term", name).get("objective", default))
 
     return parse
 
@@ -106,7 +114,7 @@ def test_generated_latents_have_the_shape_of_inferred_ones(role, part, model_of,
         assert model.latent.read(code).shape == model(x).features.shape == (1, 3, *model.latent.features)
         assert model.decode(code).mean.shape == (1, 3, *IMAGE)
     assert not generated.requires_grad
-    if model.latent.space.kind != "real":
+    if model.latent.space.kind != "real" or model.latent.classes:
         return
     drawn = []
     for temperature in (1.0, 0.5, 0.0):
@@ -180,7 +188,7 @@ def test_each_part_compiles_as_one_graph(role, part, model_of, images):
 @pytest.mark.usefixtures("unhooked")
 @every_term
 def test_each_term_compiles_as_one_graph(name, small, objective_of, images):
-    compiled_agrees(small(IMAGE), objective_of(name), images(2, IMAGE), "eager")
+    compiled_agrees(small(IMAGE, **model_for(name)), objective_of(name), images(2, IMAGE), "eager")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, on the way to its compiler
@@ -193,7 +201,7 @@ def test_a_model_compiles_to_machine_code(small, images):
 @pytest.mark.parametrize("samples", [1, 5])
 @every_term
 def test_a_term_gives_one_number_per_example(name, samples, small, objective_of, images):
-    model, objective = small(IMAGE), objective_of(name)
+    model, objective = small(IMAGE, **model_for(name)), objective_of(name)
     trace = model(images(3, IMAGE), samples=max(samples, objective.samples))
     _, term = objective.terms[-1]
     assert term.name == parse_objective(str(objective)).terms[-1][1].name
@@ -206,7 +214,7 @@ def test_a_term_gives_one_number_per_example(name, samples, small, objective_of,
 
 @every_term
 def test_the_gradient_of_an_objective_reaches_every_parameter(name, small, objective_of, images):
-    model, objective = small(IMAGE), objective_of(name)
+    model, objective = small(IMAGE, **model_for(name)), objective_of(name)
     objective(model(images(4, IMAGE), samples=objective.samples)).backward()
     for parameter, p in model.named_parameters():
         assert p.grad is not None, parameter

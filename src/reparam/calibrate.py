@@ -13,9 +13,8 @@ import time
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
-from .loop import training
+from .loop import Batch, training
 from .objective import Objective
 from .recipe import Recipe
 from .vae import VAE
@@ -25,7 +24,7 @@ ROUNDS = 2
 """Trials of each option, in turn; the best counts, since other programs only ever slow one down."""
 
 
-def choose(recipe: Recipe, model: VAE, objective: Objective, batch: Tensor, accelerator: Accelerator) -> tuple[int, str]:
+def choose(recipe: Recipe, model: VAE, objective: Objective, batch: Batch, accelerator: Accelerator) -> tuple[int, str]:
     """Threads and precision for a run, measured where the recipe leaves them open; sets the threads."""
     threads = [recipe.threads] if recipe.threads else thread_counts(accelerator)
     precisions = [recipe.precision] if recipe.precision != "auto" else _precisions(accelerator)
@@ -57,7 +56,7 @@ def _precisions(accelerator: Accelerator) -> list[str]:
     return ["float32", "bf16"] if fast else ["float32"]
 
 
-def _trial(threads: int, precision: str, recipe: Recipe, model: VAE, objective: Objective, batch: Tensor,
+def _trial(threads: int, precision: str, recipe: Recipe, model: VAE, objective: Objective, batch: Batch,
            accelerator: Accelerator) -> float:
     """Steps per second of a copy of the model. Leaves random numbers alone."""
     torch.set_num_threads(threads)

@@ -160,8 +160,8 @@ def _clear_demo(folder: Path) -> None:
 
 @app.command
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
-           prior: str | None = None, temperature: float = 1.0, seed: int = 0, device: Device = "auto",
-           json: Json = False) -> None:
+           prior: str | None = None, temperature: str = "1", label: str | None = None, seed: int = 0,
+           device: Device = "auto", json: Json = False) -> None:
     """Draw new images into one picture, or into a folder of single images.
 
     Parameters
@@ -175,12 +175,15 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     prior
         The model's own prior by name, such as normal, in place of the one fitted to its codes.
     temperature
-        Below 1: less varied, nearer to the typical.
+        Below 1: less varied, nearer to the typical; one for each layer from the top down, such as 0.9,0.7.
+    label
+        Only of this class, by name or number, when the model knows classes.
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1; got {n}")
     model = _load(run, device)
-    _write(model.sample(n, seed=seed, temperature=temperature, prior=prior), out, json)
+    each = _numbers(temperature, "--temperature", "0.8 or 0.9,0.7")
+    _write(model.sample(n, seed=seed, temperature=each if len(each) > 1 else each[0], prior=prior, label=label), out, json)
 
 
 @app.command
@@ -343,19 +346,21 @@ def _first_sentence(text: str) -> str:
 
 @app.command
 def presets(*, json: Json = False) -> None:
-    """List the named recipes."""
-    from .presets import PRESETS
+    """List the named recipes, with what was measured of each."""
+    from .presets import DATA, PRESETS, measured
 
     if json:
-        _print({"presets": [{"name": n, "about": p.about, "data": p.data, "reference": p.reference,
-                             "recipe": p.recipe.to_dict()} for n, p in PRESETS.items()]})
+        _print({"presets": [{"name": n, "about": p.about, "data": DATA[p.data], "reference": p.reference,
+                             "recipe": p.recipe.to_dict(), "measured": measured().get(n)} for n, p in PRESETS.items()]})
         return
-    plain = Recipe().to_dict()
     for name, preset in PRESETS.items():
-        changed = {k: v for k, v in preset.recipe.to_dict().items() if v != plain[k]}
-        print(f"{name}: {preset.about}\n  for {preset.data} ({preset.reference})")
-        for k, v in changed.items():
+        print(f"{name}: {preset.about}\n  for {DATA[preset.data]} ({preset.reference})")
+        for k, v in preset.changes.items():
             print(f"    --{k.replace('_', '-')} {v!r}")
+        if name in measured():
+            found = measured()[name]
+            print(f"  {found['data']}, {found['seconds']:.0f} s on one core: "
+                  + ", ".join(f"{k} {v:.4g}" for k, v in found["figures"].items()))
 
 
 def _reporter(as_json: bool) -> Reporter:
@@ -373,11 +378,17 @@ def _load(folder: str, device: str) -> ImageModel:
 def _range(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
+    bounds = _numbers(text, "--value-range", "0,4095")
+    if len(bounds) != 2:
+        raise UsageError(f"--value-range takes two numbers, such as 0,4095; got {text!r}")
+    return bounds
+
+
+def _numbers(text: str, flag: str, example: str) -> tuple[float, ...]:
     try:
-        low, high = (float(v) for v in text.split(","))
+        return tuple(float(v) for v in text.split(","))
     except ValueError as e:
-        raise UsageError(f"--value-range takes two numbers, such as 0,4095; got {text!r}") from e
-    return low, high
+        raise UsageError(f"{flag} takes numbers, such as {example}; got {text!r}") from e
 
 
 def _images(model: ImageModel, paths: Sequence[str], at_least: int) -> np.ndarray:

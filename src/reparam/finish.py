@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from .checkpoint import Config, save_model
 from .data import ImageSet
@@ -45,8 +46,7 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     save_model(run.folder, model, config)
     measured = test_set if len(test_set) else validation_set
     kind = "test" if len(test_set) else "held-out"
-    figures = evaluate_arrays(ImageModel(model, config, device), images.images[_spread(measured, MOST_MEASURED)],
-                              QUICK, report)
+    figures = evaluate_arrays(ImageModel(model, config, device), images, _spread(measured, MOST_MEASURED), QUICK, report)
     records = read_metrics(run.folder / "metrics.jsonl")
     verdict = diagnose(figures, History(state.step, state.guard.skipped, state.rollbacks,
                                         [r["held_out"]["-elbo"] for r in records if "held_out" in r]))
@@ -68,11 +68,13 @@ def _spread(indices: np.ndarray, most: int) -> np.ndarray:
     return indices[:: max(-(-len(indices) // most), 1)]
 
 
-def evaluate_arrays(model: ImageModel, images: np.ndarray, metrics: str, report: Reporter) -> list[Figure]:
-    """Measures a model on images (n, H, W, C)."""
-    x = to_batch(images, model.device)
+def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, metrics: str,
+                    report: Reporter) -> list[Figure]:
+    """Measures a model on the chosen ones of some images."""
+    x = to_batch(images.images[chosen], model.device)
     x = binarized(x) if model.config.recipe.binarize else x
-    return measure(Evaluation(model.vae, x), metrics, lambda name: report.say(f"measuring {name}"))
+    y = None if images.labels is None else torch.from_numpy(images.labels[chosen]).to(model.device)
+    return measure(Evaluation(model.vae, x, y), metrics, lambda name: report.say(f"measuring {name}"))
 
 
 def write_evaluation(run: Run, figures: list[Figure], verdict: Verdict, kind: str) -> None:
@@ -114,7 +116,7 @@ def evaluate_run(folder: str, data: str | None, metrics: str | None, device: str
     if data is not None:
         images = open_for(model, data, report)
         chosen = np.flatnonzero(images.test) if images.test.any() else np.arange(len(images.images))
-        return evaluate_arrays(model, images.images[chosen], metrics or STANDARD, report), f"{data}'s"
+        return evaluate_arrays(model, images, chosen, metrics or STANDARD, report), f"{data}'s"
     run = Run.read(folder)
     images = open_data(run.source, run.options, report)
     if images.fingerprint != model.config.data["fingerprint"]:
@@ -122,7 +124,7 @@ def evaluate_run(folder: str, data: str | None, metrics: str | None, device: str
                         f"evaluate {folder} DATA")
     _, validation_set, test_set = images.split()
     measured, kind = (test_set, "test") if len(test_set) else (validation_set, "held-out")
-    return evaluate_arrays(model, images.images[measured], metrics or STANDARD, report), kind
+    return evaluate_arrays(model, images, measured, metrics or STANDARD, report), kind
 
 
 def open_for(model: ImageModel, data: str, report: Reporter) -> ImageSet:

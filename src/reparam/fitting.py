@@ -42,8 +42,8 @@ def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | Non
         UsageError: a part that cannot be fitted to codes.
     """
     shape = model.latent.shape
-    learned = any(True for _ in model.latent.prior.parameters())
-    call = _resolve(recipe, possible=model.latent.can_be_fitted, learned=learned, dims=math.prod(shape))
+    call = _resolve(recipe, possible=model.latent.can_be_fitted, learned=model.latent.prior_is_learned,
+                    dims=math.prod(shape))
     if call is None:
         return None
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))

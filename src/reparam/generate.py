@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .checkpoint import Axis, Config, load_model
 from .data.stream import binarized
-from .errors import DataError, UsageError
+from .errors import DataError, UsageError, nearest
 from .recipe import parse_call
 from .vae import VAE
 
@@ -93,13 +93,16 @@ class ImageModel:
     def prior_is_normal(self) -> bool:
         return parse_call(self.config.recipe.prior).name == "normal"
 
-    def sample(self, n: int = 16, *, seed: int | None = None, temperature: float = 1.0,
-               prior: str | None = None) -> np.ndarray:
+    def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
+               prior: str | None = None, label: int | str | None = None) -> np.ndarray:
         """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
 
-        `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one.
+        `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one. A lower
+        `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. `label`
+        is a class's name or number, for a model that knows classes.
         """
-        return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior))
+        return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior,
+                                                           label=label))
 
     def encode(self, images: np.ndarray, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
@@ -158,10 +161,12 @@ class ImageModel:
         """A lower bound of log p(x) of each image, nats, (n,): the ELBO, or IWAE's bound with more `samples`."""
         return self.score_pixels(Layout.read(images, self.config.image_shape)[1], samples=samples, seed=seed).numpy()
 
-    def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float = 1.0,
-                      prior: str | None = None) -> Tensor:
+    def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
+                      prior: str | None = None, label: int | str | None = None) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
-        z = self._seeded(seed, lambda: self.vae.latent.generate(n, temperature, fitted=self._fitted(prior))[0])
+        chosen = self._class(label)
+        z = self._seeded(seed, lambda: self.vae.latent.generate(n, temperature, fitted=self._fitted(prior),
+                                                                label=chosen)[0])
         return self.decode_pixels(z)
 
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
@@ -207,6 +212,17 @@ class ImageModel:
             both = f"{own!r} and {fitted!r}" if fitted else f"{own!r} only"
             raise UsageError(f"this model carries the prior {both}; got {prior!r}")
         return name == fitted
+
+    def _class(self, label: int | str | None) -> int | None:
+        """The number of a class given by name or number."""
+        if label is None or isinstance(label, int):
+            return label
+        if label in self.config.classes:
+            return self.config.classes.index(label)
+        if label.isdecimal():
+            return int(label)
+        raise UsageError(f"unknown class {label!r}{nearest(label, self.config.classes)}. "
+                         f"Classes: {', '.join(self.config.classes) or 'numbers from 0'}")
 
     def _new_layout(self) -> Layout:
         return Layout("grey" if self.config.image_shape[0] == 1 else "last", single=False, uint8=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import NamedTuple, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -44,7 +44,8 @@ class Latents(nn.Module):
     """Of one code."""
     features: Shape
     """Of what the decoder reads."""
-    prior: Prior
+    classes: int = 0
+    """How many classes it knows of."""
     fitted: Prior | None
     """Replaces the prior for sampling, when one was fitted to the codes after training."""
 
@@ -76,6 +77,27 @@ class Latents(nn.Module):
     def can_be_fitted(self) -> bool:
         """Whether codes are draws of one layer of real numbers, for which a density can be fitted after training."""
         return False
+
+    @property
+    def prior_is_learned(self) -> bool:
+        """Whether the model's own prior follows the codes already."""
+        return True
+
+
+Q = TypeVar("Q", bound=Reparameterized)
+
+
+def unfolded(q: Q, batch: tuple[int, int]) -> Q:
+    """A posterior of K·B examples as one with batch shape (K, B), for what was inferred sample by sample.
+
+    Raises:
+        UsageError: it is not made of tensors alone.
+    """
+    values = {f.name: getattr(q, f.name) for f in fields(q)} if is_dataclass(q) else {"": q}
+    for value in values.values():
+        if not isinstance(value, Tensor | int):
+            raise UsageError(f"a {type(q).__name__} cannot depend on another latent; a gaussian posterior can")
+    return replace(q, **{k: v.unflatten(0, batch) for k, v in values.items() if isinstance(v, Tensor)})  # type: ignore
 
 
 def no_labels(label: int | None) -> None:
@@ -123,6 +145,10 @@ class OneLayer(Latents):
     @property
     def can_be_fitted(self) -> bool:
         return self.space.kind == "real"
+
+    @property
+    def prior_is_learned(self) -> bool:
+        return any(True for _ in self.prior.parameters())
 
 
 MakePosterior = Callable[[Shape, Shape], Posterior]

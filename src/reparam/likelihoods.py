@@ -7,12 +7,25 @@ an image (then bits per dimension are true bits) or a density on [0, 1], which d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .distributions import Bernoulli, BestScale, Distribution, Gaussian, Laplace, LogisticMixture
+from .distributions import (
+    Bernoulli,
+    BestScale,
+    BetaBinomial,
+    Categorical,
+    ContinuousBernoulli,
+    Distribution,
+    Gaussian,
+    Laplace,
+    LogisticMixture,
+    Student,
+)
 from .errors import UsageError
 from .nets.layers import Shape, bounded
 from .registry import likelihood
@@ -42,50 +55,139 @@ class BernoulliLikelihood(Likelihood):
         return Bernoulli(params.float())
 
 
+@likelihood("continuous_bernoulli")
+class ContinuousBernoulliLikelihood(Likelihood):
+    """Grey pixels in [0, 1], with the density that `bernoulli` lacks there (Loaiza-Ganem & Cunningham, 2019).
+
+    A density, not a probability of levels; images must lie within [0, 1].
+    """
+
+    discrete = False
+
+    def __init__(self, image_shape: Shape) -> None:
+        super().__init__()
+        self.channels = image_shape[0]
+
+    def forward(self, params: Tensor) -> ContinuousBernoulli:
+        return ContinuousBernoulli(params.float())
+
+
+@likelihood("categorical")
+class CategoricalLikelihood(Likelihood):
+    """A free probability for each of 256 levels: true bits/dim of 8-bit images (van den Oord et al., 2016).
+
+    The decoder gives 256 numbers for every value of the image, which takes as many times the memory of its output, and
+    of the last layer of an `mlp`. It starts near 8 bits/dim, all levels alike.
+    """
+
+    discrete = True
+
+    def __init__(self, image_shape: Shape) -> None:
+        super().__init__()
+        self.channels = 256 * image_shape[0]
+
+    def forward(self, params: Tensor) -> Categorical:
+        return Categorical(params.float().unflatten(-3, (256, -1)))
+
+
+@likelihood("beta_binomial")
+class BetaBinomialLikelihood(Likelihood):
+    """A mean and a concentration for each pixel of 256 levels: true bits/dim in two numbers (Townsend et al., 2019).
+
+    It starts near 8 bits/dim, all levels alike. Not for images that are nearly noiseless: no grey of it is narrower
+    than a binomial, 8 levels at the middle of the range.
+    """
+
+    discrete = True
+
+    def __init__(self, image_shape: Shape) -> None:
+        super().__init__()
+        self.channels = 2 * image_shape[0]
+
+    def forward(self, params: Tensor) -> BetaBinomial:
+        logits, log_concentration = params.float().chunk(2, -3)
+        # At a logit of −15 any level but 0 has a probability below 255 σ(−15) < 10⁻⁴: beyond it nothing is to be gained.
+        # Concentrations lie within e^±7 of 2, from two spikes to nearly the binomial.
+        return BetaBinomial(bounded(logits, 15.0), bounded(log_concentration, 7.0) + math.log(2))
+
+
 class _LocationScale(Likelihood):
-    """A mean for each pixel and one scale for all: a number, learned by gradient, or the best one in closed form.
+    """A mean for each pixel, and a scale: a number, learned by gradient, the best one in closed form, or one per pixel.
 
     'optimal' uses each batch's own best scale while training; `calibrate` then fixes the number that the model carries.
+    'per_pixel' takes a log scale for each pixel from the decoder, with a floor where the density peaks at 255: pixels
+    are 1/255 apart, and no level can hold more than all probability. Without a floor, pixels that never vary drive the
+    density to infinity (Mattei & Frellsen, 2018, arXiv:1802.04826). It starts as 'learned' does, at 0.3.
     """
 
     discrete = False
     log_scale: Tensor
 
-    def __init__(self, image_shape: Shape, family: type[Gaussian] | type[Laplace], scale: float | str) -> None:
+    def __init__(self, image_shape: Shape, density: Callable[[Tensor, Tensor, int], Distribution], scale: float | str,
+                 best: type[Gaussian] | type[Laplace] | None = None) -> None:
         super().__init__()
-        if not (scale in ("learned", "optimal") or (isinstance(scale, int | float) and scale > 0)):
-            raise UsageError(f"the scale of a likelihood is a number above 0, 'learned' or 'optimal'; got {scale!r}")
-        self.channels, self.family, self.scale = image_shape[0], family, scale
+        words = ("learned", "per_pixel") if best is None else ("learned", "per_pixel", "optimal")
+        if not (scale in words or (isinstance(scale, int | float) and 0 < scale < math.inf)):
+            no_best = "; its best scale has no closed form" if scale == "optimal" else ""
+            raise UsageError(f"the scale of this likelihood is a number above 0, or one of {', '.join(map(repr, words))}; "
+                             f"got {scale!r}{no_best}")
+        self.channels = image_shape[0] * (2 if scale == "per_pixel" else 1)
+        self.density, self.scale, self.best = density, scale, best
         start = torch.tensor(math.log(scale if isinstance(scale, int | float) else 0.3))
+        zero = torch.zeros(1)
+        self.reach = start.item() - (density(zero, zero, 1).log_prob(zero).item() - math.log(255))
         if scale == "learned":
             self.log_scale = nn.Parameter(start)
         else:
             self.register_buffer("log_scale", start)
 
     def forward(self, params: Tensor) -> Distribution:
-        if self.scale == "optimal" and self.training:
-            return BestScale(self.family, params.float(), self.log_scale)
-        return self.family.of_scale(params.float(), self.log_scale, 3)
+        if self.scale == "per_pixel":
+            mean, raw = params.float().chunk(2, -3)
+            return self.density(mean, self.log_scale + bounded(raw, self.reach), 3)
+        if self.scale == "optimal" and self.training and self.best is not None:
+            return BestScale(self.best, params.float(), self.log_scale)
+        return self.density(params.float(), self.log_scale, 3)
 
     def calibrate(self, mean: Tensor, x: Tensor) -> None:
-        if self.scale == "optimal":
-            self.log_scale.copy_(self.family.best_log_scale(x, mean))
+        if self.scale == "optimal" and self.best is not None:
+            self.log_scale.copy_(self.best.best_log_scale(x, mean))
 
 
 @likelihood("gaussian")
 class GaussianLikelihood(_LocationScale):
-    """N(x; mean, σ²) with σ in units of the pixel range; 'optimal' is the σ-VAE (Rybkin et al., 2021, arXiv:2006.13202)."""
+    """N(x; mean, σ²) with σ in units of the pixel range; 'optimal' is the σ-VAE (Rybkin et al., 2021, arXiv:2006.13202).
+
+    σ is a number, 'optimal', 'learned', or 'per_pixel': from the decoder, and then at least 0.4/255.
+    """
 
     def __init__(self, image_shape: Shape, sigma: float | str = "optimal") -> None:
-        super().__init__(image_shape, Gaussian, sigma)
+        super().__init__(image_shape, Gaussian.of_scale, sigma, Gaussian)
 
 
 @likelihood("laplace")
 class LaplaceLikelihood(_LocationScale):
-    """Laplace(x; mean, b): absolute error, calibrated; less drawn to outliers than the Gaussian."""
+    """Laplace(x; mean, b): absolute error, calibrated; less drawn to outliers than the Gaussian.
+
+    b is a number, 'optimal', 'learned', or 'per_pixel': from the decoder, and then at least 0.5/255.
+    """
 
     def __init__(self, image_shape: Shape, scale: float | str = "optimal") -> None:
-        super().__init__(image_shape, Laplace, scale)
+        super().__init__(image_shape, Laplace.of_scale, scale, Laplace)
+
+
+@likelihood("student")
+class StudentLikelihood(_LocationScale):
+    """Student's t around each pixel's mean: few badly wrong pixels cost little (Takahashi et al., 2018, IJCAI).
+
+    `df` goes from 1, the Cauchy density, to 10⁶, all but a Gaussian. The scale is a number, 'learned', or 'per_pixel':
+    from the decoder, and then with a floor near 0.4/255. The best scale has no closed form, so there is no 'optimal'.
+    """
+
+    def __init__(self, image_shape: Shape, df: float = 4.0, scale: float | str = "learned") -> None:
+        if not 1 <= df <= 1e6:
+            raise UsageError(f"student({df}): the degrees of freedom go from 1 to 1e6")
+        super().__init__(image_shape, partial(Student.of_scale, df=float(df)), scale)
 
 
 @likelihood("logistic")

@@ -1,11 +1,22 @@
-"""Recipes with a name: each with its reference, the data it is for, and what to expect of it."""
+"""Recipes with a name: each with its reference, the data it is for, and the figures to expect of it.
+
+`measured()` is what `benchmarks/presets.py` found of each, with the cost; nothing in it is written by hand.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 from .errors import UsageError, nearest
 from .recipe import Recipe
+
+INK, ANY, CLASSES = "ink", "any", "classes"
+DATA = {INK: "ink on paper: MNIST and the like", ANY: "any images", CLASSES: "ink on paper with class labels"}
+"""What a preset is for."""
 
 
 @dataclass(frozen=True)
@@ -14,32 +25,106 @@ class Preset:
 
     recipe: Recipe
     about: str
-    data: str
     reference: str
+    data: str = ANY
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields in which the recipe differs from the default one."""
+        plain = Recipe()
+        return {f.name: getattr(self.recipe, f.name) for f in fields(Recipe)
+                if getattr(self.recipe, f.name) != getattr(plain, f.name)}
+
+
+def _ink(about: str, reference: str, data: str = INK, **changes: Any) -> Preset:
+    """A preset for black-and-white images: a residual network, 32 latents and the Bernoulli likelihood unless changed."""
+    base = Recipe(likelihood="bernoulli", binarize=True, latent="flat(32)", optimizer="adamw(lr=3e-3)",
+                  schedule="linear(warmup=0.05)")
+    return Preset(base.but(**changes), about, reference, data)
+
+
+def _any(about: str, reference: str, **changes: Any) -> Preset:
+    """A preset for any images: the default recipe unless changed."""
+    return Preset(Recipe().but(**changes), about, reference)
 
 
 PRESETS: dict[str, Preset] = {
-    "default": Preset(
-        Recipe(),
+    "default": _any(
         "σ-VAE: a residual network whose noise level is calibrated at every step, so that no weight has to be chosen; "
         "a mixture is fitted to its codes for sampling.",
-        "any images",
-        "Rybkin et al., 2021, arXiv:2006.13202; Ghosh et al., 2020, arXiv:1903.12436",
-    ),
-    "mlp": Preset(
-        Recipe(encoder="mlp((128,), 'relu')", decoder="mlp((128,), 'relu')", latent="flat(256)",
-               optimizer="adam(lr=1e-3)", schedule="constant", batch_size=32, ema=0.0),
+        "Rybkin et al., 2021, arXiv:2006.13202; Ghosh et al., 2020, arXiv:1903.12436"),
+    "sigma_vae": _any(
+        "The same by the name of its paper, with the paper's prior alone.",
+        "Rybkin et al., 2021, arXiv:2006.13202", fitted_prior="none"),
+    "mlp": _any(
         "The listing found in articles, put right: 784 → 128 → 256 latents → 128 → 784.",
-        "small images, 28×28 and the like",
         "Kingma & Welling, 2014, arXiv:1312.6114",
-    ),
-    "flow_prior": Preset(
-        Recipe(likelihood="bernoulli", binarize=True, prior="flow", latent="flat(32)",
-               optimizer="adamw(lr=3e-3)", schedule="linear(warmup=0.05)"),
-        "Black-and-white images with a prior of affine couplings that is learned with the model.",
-        "ink on paper: MNIST and the like",
-        "Chen et al., 2017, arXiv:1611.02731; Dinh et al., 2017, arXiv:1605.08803",
-    ),
+        encoder="mlp((128,), 'relu')", decoder="mlp((128,), 'relu')", latent="flat(256)", optimizer="adam(lr=1e-3)",
+        schedule="constant", batch_size=32, ema=0.0),
+    "vae": _ink("The plain VAE: Gaussian posterior, standard normal prior, the ELBO.",
+                "Kingma & Welling, 2014, arXiv:1312.6114", fitted_prior="none"),
+    "annealed": _ink("The plain VAE whose KL is switched on over the first third of training.",
+                     "Bowman et al., 2016, arXiv:1511.06349", objective="nll + linear(0, 1, 0.3)*kl", fitted_prior="none"),
+    "iwae": _ink("Trained on the importance-weighted bound with five samples, at five times the decoder's cost.",
+                 "Burda et al., 2016, arXiv:1509.00519", objective="iw_bound(5)", fitted_prior="none"),
+    "dreg": _ink("The same bound with the doubly reparameterised gradient, which more samples do not drown in noise.",
+                 "Tucker et al., 2019, arXiv:1810.04152", objective="dreg(5)", fitted_prior="none"),
+    "vamp": _ink("A prior that is the mixture of the posteriors of a hundred learned pseudo-images.",
+                 "Tomczak & Welling, 2018, arXiv:1705.07120", prior="vamp(100)"),
+    "flow_prior": _ink("A prior of affine couplings that is learned with the model: the best likelihood for the time.",
+                       "Chen et al., 2017, arXiv:1611.02731; Dinh et al., 2017, arXiv:1605.08803", prior="flow"),
+    "spline_prior": _ink("A prior of rational-quadratic splines.",
+                         "Durkan et al., 2019, arXiv:1906.04032", prior="spline_flow"),
+    "iaf": _ink("A posterior bent by an inverse autoregressive flow.",
+                "Kingma et al., 2016, arXiv:1606.04934", posterior="iaf", fitted_prior="none"),
+    "full_covariance": _ink("A posterior with the covariances of all latents.",
+                            "Kingma & Welling, 2019, arXiv:1906.02691, section 2.5.1", posterior="full",
+                            fitted_prior="none"),
+    "ladder": _ink(
+        "Three stochastic layers from the top down, the top with a flow prior: the best likelihood when there is time.",
+        "Child, 2021, arXiv:2011.10650; Vahdat & Kautz, 2020, arXiv:2007.03898",
+        latent="top_down(32, (2,))", encoder="resnet(blocks=2)", prior="flow", batch_size=64),
+    "svae": _ink("Codes on a sphere, where the KL cannot pull them together.",
+                 "Davidson et al., 2018, arXiv:1804.00891", latent="flat(16)", posterior="vmf", prior="sphere"),
+    "gumbel": _ink("Twenty categorical latents of ten classes each, relaxed.",
+                   "Jang et al., 2017, arXiv:1611.01144; Maddison et al., 2017, arXiv:1611.00712",
+                   latent="flat(200)", posterior="relaxed_categorical(10)", prior="relaxed"),
+    "cvae": _ink("Told each image's class, left out for a tenth of them: --label chooses what `sample` draws.",
+                 "Sohn et al., 2015; Ho & Salimans, 2022, arXiv:2207.12598", CLASSES,
+                 latent="conditional(32, classes=10)", prior="flow"),
+    "m2": _ink("Learns to classify from a hundred labels, ten a class, and all images.",
+               "Kingma et al., 2014, arXiv:1406.5298", CLASSES, latent="semi_supervised(32, classes=10)",
+               objective="nll + kl + 50*classify", labelled=100),
+    "beta_vae": _any("A KL four times as heavy: fewer, more independent latents at the price of detail.",
+                     "Higgins et al., 2017, \"β-VAE\", ICLR", objective="nll + 4*kl", latent="flat(16)"),
+    "capacity": _any("A rate held at 25 nats, reached step by step.",
+                     "Burgess et al., 2018, arXiv:1804.03599", objective="nll + 30*capacity(25)", latent="flat(16)"),
+    "beta_tcvae": _any("Only the total correlation of the codes weighs more, which keeps more detail than β-VAE.",
+                       "Chen et al., 2018, arXiv:1802.04942", objective="nll + mi + 4*tc + dwkl", latent="flat(16)"),
+    "dip_vae": _any("The covariance of all codes is drawn to the identity.",
+                    "Kumar et al., 2018, arXiv:1711.00848", objective="nll + kl + dip(2, 10.0, 10.0)", latent="flat(16)"),
+    "info_vae": _any("Half the KL, and the codes as a whole matched to the prior by maximum mean discrepancy.",
+                     "Zhao et al., 2019, arXiv:1706.02262", objective="nll + 0.5*kl + 500*mmd"),
+    "wae": _any("An autoencoder whose codes as a whole are matched to the prior.",
+                "Tolstikhin et al., 2018, arXiv:1711.01558", posterior="deterministic", objective="nll + 500*mmd",
+                latent="flat(32)"),
+    "rae": _any("An autoencoder with small codes and a smooth decoder; the mixture fitted afterwards makes it generate.",
+                "Ghosh et al., 2020, arXiv:1903.12436", posterior="deterministic",
+                objective="nll + kl + 0.01*gradient_penalty", latent="flat(32)"),
+    "vq_vae": _any("A map of codes from a learned codebook, and an autoregressive prior over them.",
+                   "van den Oord et al., 2017, arXiv:1711.00937", latent="spatial(16, 4)", posterior="vq(256)",
+                   prior="autoregressive", objective="nll + kl + 10*commitment"),
+    "fsq": _any("The same without a codebook: numbers rounded to a few levels.",
+                "Mentzer et al., 2024, arXiv:2309.15505", latent="spatial(4, 4)", posterior="fsq((8, 5, 5, 5))",
+                prior="autoregressive"),
+    "lfq": _any("The same with bits: numbers rounded to their signs.",
+                "Yu et al., 2024, arXiv:2310.05737", latent="spatial(8, 4)", posterior="lfq", prior="autoregressive",
+                objective="nll + kl + 10*commitment + 0.1*entropy"),
+    "rvq": _any("Each place of the map is a sum of four codes, from coarse to fine.",
+                "Lee et al., 2022, arXiv:2203.01941; Zeghidour et al., 2021, arXiv:2107.03312", latent="spatial(16, 8)",
+                posterior="rvq(256, 4)", prior="autoregressive", objective="nll + kl + 10*commitment"),
+    "vit": _any("Transformers in place of convolutions; for images of 64 pixels a side and more.",
+                "Dosovitskiy et al., 2021, arXiv:2010.11929", encoder="vit", decoder="vit", optimizer="adamw(lr=1e-3)"),
 }
 
 
@@ -52,3 +137,10 @@ def find(name: str) -> Preset:
     if name not in PRESETS:
         raise UsageError(f"unknown preset {name!r}{nearest(name, PRESETS)}. Presets: {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+@cache
+def measured() -> dict[str, Any]:
+    """What was measured of each preset, by name: figures, data, cost; without an entry where nothing was."""
+    path = files(__package__) / "preset_figures.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

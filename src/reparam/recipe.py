@@ -141,7 +141,7 @@ class Recipe:
     decoder: str = "resnet"
     """Network from latent to the likelihood's parameters."""
     latent: str = "flat(64)"
-    """Shape of the latent: flat(dim) or spatial(channels, factor)."""
+    """Layers and shape of the latent: flat(dim), spatial(channels, factor), top_down(dim, rungs), conditional(dim, classes) …"""
     posterior: str = "gaussian"
     """q(z | x)."""
     prior: str = "normal"
@@ -168,6 +168,8 @@ class Recipe:
     """Random changes to training images: flip, crop(pixels), or their sum."""
     binarize: bool = False
     """Treat grey values as probabilities of ink: drawn anew at every step, once with a fixed seed for evaluation."""
+    labelled: int | None = None
+    """Training images whose label a latent with classes may see, evenly over the classes; by default all."""
     clip: float = 2.0
     """Gradient norms above so many times their running median are scaled down to it; 0 switches it off."""
     ema: float = 0.999
@@ -187,7 +189,7 @@ class Recipe:
         for name, low in (("batch_size", 1), ("accumulate", 1), ("threads", 0), ("clip", 0), ("ema", 0)):
             if not getattr(self, name) >= low:
                 raise UsageError(f"{name} must be at least {low}; got {getattr(self, name)}")
-        for name in ("steps", "epochs", "minutes"):
+        for name in ("steps", "epochs", "minutes", "labelled"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0; got {value}")

@@ -115,7 +115,7 @@ posterior = Role("posterior", ("features", "shape"), ("posteriors.gaussian", "po
 prior = Role("prior", ("space",), ("priors.basic", "priors.flows", "priors.vamp", "priors.sphere", "priors.relaxed", "priors.codes"))
 likelihood = Role("likelihood", ("image_shape",), ("likelihoods",))
 term = Role("term", (), ("terms.elbo", "terms.importance", "terms.decomposition", "terms.matching", "terms.quantised",
-                         "terms.regularity", "terms.similarity"))
+                         "terms.regularity", "terms.similarity", "classes"))
 weight = Role("weight", (), ("objective",))
 optimizer = Role("optimizer", ("parameters",), ("optim",))
 schedule = Role("schedule", (), ("optim",))

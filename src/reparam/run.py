@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor
@@ -30,14 +31,14 @@ from .build import build_model, build_objective, check
 from .checkpoint import load_state, save_state
 from .data import ImageSet, open_images
 from .data.augment import parse_augmentation
-from .data.stream import Stream, binarized, to_batch
+from .data.stream import Stream, binarized, keep_labels, to_batch
 from .errors import DataError, ModelFileError, UsageError
 from .files import write_json, write_text
 from .fitting import calibrate_likelihood
 from .loop import State, training
 from .metrics.bounds import importance_nll
 from .presets import find
-from .recipe import Recipe
+from .recipe import Recipe, parse_call
 from .reporting import Reporter, Silent
 from .vae import VAE
 
@@ -226,17 +227,31 @@ class _Session:
         stream = Stream(self.images.images, self.training_set, batch_size, recipe.seed,
                         parse_augmentation(recipe.augment), recipe.binarize, self.accelerator.device,
                         self.accelerator.process_index, self.accelerator.num_processes,
-                        start=int(saved[1]["step"]) if saved else 0)
+                        start=int(saved[1]["step"]) if saved else 0, labels=self._labels(model.latent.classes))
         self._choose_speed(model, stream, steps)
         with _stopping_at_interrupt(self):
             loop = training(
                 model, objective, stream, steps=steps, minutes=minutes, optimizer=recipe.optimizer,
                 schedule=recipe.schedule, clip=recipe.clip, ema=recipe.ema, accumulate=recipe.accumulate,
-                precision=run.precision, compile=recipe.compile, accelerator=self.accelerator, resume=saved)
+                precision=run.precision, compile=recipe.compile, accelerator=self.accelerator, resume=saved,
+                population=len(self.training_set))
             counts = calibrate.thread_counts(self.accelerator)
             adapts = minutes is not None and not recipe.threads and len(counts) > 1 and self.accelerator.num_processes == 1
             return self._follow(loop, _Journal(run, self._watched(), self.report),
                                 calibrate.Pace(counts[0], counts[-1]) if adapts else None)
+
+    def _labels(self, classes: int) -> np.ndarray | None:
+        """Labels that training may see, for a latent that knows of so many classes."""
+        labels = self.images.labels
+        if not classes:
+            return None
+        if labels is None or not (labels >= 0).any():
+            raise DataError(f"the latent {self.recipe.latent} needs labels, and {self.run.source} has none: put images of a "
+                            "class into a folder of its own, or add the array 'labels' to the .npz")
+        if labels.max() >= classes:
+            raise UsageError(f"{self.run.source} has {labels.max() + 1} classes; give the latent as many: "
+                             f"--latent \"{parse_call(self.recipe.latent).name}(…, classes={labels.max() + 1})\"")
+        return keep_labels(labels, self.training_set, self.recipe.labelled)
 
     def _budget(self, batch_size: int) -> tuple[int | None, float | None]:
         r = self.recipe

@@ -39,7 +39,7 @@ def binarized(x: Tensor, seed: int = EVALUATION_SEED, *, shared: bool = False) -
 
 @dataclass(frozen=True)
 class Stream:
-    """An endless stream of batches (B, C, H, W) in [0, 1].
+    """An endless stream of batches (B, C, H, W) in [0, 1], in pairs with their labels (B,) when there are any.
 
     Each pass visits every image once in a new order; a batch may straddle two passes. With several processes, each
     takes every `processes`-th image of the batch.
@@ -55,14 +55,18 @@ class Stream:
     process: int = 0
     processes: int = 1
     start: int = 0
+    labels: np.ndarray | None = None  # (n,), −1 for an image without
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         data = torch.from_numpy(np.ascontiguousarray(self.images[self.indices]))
         if torch.device(self.device).type == "cuda" and data.numel() < torch.cuda.mem_get_info()[0] // 4:
             data = data.to(self.device)
+        labels = None if self.labels is None else torch.from_numpy(self.labels[self.indices]).to(self.device)
         step = self.start
         while True:
-            yield self._finish(data[torch.from_numpy(self._positions(step)).to(data.device)])
+            at = torch.from_numpy(self._positions(step))
+            x = self._finish(data[at.to(data.device)])
+            yield x if labels is None else (x, labels[at.to(labels.device)])
             step += 1
 
     def _finish(self, batch: Tensor) -> Tensor:
@@ -90,3 +94,14 @@ class Stream:
     @property
     def _orders(self) -> dict[int, np.ndarray]:
         return self.__dict__.setdefault("_order_cache", {})
+
+
+def keep_labels(labels: np.ndarray, indices: np.ndarray, most: int | None) -> np.ndarray:
+    """Labels of which at most `most` of those at `indices` are left, evenly over the classes, the others −1."""
+    if most is None:
+        return labels
+    of_class = [indices[labels[indices] == c] for c in np.unique(labels[labels >= 0])]
+    kept = np.concatenate([members[: -(-most // len(of_class))] for members in of_class])[:most]
+    few = np.full_like(labels, -1)
+    few[kept] = labels[kept]
+    return few

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from ..errors import UsageError
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -55,6 +58,35 @@ class Reparameterized(Distribution):
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(shape)
+
+
+D = TypeVar("D", bound=Distribution)
+
+
+def stopped(d: D) -> D:
+    """The same distribution with its tensors detached, so that no gradient reaches its parameters.
+
+    Raises:
+        UsageError: a network is part of it (a flow), whose parameters are not its own to detach.
+    """
+    if not is_dataclass(d):
+        raise UsageError(f"gradients cannot be stopped in a {type(d).__name__}, which is no dataclass of tensors")
+    return replace(d, **{f.name: _detached(getattr(d, f.name), d) for f in fields(d)})
+
+
+def _detached(value: Any, of: Distribution) -> Any:
+    match value:
+        case Tensor():
+            return value.detach()
+        case Distribution():
+            return stopped(value)
+        case tuple():
+            return tuple(_detached(v, of) for v in value)
+        case None | int() | float() | str() | type():
+            return value
+        case _:
+            raise UsageError(f"gradients cannot be stopped in a {type(of).__name__}, which is computed by a "
+                             f"{type(value).__name__}; in one made of tensors alone, such as a Gaussian, they can")
 
 
 F = TypeVar("F", bound=Callable[..., Tensor])

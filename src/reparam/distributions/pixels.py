@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import Gamma
 
-from .base import Distribution, sum_event
+from .base import LOG_2PI, Distribution, sum_event
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,151 @@ class LogisticMixture(Distribution):
         t = torch.where(x < 0.5 / 255, F.logsigmoid(upper), torch.where(x > 254.5 / 255, F.logsigmoid(-lower), inside))
         per_pixel = torch.logsumexp(self.log_weights.squeeze(-3) + t.sum(-3), -3)
         return sum_event(per_pixel, 2)
+
+
+def _level(value: Tensor) -> Tensor:
+    """The nearest of the levels 0 … 255 that stand at 0, 1/255 … 1."""
+    return (value * 255).round().clamp(0, 255)
+
+
+@dataclass(frozen=True)
+class Categorical(Distribution):
+    """Independent pixels, each with a probability of its own for every one of 256 levels.
+
+    log p = Σ_pixels (l_x − log Σ_v exp l_v). `logits` are (…, 256, C, H, W); values (…, C, H, W) in [0, 1] count as the
+    nearest level. Nothing of the logits' size is kept for the backward pass but the logits themselves.
+    (van den Oord et al., 2016, arXiv:1601.06759)
+    """
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        levels = torch.arange(256, dtype=self.logits.dtype, device=self.logits.device) / 255
+        return (self.logits.softmax(-4) * levels[:, None, None, None]).sum(-4)
+
+    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        with torch.no_grad():
+            cdf = self.logits.softmax(-4).movedim(-4, -1).cumsum(-1)
+            u = torch.rand((*cdf.shape[:-1], math.prod(shape)), dtype=cdf.dtype, device=cdf.device) * cdf[..., -1:]
+            # on the right of equal values, so that a level without probability is never drawn
+            levels = torch.searchsorted(cdf, u, right=True).clamp(max=255)
+            return levels.movedim(-1, 0).reshape(*shape, *cdf.shape[:-1]).to(cdf.dtype) / 255
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        leading = torch.broadcast_shapes(self.logits.shape[:-4], value.shape[:-3])
+        levels = _level(value).long().unsqueeze(-4).expand(*leading, 1, *value.shape[-3:])
+        chosen = self.logits.expand(*leading, *self.logits.shape[-4:]).gather(-4, levels).squeeze(-4)
+        return sum_event(chosen - self.logits.logsumexp(-4), 3)
+
+
+def _where_small(t: Tensor, bound: float, small: Callable[[Tensor], Tensor], large: Callable[[Tensor], Tensor]) -> Tensor:
+    """`small` where |t| is below the bound, else `large`; neither sees what the other is for, so gradients stay finite."""
+    near = t.abs() < bound
+    return torch.where(near, small(torch.where(near, t, 0.0)), large(torch.where(near, bound, t)))
+
+
+@dataclass(frozen=True)
+class ContinuousBernoulli(Distribution):
+    """Independent pixels in [0, 1] with the density of a Bernoulli's cross-entropy, made to integrate to 1.
+
+    p(x) = e^{lx} / ∫₀¹ e^{lt} dt with logits l; log ∫₀¹ e^{lt} dt = h + log(sinh h / h) with h = l/2, an even function
+    after h, of which a Taylor series gives the middle. The mean is ½ + (coth h − 1/h)/2, not σ(l).
+    (Loaiza-Ganem & Cunningham, 2019, arXiv:1907.06845, Eq. 5–8)
+    """
+
+    logits: Tensor
+    event_dims: int = 3
+
+    @property
+    def mean(self) -> Tensor:
+        def series(h: Tensor) -> Tensor:
+            s = h * h
+            return h * (1 / 3 - s * (1 / 45 - s * (2 / 945 - s * (1 / 4725 - s * (2 / 93555)))))
+
+        return 0.5 + 0.5 * _where_small(self.logits / 2, 0.25, series, lambda h: 1 / h.tanh() - 1 / h)
+
+    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        with torch.no_grad():
+            u = torch.rand((*shape, *self.logits.shape), dtype=self.logits.dtype, device=self.logits.device)
+            # x = log(1 + u (e^l − 1)) / l for l below 0, where nothing overflows; mirrored above
+            below = -self.logits.abs().clamp(min=torch.finfo(u.dtype).eps)
+            x = torch.log1p(u * torch.expm1(below)) / below
+            return torch.where(self.logits > 0, 1 - x, x)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        def series(h: Tensor) -> Tensor:
+            s = h * h
+            return s * (1 / 6 - s * (1 / 180 - s * (1 / 2835 - s * (1 / 37800 - s * (1 / 467775)))))
+
+        def direct(h: Tensor) -> Tensor:
+            h = h.abs()
+            return h + torch.log(-torch.expm1(-2 * h)) - torch.log(2 * h)
+
+        t = (value - 0.5) * self.logits - _where_small(self.logits / 2, 0.25, series, direct)
+        return sum_event(t, self.event_dims)
+
+
+def _log_beta(a: Tensor, b: Tensor) -> Tensor:
+    """log B(a, b) = log Γ(a) + log Γ(b) − log Γ(a + b), without the large terms of Stirling's formula, which cancel.
+
+    With δ(t) = log Γ(t) − (t − ½) log t + t − ½ log 2π, which is 1/12t − … for large t,
+    log B = ½ log 2π − (a − ½) log(1 + b/a) − (b − ½) log(1 + a/b) − ½ log(a + b) + δ(a) + δ(b) − δ(a + b).
+    """
+
+    def remainder(t: Tensor) -> Tensor:
+        s = t * t
+        return (1 / 12 - (1 / 360 - (1 / 1260 - 1 / (1680 * s)) / s) / s) / t
+
+    def exact(t: Tensor) -> Tensor:
+        return torch.lgamma(t) - (t - 0.5) * t.log() + t - LOG_2PI / 2
+
+    def delta(t: Tensor) -> Tensor:
+        return torch.where(t < 8, exact(t.clamp(max=8)), remainder(t.clamp(min=8)))
+
+    return (LOG_2PI / 2 - (a - 0.5) * torch.log1p(b / a) - (b - 0.5) * torch.log1p(a / b) - 0.5 * (a + b).log()
+            + delta(a) + delta(b) - delta(a + b))
+
+
+@dataclass(frozen=True)
+class BetaBinomial(Distribution):
+    """Independent pixels whose level v ∈ {0 … 255} counts 255 coin flips, their bias drawn anew from a Beta for each pixel.
+
+    p(v) = C(255, v) B(v + a, 255 − v + b) / B(a, b) with a = m κ, b = (1 − m) κ, mean m = σ(logits) and concentration
+    κ = exp(log_concentration). At m = ½, κ = 2 all levels are alike; a small κ leaves black and white; a large one is
+    the binomial, the narrowest there is (8 levels wide at m = ½). Values in [0, 1] count as the nearest level.
+    (Townsend et al., 2019, arXiv:1901.04866)
+    """
+
+    logits: Tensor
+    log_concentration: Tensor
+    event_dims: int = 3
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.sigmoid()
+
+    @property
+    def _shapes(self) -> tuple[Tensor, Tensor]:
+        """a and b, of which neither vanishes by rounding."""
+        return ((F.logsigmoid(self.logits) + self.log_concentration).exp(),
+                (F.logsigmoid(-self.logits) + self.log_concentration).exp())
+
+    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        def log_gamma_variate(a: Tensor) -> Tensor:
+            """log G with G ~ Gamma(a), as log G' + log(u)/a with G' ~ Gamma(a + 1): no underflow for small a."""
+            a = a.expand(*shape, *a.shape)
+            u = 1 - torch.rand(a.shape, dtype=a.dtype, device=a.device)
+            return Gamma(a + 1, torch.ones_like(a), validate_args=False).sample().log() + u.log() / a
+
+        with torch.no_grad():
+            a, b = self._shapes
+            p = (log_gamma_variate(a) - log_gamma_variate(b)).sigmoid()
+            return torch.binomial(torch.full_like(p, 255), p) / 255
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        v = _level(value)
+        a, b = self._shapes
+        # C(n, v) = 1 / ((n + 1) B(v + 1, n − v + 1))
+        t = _log_beta(v + a, 255 - v + b) - _log_beta(a, b) - _log_beta(v + 1, 256 - v) - math.log(256)
+        return sum_event(t, self.event_dims)

@@ -9,8 +9,8 @@ from ..registry import metric
 from .evaluation import Evaluation
 from .figures import PROTOCOL, Figure
 
-STANDARD = "elbo, iw_nll(100), psnr, active_units, prior_auc"
-QUICK = "elbo, iw_nll(50, images=250), psnr, active_units, prior_auc"
+STANDARD = "elbo, iw_nll(100), psnr, active_units, prior_auc, accuracy, codebook_usage"
+QUICK = "elbo, iw_nll(50, images=250), psnr, active_units, prior_auc, accuracy, codebook_usage"
 """What is measured at the end of training."""
 
 __all__ = ["PROTOCOL", "QUICK", "STANDARD", "Evaluation", "Figure", "measure"]

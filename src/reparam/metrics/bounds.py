@@ -10,13 +10,17 @@ negative; only discrete likelihoods give bits that a file could be compressed to
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ..distributions import kl as divergence
+from ..distributions.point import Point
 from ..errors import UsageError
+from ..latent import Latent
 from ..registry import metric
-from ..terms import kl, log_weight, nll
+from ..terms import log_weight, nll
 from ..vae import VAE
 from .evaluation import Evaluation
 from .figures import Figure, mean_figure
@@ -47,27 +51,47 @@ def _bits(name: str, evaluation: Evaluation, nats: Tensor) -> Figure:
 
 @metric("elbo")
 def elbo(evaluation: Evaluation) -> list[Figure]:
-    """The negative ELBO and its two terms, one sample per image."""
+    """The negative ELBO and its two terms, one sample per image, and the KL of each layer of a hierarchy.
+
+    Of a deterministic posterior, which bounds nothing, only the distortion.
+    """
     distortion: list[Tensor] = []
-    rate: list[Tensor] = []
+    rates: list[Tensor] = []
+    layers: tuple[Latent, ...] = ()
     with evaluation.drawing():
         for chunk in evaluation.x.split(250):
             trace = evaluation.model(chunk)
+            layers = trace.latents
             distortion.append(nll.of(trace).cpu())
-            rate.append(kl.of(trace).cpu())
-    d, r = torch.cat(distortion), torch.cat(rate)
-    unit = _unit(evaluation)
-    return [mean_figure("-elbo", d + r, unit), mean_figure("nll", d, unit), mean_figure("kl", r, "nats"),
-            _bits("-elbo", evaluation, d + r)]
+            rates.append(torch.stack([divergence(layer.q, layer.p, layer.z).mean(0) for layer in layers]).cpu())
+    d, each, unit = torch.cat(distortion), torch.cat(rates, 1), _unit(evaluation)
+    if _is_point(layers):
+        return [mean_figure("nll", d, unit, "a deterministic posterior bounds no likelihood")]
+    r = each.sum(0)
+    figures = [mean_figure("-elbo", d + r, unit), mean_figure("nll", d, unit), mean_figure("kl", r, "nats"),
+               _bits("-elbo", evaluation, d + r)]
+    if len(each) > 1:
+        figures += [mean_figure(f"kl of layer {i}", layer, "nats", "counted from the top")
+                    for i, layer in enumerate(each, 1)]
+    return figures
+
+
+def _is_point(layers: Sequence[Latent]) -> bool:
+    return any(isinstance(layer.q, Point) for layer in layers)
 
 
 @metric("iw_nll")
 def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None) -> list[Figure]:
-    """Importance-weighted estimate of −log p(x) with K samples, which bounds it from above; on evenly spaced `images`."""
+    """Importance-weighted estimate of −log p(x) with K samples, which bounds it from above; on evenly spaced `images`.
+
+    A deterministic posterior has none.
+    """
     if samples < 1 or (images is not None and images < 1):
         raise UsageError(f"iw_nll({samples}, images={images}): give at least one sample and one image")
     x = evaluation.x[:: max(len(evaluation.x) // images, 1)][:images] if images else evaluation.x
     with evaluation.drawing():
+        if _is_point(evaluation.model(x[:1]).latents):
+            return []
         values = importance_nll(evaluation.model, x, samples).cpu()
     return [mean_figure(f"iw_nll({samples})", values, _unit(evaluation)),
             _bits(f"iw_nll({samples})", evaluation, values)]

@@ -29,6 +29,8 @@ class Evaluation:
     model: VAE
     x: Tensor
     """(n, C, H, W) in [0, 1], on the model's device; binarised once when the recipe says so."""
+    y: Tensor | None = None
+    """(n,) class labels, −1 where there is none."""
     seed: int = 1234
 
     @contextlib.contextmanager

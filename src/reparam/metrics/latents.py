@@ -10,39 +10,62 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ..checkpoint import Axis
+from ..classes import SemiSupervised
 from ..distributions import Distribution, Gaussian, gaussian_kl
 from ..registry import metric
 from ..vae import VAE
 from .evaluation import Codes, Evaluation
-from .figures import Figure
+from .figures import Figure, mean_figure
 
 ACTIVE = 0.01
 """A unit is active when more than this share of its variance comes from the image (Burda et al., 2016, section 2.3)."""
 
 
 def codes_of(model: VAE, x: Tensor) -> Codes:
-    """Posterior means, draws and information per dimension for images x (n, C, H, W).
+    """Means, draws and information per dimension of the codes of images x (n, C, H, W).
 
-    Information is the mean KL of a dimension's posterior to the prior; where the prior has no KL per dimension (a
-    flow, a mixture), to a Gaussian with the mean and variance of all the codes.
+    Information is the mean KL of a dimension's posterior to its prior where both are Gaussian. Where only the posterior
+    is (under a flow, a mixture), it is the KL to a Gaussian with the mean and variance of all the codes; of codes that
+    are no Gaussian's, it is what a Gaussian channel with the noise of their draws would carry, ½ log(1 + signal / noise).
     """
     means: list[Tensor] = []
-    log_vars: list[Tensor] = []
     draws: list[Tensor] = []
-    p: Distribution | None = None
+    posteriors: list[Tensor] = []
+    priors: tuple[Distribution, ...] = ()
     for chunk in x.split(250):
-        layer = model(chunk).latents[0]
-        p = layer.p
-        means.append(layer.q.mean.flatten(1))
-        log_vars.append(layer.q.log_var.flatten(1) if isinstance(layer.q, Gaussian) else torch.zeros_like(means[-1]))
-        draws.append(layer.z[0].flatten(1))
-    mean, log_var, draw = torch.cat(means), torch.cat(log_vars), torch.cat(draws)
-    if not isinstance(p, Gaussian):
-        variance = mean.var(0) + log_var.exp().mean(0)
-        p = Gaussian(mean.mean(0), variance.log())
-    flat = Gaussian(p.loc.flatten(), p.log_var.flatten())
-    information = gaussian_kl(Gaussian(mean, log_var), flat).mean(0)
+        h = model.encoder(chunk)
+        _, layers = model.latent.infer(h, 1)
+        gaussian = [layer.q for layer in layers if isinstance(layer.q, Gaussian)]
+        priors = tuple(layer.p for layer in layers)
+        means.append(model.latent.code(h).flatten(1))
+        if len(gaussian) == len(layers) and sum(layer.z[0, 0].numel() for layer in layers) == means[-1].shape[1]:
+            posteriors.append(torch.cat([torch.stack([t.reshape(len(h), -1) for t in (q.loc, q.log_var)])
+                                         for q in gaussian], 2))
+            draws.append(torch.cat([layer.z[0].flatten(1) for layer in layers], 1))
+        else:
+            draws.append(model.latent.code(h, sample=True).flatten(1))
+    mean, draw = torch.cat(means), torch.cat(draws)
+    if posteriors:
+        information = _gaussian_information(torch.cat(posteriors, 1), priors)
+    else:
+        signal, noise = mean.var(0, correction=0), (draw - mean).square().mean(0)
+        information = 0.5 * torch.log1p(signal / noise.clamp(min=1e-6))
     return Codes(mean.cpu(), draw.cpu(), information.cpu())
+
+
+def _gaussian_information(posteriors: Tensor, priors: tuple[Distribution, ...]) -> Tensor:
+    """Mean KL of each dimension, (D,), of Gaussians with (loc, log_var) (2, n, D) to each layer's prior."""
+    loc, log_var = posteriors
+    variance = loc.var(0) + log_var.exp().mean(0)
+    aggregate = [loc.mean(0), variance.log()]
+    begin = 0
+    for p in priors:
+        size = p.mean.numel()
+        if isinstance(p, Gaussian):
+            for whole, own in zip(aggregate, (p.loc, p.log_var), strict=True):
+                whole[begin : begin + size] = own.flatten()
+        begin += size
+    return gaussian_kl(Gaussian(loc, log_var), Gaussian(*aggregate)).mean(0)
 
 
 def axes_of(codes: Codes, most: int = 256) -> tuple[Axis, ...]:
@@ -62,10 +85,12 @@ def active_units(evaluation: Evaluation) -> list[Figure]:
     codes = evaluation.codes
     share = codes.mean.var(0, correction=0) / codes.draw.var(0, correction=0).clamp(min=1e-12)
     d, n = codes.mean.shape[1], len(codes.mean)
-    return [Figure("active_units", float((share > ACTIVE).sum()), f"of {d} latents", n,
-                   note=f"more than {ACTIVE:.0%} of the variance of the codes comes from the image"),
-            Figure("information", float(codes.information.sum()), "nats, summed over latents", n,
-                   detail=tuple(round(float(v), 4) for v in codes.information[:1024]))]
+    active = Figure("active_units", float((share > ACTIVE).sum()), f"of {d} latents", n,
+                    note=f"more than {ACTIVE:.0%} of the variance of the codes comes from the image")
+    if torch.equal(codes.mean, codes.draw):  # points: information without noise has no bound
+        return [active]
+    return [active, Figure("information", float(codes.information.sum()), "nats, summed over latents", n,
+                           detail=tuple(round(float(v), 4) for v in codes.information[:1024]))]
 
 
 @metric("prior_auc")
@@ -100,3 +125,15 @@ def _auc(name: str, evaluation: Evaluation, most: int, *, fitted: bool) -> Figur
         classifier.fit(both[train], label[train])
     auc = float(roc_auc_score(label[~train], np.asarray(classifier.predict_proba(both[~train]))[:, 1]))
     return Figure(name, max(auc, 1 - auc), "AUC, 0.5 is a perfect match", len(real))
+
+
+@metric("accuracy")
+def accuracy(evaluation: Evaluation) -> list[Figure]:
+    """Share of images whose class a semi-supervised model infers rightly; nothing for other models, or without labels."""
+    latent, y = evaluation.model.latent, evaluation.y
+    if not isinstance(latent, SemiSupervised) or y is None or not (y >= 0).any():
+        return []
+    with evaluation.drawing():
+        inferred = torch.cat([latent.classify(evaluation.model.encoder(chunk)) for chunk in evaluation.x.split(250)])
+    right = (inferred == y)[y >= 0].float().cpu()
+    return [mean_figure("accuracy", right, "of the images", "class inferred from the image alone")]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..registry import decoder, encoder
 from .layers import Centre, Patches, Residual, Shape, Unpatch, Upsample, from_latent, pyramid
+from .vit import Attention, OnGrid
 
 
 def _widths(width: int, levels: int, blocks: int) -> list[int]:
@@ -31,10 +32,21 @@ def _patch(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) -> i
     return next(p for p in (4, 2, 1) if p == 1 or (min(size) >= 6 * p and p <= factor))
 
 
-class _Encoder(nn.Module):
-    """Patches, then per level: `depth` residual blocks, and a strided convolution to the next."""
+def _blocks(channels: int, blocks: int, heads: int) -> list[nn.Module]:
+    """Residual blocks, each followed by self-attention if `heads` is not 0."""
+    if heads and not blocks:
+        raise UsageError(f"attention={heads} follows each residual block, and blocks=0 leaves none: give at least one")
+    layers: list[nn.Module] = []
+    for _ in range(blocks):
+        layers += [Residual(channels), OnGrid(Attention(channels, heads))] if heads else [Residual(channels)]
+    return layers
 
-    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int, patch: int, blocks: int) -> None:
+
+class _Encoder(nn.Module):
+    """Patches, then per level: `blocks` residual blocks, and a strided convolution to the next."""
+
+    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int, patch: int, blocks: int,
+                 attention: int = 0) -> None:
         super().__init__()
         size = (image_shape[1], image_shape[2])
         levels = pyramid(size, patch, grid)
@@ -44,7 +56,7 @@ class _Encoder(nn.Module):
         for i, channels in enumerate(widths):
             if i:
                 layers += [nn.SiLU(), nn.Conv2d(widths[i - 1], channels, 3, stride=2, padding=1)]
-            layers += [Residual(channels) for _ in range(blocks)]
+            layers += _blocks(channels, blocks, attention if i == len(levels) - 1 else 0)
         self.net = nn.Sequential(*layers, nn.SiLU())
         self.features: Shape = (widths[-1], *levels[-1])
 
@@ -55,7 +67,8 @@ class _Encoder(nn.Module):
 class _Decoder(nn.Module):
     """The encoder in a mirror: per level `blocks` residual blocks, then enlarge and convolve; at last unpatch."""
 
-    def __init__(self, latent_shape: Shape, out_shape: Shape, width: int, patch: int, blocks: int) -> None:
+    def __init__(self, latent_shape: Shape, out_shape: Shape, width: int, patch: int, blocks: int,
+                 attention: int = 0) -> None:
         super().__init__()
         size = (out_shape[1], out_shape[2])
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
@@ -63,7 +76,7 @@ class _Decoder(nn.Module):
         widths = _widths(width, len(levels), blocks)
         layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
         for i in reversed(range(len(levels))):
-            layers += [Residual(widths[i]) for _ in range(blocks)]
+            layers += _blocks(widths[i], blocks, attention if i == len(levels) - 1 else 0)
             layers += [nn.SiLU()]
             if i:
                 layers += [Upsample(levels[i - 1]), nn.Conv2d(widths[i], widths[i - 1], 3, padding=1)]
@@ -88,14 +101,18 @@ def conv_decoder(latent_shape: Shape, out_shape: Shape, width: int = 32) -> nn.M
 
 @encoder("resnet")
 def resnet_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int = 64, blocks: int = 1,
-                   patch: int = 0) -> nn.Module:
-    """Residual convolutions on squares of patch×patch pixels (0: chosen by the image's size), which is what is fast."""
-    return _Encoder(image_shape, grid, width, _patch(patch, (image_shape[1], image_shape[2]), grid), blocks)
+                   patch: int = 0, attention: int = 0) -> nn.Module:
+    """Residual convolutions on squares of patch×patch pixels (0: chosen by the image's size), which is what is fast.
+
+    `attention` is a number of heads: at the coarsest level, self-attention follows each residual block. (Ho et al., 2020,
+    arXiv:2006.11239, Appendix B)
+    """
+    return _Encoder(image_shape, grid, width, _patch(patch, (image_shape[1], image_shape[2]), grid), blocks, attention)
 
 
 @decoder("resnet")
 def resnet_decoder(latent_shape: Shape, out_shape: Shape, width: int = 64, blocks: int = 1,
-                   patch: int = 0) -> nn.Module:
+                   patch: int = 0, attention: int = 0) -> nn.Module:
     """The mirror of the encoder `resnet`."""
     grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
-    return _Decoder(latent_shape, out_shape, width, _patch(patch, (out_shape[1], out_shape[2]), grid), blocks)
+    return _Decoder(latent_shape, out_shape, width, _patch(patch, (out_shape[1], out_shape[2]), grid), blocks, attention)

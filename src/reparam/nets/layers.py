@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +92,16 @@ class Centre(nn.Module):
         return 2 * x - 1
 
 
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer with weights and bias at zero, so that what it is added to starts unchanged."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+    return layer
+
+
 class Residual(nn.Module):
     """x + f(x) with two 3×3 convolutions; the second starts at zero, so that the block starts as the identity.
 
@@ -100,9 +111,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # pyright: ignore[reportArgumentType]
+        self.second = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.silu(self.first(F.silu(x))))

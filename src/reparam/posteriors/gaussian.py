@@ -1,10 +1,15 @@
-"""The Gaussian posterior."""
+"""Gaussian posteriors, with independent dimensions and with a full covariance."""
 
 from __future__ import annotations
 
-from torch import Tensor
+import math
+
+import torch
+from torch import Tensor, nn
 
 from ..distributions import Gaussian
+from ..distributions.multivariate import FullGaussian
+from ..errors import UsageError
 from ..nets.layers import Shape, bounded, to_latent
 from ..registry import posterior
 from ..space import Space
@@ -28,3 +33,36 @@ class GaussianPosterior(Posterior):
 
     def forward(self, h: Tensor) -> Gaussian:
         return Gaussian(self.loc(h).float(), bounded(self.log_var(h).float(), self.bound), len(self.space.shape))
+
+
+@posterior("full")
+class FullPosterior(Posterior):
+    """N(μ(x), L(x) L(x)ᵀ) with the covariance of all latent dimensions, L = diag(σ) (I + N), N strictly lower-triangular.
+
+    A linear head gives log σ², bounded smoothly to ±10, and the D(D−1)/2 numbers of N, which start at 0, where this is the
+    posterior gaussian. (Kingma & Welling, 2019, arXiv:1906.02691, section 2.5.1)
+    """
+
+    bound, most = 10.0, 256
+
+    def __init__(self, features: Shape, shape: Shape) -> None:
+        super().__init__()
+        dim = math.prod(shape)
+        if dim > self.most:
+            raise UsageError(f"full: the latent has {dim} dimensions, and a covariance of at most {self.most} is supported: "
+                             "give a smaller latent, or the posterior gaussian")
+        self.loc = to_latent(features, shape)
+        self.factor = nn.Linear(math.prod(features), dim * (dim + 1) // 2)
+        with torch.no_grad():
+            self.factor.weight[dim:] = 0
+            self.factor.bias[dim:] = 0
+        self.space = Space(shape)
+
+    def forward(self, h: Tensor) -> FullGaussian:
+        dim = math.prod(self.space.shape)
+        raw = self.factor(h.flatten(1)).float()
+        sigma = (0.5 * bounded(raw[:, :dim], self.bound)).exp()
+        row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
+        unit = torch.eye(dim, device=raw.device).repeat(len(raw), 1, 1)
+        unit[:, row, column] = raw[:, dim:]
+        return FullGaussian(self.loc(h).float(), sigma.unsqueeze(-1) * unit, len(self.space.shape))

@@ -2,5 +2,7 @@
 
 from .base import Prior
 from .basic import Coupling, Flow, FlowDistribution, GaussianMixture, Mixture, Normal
+from .relaxed import Relaxed
+from .sphere import Sphere
 
-__all__ = ["Coupling", "Flow", "FlowDistribution", "GaussianMixture", "Mixture", "Normal", "Prior"]
+__all__ = ["Coupling", "Flow", "FlowDistribution", "GaussianMixture", "Mixture", "Normal", "Prior", "Relaxed", "Sphere"]
