@@ -115,18 +115,15 @@ def written():
 @pytest.fixture(scope="session")
 def space_of():
     """A space of a given shape that the named prior covers: `space_of("normal", (4,))`."""
-    from reparam.build import build_model
-    from reparam.recipe import Recipe
     from reparam.registry import ROLES
     from reparam.space import Space
 
     def make(name, shape):
         kind = ROLES["prior"].parts[name].covers[0]
         with torch.random.fork_rng():
-            model = build_model(Recipe(encoder="mlp(hidden=(8,))", decoder="mlp(hidden=(8,))",
-                                       latent=f"flat({torch.Size(shape).numel()})"), (1, 4, 4))
-        return Space(shape, kind, levels=5 if kind in ("codes", "relaxed") else 0, image_shape=(1, 4, 4),
-                     inference=(model.encoder, model.latent.posterior) if len(shape) == 1 else ())
+            encoder = ROLES["encoder"].make("mlp(hidden=(8,))", (1, 4, 4), None)
+            posterior = ROLES["posterior"].make("gaussian", encoder.features, shape)
+        return Space(shape, kind, levels=5 if kind == "codes" else 0, image_shape=(1, 4, 4), inference=(encoder, posterior))
 
     return make
 

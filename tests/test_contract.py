@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from conftest import COMPANIONS
 from safetensors.torch import load_file, save_file
 
+from reparam.build import build_model
+from reparam.checkpoint import Config, load_model, save_model
+from reparam.distributions.codes import Quantized
+from reparam.distributions.point import Point
 from reparam.errors import UsageError
+from reparam.generate import ImageModel
 from reparam.nets.layers import fold
 from reparam.objective import parse_objective
+from reparam.recipe import Recipe
 from reparam.registry import ROLES
 from reparam.space import Space
 
 IMAGE = (3, 6, 5)
 SHAPES = [(1, 28, 28), (3, 32, 32), (5, 9, 15), (1, 8, 8), (3, 17, 64)]
 LATENTS = ["flat(6)", "spatial(2, 4)"]
-POINTS = ["deterministic", "vq", "fsq", "lfq", "rvq"]
-"""Posteriors without randomness."""
 MODEL_ROLES = ["encoder", "decoder", "latent", "posterior", "prior", "likelihood"]
 OPTIONS = [
     ("likelihood", "gaussian(sigma='learned')"), ("likelihood", "gaussian(sigma=0.2)"),
@@ -51,14 +57,23 @@ def objective_with(role, part):
 
 
 @pytest.fixture
-def model_of(small, written):
+def fields_of(written):
+    """Recipe fields of a small model with one part exchanged for the one under test."""
+    return lambda role, part: {**companions(role, part), role: part if "(" in part else written(ROLES[role], part)}
+
+
+@pytest.fixture
+def model_of(small, fields_of):
     """A small model with one part exchanged for the one under test."""
+    return lambda role, part, image_shape=IMAGE: small(image_shape, **fields_of(role, part))
 
-    def build(role, part, image_shape=IMAGE):
-        text = part if "(" in part else written(ROLES[role], part)
-        return small(image_shape, **companions(role, part), **{role: text})
 
-    return build
+@pytest.fixture
+def recipe_of(fields_of):
+    """Its recipe."""
+    base = Recipe(encoder="mlp(hidden=(16,))", decoder="mlp(hidden=(16,))", latent="flat(4)",
+                  likelihood="gaussian(sigma=0.3)")
+    return lambda role, part: base.but(**fields_of(role, part))
 
 
 @pytest.fixture
@@ -99,8 +114,8 @@ def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, mode
 
 @every_part
 def test_importance_samples_differ(role, part, model_of, images):
-    z = model_of(role, part)(images(2, IMAGE), samples=2).latents[0].z
-    assert torch.equal(z[0], z[1]) == (part in POINTS)
+    z, q, _ = model_of(role, part)(images(2, IMAGE), samples=2).latents[0]
+    assert torch.equal(z[0], z[1]) == isinstance(q, Point | Quantized)
 
 
 @every_part
@@ -165,14 +180,34 @@ def test_a_loaded_model_is_bit_equal(role, part, model_of, images, tmp_path):
         assert torch.equal(*(t.latents[0].p.log_prob(t.latents[0].z) for t in traces))
 
 
+@every_part
+def test_a_model_file_holds_all_of_a_model(role, part, recipe_of, images, tmp_path):
+    """Also what no weight tells: a model is laid out without memory first, and only files fill it."""
+    recipe, x = recipe_of(role, part), images(2, IMAGE)
+    model = build_model(recipe, IMAGE).eval()
+    save_model(tmp_path, model, Config(recipe, IMAGE))
+    loaded, _ = load_model(tmp_path)
+    codes, pixels = [], []
+    for m in (model, loaded):
+        torch.manual_seed(1)
+        codes.append(m.latent.generate(2))
+        pixels.append(m.decode(codes[-1]).mean + m(x).log_px.mean())
+    assert torch.equal(*codes)
+    assert torch.equal(*pixels)
+    scores = ImageModel(loaded, Config(recipe, IMAGE)).score(x.numpy(), samples=2)
+    assert scores.shape == (2,)
+
+
 def compiled_agrees(model, objective, x, backend):
     torch._dynamo.reset()
 
     def step(x):
         return objective.parts(model(x, samples=objective.samples))
 
+    before = copy.deepcopy(model.state_dict())  # a codebook learns as it runs
     torch.manual_seed(1)
     expected = step(x)
+    model.load_state_dict(before)
     torch.manual_seed(1)
     got = torch.compile(step, fullgraph=True, backend=backend)(x)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-3)

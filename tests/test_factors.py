@@ -96,14 +96,15 @@ def test_codes_that_know_nothing_score_nothing(factors):
     assert 0 <= sap(codes, factors).value < 0.01
     assert 0 <= sap(codes, factors, categorical=(0, 1, 2)).value < 0.03
     told = dci(*halves(codes, factors), trees=10)
-    assert told.disentanglement < 0.05 and told.completeness < 0.05
+    assert 0 <= told.disentanglement < 0.05 and 0 <= told.completeness < 0.05
     chance = np.mean(1 / np.array(LEVELS))
     assert told.informativeness == pytest.approx(chance, abs=4 * (0.25 / 1500) ** 0.5)
     assert factor_vae_score(codes, factors, votes=900).value == pytest.approx(1 / 3, abs=4 * (2 / 9 / 900) ** 0.5)
 
 
-def test_constant_codes_score_zero(factors):
-    codes = np.full((len(factors), 3), 0.1)
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_constant_codes_score_zero(factors, value):
+    codes = np.full((len(factors), 3), value)
     assert list(every_score(codes, factors).values()) == pytest.approx([0, 0, 0, 0, 0], abs=1e-9)
 
 
@@ -164,6 +165,14 @@ def test_sap_of_a_category_is_the_gap_in_balanced_accuracy():
     assert sap(wide, v, categorical=(0,)).value > 0.55  # 1 against a third and a little
     flipped = np.column_stack([place, np.where(v == 0, rng.integers(0, 2, v.shape), 2)])
     assert sap(flipped, v, categorical=(0,)).value == pytest.approx(1 - 2 / 3, abs=0.01)
+
+
+def test_a_rare_category_counts_as_much_as_a_common_one():
+    """N(0, 1) against N(1, 1), one in twenty: the best threshold is 1/2, where each is told in Φ(1/2) of the cases."""
+    rng = np.random.default_rng(14)
+    v = (rng.random((40_000, 1)) < 0.05).astype(int)
+    codes = np.column_stack([v + rng.normal(size=v.shape), rng.normal(size=v.shape)])
+    assert sap(codes, v, categorical=(0,)).value == pytest.approx(0.69146 - 0.5, abs=0.025)
 
 
 def test_factor_vae_score_sees_through_what_gaps_do_not(factors):

@@ -21,8 +21,8 @@ F64 = {"dtype": torch.float64}
 LEVELS = torch.arange(256.0, **F64) / 255
 LOGITS = [-30.0, -4.0, -0.6, -0.5, -0.499, -1e-4, 0.0, 1e-9, 0.3, 0.5, 1.0, 12.0, 30.0]
 """Of the continuous Bernoulli; its series ends at ±0.5."""
-SHAPES = [(0.0, 0.0), (-3.0, -4.0), (2.0, -6.3), (1.0, 1.5), (-0.7, 4.0), (0.2, 7.6), (15.0, 7.7), (-15.0, -6.3), (30.0, 0.7),
-          (-30.0, 3.0)]
+SHAPES = [(0.0, 0.0), (-3.0, -4.0), (2.0, -6.3), (1.0, 1.5), (-0.7, 4.0), (0.2, 7.6), (15.0, 7.7), (-15.0, -6.3),
+          (30.0, 0.7), (-30.0, 3.0)]
 """Mean logits and log concentrations of the beta-binomial."""
 DISCRETE = ["categorical", "beta_binomial", "logistic(2)"]
 DENSITIES = ["continuous_bernoulli", "gaussian(sigma='per_pixel')", "laplace(scale='per_pixel')", "gaussian(0.2)",
@@ -256,7 +256,7 @@ def test_densities_have_their_gradients():
     assert gradcheck(lambda v, a, b: Student(a, b, df).log_prob(v), (values, real(3), real(3)))
     # a and b from far below to far above the 8 where Stirling's series takes over
     v = column(LEVELS[[0, 1, 5, 100, 255]])
-    m, c = (column(t).requires_grad_() for t in zip((-3.0, -2.0), (0.0, 1.0), (2.0, 4.0), (1.0, 6.0), (-4.0, 7.0), strict=True))
+    m, c = (column(t).requires_grad_() for t in ((-3.0, 0.0, 2.0, 1.0, -4.0), (-2.0, 1.0, 4.0, 6.0, 7.0)))
     assert gradcheck(lambda m, c: BetaBinomial(m, c).log_prob(v), (m, c))
 
 
@@ -378,7 +378,7 @@ def test_arguments_out_of_range_are_refused(text):
         make(text)
 
 
-@pytest.mark.parametrize("text", PER_PIXEL + ["student", "student(scale=0.2)"])
+@pytest.mark.parametrize("text", [*PER_PIXEL, "student", "student(scale=0.2)"])
 def test_calibration_leaves_other_scales_alone(text):
     likelihood = make(text)
     before = likelihood.log_scale.clone()

@@ -104,6 +104,16 @@ def test_the_spectral_penalty_has_the_gradient_of_the_singular_value():
     np.testing.assert_allclose(w.grad, 2 * s[0] * np.outer(u[:, 0], v[0]), atol=1e-6)
 
 
+def test_the_spectral_penalty_takes_its_direction_as_constant():
+    w, generator = torch.randn(5, 3, **F64).requires_grad_(), torch.Generator().manual_seed(8)
+    trace = trace_of(torch.randn(1, 1, 3, **F64), linear(w), torch.zeros(1, 1, 5, 1, **F64))
+    torch.manual_seed(8)
+    spectral_penalty(1).of(trace).sum().backward()
+    v = w.detach() @ w.detach().T @ torch.randn(5, **F64, generator=generator)
+    v = v / v.norm()
+    torch.testing.assert_close(w.grad, 2 * torch.outer(v, v @ w.detach()))
+
+
 def test_a_decoder_that_ignores_its_features_has_no_slope_and_no_nan():
     w = torch.zeros(5, 3, **F64).requires_grad_()
     trace = trace_of(torch.randn(1, 2, 3, **F64), linear(w), torch.zeros(2, 1, 5, 1, **F64))

@@ -7,6 +7,7 @@ must name the same tensors with the same shapes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def load_model(folder: str | Path) -> tuple[VAE, Config]:
         with torch.device("meta"):
             model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior)
         with safe_open(path, "pt") as f:
-            _check_header(path, {k: _described(f.get_slice(k)) for k in f.keys()}, model)  # noqa: SIM118
+            _check_header(path, _header(f), model)
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
     except FileNotFoundError as e:
         raise ModelFileError(f"{folder} has no model.safetensors: training had not saved a model there yet. "
@@ -110,14 +111,22 @@ def _read_config(path: Path) -> Config:
         raise ModelFileError(f"{path} does not describe a model: {e}") from e
 
 
-def _described(tensor: Any) -> str:
-    """Shape of a tensor in a file, and its type where that is not the usual one: '(3, 4)', 'F64 (3, 4)'."""
-    kind = tensor.get_dtype()
-    return f"{'' if kind == 'F32' else f'{kind} '}{tuple(tensor.get_shape())}"
+_KINDS = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
+"""How a file names the types that models hold."""
+
+
+def _described(kind: str, shape: Sequence[int]) -> str:
+    """Shape of a tensor, and its type where that is not the usual one: '(3, 4)', 'F64 (3, 4)'."""
+    return f"{'' if kind == 'F32' else f'{kind} '}{tuple(shape)}"
+
+
+def _header(file: Any) -> dict[str, str]:
+    slices = {k: file.get_slice(k) for k in file.keys()}  # noqa: SIM118
+    return {k: _described(s.get_dtype(), s.get_shape()) for k, s in slices.items()}
 
 
 def _check_header(path: Path, found: dict[str, str], model: VAE) -> None:
-    wanted = {k: str(tuple(v.shape)) for k, v in model.state_dict().items()}
+    wanted = {k: _described(_KINDS[v.dtype], v.shape) for k, v in model.state_dict().items()}
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     unlike = [f"{k} is {found[k]}, not {wanted[k]}" for k in sorted(wanted.keys() & found.keys())
               if found[k] != wanted[k]]

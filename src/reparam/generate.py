@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +192,8 @@ class ImageModel:
         shared = torch.vmap(bound, randomness="same")
 
         def chunk_of(chunk: Tensor) -> Tensor:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")  # attention is looped over images
                 torch.manual_seed(noise)
                 return shared(chunk)
 

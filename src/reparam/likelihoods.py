@@ -133,9 +133,9 @@ class _LocationScale(Likelihood):
                              f"got {scale!r}{no_best}")
         self.channels = image_shape[0] * (2 if scale == "per_pixel" else 1)
         self.density, self.scale, self.best = density, scale, best
-        start = torch.tensor(math.log(scale if isinstance(scale, int | float) else 0.3))
-        zero = torch.zeros(1)
-        self.reach = start.item() - (density(zero, zero, 1).log_prob(zero).item() - math.log(255))
+        log_start = math.log(scale if isinstance(scale, int | float) else 0.3)
+        start, zero = torch.tensor(log_start), torch.zeros(1, device="cpu")
+        self.reach = log_start - (density(zero, zero, 1).log_prob(zero).item() - math.log(255))
         if scale == "learned":
             self.log_scale = nn.Parameter(start)
         else:

@@ -90,7 +90,7 @@ class PolarAngle:
             cdf = masses.cumsum(-1) / total
             u = torch.rand((*kappa.shape, math.prod(shape)), dtype=kappa.dtype, device=kappa.device)
             u = u.clamp(1e-14, 1 - 1e-14)  # beyond, quotients of what is left of the mass are noise
-            cell = torch.searchsorted(cdf, u).clamp(max=self.cells - 1)
+            cell = (u.unsqueeze(-1) > cdf.unsqueeze(-2)).sum(-1).clamp(max=self.cells - 1)
             start = starts.gather(-1, cell)
             below = ((masses.cumsum(-1) - masses) / total).gather(-1, cell)
             low, high = start, start + width

@@ -18,7 +18,7 @@ def sinusoids(x: Tensor, width: int, slowest: float, fastest: float) -> Tensor:
     arXiv:1706.03762, Section 3.5)
     """
     with no_autocast(x):
-        frequencies = torch.logspace(0, 1, -(-width // 2), slowest / fastest, device=x.device) * fastest
+        frequencies = fastest * (slowest / fastest) ** torch.linspace(0, 1, -(-width // 2), device=x.device)
         angles = x.float()[..., None] * frequencies
         return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)[..., :width]
 

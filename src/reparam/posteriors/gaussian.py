@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributions import Gaussian
@@ -62,7 +63,8 @@ class FullPosterior(Posterior):
         dim = math.prod(self.space.shape)
         raw = self.factor(h.flatten(1)).float()
         sigma = (0.5 * bounded(raw[:, :dim], self.bound)).exp()
+        place = torch.zeros(dim, dim, dtype=torch.int64, device=raw.device)  # 0 on and above the diagonal
         row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
-        unit = torch.eye(dim, device=raw.device).repeat(len(raw), 1, 1)
-        unit[:, row, column] = raw[:, dim:]
+        place[row, column] = torch.arange(1, len(row) + 1, device=raw.device)
+        unit = F.pad(raw[:, dim:], (1, 0))[:, place] + torch.eye(dim, device=raw.device)
         return FullGaussian(self.loc(h).float(), sigma.unsqueeze(-1) * unit, len(self.space.shape))

@@ -275,7 +275,7 @@ class FSQ(QuantisedPosterior):
         self.levels = levels
         for name, value in (("span", (count - 1) / 2), ("offset", 0.5 * (count % 2 == 0)), ("below", count // 2),
                             ("base", count.cumprod(0) // count), ("radix", count)):
-            self.register_buffer(name, value, persistent=False)
+            self.register_buffer(name, value)
 
     def quantise(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
         u = self.span * torch.tanh(v + torch.atanh(self.offset / self.span)) - self.offset
@@ -304,7 +304,7 @@ class LFQ(QuantisedPosterior):
     def __init__(self, features: Shape, shape: Shape, dim: int | None = None) -> None:
         cells = Cells.of(shape, dim, "lfq")
         super().__init__(features, cells, cells.grid, 2**cells.dim, f"lfq(dim={cells.dim})")
-        self.register_buffer("base", 2 ** torch.arange(cells.dim), persistent=False)
+        self.register_buffer("base", 2 ** torch.arange(cells.dim))
 
     def quantise(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
         codes = ((v > 0) * self.base).sum(-1)

@@ -60,7 +60,7 @@ class Uniform(Prior):
     def __init__(self, space: Space) -> None:
         super().__init__(space)
         self.levels = space.levels
-        self.register_buffer("zero", torch.zeros(()), persistent=False)
+        self.register_buffer("zero", torch.zeros(()))
 
     def forward(self) -> UniformCodes:
         return UniformCodes(self.shape, self.levels, self.zero.device)

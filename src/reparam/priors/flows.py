@@ -39,8 +39,8 @@ class SplineFlow(Flow):
     """A neural spline flow in float32: couplings by rational-quadratic splines, as quick to draw as to judge.
 
     Half of the dimensions move by splines of their own, and the other half by splines that the first determines. Splines
-    bend [−5, 5] and nothing beyond, so a learned shift and scale of each dimension stands before them: codes of any
-    scale find the way there. Starts at N(0, I). (Durkan et al., 2019, arXiv:1906.04032)
+    bend [−5, 5] and nothing beyond, so a learned shift and scale of each dimension stands before them and brings the codes
+    there. For up to about a thousand dimensions. Starts at N(0, I). (Durkan et al., 2019, arXiv:1906.04032)
     """
 
     def __init__(self, space: Space, transforms: int = 3, bins: int = 8, hidden: int = 128) -> None:
