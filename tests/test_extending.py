@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -29,13 +30,13 @@ def test_the_prior_from_outside_trains_saves_and_samples(tmp_path):
     assert "Traceback" not in elsewhere.stderr
 
 
-def test_its_density_is_the_one_it_names():
+def test_its_density_is_the_one_it_names(monkeypatch):
     from reparam.registry import ROLES
     from reparam.space import Space
 
-    namespace = {"__name__": "heavy"}
+    monkeypatch.setitem(sys.modules, "heavy", types.ModuleType("heavy"))
     try:
-        exec(compile(CODE, "heavy.py", "exec"), namespace)  # the page's own code
+        exec(compile(CODE, "heavy.py", "exec"), sys.modules["heavy"].__dict__)  # the page's own code
         p = ROLES["prior"].make("heavy(4.0)", Space((2, 3)))()
     finally:
         ROLES["prior"].registered.pop("heavy", None)

@@ -233,7 +233,7 @@ BAD_ARGUMENTS = [
 def test_arguments_out_of_range_are_refused_in_words(role, text):
     from torch import nn
 
-    context = {"latent": ((1, 8, 8),), "encoder": ((1, 8, 8), None), "prior": ((2,),), "likelihood": ((1, 8, 8),),
+    context = {"latent": ((1, 8, 8),), "encoder": ((1, 8, 8), None), "prior": (Space((2,)),), "likelihood": ((1, 8, 8),),
                "optimizer": ([nn.Linear(1, 1).weight],)}
     with pytest.raises(UsageError):
         ROLES[role].make(text, *context.get(role, ()))

@@ -182,7 +182,7 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     if n < 1:
         raise UsageError(f"-n must be at least 1; got {n}")
     model = _load(run, device)
-    each = _numbers(temperature, "--temperature", "0.8 or 0.9,0.7")
+    each = _numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
     _write(model.sample(n, seed=seed, temperature=each if len(each) > 1 else each[0], prior=prior, label=label), out, json)
 
 
@@ -378,17 +378,18 @@ def _load(folder: str, device: str) -> ImageModel:
 def _range(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
-    bounds = _numbers(text, "--value-range", "0,4095")
+    wanted = "--value-range takes two numbers, such as 0,4095"
+    bounds = _numbers(text, wanted)
     if len(bounds) != 2:
-        raise UsageError(f"--value-range takes two numbers, such as 0,4095; got {text!r}")
-    return bounds
+        raise UsageError(f"{wanted}; got {text!r}")
+    return bounds[0], bounds[1]
 
 
-def _numbers(text: str, flag: str, example: str) -> tuple[float, ...]:
+def _numbers(text: str, wanted: str) -> tuple[float, ...]:
     try:
         return tuple(float(v) for v in text.split(","))
     except ValueError as e:
-        raise UsageError(f"{flag} takes numbers, such as {example}; got {text!r}") from e
+        raise UsageError(f"{wanted}; got {text!r}") from e
 
 
 def _images(model: ImageModel, paths: Sequence[str], at_least: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .build import build_model, build_objective
 from .checkpoint import Config
 from .data.augment import parse_augmentation
-from .data.stream import Stream, binarized, to_batch
+from .data.stream import Stream, binarized, keep_labels, to_batch
 from .errors import UsageError
 from .fitting import calibrate_likelihood, fit_prior, latent_axes
 from .generate import ImageModel
@@ -71,7 +71,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         likelihood: str | None = None, objective: str | None = None, optimizer: str | None = None,
         schedule: str | None = None, batch_size: int | None = None, steps: int | None = None,
         epochs: float | None = None, minutes: float | None = None, augment: str | None = None,
-        binarize: bool | None = None, clip: float | None = None, ema: float | None = None,
+        binarize: bool | None = None, labelled: int | None = None, clip: float | None = None, ema: float | None = None,
         accumulate: int | None = None, precision: str | None = None, compile: bool | None = None,
         threads: int | None = None, seed: int | None = None,
     ) -> None:
@@ -95,6 +95,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.minutes = minutes
         self.augment = augment
         self.binarize = binarize
+        self.labelled = labelled
         self.clip = clip
         self.ema = ema
         self.accumulate = accumulate
@@ -105,14 +106,15 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     def fit(self, X: npt.ArrayLike, y: Any = None, *, epochs: float | None = None,
             batch_size: int | None = None) -> Self:
-        """Trains on X; `epochs` and `batch_size` given here replace the constructor's. y is ignored.
+        """Trains on X; `epochs` and `batch_size` given here replace the constructor's.
 
-        Without any limit on training, 10 epochs.
+        Class labels y (n,) are whole numbers from 0, or −1 where there is none; only a latent that knows of classes looks
+        at them. Without any limit on training, 10 epochs.
         """
         recipe = self._recipe(epochs, batch_size)
         array = self._validated(X, reset=True)
         pixels = self._to_images(array)
-        model = self._train(recipe, pixels)
+        model = self._train(recipe, pixels, y)
         known = to_batch(pixels[:2000])
         known = binarized(known) if recipe.binarize else known
         calibrate_likelihood(model.eval(), known)
@@ -202,7 +204,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         low, high = self._range
         return (pixels * (high - low) + low).astype(self._dtype)
 
-    def _train(self, recipe: Recipe, pixels: np.ndarray) -> VAE:
+    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> VAE:
         objective = build_objective(recipe)
         with torch.random.fork_rng(), _threads(recipe.threads):
             torch.manual_seed(recipe.seed)
@@ -214,18 +216,30 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
             accelerator = Accelerator(cpu=self.device == "cpu")
             stream = Stream(pixels, np.arange(len(pixels)), batch, recipe.seed, parse_augmentation(recipe.augment),
-                            recipe.binarize, accelerator.device)
+                            recipe.binarize, accelerator.device,
+                            labels=_labels(y, len(pixels), model.latent.classes, recipe))
             state, losses = None, list[float]()
             for state in training(model, objective, stream, steps=steps, minutes=recipe.minutes,
                                   optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip,
                                   ema=recipe.ema, accumulate=recipe.accumulate, compile=recipe.compile,
                                   precision="float32" if recipe.precision == "auto" else recipe.precision,
-                                  accelerator=accelerator):
+                                  accelerator=accelerator, population=len(pixels)):
                 losses.append(state.loss)
         if state is None:
             raise UsageError("there was nothing to train on")
         self.n_iter_, self.loss_curve_ = state.step, losses
         return state.ema.cpu()
+
+
+def _labels(y: Any, n: int, classes: int, recipe: Recipe) -> np.ndarray | None:
+    """Labels for a latent that knows of so many classes."""
+    if not classes:
+        return None
+    labels = np.asarray(y)
+    if labels.shape != (n,) or labels.dtype.kind not in "iu" or labels.min() < -1 or labels.max() >= classes:
+        raise UsageError(f"the latent {recipe.latent} needs y, (n,) whole numbers from 0 to {classes - 1}, or -1 for an "
+                         "image without a label")
+    return keep_labels(labels.astype(np.int64), np.arange(n), recipe.labelled)
 
 
 def _range_of(array: np.ndarray) -> tuple[float, float]:

@@ -83,7 +83,8 @@ PRESETS: dict[str, Preset] = {
     "ladder": _ink(
         "Three stochastic layers from the top down, the top with a flow prior: the best likelihood when there is time.",
         "Child, 2021, arXiv:2011.10650; Vahdat & Kautz, 2020, arXiv:2007.03898",
-        latent="top_down(32, (2,))", encoder="resnet(blocks=2)", prior="flow", batch_size=64),
+        latent="top_down(32, (2,))", encoder="resnet(blocks=2)", decoder="resnet(blocks=0)", prior="flow",
+        batch_size=64),
     "svae": _ink("Codes on a sphere, where the KL cannot pull them together.",
                  "Davidson et al., 2018, arXiv:1804.00891", latent="flat(16)", posterior="vmf", prior="sphere"),
     "gumbel": _ink("Twenty categorical latents of ten classes each, relaxed.",

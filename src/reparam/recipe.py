@@ -141,7 +141,7 @@ class Recipe:
     decoder: str = "resnet"
     """Network from latent to the likelihood's parameters."""
     latent: str = "flat(64)"
-    """Layers and shape of the latent: flat(dim), spatial(channels, factor), top_down(dim, rungs), conditional(dim, classes) …"""
+    """Layers and shape of the latent: flat(dim), spatial(channels, factor), top_down(dim, rungs), or one with classes."""
     posterior: str = "gaussian"
     """q(z | x)."""
     prior: str = "normal"

@@ -106,21 +106,25 @@ def _fits(value: Any, hint: Any) -> bool:
     return not isinstance(hint, type) or isinstance(value, hint)
 
 
-_NETS = ("nets.mlp", "nets.conv", "nets.vit")
+def _in(package: str, *modules: str) -> tuple[str, ...]:
+    return tuple(f"{package}.{module}" for module in modules)
+
+
+_NETS = _in("nets", "mlp", "conv", "vit")
 encoder = Role("encoder", ("image_shape", "grid"), _NETS)
 decoder = Role("decoder", ("latent_shape", "out_shape"), _NETS)
 latent = Role("latent", ("image_shape",), ("latent", "ladder", "classes"))
-posterior = Role("posterior", ("features", "shape"), ("posteriors.gaussian", "posteriors.flow", "posteriors.sphere", "posteriors.point", "posteriors.relaxed",
-                                                     "posteriors.quantised"))
-prior = Role("prior", ("space",), ("priors.basic", "priors.flows", "priors.vamp", "priors.sphere", "priors.relaxed", "priors.codes"))
+posterior = Role("posterior", ("features", "shape"),
+                 _in("posteriors", "gaussian", "flow", "sphere", "point", "relaxed", "quantised"))
+prior = Role("prior", ("space",), _in("priors", "basic", "flows", "vamp", "sphere", "relaxed", "codes"))
 likelihood = Role("likelihood", ("image_shape",), ("likelihoods",))
-term = Role("term", (), ("terms.elbo", "terms.importance", "terms.decomposition", "terms.matching", "terms.quantised",
-                         "terms.regularity", "terms.similarity", "classes"))
+term = Role("term", (), (*_in("terms", "elbo", "importance", "decomposition", "matching", "quantised", "regularity",
+                              "similarity"), "classes"))
 weight = Role("weight", (), ("objective",))
 optimizer = Role("optimizer", ("parameters",), ("optim",))
 schedule = Role("schedule", (), ("optim",))
 augmentation = Role("augmentation", (), ("data.augment",))
-metric = Role("metric", ("evaluation",), ("metrics.bounds", "metrics.images", "metrics.latents", "metrics.codes"))
+metric = Role("metric", ("evaluation",), _in("metrics", "bounds", "images", "latents", "codes"))
 
 ROLES: dict[str, Role] = {role.name: role for role in (
     encoder, decoder, latent, posterior, prior, likelihood, term, weight, optimizer, schedule, augmentation, metric)}

@@ -90,8 +90,10 @@ def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None
         raise UsageError(f"iw_nll({samples}, images={images}): give at least one sample and one image")
     x = evaluation.x[:: max(len(evaluation.x) // images, 1)][:images] if images else evaluation.x
     with evaluation.drawing():
-        if _is_point(evaluation.model(x[:1]).latents):
-            return []
+        deterministic = _is_point(evaluation.model(x[:1]).latents)
+    if deterministic:
+        return []
+    with evaluation.drawing():
         values = importance_nll(evaluation.model, x, samples).cpu()
     return [mean_figure(f"iw_nll({samples})", values, _unit(evaluation)),
             _bits(f"iw_nll({samples})", evaluation, values)]

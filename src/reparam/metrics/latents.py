@@ -55,17 +55,17 @@ def codes_of(model: VAE, x: Tensor) -> Codes:
 
 def _gaussian_information(posteriors: Tensor, priors: tuple[Distribution, ...]) -> Tensor:
     """Mean KL of each dimension, (D,), of Gaussians with (loc, log_var) (2, n, D) to each layer's prior."""
-    loc, log_var = posteriors
-    variance = loc.var(0) + log_var.exp().mean(0)
-    aggregate = [loc.mean(0), variance.log()]
+    each: list[Tensor] = []
     begin = 0
     for p in priors:
-        size = p.mean.numel()
+        q = Gaussian(*posteriors[:, :, begin : begin + p.mean.numel()])
+        begin += p.mean.numel()
         if isinstance(p, Gaussian):
-            for whole, own in zip(aggregate, (p.loc, p.log_var), strict=True):
-                whole[begin : begin + size] = own.flatten()
-        begin += size
-    return gaussian_kl(Gaussian(loc, log_var), Gaussian(*aggregate)).mean(0)
+            p = Gaussian(p.loc.flatten(), p.log_var.flatten())
+        else:
+            p = Gaussian(q.loc.mean(0), (q.loc.var(0) + q.log_var.exp().mean(0)).log())
+        each.append(gaussian_kl(q, p).mean(0))
+    return torch.cat(each)
 
 
 def axes_of(codes: Codes, most: int = 256) -> tuple[Axis, ...]:

@@ -8,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .layers import no_autocast
 
 
 def sinusoids(x: Tensor, width: int, slowest: float, fastest: float) -> Tensor:
@@ -17,10 +16,9 @@ def sinusoids(x: Tensor, width: int, slowest: float, fastest: float) -> Tensor:
     (…,) → (…, width). Near numbers get near vectors, and distant ones different ones. (Vaswani et al., 2017,
     arXiv:1706.03762, Section 3.5)
     """
-    with no_autocast(x):
-        frequencies = fastest * (slowest / fastest) ** torch.linspace(0, 1, -(-width // 2), device=x.device)
-        angles = x.float()[..., None] * frequencies
-        return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)[..., :width]
+    frequencies = fastest * (slowest / fastest) ** torch.linspace(0, 1, -(-width // 2), device=x.device)
+    angles = x.float()[..., None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)[..., :width]
 
 
 def grid_positions(grid: tuple[int, int], width: int) -> Tensor:
