@@ -88,10 +88,11 @@ def objective_of(written):
     return parse
 
 
+@pytest.mark.parametrize("shape", [(1, 5, 4), IMAGE, (5, 7, 9)], ids=str)
 @pytest.mark.parametrize("samples", [1, 5])
 @every_part
-def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, model_of, images):
-    model, x = model_of(role, part), images(2, IMAGE)
+def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, shape, model_of, images):
+    model, x = model_of(role, part, shape), images(2, shape)
     trace = model(x, samples=samples)
     assert trace.x is x
     assert trace.log_px.shape == (samples, 2)
@@ -103,13 +104,13 @@ def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, mode
         assert layer.p.log_prob(layer.z).shape == (samples, 2)
         assert layer.q.log_prob(layer.z).isfinite().all()
         assert layer.p.log_prob(layer.z).isfinite().all()
-    assert trace.px.mean.shape == (samples, 2, *IMAGE)
-    for shape in [(), (4,)]:
-        drawn = trace.px.sample(shape)
-        assert drawn.shape == (*shape, samples, 2, *IMAGE)
+    assert trace.px.mean.shape == (samples, 2, *shape)
+    for leading in [(), (4,)]:
+        drawn = trace.px.sample(leading)
+        assert drawn.shape == (*leading, samples, 2, *shape)
         assert not drawn.requires_grad
         if role == "likelihood":
-            assert trace.px.log_prob(drawn).shape == (*shape, samples, 2)
+            assert trace.px.log_prob(drawn).shape == (*leading, samples, 2)
 
 
 @every_part
