@@ -168,6 +168,15 @@ def test_every_command_has_help_for_every_option(command, reparam):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "digits", "--prior", "normall"], "unknown prior 'normall' (did you mean 'normal'?)"),
+    (["train", "digits", "--prior", "vampp"], "unknown prior 'vampp' (did you mean 'vamp'?)"),
+    (["train", "digits", "--posterior", "vq", "--prior", "vamp"], "the posterior 'vq' lives in integer codes"),
+    (["train", "digits", "--posterior", "vq"], "Priors over these: uniform, autoregressive("),
+    (["train", "digits", "--posterior", "vmf", "--prior", "flow"], "points of a sphere"),
+    (["train", "digits", "--objective", "nll + kl + commitment"], "--posterior vq, rvq, fsq or lfq"),
+    (["train", "digits", "--objective", "nll + classify"], "semi_supervised"),
+    (["train", "digits", "--objective", "nll + kl + equivariance"], "spatial"),
+    (["train", "digits", "--latent", "top_down", "--encoder", "mlp"], "on a grid"),
+    (["train", "digits", "--latent", "top_down", "--objective", "nll + mi + tc + dwkl"], "layer"),
     (["train", "digits", "--objective", "nll + lk"], "'lk'"),
     (["train", "digits", "--preset", "defalt"], "unknown preset 'defalt' (did you mean 'default'?)"),
     (["train", "digits", "--priro", "normal"], "Unknown option: --priro. Did you mean --prior?"),

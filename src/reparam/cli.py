@@ -183,7 +183,7 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
         raise UsageError(f"-n must be at least 1; got {n}")
     model = _load(run, device)
     each = _numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
-    _write(model.sample(n, seed=seed, temperature=each if len(each) > 1 else each[0], prior=prior, label=label), out, json)
+    _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label), out, json)
 
 
 @app.command

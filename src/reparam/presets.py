@@ -143,5 +143,5 @@ def find(name: str) -> Preset:
 @cache
 def measured() -> dict[str, Any]:
     """What was measured of each preset, by name: figures, data, cost; without an entry where nothing was."""
-    path = files(__package__) / "preset_figures.json"
+    path = files("reparam") / "preset_figures.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -58,7 +58,8 @@ def _gaussian_information(posteriors: Tensor, priors: tuple[Distribution, ...]) 
     each: list[Tensor] = []
     begin = 0
     for p in priors:
-        q = Gaussian(*posteriors[:, :, begin : begin + p.mean.numel()])
+        loc, log_var = posteriors[:, :, begin : begin + p.mean.numel()]
+        q = Gaussian(loc, log_var)
         begin += p.mean.numel()
         if isinstance(p, Gaussian):
             p = Gaussian(p.loc.flatten(), p.log_var.flatten())
