@@ -1,8 +1,8 @@
-"""What each preset reaches in one minute on one core: `src/reparam/preset_figures.json`, which docs and command show.
+"""What each preset reaches in half a minute on one core: `src/reparam/preset_figures.json`, which docs and command show.
 
-    python benchmarks/presets.py MNIST.npz FASHION-MNIST.npz [--only iwae,vamp] [--minutes 1] [--again]
+    python benchmarks/presets.py MNIST.npz FASHION-MNIST.npz [--only iwae,vamp] [--minutes 0.5] [--again]
 
-Each preset is trained by its own command, `reparam train DATA --preset P --minutes 1 --threads 1`, with nothing tuned,
+Each preset is trained by its own command, `reparam train DATA --preset P --minutes 0.5 --threads 1`, with nothing tuned,
 and measured on 1,000 evenly spaced test images. Presets that have been measured are left out unless asked for again, so
 an interrupted run goes on where it stopped.
 """
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("mnist")
     parser.add_argument("fashion")
     parser.add_argument("--only", default=",".join(PRESETS))
-    parser.add_argument("--minutes", default="1")
+    parser.add_argument("--minutes", default="0.5")
     parser.add_argument("--again", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

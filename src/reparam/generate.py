@@ -127,7 +127,7 @@ class ImageModel:
     def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 8) -> np.ndarray:
         """`steps` images on the way from image `a` to image `b`, both ends included, uint8.
 
-        On a great circle where the prior is N(0, I), since its mass lies near a sphere (White, 2016,
+        On a great circle where codes lie on a sphere, or the prior is N(0, I), whose mass is near one (White, 2016,
         arXiv:1609.04468), else on a straight line.
         """
         if steps < 2:
@@ -135,7 +135,8 @@ class ImageModel:
         ends = [self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False) for image in (a, b)]
         if len(ends[0]) != 1 or len(ends[1]) != 1:
             raise DataError("interpolate between one image and one other")
-        path = slerp if self.prior_is_normal else torch.lerp
+        around = self.prior_is_normal or self.vae.latent.space.kind == "sphere"
+        path = slerp if around else torch.lerp
         z = torch.cat([path(ends[0], ends[1], t) for t in torch.linspace(0, 1, steps)])
         return self._new_layout().write(self.decode_pixels(z))
 

@@ -181,7 +181,7 @@ class _Session:
         self.training_set, self.validation_set, self.test_set = images.split()
         _, h, w, c = images.images.shape
         self.image_shape = (c, h, w)
-        build_model(self.recipe, self.image_shape)  # parts that do not fit the images are told before a folder is made
+        check(self.recipe, self.image_shape)  # parts that do not fit the images are told before a folder is made
         self.accelerator = Accelerator(cpu=device == "cpu")
         self.stopped = False
 
