@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from reparam.distributions.codes import Quantized
+from reparam.distributions import Quantized
 from reparam.errors import UsageError
 from reparam.latent import Latent
 from reparam.metrics import Evaluation

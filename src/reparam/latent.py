@@ -95,7 +95,7 @@ def unfolded(q: Q, batch: tuple[int, int]) -> Q:
     """
     values = {f.name: getattr(q, f.name) for f in fields(q)} if is_dataclass(q) else {"": q}
     for value in values.values():
-        if not isinstance(value, Tensor | int):
+        if not isinstance(value, Tensor | int | float):
             raise UsageError(f"a {type(q).__name__} cannot depend on another latent; a gaussian posterior can")
     return replace(q, **{k: v.unflatten(0, batch) for k, v in values.items() if isinstance(v, Tensor)})  # type: ignore
 

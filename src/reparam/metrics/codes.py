@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..distributions.codes import Quantized
+from ..distributions import Quantized
 from ..registry import metric
 from .evaluation import Evaluation
 from .figures import Figure

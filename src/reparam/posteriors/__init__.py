@@ -3,8 +3,9 @@
 from .base import Posterior
 from .gaussian import FullPosterior, GaussianPosterior
 from .point import DeterministicPosterior
+from .quantised import FSQ, LFQ, RVQ, VQ
 from .relaxed import RelaxedBernoulliPosterior, RelaxedCategoricalPosterior
 from .sphere import VonMisesFisherPosterior
 
-__all__ = ["DeterministicPosterior", "FullPosterior", "GaussianPosterior", "Posterior", "RelaxedBernoulliPosterior",
-           "RelaxedCategoricalPosterior", "VonMisesFisherPosterior"]
+__all__ = ["FSQ", "LFQ", "RVQ", "VQ", "DeterministicPosterior", "FullPosterior", "GaussianPosterior", "Posterior",
+           "RelaxedBernoulliPosterior", "RelaxedCategoricalPosterior", "VonMisesFisherPosterior"]

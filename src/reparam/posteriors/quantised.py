@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..distributions import Distribution
-from ..distributions.codes import Quantized
+from ..distributions import Distribution, Quantized
 from ..errors import UsageError
 from ..nets.layers import Shape, no_autocast, to_latent
 from ..registry import posterior

@@ -2,7 +2,9 @@
 
 from .base import Prior
 from .basic import Coupling, Flow, FlowDistribution, GaussianMixture, Mixture, Normal
+from .codes import Autoregressive, Uniform
 from .relaxed import Relaxed
 from .sphere import Sphere
 
-__all__ = ["Coupling", "Flow", "FlowDistribution", "GaussianMixture", "Mixture", "Normal", "Prior", "Relaxed", "Sphere"]
+__all__ = ["Autoregressive", "Coupling", "Flow", "FlowDistribution", "GaussianMixture", "Mixture", "Normal", "Prior",
+           "Relaxed", "Sphere", "Uniform"]

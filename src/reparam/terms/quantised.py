@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import registry
-from ..distributions.codes import Quantized
+from ..distributions import Quantized
 from ..errors import UsageError
 from ..nets.layers import no_autocast
 from ..objective import Term
