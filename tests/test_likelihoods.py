@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
+from scipy.special import betaln
 from torch import distributions as td
 from torch.autograd import gradcheck
 
 from reparam.build import build_model
 from reparam.distributions import BetaBinomial, Categorical, ContinuousBernoulli, Student
+from reparam.distributions.pixels import _log_beta
 from reparam.errors import UsageError
+from reparam.likelihoods import GaussianLikelihood
 from reparam.recipe import Recipe
 from reparam.registry import ROLES
 
@@ -182,6 +185,12 @@ def test_beta_binomial_agrees_with_scipy(logit, log_concentration):
     torch.testing.assert_close(low.double(), got, rtol=3e-6, atol=5e-4)
 
 
+def test_log_beta_is_exact_on_both_sides_of_stirling():
+    """The series takes over at 8."""
+    a, b = np.meshgrid(*[[1e-8, 0.5, 7.99, 8.01, 9.0, 30.0, 1000.0]] * 2)
+    np.testing.assert_allclose(_log_beta(torch.from_numpy(a), torch.from_numpy(b)), betaln(a, b), rtol=0, atol=3e-11)
+
+
 def test_beta_binomial_between_two_laws():
     """Uniform over the levels at mean ½ and concentration 2; the binomial at a large concentration."""
     levels = LEVELS.reshape(256, 1, 1, 1)
@@ -322,17 +331,19 @@ def test_a_scale_for_each_pixel_has_a_floor_where_a_level_holds_all_there_is(tex
 
 
 def test_a_scale_for_each_pixel_is_the_second_half_of_the_channels():
+    """log scale = log 0.3 + r tanh(raw / r), where r reaches down to the scale at which the density peaks at 255."""
     params, x = torch.randn(2, 4, 2, 2), torch.rand(2, 2, 2, 2)
-    mean, log_scale = params[:, :2], math.log(0.3) + params[:, 2:]
-    for text, law in [("gaussian(sigma='per_pixel')", td.Normal(mean, log_scale.exp())),
-                      ("laplace(scale='per_pixel')", td.Laplace(mean, log_scale.exp())),
-                      ("student(3, 'per_pixel')", td.StudentT(3.0, mean, log_scale.exp()))]:
+    mean, raw = params.chunk(2, 1)
+    for text, unit, law in [("gaussian(sigma='per_pixel')", stats.norm, td.Normal),
+                            ("laplace(scale='per_pixel')", stats.laplace, td.Laplace),
+                            ("student(3, 'per_pixel')", stats.t(3), lambda m, s: td.StudentT(3.0, m, s))]:
         likelihood = make(text, (2, 2, 2))
         assert likelihood.channels == 4
         px = likelihood(params)
         assert torch.equal(px.mean, mean)
-        # bounded: the cubic term of 5.3 tanh(t / 5.3)
-        torch.testing.assert_close(px.log_prob(x), law.log_prob(x).sum((1, 2, 3)), rtol=0.1, atol=0.5)
+        reach = math.log(0.3) - math.log(unit.pdf(0) / 255)
+        scale = 0.3 * (reach * torch.tanh(raw / reach)).exp()
+        torch.testing.assert_close(px.log_prob(x), law(mean, scale).log_prob(x).sum((1, 2, 3)), rtol=1e-4, atol=1e-4)
 
 
 def test_a_scale_for_each_pixel_finds_the_noise_of_each_pixel():
@@ -372,7 +383,12 @@ def test_the_best_scale_of_a_student_is_refused():
         make("student(scale='optimal')")
 
 
-@pytest.mark.parametrize("text", ["student(0.5)", "student(1e7)", "student(4, 'best')", "student(4, 0)", "gaussian(1e999)",
+def test_an_infinite_scale_is_refused():
+    with pytest.raises(UsageError, match="a number above 0"):
+        GaussianLikelihood((1, 1, 1), math.inf)
+
+
+@pytest.mark.parametrize("text", ["student(0.5)", "student(1e7)", "student(4, 'best')", "student(4, 0)",
                                   "laplace('per_image')"])
 def test_arguments_out_of_range_are_refused(text):
     with pytest.raises(UsageError):

@@ -262,6 +262,9 @@ def test_sinusoids_are_waves_from_fastest_to_slowest():
     torch.testing.assert_close(sinusoids(x, 6, 2.0, 8.0), torch.tensor(expected))
     torch.testing.assert_close(sinusoids(x, 5, 2.0, 8.0), torch.tensor(expected)[:, :5])
     assert sinusoids(x[:, None], 1, 2.0, 8.0).shape == (3, 1, 1)
+    x = torch.tensor([0.0, 0.25, 2.0])  # which every type holds
+    for t in (torch.float64, torch.bfloat16):
+        assert torch.equal(sinusoids(x.to(t), 6, 2.0, 8.0), sinusoids(x, 6, 2.0, 8.0))
 
 
 @pytest.mark.parametrize("width", [8, 7, 1])

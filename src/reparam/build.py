@@ -36,8 +36,8 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
     def posterior(features: Shape, shape: Shape) -> Posterior:
         return registry.posterior.make(recipe.posterior, features, shape)
 
-    def prior(q: Posterior) -> Prior:
-        space = replace(q.space, image_shape=image_shape, inference=(encoder, q))
+    def prior(q: Posterior, direct: bool) -> Prior:
+        space = replace(q.space, image_shape=image_shape, inference=(encoder, q) if direct else ())
         return build_prior(recipe.prior, space, of=f"the posterior {recipe.posterior!r}")
 
     latent = plan.build(encoder.features, posterior, prior)

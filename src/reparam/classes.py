@@ -192,7 +192,7 @@ class ClassedPlan:
         q = posterior((features[0] + self.classes, *features[1:]), (self.dim,))
         if q.space.kind != "real":
             raise UsageError("a latent with classes holds real numbers beside them: choose the posterior gaussian")
-        layer = OneLayer(q, prior(q), (self.dim,))
+        layer = OneLayer(q, prior(q, False), (self.dim,))
         if self.dropout is None:
             return SemiSupervised(layer, self.classes, features)
         return Conditional(layer, self.classes, self.dropout)

@@ -170,7 +170,8 @@ class LadderPlan:
             raise UsageError("top_down needs an encoder whose features lie on a grid, such as resnet or conv; this one "
                              f"ends in {features[0]} numbers")
         q = posterior((self.width, *self.grids[-1]), (self.dim,))
-        return TopDown(features, OneLayer(q, prior(q), (self.dim,)), self.grids, self.rungs, self.channels, self.width)
+        top = OneLayer(q, prior(q, False), (self.dim,))
+        return TopDown(features, top, self.grids, self.rungs, self.channels, self.width)
 
 
 @latent("top_down")

@@ -153,8 +153,8 @@ class OneLayer(Latents):
 
 MakePosterior = Callable[[Shape, Shape], Posterior]
 """From the shapes of features and latent to a posterior."""
-MakePrior = Callable[[Posterior], Prior]
-"""From a posterior to the prior over its space."""
+MakePrior = Callable[[Posterior, bool], Prior]
+"""From a posterior, and whether it reads the encoder's features as they are, to the prior over its space."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Plan:
 
     def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> Latents:
         q = posterior(features, self.shape)
-        return OneLayer(q, prior(q), self.shape)
+        return OneLayer(q, prior(q, True), self.shape)
 
 
 @latent("flat")

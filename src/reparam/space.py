@@ -22,4 +22,5 @@ class Space:
     image_shape: Shape = ()
     """Of the images, for a prior that is made from posteriors of images."""
     inference: tuple[nn.Module, ...] = ()
-    """Encoder and posterior, which in turn take images to q(z | x). A tuple: the prior uses them, and does not own them."""
+    """Encoder and posterior, which in turn take images to q(z | x), where nothing else stands between them. A tuple: the
+    prior uses them, and does not own them."""

@@ -62,8 +62,9 @@ class Vamp(Prior):
         if n < 1:
             raise UsageError(f"vamp({n}): give at least one pseudo-image")
         if not space.inference:
-            raise UsageError("the prior vamp is made of the model's own posteriors, so it is learned with the model as its "
-                             "--prior, and not over codes alone")
+            raise UsageError("the prior vamp is made of the model's own posteriors of images, so it is learned with the "
+                             "model as its --prior, and with a latent such as flat(32), whose posterior reads the encoder "
+                             "alone")
         self.inference = space.inference
         self.logits = nn.Parameter(0.5 * torch.randn(n, *space.image_shape))
         with torch.no_grad():
