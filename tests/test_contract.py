@@ -32,6 +32,7 @@ OPTIONS = [
     ("likelihood", "gaussian(sigma='per_pixel')"), ("likelihood", "laplace(scale='per_pixel')"),
     ("likelihood", "student(scale='per_pixel')"), ("likelihood", "student(df=1, scale=0.2)"),
     ("encoder", "mlp(hidden=())"), ("decoder", "mlp(hidden=())"),
+    ("encoder", "resnet(width=8, attention=2)"), ("decoder", "resnet(width=8, attention=2)"),
 ]
 """Options of a part that change its parameters, tested like parts of their own."""
 

@@ -124,8 +124,8 @@ PRESETS: dict[str, Preset] = {
     "rvq": _any("Each place of the map is a sum of four codes, from coarse to fine.",
                 "Lee et al., 2022, arXiv:2203.01941; Zeghidour et al., 2021, arXiv:2107.03312", latent="spatial(16, 8)",
                 posterior="rvq(256, 4)", prior="autoregressive", objective="nll + kl + 10*commitment"),
-    "vit": _any("Transformers in place of convolutions; for images of 64 pixels a side and more.",
-                "Dosovitskiy et al., 2021, arXiv:2010.11929", encoder="vit", decoder="vit", optimizer="adamw(lr=1e-3)"),
+    "vit": _any("Small transformers in place of convolutions; fast on images of 64 pixels a side and more.",
+                "Dosovitskiy et al., 2021, arXiv:2010.11929", encoder="vit(64, 2)", decoder="vit(64, 2)"),
 }
 
 
