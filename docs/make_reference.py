@@ -33,11 +33,12 @@ def presets() -> str:
     if found:
         lines += ["## What to expect", "",
                   f"`python benchmarks/presets.py MNIST.npz FASHION.npz`: {min(r['seconds'] for r in found.values()):.0f} s of training on one core, "
-                  "with nothing tuned, "
+                  "beside other work, with nothing tuned, "
                   "measured on 1,000 evenly spaced test images; ink and classes on MNIST (binarised once with seed 1234), the "
                   "others on Fashion-MNIST. Nats per image; those of a Gaussian likelihood are of a density over pixels in "
                   "[0, 1], and negative ones are not better than ink's. One seed: differences of less than half a nat, or "
-                  "0.3 dB, mean nothing. The ones that are slow for each step, such as `ladder`, gain most from more time.", "",
+                  "0.3 dB, mean nothing. The ones that are slow for each step, such as `ladder`, gain most from more time, and samples "
+                  "of quantised models need minutes.", "",
                   *table(["preset", "data", "images seen", "parameters", "−ELBO", "iw_nll(50)", "PSNR, dB", "active latents",
                           "more"], [_measured_row(name, found[name]) for name in PRESETS if name in found])]
     lines += ["## Compositions", ""]
