@@ -216,3 +216,30 @@ def test_bernoulli_gradients_are_finite_however_sure(logit):
     Bernoulli(logits).log_prob(torch.tensor([0.0, 1.0]).reshape(1, 1, 2)).backward()
     assert logits.grad.isfinite().all()
     assert logits.grad.any()
+
+
+def of_posterior(name, q):
+    """The named term on a trace whose one posterior is `q`."""
+    none = torch.zeros(1, 2, dtype=torch.float64)
+    trace = Trace(torch.zeros(2, 1, 1, 1), (Latent(none, q, None),), None, none)
+    return ROLES["term"].make(name).of(trace)
+
+
+CODES = torch.zeros(2, 3, dtype=torch.int64)
+FIXED = torch.linspace(-1, 1, 12).double().reshape(2, 6)
+READING_POSTERIORS = {
+    "commitment": lambda: (lambda raw: of_posterior(
+        "commitment", Quantized(CODES, raw, raw, FIXED, ())), (real(2, 6),)),
+    "codebook": lambda: (lambda vectors: of_posterior(
+        "codebook", Quantized(CODES, vectors, FIXED, vectors, ())), (real(2, 6),)),
+    "entropy(0.7)": lambda: (lambda raw, a, b: of_posterior(
+        "entropy(0.7)", Quantized(CODES, raw, raw, raw, (a, b))), (real(2, 6), real(2, 1, 3, 4), real(2, 1, 3, 2))),
+    "classify": lambda: (lambda logits: of_posterior("classify", ClassPosterior(logits, torch.eye(2, 3).double())),
+                         (real(2, 3),)),
+}
+
+
+@pytest.mark.parametrize("name", READING_POSTERIORS)
+def test_a_term_of_codes_or_classes_has_its_gradient(name):
+    function, inputs = READING_POSTERIORS[name]()
+    assert gradcheck(function, inputs)
