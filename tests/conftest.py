@@ -26,6 +26,8 @@ ARGUMENTS = {
     ("weight", "constant"): "constant(0.5)",
     ("weight", "linear"): "linear(0, 1, 0.1)",
     ("weight", "cyclic"): "cyclic(0, 1)",
+    ("weight", "late"): "late(1, 0.4, 0.1)",
+    ("term", "perceptual"): "perceptual('wavelets')",
     ("augmentation", "crop"): "crop(2)",
 }
 """How tests write the parts that cannot be written by their name alone: a row for each."""
@@ -35,6 +37,8 @@ SMALL = {
     ("encoder", "mlp"): "mlp(hidden=(16,))",
     ("encoder", "conv"): "conv(width=8)",
     ("encoder", "resnet"): "resnet(width=8)",
+    ("encoder", "dcgan"): "dcgan(8)",
+    ("decoder", "dcgan"): "dcgan(8)",
     ("encoder", "vit"): "vit(width=16, depth=1, heads=2)",
     ("decoder", "mlp"): "mlp(hidden=(16,))",
     ("decoder", "conv"): "conv(width=8)",

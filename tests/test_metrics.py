@@ -14,7 +14,7 @@ from torch import nn
 from reparam.distributions import Gaussian
 from reparam.errors import UsageError
 from reparam.latent import Latent
-from reparam.metrics import QUICK, STANDARD, Evaluation, measure
+from reparam.metrics import QUICK, STANDARD, Evaluation, FactorTable, measure
 from reparam.metrics.bounds import importance_nll
 from reparam.metrics.figures import Figure, mean_figure
 from reparam.metrics.images import psnr_of
@@ -22,6 +22,7 @@ from reparam.metrics.latents import axes_of, codes_of
 from reparam.priors import Mixture
 from reparam.recipe import parse_list
 from reparam.registry import metric
+from reparam.vae import VAE
 
 SHAPE = (1, 4, 4)
 
@@ -133,11 +134,11 @@ def test_evenly_spaced_images_are_measured(linear):
 # Latents
 
 
-class Codes(nn.Module):
+class Codes(VAE):
     """In place of a model: hands out given posteriors, and draws its prior from N(0, 1)."""
 
     def __init__(self, loc, log_var, *, centre=0.0):
-        super().__init__()
+        nn.Module.__init__(self)
         self.loc, self.log_var, self.centre, self.fitted = loc, log_var, centre, None
         self.encoder = nn.Identity()
 
@@ -267,8 +268,8 @@ def test_senseless_numbers_of_samples_are_refused(small, images, samples):
 @pytest.mark.parametrize("metrics", [STANDARD, QUICK])
 def test_every_figure_says_what_it_is(small, images, metrics):
     told = []
-    figures = measure(Evaluation(small(SHAPE), images(60, SHAPE)), metrics, told.append)
-    assert told == [str(call) for call in parse_list(metrics)]
+    figures = measure(Evaluation(small(SHAPE), images(60, SHAPE), features="wavelets"), metrics, told.append)
+    assert told == [f"measuring {call}" for call in parse_list(metrics)]
     assert len({f.name for f in figures}) == len(figures) >= 9
     for f in figures:
         assert f.name and f.unit and f.n == 60 and math.isfinite(f.value)
@@ -280,21 +281,28 @@ def test_every_figure_says_what_it_is(small, images, metrics):
             assert f.interval[0] <= f.value <= f.interval[1]
 
 
+def whole(model, x):
+    """An evaluation that lacks nothing."""
+    y = torch.arange(len(x)) % 3
+    return Evaluation(model, x, y, known=x.flip(0), known_y=y.flip(0), features="wavelets", facts={"rollbacks": 0},
+                      factors=FactorTable(("class", "half"), torch.stack([y, y % 2], 1), (True, False)))
+
+
 def test_every_registered_metric_gives_figures(small, images):
     of_its_own = {"accuracy": {"latent": "semi_supervised(4, 3)"},
                   "codebook_usage": {"posterior": "lfq(2)", "prior": "uniform"}}
     for name in metric.parts:
         model = small(SHAPE, **of_its_own.get(name, {}))
-        figures = measure(Evaluation(model, images(60, SHAPE), torch.arange(60) % 3), name)
+        figures = measure(whole(model, images(200, SHAPE)), name)
         assert figures and all(isinstance(f, Figure) and f.unit and f.n for f in figures)
 
 
 def test_metrics_draw_the_same_numbers_alone_and_together(small, images):
     model, x = small(SHAPE), images(60, SHAPE)
-    together = by_name(measure(Evaluation(model, x), STANDARD))
+    together = by_name(measure(Evaluation(model, x, features="wavelets"), STANDARD))
     torch.rand(5)
-    for name in ("prior_auc", "psnr", "elbo"):
-        for f in measure(Evaluation(model, x), name):
+    for name in ("prior_auc", "psnr", "elbo", "fd", "mutual_information"):
+        for f in measure(Evaluation(model, x, features="wavelets"), name):
             assert f == together[f.name]
 
 
@@ -303,7 +311,7 @@ def test_measuring_leaves_the_random_numbers_alone(small, images):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    measure(Evaluation(model, x), STANDARD)
+    measure(Evaluation(model, x, features="wavelets"), STANDARD)
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -377,3 +385,21 @@ def test_a_mixture_has_codes_for_every_component():
     assert len(Mixture.fit(codes, (4,), 50).logits) == 5
     assert len(Mixture.fit(codes, (4,), 50, 0, np.array([True, False, False, False])).logits) == 20
     assert len(Mixture.fit(codes[:3], (4,), 50).logits) == 1
+
+
+# Information
+
+
+def test_information_splits_the_kl_of_codes(small, images):
+    """I + KL(q(z) ‖ p(z)) is the KL of each code; equal posteriors know nothing, and far ones all, log n nats."""
+    n = 400
+    loc = torch.randn(n, 3)
+    f = by_name(measure(Evaluation(Codes(loc, torch.full((n, 3), -1.0)), numbered(n)), "mutual_information"))
+    parts = f["mutual_information"].value + f["kl of all codes together"].value
+    exact = 0.5 * (math.exp(-1.0) + loc.square() - 1 + 1.0).sum(1).mean().item()
+    assert parts == pytest.approx(exact, abs=0.35)  # one draw of each image
+    none = by_name(measure(Evaluation(Codes(torch.zeros(n, 3), torch.zeros(n, 3)), numbered(n)), "mutual_information"))
+    assert none["mutual_information"].value == pytest.approx(0, abs=1e-4)
+    assert none["kl of all codes together"].value == pytest.approx(0, abs=1e-4)
+    apart = Codes(100 * torch.arange(n).float()[:, None], torch.zeros(n, 1))
+    assert measure(Evaluation(apart, numbered(n)), "mutual_information")[0].value == pytest.approx(math.log(n), rel=1e-4)

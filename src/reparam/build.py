@@ -1,14 +1,20 @@
-"""From a recipe and the shape of its images to a model and its objective: the only file that knows both."""
+"""From a recipe and the shape of its images to a model, its objective and its adversary: the only file that knows both."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import replace
 
 import torch
 
 from . import registry
+from .adversary import Adversary, Setting
+from .data.augment import parse_augmentation
+from .distributions import Implicit
 from .errors import UsageError
+from .games import Game, parse_penalties
+from .latent import Drawn, Plan
 from .likelihoods import Likelihood
 from .nets.layers import Shape
 from .objective import Objective, parse_objective
@@ -16,11 +22,11 @@ from .posteriors import Posterior
 from .priors import Prior
 from .recipe import Recipe, parse_call
 from .space import Space
-from .vae import VAE
+from .vae import VAE, Generator, Model
 
 
-def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None = None) -> VAE:
-    """The model of a recipe for images of shape (C, H, W), freshly initialised.
+def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None = None) -> Model:
+    """The model of a recipe for images of shape (C, H, W), freshly initialised: a VAE, or without an encoder a generator.
 
     `fitted_prior` adds the module of a prior that was fitted after training, for its weights to be loaded into.
 
@@ -31,6 +37,10 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
         raise UsageError(f"images are {image_shape[2]}×{image_shape[1]}; sides from 1 to 256 are supported: "
                          "give an --image-size")
     plan = registry.latent.make(recipe.latent, image_shape)
+    likelihood: Likelihood = registry.likelihood.make(recipe.likelihood, image_shape)
+    out_shape = (likelihood.channels, *image_shape[1:])
+    if recipe.encoder == NO_ENCODER:
+        return _generator(recipe, plan, likelihood, out_shape)
     encoder = registry.encoder.make(recipe.encoder, image_shape, plan.grid)
 
     def posterior(features: Shape, shape: Shape) -> Posterior:
@@ -41,11 +51,25 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
         return build_prior(recipe.prior, space, of=f"the posterior {recipe.posterior!r}")
 
     latent = plan.build(encoder.features, posterior, prior)
-    likelihood: Likelihood = registry.likelihood.make(recipe.likelihood, image_shape)
-    decoder = registry.decoder.make(recipe.decoder, latent.features, (likelihood.channels, *image_shape[1:]))
+    decoder = registry.decoder.make(recipe.decoder, latent.features, out_shape)
     if fitted_prior is not None:
         latent.fitted = build_prior(fitted_prior, Space(latent.shape), of="codes")
     return VAE(encoder, latent, decoder, likelihood)
+
+
+NO_ENCODER = "none"
+"""What a recipe says in place of an encoder, which makes its model a GAN's generator."""
+
+
+def _generator(recipe: Recipe, plan: Plan, likelihood: Likelihood, out_shape: Shape) -> Generator:
+    if type(plan) is not Plan:
+        raise UsageError(f"the latent {recipe.latent!r} is inferred layer by layer, which takes an encoder: a GAN takes "
+                         "flat(dim) or spatial(channels, factor)")
+    if recipe.fitted_prior not in ("auto", "none"):
+        raise UsageError(f"fitted_prior={recipe.fitted_prior!r} is fitted to the codes of images, and a GAN, which has no "
+                         "encoder, has none: leave it at 'auto' or 'none'")
+    latent = Drawn(build_prior(recipe.prior, Space(plan.shape), of="a GAN's code"), Space(plan.shape))
+    return Generator(latent, registry.decoder.make(recipe.decoder, latent.features, out_shape), likelihood)
 
 
 def build_prior(what: str, space: Space, *, of: str) -> Prior:
@@ -76,8 +100,33 @@ def build_objective(recipe: Recipe) -> Objective:
     return parse_objective(recipe.objective)
 
 
+def build_adversary(recipe: Recipe, model: Model, image_shape: Shape) -> Adversary | None:
+    """The second player of a recipe, or none.
+
+    Raises:
+        UsageError: an unknown part, or a game that does not fit the model.
+    """
+    call = parse_call(recipe.adversary)
+    if call.name == "none":
+        return None
+    game: Game = registry.game.make(recipe.game)
+    setting = Setting(model, image_shape, recipe.critic, game, tuple(parse_penalties(recipe.penalty)),
+                      parse_augmentation(recipe.critic_augment, for_critic=True))
+    return registry.adversary.make(call, setting)
+
+
+def _check_generator(objective: Objective, adversary: Adversary | None) -> None:
+    other = next((term.name for _, term in objective.terms if not term.name.startswith("adversarial")), None)
+    if other is not None:
+        raise UsageError(f"the term {other} compares images with what a model makes of them, and a GAN has no encoder: give "
+                         "it --objective adversarial and --adversary images. A hybrid has both, such as --preset vae_gan")
+    if adversary is None:
+        raise UsageError("a GAN learns from its critic alone: give it --objective adversarial and --adversary images")
+
+
 def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> None:
-    """Builds a recipe's model and objective and tries them on two empty images, so that nothing senseless is started.
+    """Builds a recipe's model, objective and adversary and tries them on two empty images, so that nothing senseless is
+    started.
 
     Raises:
         UsageError: parts that do not exist or do not fit together.
@@ -85,4 +134,22 @@ def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> None:
     objective = build_objective(recipe)
     with torch.random.fork_rng():
         model = build_model(recipe, image_shape)
-        objective.parts(model(torch.zeros(2, *image_shape), samples=objective.samples))
+        adversary = build_adversary(recipe, model, image_shape)
+        contested = [term.name for _, term in objective.terms if term.contest]
+        if isinstance(model, Generator):
+            _check_generator(objective, adversary)
+        if recipe.compile and adversary is not None:
+            raise UsageError("compile=True does not go with an adversary, whose penalties differentiate twice: leave it out")
+        if adversary is None and contested:
+            raise UsageError(f"the term {contested[0]} needs a second player: give an --adversary, such as 'images', and a "
+                             "--critic")
+        if adversary is not None and not contested:
+            raise UsageError(f"nobody listens to the adversary {recipe.adversary!r}: add the term adversarial to the "
+                             f"objective, such as --objective \"{recipe.objective} + adversarial\"")
+        trace = model(torch.zeros(2, *image_shape), samples=objective.samples)
+        trace = adversary(model, trace) if adversary is not None else trace
+        values = objective.parts(trace).tolist()
+        for name, value in zip(objective.names, values, strict=True):
+            if isinstance(trace.px, Implicit) and math.isnan(value):
+                raise UsageError(f"the term {name} needs a density of images, and the likelihood 'implicit' has none: "
+                                 "choose another --likelihood, or leave the term out")

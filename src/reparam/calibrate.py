@@ -10,28 +10,42 @@ import copy
 import os
 import statistics
 import time
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 
+from .adversary import Adversary
 from .loop import Batch, training
 from .objective import Objective
 from .recipe import Recipe
-from .vae import VAE
+from .vae import Model
 
 SECONDS_PER_TRIAL = 0.3
 ROUNDS = 2
 """Trials of each option, in turn; the best counts, since other programs only ever slow one down."""
 
 
-def choose(recipe: Recipe, model: VAE, objective: Objective, batch: Batch, accelerator: Accelerator) -> tuple[int, str]:
+@dataclass(frozen=True)
+class Workload:
+    """What is to be run."""
+
+    recipe: Recipe
+    model: Model
+    objective: Objective
+    adversary: Adversary | None
+    batch: Batch
+
+
+def choose(work: Workload, accelerator: Accelerator) -> tuple[int, str]:
     """Threads and precision for a run, measured where the recipe leaves them open; sets the threads."""
+    recipe = work.recipe
     threads = [recipe.threads] if recipe.threads else thread_counts(accelerator)
     precisions = [recipe.precision] if recipe.precision != "auto" else _precisions(accelerator)
     options = [(t, p) for t in threads for p in precisions]
     if len(options) > 1:
         rates = [max(r) for r in zip(*(
-            [_trial(t, p, recipe, model, objective, batch, accelerator) for t, p in options] for _ in range(ROUNDS)),
+            [_trial(t, p, work, accelerator) for t, p in options] for _ in range(ROUNDS)),
             strict=True)]
         best = options[rates.index(max(rates))]
     else:
@@ -56,12 +70,14 @@ def _precisions(accelerator: Accelerator) -> list[str]:
     return ["float32", "bf16"] if fast else ["float32"]
 
 
-def _trial(threads: int, precision: str, recipe: Recipe, model: VAE, objective: Objective, batch: Batch,
-           accelerator: Accelerator) -> float:
+def _trial(threads: int, precision: str, work: Workload, accelerator: Accelerator) -> float:
     """Steps per second of a copy of the model. Leaves random numbers alone."""
     torch.set_num_threads(threads)
-    loop = training(copy.deepcopy(model), objective, iter(lambda: batch, None), minutes=1.0, precision=precision,
-                    optimizer=recipe.optimizer, ema=0, accumulate=recipe.accumulate, accelerator=accelerator)
+    recipe = work.recipe
+    model, adversary = copy.deepcopy((work.model, work.adversary))
+    loop = training(model, work.objective, iter(lambda: work.batch, None), minutes=1.0, precision=precision,
+                    optimizer=recipe.optimizer, ema=0, accumulate=recipe.accumulate, accelerator=accelerator,
+                    adversary=adversary, critic_optimizer=recipe.critic_optimizer)
     with torch.random.fork_rng():
         for _ in range(3):
             next(loop)

@@ -22,7 +22,7 @@ from .errors import ModelFileError, ReparamError, UsageError
 from .files import replacing, write_json
 from .loop import Snapshot
 from .recipe import Recipe
-from .vae import VAE
+from .vae import Model
 
 VERSION = 1
 
@@ -34,7 +34,7 @@ class Axis:
     index: int
     """Position in the flattened latent."""
     nats: float
-    """Information that it carries about an image on average."""
+    """Information that it carries about an image on average; 0 where nothing tells, as in a GAN."""
     mean: float
     std: float
     """Of the aggregate posterior."""
@@ -59,14 +59,14 @@ class Config:
         return {"format": "reparam", "version": VERSION, **asdict(self)}
 
 
-def save_model(folder: str | Path, model: VAE, config: Config) -> None:
+def save_model(folder: str | Path, model: Model, config: Config) -> None:
     """Writes `model.safetensors`, then `config.json`, each atomically."""
     folder = Path(folder)
     _save_tensors(folder / "model.safetensors", model.state_dict(), {"format": "pt"})
     write_json(folder / "config.json", config.to_dict())
 
 
-def load_model(folder: str | Path) -> tuple[VAE, Config]:
+def load_model(folder: str | Path) -> tuple[Model, Config]:
     """Reads a model that `save_model` wrote, in evaluation mode on the CPU.
 
     Raises:
@@ -125,7 +125,7 @@ def _header(file: Any) -> dict[str, str]:
     return {k: _described(s.get_dtype(), s.get_shape()) for k, s in slices.items()}
 
 
-def _check_header(path: Path, found: dict[str, str], model: VAE) -> None:
+def _check_header(path: Path, found: dict[str, str], model: Model) -> None:
     wanted = {k: _described(_KINDS[v.dtype], v.shape) for k, v in model.state_dict().items()}
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     unlike = [f"{k} is {found[k]}, not {wanted[k]}" for k in sorted(wanted.keys() & found.keys())

@@ -209,16 +209,16 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", dev
 
 
 @app.command
-def interpolate(run: str, a: str, b: str, /, *, steps: int = 10, out: str = "interpolation.png",
-                device: Device = "auto", json: Json = False) -> None:
-    """Walk through the latent space from one image to another.
+def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, steps: int = 10,
+                out: str = "interpolation.png", seed: int = 0, device: Device = "auto", json: Json = False) -> None:
+    """Walk through the latent space from one image to another, or between two draws of the prior.
 
     Parameters
     ----------
     run
         A run's folder.
     a
-        The image to start from.
+        The image to start from; without images the walk goes from one draw of the prior to another.
     b
         The image to end at.
     steps
@@ -227,8 +227,8 @@ def interpolate(run: str, a: str, b: str, /, *, steps: int = 10, out: str = "int
         A .png for all of them in a row, an .npy for an array, or a folder for one file each.
     """
     model = _load(run, device)
-    first, last = _images(model, (a, b), at_least=2)
-    _write(model.interpolate(first, last, steps), out, json, columns=steps)
+    ends = _images(model, [path for path in (a, b) if path is not None], at_least=2) if a is not None else (None, None)
+    _write(model.interpolate(ends[0], ends[1], steps, seed=seed), out, json, columns=steps)
 
 
 @app.command
@@ -284,8 +284,9 @@ def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False
 
 
 @app.command
-def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None, device: Device = "auto",
-             json: Json = False) -> None:
+def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None, features: str | None = None,
+             factors: str | None = None, n: Annotated[int, Parameter(name=["--number", "-n"])] = 10_000,
+             device: Device = "auto", json: Json = False) -> None:
     """Measure a model, by default on all test or held-out images of the data that it was trained on.
 
     Parameters
@@ -295,21 +296,28 @@ def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None
     data
         Other images to measure it on.
     metrics
-        Names separated by commas, such as "elbo, iw_nll(500), psnr"; see 'reparam parts metric'.
+        Names separated by commas, such as "fd, prdc, iw_nll(500)"; see 'reparam parts metric'. By default all that apply.
+    features
+        The network that compares sets of images, such as wavelets or a file of weights; by default efficientnet.
+    factors
+        A .csv of what each image was drawn from: its name as in the data, then a column for each factor.
+    n
+        Samples, and real images beside them, at most; fewer than 2048 are too few for most figures of samples.
     """
-    from .finish import evaluate_run
+    from .evaluating import Options, evaluate_run
 
-    figures, kind = evaluate_run(run, data, metrics, device, _reporter(json))
+    figures, kind = evaluate_run(run, data, metrics, device, _reporter(json), Options(features, factors, n))
     _tell_figures(figures, kind, json)
 
 
 def _tell_figures(figures: Sequence[Figure], kind: str, as_json: bool) -> None:
-    from .finish import evaluation_dict
+    from .evaluating import evaluation_dict
 
+    facts = evaluation_dict(figures)
     if as_json:
-        _print(evaluation_dict(figures) | {"measured_on": kind})
+        _print(facts | {"measured_on": kind})
         return
-    print(f"measured on {kind} images")
+    print(f"measured on {kind} images, protocol {facts['protocol']}")
     for figure in figures:
         print(f"  {figure}{f': {figure.note}' if figure.note else ''}")
 

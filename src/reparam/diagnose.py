@@ -63,6 +63,24 @@ def collapsed(figures: dict[str, Figure], history: History) -> Finding | None:
         "--objective \"nll + linear(0, 1, 0.3)*kl\"; or keep it alive, --objective \"nll + free_bits(0.1)\"")
 
 
+def mode_collapse(figures: dict[str, Figure], history: History) -> Finding | None:
+    """Samples repeat one another, or leave out most of what the images show."""
+    duplicates, coverage, missing = (figures.get(k) for k in ("duplicates", "coverage", "classes missing"))
+    evidence: list[str] = []
+    if duplicates is not None and duplicates.value >= 0.2:
+        evidence.append(f"{duplicates.value:.0%} of the samples nearly repeat another one, where real images do in 1 %")
+    if coverage is not None and coverage.value <= 0.1:
+        evidence.append(f"only {coverage.value:.0%} of the real images have a sample in their neighbourhood")
+    if missing is not None and missing.value >= 1:
+        evidence.append(f"{missing.value:.0f} classes do not occur among the samples")
+    if not evidence:
+        return None
+    return Finding(
+        "mode collapse", "; ".join(evidence),
+        "train longer; hold the critic flat, --penalty \"r1 + r2\" --game relativistic, or show it changed images, "
+        "--critic-augment \"translate + cutout\"; or take a hybrid, --preset vae_gan, which has to rebuild every image")
+
+
 def prior_mismatch(figures: dict[str, Figure], history: History) -> Finding | None:
     """Samples start from where no image's code lies."""
     auc = figures.get("fitted_prior_auc") or figures.get("prior_auc")
@@ -124,7 +142,7 @@ def unfinished(figures: dict[str, Figure], history: History) -> Finding | None:
                    "train longer: --minutes, --epochs or --steps")
 
 
-ILLNESSES: tuple[Check, ...] = (collapsed, prior_mismatch, overfitted, unstable)
+ILLNESSES: tuple[Check, ...] = (collapsed, mode_collapse, prior_mismatch, overfitted, unstable)
 REMARKS: tuple[Check, ...] = (oversized, unfinished)
 
 

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .build import build_model, build_objective
+from .build import build_adversary, build_model, build_objective
 from .checkpoint import Config
 from .data.augment import parse_augmentation
 from .data.stream import Stream, binarized, keep_labels, to_batch
@@ -25,7 +25,7 @@ from .generate import ImageModel
 from .loop import training
 from .presets import find
 from .recipe import Recipe
-from .vae import VAE
+from .vae import Model
 
 
 @contextlib.contextmanager
@@ -68,7 +68,9 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self, latent_dim: int | None = None, *, preset: str = "mlp", random_state: Any = None, device: str = "auto",
         encoder: str | None = None, decoder: str | None = None, latent: str | None = None,
         posterior: str | None = None, prior: str | None = None, fitted_prior: str | None = None,
-        likelihood: str | None = None, objective: str | None = None, optimizer: str | None = None,
+        likelihood: str | None = None, objective: str | None = None, adversary: str | None = None,
+        critic: str | None = None, game: str | None = None, penalty: str | None = None,
+        critic_optimizer: str | None = None, critic_augment: str | None = None, optimizer: str | None = None,
         schedule: str | None = None, batch_size: int | None = None, steps: int | None = None,
         epochs: float | None = None, minutes: float | None = None, augment: str | None = None,
         binarize: bool | None = None, labelled: int | None = None, clip: float | None = None, ema: float | None = None,
@@ -87,6 +89,12 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.fitted_prior = fitted_prior
         self.likelihood = likelihood
         self.objective = objective
+        self.adversary = adversary
+        self.critic = critic
+        self.game = game
+        self.penalty = penalty
+        self.critic_optimizer = critic_optimizer
+        self.critic_augment = critic_augment
         self.optimizer = optimizer
         self.schedule = schedule
         self.batch_size = batch_size
@@ -147,7 +155,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         check_is_fitted(self)
         x = self._to_images(self._validated(X, reset=False))
         nats = self.model_.score_pixels(to_batch(x)).double().numpy()
-        discrete = self.model_.vae.likelihood.discrete or self._uint8
+        discrete = self.model_.network.likelihood.discrete or self._uint8
         # a density per unit of X, not of the [0, 1] range that it was mapped to
         return nats if discrete else nats - math.prod(x.shape[1:]) * math.log(self._range[1] - self._range[0])
 
@@ -204,11 +212,12 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         low, high = self._range
         return (pixels * (high - low) + low).astype(self._dtype)
 
-    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> VAE:
+    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> Model:
         objective = build_objective(recipe)
         with torch.random.fork_rng(), _threads(recipe.threads):
             torch.manual_seed(recipe.seed)
-            model = build_model(recipe, (pixels.shape[3], pixels.shape[1], pixels.shape[2]))
+            image_shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
+            model = build_model(recipe, image_shape)
             if model.likelihood.discrete and pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1):
                 raise UsageError(f"{recipe.likelihood} takes uint8 levels or floats in [0, 1]; scale X to that range")
             batch = min(recipe.batch_size, len(pixels))
@@ -223,7 +232,9 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                                   optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip,
                                   ema=recipe.ema, accumulate=recipe.accumulate, compile=recipe.compile,
                                   precision="float32" if recipe.precision == "auto" else recipe.precision,
-                                  accelerator=accelerator, population=len(pixels)):
+                                  accelerator=accelerator, population=len(pixels),
+                                  adversary=build_adversary(recipe, model, image_shape),
+                                  critic_optimizer=recipe.critic_optimizer):
                 losses.append(state.loss)
         if state is None:
             raise UsageError("there was nothing to train on")

@@ -13,7 +13,7 @@ from .errors import UsageError
 from .metrics.latents import axes_of, codes_of
 from .priors import Mixture
 from .recipe import Call, Recipe, parse_call
-from .vae import VAE
+from .vae import VAE, Model
 
 CODES = 20_000
 """Codes that a prior is fitted to; with fewer images, each is drawn several times."""
@@ -24,8 +24,13 @@ NOISE = 0.01
 
 
 @torch.no_grad()
-def calibrate_likelihood(model: VAE, x: Tensor, seed: int = 0) -> None:
-    """Fixes the likelihood's scale as the best one for images x (n, C, H, W) and one posterior draw each."""
+def calibrate_likelihood(model: Model, x: Tensor, seed: int = 0) -> None:
+    """Fixes the likelihood's scale as the best one for images x (n, C, H, W) and one posterior draw each.
+
+    Does nothing for a model without an encoder.
+    """
+    if not isinstance(model, VAE):
+        return
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         means = torch.cat([model.decode(model.encode(chunk, sample=True)[None]).mean[0] for chunk in x.split(250)])
@@ -33,7 +38,7 @@ def calibrate_likelihood(model: VAE, x: Tensor, seed: int = 0) -> None:
 
 
 @torch.no_grad()
-def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | None:
+def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0) -> str | None:
     """Fits the recipe's `fitted_prior` to the codes of images x and puts it into the model; returns it as a part call.
 
     With 'auto', a mixture for a prior that is fixed and a latent of at most 256 dimensions, else none.
@@ -44,7 +49,7 @@ def fit_prior(model: VAE, recipe: Recipe, x: Tensor, seed: int = 0) -> str | Non
     shape = model.latent.shape
     call = _resolve(recipe, possible=model.latent.can_be_fitted, learned=model.latent.prior_is_learned,
                     dims=math.prod(shape))
-    if call is None:
+    if call is None or not isinstance(model, VAE):
         return None
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
     with torch.random.fork_rng():
@@ -74,8 +79,27 @@ def _resolve(recipe: Recipe, *, possible: bool, learned: bool, dims: int) -> Cal
 
 
 @torch.no_grad()
-def latent_axes(model: VAE, x: Tensor, seed: int = 0) -> tuple[Axis, ...]:
-    """The latent dimensions by the information that they carry about images x."""
+def latent_axes(model: Model, x: Tensor, seed: int = 0) -> tuple[Axis, ...]:
+    """The latent dimensions by the information that they carry about images x; without an encoder, by how much they change
+    an image."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return axes_of(codes_of(model, x))
+        return axes_of(codes_of(model, x)) if isinstance(model, VAE) else _drawn_axes(model)
+
+
+DRAWN_AXES = 16
+"""Dimensions of a GAN's latent that are kept for traversals."""
+
+
+def _drawn_axes(model: Model) -> tuple[Axis, ...]:
+    """By the mean square change of 16 images when a number of their codes moves by two standard deviations."""
+    z = model.latent.generate(512, fitted=False).flatten(2)
+    mean, std, few = z.mean((0, 1)), z.std((0, 1)), z[:, :16]
+    changes = torch.zeros(z.shape[-1])
+    for i in range(min(z.shape[-1], MOST_DIMS)):
+        step = torch.zeros_like(mean)
+        step[i] = std[i]
+        low, high = (model.decode((few + way * step).unflatten(2, model.latent.shape)).mean for way in (-1, 1))
+        changes[i] = (high - low).square().mean().cpu()
+    order = changes.argsort(descending=True)[:DRAWN_AXES]
+    return tuple(Axis(int(i), 0.0, round(float(mean[i]), 5), round(float(std[i]), 5)) for i in order)

@@ -16,8 +16,9 @@ from torch import Tensor
 from .checkpoint import Axis, Config, load_model
 from .data.stream import binarized
 from .errors import DataError, UsageError, nearest
+from .latent import NO_ENCODER
 from .recipe import parse_call
-from .vae import VAE
+from .vae import VAE, Model
 
 CHUNK = 250
 """Images that pass through a model at a time."""
@@ -83,12 +84,23 @@ class ImageModel:
         better = model.decode(z)
     """
 
-    def __init__(self, vae: VAE, config: Config, device: torch.device | str = "cpu") -> None:
-        self.vae, self.config, self.device = vae.to(device).eval(), config, torch.device(device)
+    def __init__(self, network: Model, config: Config, device: torch.device | str = "cpu") -> None:
+        self.network, self.config, self.device = network.to(device).eval(), config, torch.device(device)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        return self.vae.latent.shape
+        return self.network.latent.shape
+
+    @property
+    def vae(self) -> VAE:
+        """The network, for what takes an encoder.
+
+        Raises:
+            UsageError: it is a GAN's generator.
+        """
+        if not isinstance(self.network, VAE):
+            raise UsageError(NO_ENCODER)
+        return self.network
 
     @property
     def prior_is_normal(self) -> bool:
@@ -124,18 +136,26 @@ class ImageModel:
         layout, x = Layout.read(images, self.config.image_shape)
         return layout.write(self.decode_pixels(self.encode_pixels(x, sample=False)))
 
-    def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 8) -> np.ndarray:
-        """`steps` images on the way from image `a` to image `b`, both ends included, uint8.
+    def interpolate(self, a: np.ndarray | None = None, b: np.ndarray | None = None, steps: int = 8, *,
+                    seed: int | None = None) -> np.ndarray:
+        """`steps` images on the way from image `a` to image `b`, both ends included, uint8; without images, from one draw of
+        the prior to another, which a GAN can do too.
 
         On a great circle where codes lie on a sphere, or the prior is N(0, I), whose mass is near one (White, 2016,
         arXiv:1609.04468), else on a straight line.
         """
         if steps < 2:
             raise UsageError(f"an interpolation has at least its two ends; got steps={steps}")
-        ends = [self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False) for image in (a, b)]
+        if (a is None) != (b is None):
+            raise UsageError("interpolate between two images, or without any between two draws of the prior")
+        if a is None or b is None:
+            drawn = self._seeded(seed, lambda: self.network.latent.generate(2, fitted=self._fitted(None))[0]).cpu()
+            ends = [drawn[:1], drawn[1:]]
+        else:
+            ends = [self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False) for image in (a, b)]
         if len(ends[0]) != 1 or len(ends[1]) != 1:
             raise DataError("interpolate between one image and one other")
-        around = self.prior_is_normal or self.vae.latent.space.kind == "sphere"
+        around = self.prior_is_normal or self.network.latent.space.kind == "sphere"
         path = slerp if around else torch.lerp
         z = torch.cat([path(ends[0], ends[1], t) for t in torch.linspace(0, 1, steps)])
         return self._new_layout().write(self.decode_pixels(z))
@@ -167,27 +187,29 @@ class ImageModel:
                       prior: str | None = None, label: int | str | None = None) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
         chosen = self._class(label)
-        z = self._seeded(seed, lambda: self.vae.latent.generate(n, temperature, fitted=self._fitted(prior),
+        z = self._seeded(seed, lambda: self.network.latent.generate(n, temperature, fitted=self._fitted(prior),
                                                                 label=chosen)[0])
         return self.decode_pixels(z)
 
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
         """`encode` of (n, C, H, W)."""
+        vae = self.vae
         x = binarized(x, shared=True) if self.config.recipe.binarize else x
-        return self._chunked(lambda chunk: self.vae.encode(chunk, sample=sample), x)
+        return self._chunked(lambda chunk: vae.encode(chunk, sample=sample), x)
 
     def decode_pixels(self, z: Tensor) -> Tensor:
         """`decode` to (n, C, H, W), about [0, 1] and not clipped to it."""
-        return self._chunked(lambda chunk: self.vae.decode(chunk[None]).mean[0], z)
+        return self._chunked(lambda chunk: self.network.decode(chunk[None]).mean[0], z)
 
     def score_pixels(self, x: Tensor, *, samples: int = 1, seed: int | None = 0) -> Tensor:
         """`score` of (n, C, H, W). All images share one draw of noise, so that a score depends on its image alone."""
         from .terms import log_weight
 
+        vae = self.vae
         x = binarized(x, shared=True) if self.config.recipe.binarize else x
 
         def bound(image: Tensor) -> Tensor:
-            log_w = log_weight(self.vae(image[None], samples=samples))[:, 0]
+            log_w = log_weight(vae(image[None], samples=samples))[:, 0]
             return torch.logsumexp(log_w, 0) - math.log(samples)
 
         shared = torch.vmap(bound, randomness="same")

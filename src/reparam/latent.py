@@ -151,6 +151,33 @@ class OneLayer(Latents):
         return any(True for _ in self.prior.parameters())
 
 
+class Drawn(Latents):
+    """Codes that are only ever drawn from a prior: the latent of a model without an encoder."""
+
+    def __init__(self, prior: Prior, space: Space) -> None:
+        super().__init__()
+        self.prior, self.space = prior, space
+        self.shape = self.features = space.shape
+        self.fitted = None
+
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+        raise UsageError(NO_ENCODER)
+
+    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
+        raise UsageError(NO_ENCODER)
+
+    def read(self, code: Tensor) -> Tensor:
+        return code
+
+    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
+                 label: int | None = None) -> Tensor:
+        no_labels(label)
+        return self.prior().tempered((1, n), one_temperature(temperature))
+
+
+NO_ENCODER = ("a GAN has no encoder: it makes images of codes, and cannot find the code of an image. A hybrid has both: "
+              "train one with --preset vae_gan")
+
 MakePosterior = Callable[[Shape, Shape], Posterior]
 """From the shapes of features and latent to a posterior."""
 MakePrior = Callable[[Posterior, bool], Prior]

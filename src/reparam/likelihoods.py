@@ -22,6 +22,7 @@ from .distributions import (
     ContinuousBernoulli,
     Distribution,
     Gaussian,
+    Implicit,
     Laplace,
     LogisticMixture,
     Student,
@@ -39,6 +40,25 @@ class Likelihood(nn.Module):
 
     def calibrate(self, mean: Tensor, x: Tensor) -> None:
         """Sets what the likelihood estimates in closed form, from reconstructions (n, C, H, W) of images `x`."""
+
+
+@likelihood("implicit")
+class ImplicitLikelihood(Likelihood):
+    """Images as they come, without a density, so nothing but a critic can judge them: for GANs.
+
+    The decoder's range is [−1, 1]. `squash` keeps it there by a tanh, as early GANs do; without it pixels that overshoot are
+    seen by the critic and come back, where a tanh that is saturated passes no gradient on.
+    """
+
+    discrete = False
+
+    def __init__(self, image_shape: Shape, squash: bool = False) -> None:
+        super().__init__()
+        self.channels, self.squash = image_shape[0], squash
+
+    def forward(self, params: Tensor) -> Implicit:
+        raw = params.float()
+        return Implicit(0.5 + 0.5 * (torch.tanh(raw) if self.squash else raw))
 
 
 @likelihood("bernoulli")

@@ -13,7 +13,6 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +21,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from . import registry
+from .adversary import Adversary
 from .errors import ModelFileError, TrainingDiverged, UsageError
 from .guard import Guard, Verdict
 from .objective import Objective
-from .vae import VAE
+from .vae import Model
 
 EMA_EVERY = 8
 """The average is moved once in so many steps: memory traffic is what it costs."""
@@ -40,14 +40,26 @@ Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 @dataclass
+class Rival:
+    """The second player, with what it takes to train it."""
+
+    adversary: Adversary
+    optimizer: torch.optim.Optimizer | None
+    """None for an adversary that has no parameters of its own."""
+    guard: Guard
+
+
+@dataclass
 class State:
     """Where training stands after a step."""
 
-    model: VAE
-    ema: VAE
+    model: Model
+    ema: Model
     """The averaged weights, which everything after training uses."""
     optimizer: torch.optim.Optimizer
     guard: Guard
+    rival: Rival | None = None
+    """The second player, when there is one."""
     step: int = 0
     images: int = 0
     """Images seen, over all processes."""
@@ -58,6 +70,8 @@ class State:
     parts: dict[str, float] = field(default_factory=dict[str, float])
     """Batch mean of each term, nats per example."""
     loss: float = float("nan")
+    critic_loss: float = float("nan")
+    """The second player's, NaN while it does not play."""
     grad_norm: float = float("nan")
     lr_scale: float = 1.0
     """Halved by every roll-back."""
@@ -70,13 +84,18 @@ class State:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         if self.ema is not self.model:
             tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for i, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
+        tensors |= _slots("optimizer", self.optimizer)
+        if self.rival is not None:
+            tensors |= {f"critic.{k}": v for k, v in self.rival.adversary.state_dict().items()}
+            tensors |= _slots("critic_optimizer", self.rival.optimizer)
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
         numbers = {k: getattr(self, k) for k in ("step", "images", "seconds", "progress", "lr_scale", "rollbacks")}
-        return {k: v.detach().clone() for k, v in tensors.items()}, {**numbers, "guard": self.guard.to_dict()}
+        numbers["guard"] = self.guard.to_dict()
+        if self.rival is not None:
+            numbers["critic_guard"] = self.rival.guard.to_dict()
+        return {k: v.detach().clone() for k, v in tensors.items()}, numbers
 
     def restore(self, saved: Snapshot, *, weights_only: bool = False) -> None:
         """Returns to a snapshot; with `weights_only`, time and random numbers go on."""
@@ -88,12 +107,10 @@ class State:
         self.model.load_state_dict(groups["model"])
         if self.ema is not self.model:
             self.ema.load_state_dict(groups["ema"])
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in groups.get("optimizer", {}).items():
-            index, _, slot = name.partition(".")
-            slots.setdefault(int(index), {})[slot] = _laid_out_like(parameters[int(index)], value)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        _fill(self.optimizer, groups.get("optimizer", {}))
+        if self.rival is not None:
+            self.rival.adversary.load_state_dict(groups.get("critic", {}))
+            _fill(self.rival.optimizer, groups.get("critic_optimizer", {}))
         if weights_only:
             return
         torch.set_rng_state(groups["rng"]["cpu"].cpu())
@@ -102,6 +119,26 @@ class State:
         for k in ("step", "images", "seconds", "progress", "lr_scale", "rollbacks"):
             setattr(self, k, numbers[k])
         self.guard.load(numbers["guard"])
+        if self.rival is not None:
+            self.rival.guard.load(numbers["critic_guard"])
+
+
+def _slots(name: str, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+    """An optimizer's tensors by name, 'optimizer.3.exp_avg'."""
+    held = optimizer.state_dict()["state"] if optimizer is not None else {}
+    return {f"{name}.{i}.{k}": v for i, slots in held.items() for k, v in slots.items()}
+
+
+def _fill(optimizer: torch.optim.Optimizer | None, saved: dict[str, Tensor]) -> None:
+    """The inverse of `_slots`."""
+    if optimizer is None:
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in saved.items():
+        index, _, slot = name.partition(".")
+        slots.setdefault(int(index), {})[slot] = _laid_out_like(parameters[int(index)], value)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
 
 
 def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
@@ -110,7 +147,7 @@ def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def training(
-    model: VAE,
+    model: Model,
     objective: Objective,
     batches: Iterable[Batch],
     *,
@@ -126,6 +163,9 @@ def training(
     accelerator: Accelerator | None = None,
     resume: Snapshot | None = None,
     population: int = 0,
+    adversary: Adversary | None = None,
+    critic_optimizer: str = "adamw(lr=4e-4, betas=(0.5, 0.99))",
+    clock: Callable[[], float] | None = None,
 ) -> Iterator[State]:
     """Trains `model` on `batches` of (B, C, H, W) in [0, 1], or pairs of these and labels; yields its state every step.
 
@@ -133,21 +173,26 @@ def training(
     already is yielded once as it is. The learning rate follows `schedule`
     over that budget. Several processes average their gradients. A state's `snapshot()`, given as `resume` with batches
     that start at its step, continues the run: bit for bit on a CPU when the budget is in steps. `population` is the number
-    of images that batches are drawn from, where it is known; terms that estimate q(z) use it.
+    of images that batches are drawn from, where it is known; terms that estimate q(z) use it. An `adversary` learns beside
+    the model, in the same steps and on the same schedule, from shortly before a term of the objective first heeds it.
+    `minutes` are read from `clock`, in seconds, the wall's by default: `time.process_time` counts what this process
+    computes, whatever else runs.
 
     Raises:
         TrainingDiverged: losses or gradients stayed non-finite through every roll-back.
-        UsageError: no budget, or an unknown optimizer or schedule.
+        UsageError: no budget, an unknown optimizer or schedule, or `compile` with an adversary.
     """
+    if compile and adversary is not None:
+        raise UsageError("compile=True does not go with an adversary, whose penalties differentiate twice: leave it out")
     if (steps is None and minutes is None) or min(n for n in (steps, minutes) if n is not None) <= 0:
         raise UsageError(f"training needs an end: give steps, minutes or both, above 0; got {steps} and {minutes}")
     accelerator = accelerator or Accelerator()
-    model.to(accelerator.device)
-    if any(isinstance(m, nn.Conv2d) for m in model.modules()):
-        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    clock = clock or time.perf_counter
+    _settle(model, accelerator)
     averaged = copy.deepcopy(model).requires_grad_(False) if ema else model
     trained = [p for p in model.parameters() if p.requires_grad]
-    state = State(model, averaged, registry.optimizer.make(optimizer, trained), Guard(clip=clip))
+    state = State(model, averaged, registry.optimizer.make(optimizer, trained), Guard(clip=clip),
+                  _rival(adversary, critic_optimizer, clip, accelerator))
     if resume is not None:
         try:
             state.restore(resume)
@@ -161,14 +206,28 @@ def training(
         yield state
     iterator = iter(batches)
     while state.progress < 1:
-        began = time.perf_counter()
+        began = clock()
         batch = next(iterator, None)
         if batch is None:
             return
         loop.step(batch)
-        state.seconds += time.perf_counter() - began
+        state.seconds += clock() - began
         state.progress = loop.budget.progress(state)
         yield state
+
+
+def _settle(module: nn.Module, accelerator: Accelerator) -> None:
+    module.to(accelerator.device)
+    if any(isinstance(m, nn.Conv2d) for m in module.modules()):
+        module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _rival(adversary: Adversary | None, optimizer: str, clip: float, accelerator: Accelerator) -> Rival | None:
+    if adversary is None:
+        return None
+    _settle(adversary, accelerator)
+    own = list(adversary.parameters())
+    return Rival(adversary, registry.optimizer.make(optimizer, own) if own else None, Guard(clip=clip))
 
 
 @dataclass(frozen=True)
@@ -192,19 +251,30 @@ class _Loop:
         self.schedule, self.ema, self.accumulate = schedule, ema, accumulate
         self.population = population
         self.bf16 = precision == "bf16"
-        self.peaks = [float(g["lr"]) for g in state.optimizer.param_groups]
-        self.trained = [p for g in state.optimizer.param_groups for p in g["params"]]
+        self.trained = _parameters(state.optimizer)
+        self.rivals = _parameters(state.rival.optimizer if state.rival is not None else None)
+        self.peaks = [float(group["lr"]) for group in self._groups()]
         self.pairs = _ema_pairs(state)
         self.good: deque[Snapshot] = deque([state.snapshot()], maxlen=2)
-        self.parts_of = torch.compile(self._parts, fullgraph=True) if compile else self._parts
+        self.losses_of = torch.compile(self._losses, fullgraph=True) if compile else self._losses
 
-    def _parts(self, x: Tensor, y: Tensor | None, progress: Tensor) -> Tensor:
-        with self._autocast():
-            return self.objective.parts(self.state.model(x, samples=self.objective.samples, y=y, progress=progress,
-                                                         population=self.population))
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        rival = self.state.rival
+        return [self.state.optimizer, *([rival.optimizer] if rival is not None and rival.optimizer is not None else [])]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16)
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self._optimizers() for group in optimizer.param_groups]
+
+    def _losses(self, x: Tensor, y: Tensor | None, progress: Tensor, rival: Adversary | None, heard: bool) -> Tensor:
+        """Batch means of the terms, and the critic's loss, (terms + 1,); the terms are 0 where the model is not `heard`."""
+        model, objective = self.state.model, self.objective
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16):
+            with torch.set_grad_enabled(heard):
+                trace = model(x, samples=objective.samples, y=y, progress=progress, population=self.population)
+                trace = rival(model, trace) if rival is not None else trace
+                parts = objective.parts(trace) if heard else x.new_zeros(len(objective.terms))
+            critic = trace.contest.critic_loss() if trace.contest is not None else parts.new_zeros(())
+        return torch.cat([parts, critic[None]])
 
     def step(self, batch: Batch) -> None:
         x, y = batch if isinstance(batch, tuple) else (batch, None)
@@ -212,55 +282,82 @@ class _Loop:
         state.event = ""
         if not state.model.training:
             state.model.train()
-        for group, peak in zip(state.optimizer.param_groups, self.peaks, strict=True):
+        for group, peak in zip(self._groups(), self.peaks, strict=True):
             group["lr"] = peak * self.schedule(state.progress) * state.lr_scale
-        parts = self._backward(x, y)
-        gradients = [p.grad for p in self.trained if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # pyright: ignore
-        *values, state.grad_norm = torch.cat([parts, norm[None]]).tolist()
-        state.parts = dict(zip(self.objective.names, values, strict=True))
-        state.loss = sum(w * v for w, v in zip(self.objective.weights(state.progress), values, strict=True))
-        verdict = state.guard.judge(self.objective.names, values, state.grad_norm)
-        if verdict.scale:
-            if verdict.scale < 1:
-                torch._foreach_mul_(gradients, verdict.scale)  # pyright: ignore
-            state.optimizer.step()
-        else:
-            state.event = f"step left out: {verdict.reason}"
+        rival = self._playing()
+        heard = rival is None or rival.optimizer is None or state.step % rival.adversary.game.steps == 0
+        losses = self._backward(x, y, rival.adversary if rival is not None else None, heard)
+        gradients = [[p.grad for p in each if p.grad is not None] for each in (self.trained, self.rivals)]
+        norms = [_norm(g, like=losses) for g in gradients]
+        *values, critic_loss, norm, critic_norm = torch.cat([losses, *norms]).tolist()
+        state.critic_loss = critic_loss if rival is not None else float("nan")
+        verdicts: list[Verdict] = []
+        if heard:
+            state.grad_norm = norm
+            state.parts = dict(zip(self.objective.names, values, strict=True))
+            state.loss = sum(w * v for w, v in zip(self.objective.weights(state.progress), values, strict=True))
+            verdicts.append(state.guard.judge(self.objective.names, values, norm))
+        if rival is not None:
+            verdicts.append(rival.guard.judge(["critic"], [critic_loss], critic_norm))
+        self._take(gradients, verdicts, heard)
         state.step += 1
         state.images += len(x) * self.accelerator.num_processes
-        self._after(verdict)
+        self._after(verdicts)
 
-    def _backward(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """Accumulates the gradient of the weighted terms; returns the terms' means, (terms,)."""
-        self.state.optimizer.zero_grad(set_to_none=True)
-        weights = torch.tensor(self.objective.weights(self.state.progress), device=self.accelerator.device)
+    def _playing(self) -> Rival | None:
+        """The second player, from `warmup` before the objective heeds it."""
+        rival = self.state.rival
+        if rival is None:
+            return None
+        now, soon = self.state.progress, min(self.state.progress + rival.adversary.game.warmup, 1.0)
+        return rival if self.objective.heeds_critic(now) or self.objective.heeds_critic(soon) else None
+
+    def _take(self, gradients: list[list[Tensor]], verdicts: list[Verdict], heard: bool) -> None:
+        """Moves the players that have gradients; none of them where one has to leave the step out."""
+        bad = next((v for v in verdicts if not v.scale), None)
+        if bad is not None:
+            self.state.event = f"step left out: {bad.reason}"
+            return
+        optimizers = self._optimizers() if heard else self._optimizers()[1:]
+        moved = [g for g in (gradients if heard else gradients[1:]) if g]
+        for optimizer, own, verdict in zip(optimizers, moved, verdicts, strict=False):
+            if verdict.scale < 1:
+                torch._foreach_mul_(own, verdict.scale)  # pyright: ignore
+            optimizer.step()
+
+    def _backward(self, x: Tensor, y: Tensor | None, rival: Adversary | None, heard: bool) -> Tensor:
+        """Accumulates the gradients of the weighted terms and of the critic's loss; returns their means, (terms + 1,)."""
+        for optimizer in self._optimizers():
+            optimizer.zero_grad(set_to_none=True)
+        weights = torch.tensor([*self.objective.weights(self.state.progress), 1.0], device=self.accelerator.device)
         total = torch.zeros_like(weights)
         progress = torch.tensor(self.state.progress, device=self.accelerator.device)
         labels = y.chunk(self.accumulate) if y is not None else [None] * self.accumulate
         for chunk, known in zip(x.chunk(self.accumulate), labels, strict=False):
-            parts = self.parts_of(chunk, known, progress) * (len(chunk) / len(x))
-            (parts * weights).sum().backward()
-            total += parts.detach()
+            losses = self.losses_of(chunk, known, progress, rival, heard) * (len(chunk) / len(x))
+            (losses * weights).sum().backward()
+            total += losses.detach()
         return self._average(total) if self.accelerator.num_processes > 1 else total
 
-    def _average(self, parts: Tensor) -> Tensor:
-        """Means of gradients, terms and elapsed time over the processes, in one exchange."""
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trained]
-        seconds = parts.new_tensor([self.state.seconds])
-        vector: Any = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients] + [parts, seconds]), "mean")
+    def _average(self, losses: Tensor) -> Tensor:
+        """Means of gradients, losses and elapsed time over the processes, in one exchange."""
+        everyone = self.trained + self.rivals
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in everyone]
+        seconds = losses.new_tensor([self.state.seconds])
+        vector: Any = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients] + [losses, seconds]), "mean")
         offset = 0
-        for p, g in zip(self.trained, gradients, strict=True):
+        for p, g in zip(everyone, gradients, strict=True):
             p.grad = torch.empty_like(p).copy_(vector[offset : offset + g.numel()].view_as(g))
             offset += g.numel()
         self.state.seconds = float(vector[-1])
         return vector[offset:-1]
 
-    def _after(self, verdict: Verdict) -> None:
+    def _after(self, verdicts: list[Verdict]) -> None:
         state = self.state
-        if verdict.roll_back:
-            self._roll_back(verdict.reason)
-        elif state.step % SNAPSHOT_EVERY == 0 and verdict.scale:
+        failed = next((v for v in verdicts if v.roll_back), None)
+        if failed is not None:
+            self._roll_back(failed.reason)
+        elif state.step % SNAPSHOT_EVERY == 0 and all(v.scale for v in verdicts):
             self.good.append(state.snapshot())
         if self.pairs and state.step % EMA_EVERY == 0:
             decay = min(self.ema, (1 + state.step) / (10 + state.step)) ** EMA_EVERY
@@ -279,6 +376,17 @@ class _Loop:
         state.lr_scale /= 2
         state.event = (f"rolled back to step {self.good[0][1]['step']} at half the learning rate: {reason} for "
                        f"{state.guard.patience} steps in a row")
+
+
+def _parameters(optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]] if optimizer is not None else []
+
+
+def _norm(gradients: list[Tensor], like: Tensor) -> Tensor:
+    """Norm of all gradients together, (1,)."""
+    if not gradients:
+        return like.new_zeros(1)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))[None]  # pyright: ignore
 
 
 def _ema_pairs(state: State) -> tuple[list[Tensor], list[Tensor]] | None:

@@ -32,6 +32,8 @@ class Term:
     of: Callable[[Trace], Tensor]
     samples: int = 1
     """Importance samples that the trace must hold."""
+    contest: bool = False
+    """Whether it asks a critic."""
 
     def __add__(self, other: Term | Objective) -> Objective:
         return Objective(((1.0, self),)) + other
@@ -88,6 +90,27 @@ class linear(Weight):
         return self.start + (self.end - self.start) * min(progress / self.fraction, 1.0)
 
 
+@registry.weight("late")
+@dataclass(frozen=True)
+class late(Weight):
+    """0 until `start` of training, then a straight rise to `value` over `ramp` of it: for what must not come too early."""
+
+    value: float
+    start: float = 0.4
+    ramp: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start < 1 and 0 <= self.ramp <= 1):
+            raise UsageError(f"{self}: start and ramp are fractions of training, from 0 to 1, the start below 1")
+
+    def __call__(self, progress: float) -> float:
+        if progress < self.start:
+            return 0.0
+        return self.value * (min((progress - self.start) / self.ramp, 1.0) if self.ramp else 1.0)
+
+    __str__ = Weight.__str__
+
+
 @registry.weight("cyclic")
 @dataclass(frozen=True)
 class cyclic(Weight):
@@ -140,6 +163,10 @@ class Objective:
 
     def weights(self, progress: float) -> list[float]:
         return [w(progress) if isinstance(w, Weight) else w for w, _ in self.terms]
+
+    def heeds_critic(self, progress: float) -> bool:
+        """Whether a term that asks a critic has any weight."""
+        return any(weight for weight, (_, term) in zip(self.weights(progress), self.terms, strict=True) if term.contest)
 
     def parts(self, trace: Trace) -> Tensor:
         """Batch mean of each term, (terms,), nats per example."""

@@ -89,15 +89,20 @@ def curves(records: Sequence[dict[str, Any]], held_out: Sequence[dict[str, Any]]
     total, rate, norm = figure.subplots(1, 3)
     steps = [r["step"] for r in records]
     total.plot(steps, [r["loss"] for r in records], label="training", lw=1)
-    total.plot([r["step"] for r in held_out], [r["held_out"]["-elbo"] for r in held_out], label="held out −ELBO", lw=1.5)
+    bounds = [(r["step"], r["held_out"]["-elbo"]) for r in held_out if "-elbo" in r["held_out"]]
+    if bounds:
+        total.plot(*zip(*bounds, strict=True), label="held out −ELBO", lw=1.5)
     total.set_ylabel("nats per image")
-    settled = [r["loss"] for r in records[len(records) // 10:]] + [r["held_out"]["-elbo"] for r in held_out[1:]]
+    settled = [r["loss"] for r in records[len(records) // 10:]] + [v for _, v in bounds[1:]]
     if settled:
         low, high = float(np.min(settled)), float(np.quantile(settled, 0.98))
         total.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.15 * (high - low) + 1e-3)
     for name in terms:
         if name != "nll":
             rate.plot(steps, [r["terms"][name] for r in records], label=name, lw=1)
+    judged = [(r["step"], r["critic"]) for r in records if r.get("critic") is not None]
+    if judged:
+        rate.plot(*zip(*judged, strict=True), label="critic", lw=1)
     rate.set_ylabel("nats per image")
     norm.plot(steps, [r["grad_norm"] for r in records], label="gradient norm", lw=1)
     norm.set_yscale("log")

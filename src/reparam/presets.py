@@ -48,6 +48,13 @@ def _any(about: str, reference: str, **changes: Any) -> Preset:
     return Preset(Recipe().but(**changes), about, reference)
 
 
+def _gan(about: str, reference: str, **changes: Any) -> Preset:
+    """A preset without an encoder."""
+    base = Recipe(encoder="none", latent="flat(128)", likelihood="implicit", objective="adversarial", adversary="images",
+                  optimizer="adamw(lr=4e-4, betas=(0.5, 0.99))", schedule="linear(warmup=0.02)", batch_size=64)
+    return Preset(base.but(**changes), about, reference)
+
+
 PRESETS: dict[str, Preset] = {
     "default": _any(
         "σ-VAE: a residual network whose noise level is calibrated at every step, so that no weight has to be chosen; "
@@ -124,6 +131,50 @@ PRESETS: dict[str, Preset] = {
     "rvq": _any("Each place of the map is a sum of four codes, from coarse to fine.",
                 "Lee et al., 2022, arXiv:2203.01941; Zeghidour et al., 2021, arXiv:2107.03312", latent="spatial(16, 8)",
                 posterior="rvq(256, 4)", prior="autoregressive", objective="nll + kl + 10*commitment"),
+    "vae_gan": _any(
+        "The default model, which from two fifths of training on also answers to a critic of its reconstructions and "
+        "samples: sharper, and still with an encoder, a likelihood and a prior fitted to its codes.",
+        "Larsen et al., 2016, arXiv:1512.09300; Esser et al., 2021, arXiv:2012.09841",
+        objective="nll + kl + late(1, 0.4, 0.1)*adversarial(balance=0.6)", adversary="images", critic="dcgan(32)",
+        optimizer="adamw(lr=2e-3, betas=(0.5, 0.99))", batch_size=64),
+    "learned_similarity": _any(
+        "The VAE-GAN as published: what the critic sees takes the place of pixels.",
+        "Larsen et al., 2016, arXiv:1512.09300",
+        objective="0.1*nll + kl + learned_similarity + adversarial", adversary="images", critic="dcgan(32)",
+        encoder="dcgan(32)", decoder="dcgan(32)", optimizer="adamw(lr=1e-3, betas=(0.5, 0.99))", batch_size=64),
+    "aae": _any("An autoencoder whose codes as a whole are matched to the prior by a critic of codes.",
+                "Makhzani et al., 2016, arXiv:1511.05644", posterior="deterministic", latent="flat(16)",
+                objective="nll + 20*adversarial", adversary="codes", critic="mlp((256, 256))", fitted_prior="none"),
+    "factor_vae": _any("The total correlation of the codes, as a critic estimates it, weighs more than the rest of the KL.",
+                       "Kim & Mnih, 2018, arXiv:1802.05983", latent="flat(16)", objective="nll + kl + 6*adversarial",
+                       adversary="permuted", game="ratio", critic="mlp((256, 256, 256))",
+                       critic_optimizer="adamw(lr=1e-4, betas=(0.5, 0.9))"),
+    "ali": _any("Encoder and decoder learn to be each other's inverse from a critic of images with their codes.",
+                "Dumoulin et al., 2017, arXiv:1606.00704; Donahue et al., 2017, arXiv:1605.09782",
+                objective="adversarial", adversary="joint", likelihood="implicit", fitted_prior="none",
+                optimizer="adamw(lr=4e-4, betas=(0.5, 0.99))", batch_size=64),
+    "soft_intro_vae": _any("The encoder is the critic: it tells new images by their low ELBO, which the decoder raises.",
+                           "Daniel & Tamar, 2021, arXiv:2012.13253", objective="nll + kl + adversarial",
+                           adversary="introspective", optimizer="adamw(lr=5e-4)"),
+    "latent_diffusion": _any(
+        "The autoencoder of latent diffusion: absolute error, perceptual distance, a critic of patches and a small KL on a "
+        "map of codes.",
+        "Rombach et al., 2022, arXiv:2112.10752", latent="spatial(4, 4)", likelihood="laplace",
+        objective="nll + 100*perceptual('wavelets') + 0.01*kl + late(1, 0.4, 0.1)*adversarial(balance=0.5)",
+        adversary="images('reconstructions', patch=8)", game="hinge", batch_size=64),
+    "dcgan": _gan("The classic GAN: BatchNorm, transposed convolutions, the non-saturating game.",
+                  "Radford et al., 2016, arXiv:1511.06434", decoder="dcgan", critic="dcgan",
+                  likelihood="implicit(squash=True)"),
+    "sngan": _gan("Hinge game against a critic with spectral normalisation.",
+                  "Miyato et al., 2018, arXiv:1802.05957", game="hinge", penalty="spectral_norm", critic="resnet",
+                  optimizer="adamw(lr=2e-4, betas=(0.0, 0.9))", critic_optimizer="adamw(lr=4e-4, betas=(0.0, 0.9))"),
+    "wgan_gp": _gan("Scores in place of odds, a critic with a slope of one, and five of its steps for each of the model's.",
+                    "Gulrajani et al., 2017, arXiv:1704.00028", game="wasserstein(steps=5)", penalty="10*gradient",
+                    optimizer="adamw(lr=2e-4, betas=(0.0, 0.9))", critic_optimizer="adamw(lr=2e-4, betas=(0.0, 0.9))"),
+    "r3gan": _gan("The modern baseline: each fake against a real image, and slopes held flat on either side.",
+                  "Huang et al., 2024, arXiv:2501.05441", game="relativistic", penalty="r1(0.1) + r2(0.1)",
+                  critic="resnet", optimizer="adamw(lr=6e-4, betas=(0.0, 0.99))",
+                  critic_optimizer="adamw(lr=6e-4, betas=(0.0, 0.99))"),
     "vit": _any("Small transformers in place of convolutions; fast on images of 64 pixels a side and more.",
                 "Dosovitskiy et al., 2021, arXiv:2010.11929", encoder="vit(64, 2)", decoder="vit(64, 2)"),
 }

@@ -110,7 +110,7 @@ def _in(package: str, *modules: str) -> tuple[str, ...]:
     return tuple(f"{package}.{module}" for module in modules)
 
 
-_NETS = _in("nets", "mlp", "conv", "vit")
+_NETS = _in("nets", "mlp", "conv", "dcgan", "vit")
 encoder = Role("encoder", ("image_shape", "grid"), _NETS)
 decoder = Role("decoder", ("latent_shape", "out_shape"), _NETS)
 latent = Role("latent", ("image_shape",), ("latent", "ladder", "classes"))
@@ -119,7 +119,11 @@ posterior = Role("posterior", ("features", "shape"),
 prior = Role("prior", ("space",), _in("priors", "basic", "flows", "vamp", "sphere", "relaxed", "codes"))
 likelihood = Role("likelihood", ("image_shape",), ("likelihoods",))
 term = Role("term", (), (*_in("terms", "elbo", "importance", "decomposition", "matching", "quantised", "regularity",
-                              "similarity"), "classes"))
+                              "similarity", "adversarial", "perceptual"), "classes"))
+adversary = Role("adversary", ("setting",), ("adversary",))
+game = Role("game", (), ("games",))
+penalty = Role("penalty", (), ("games",))
+features = Role("features", (), ("features",))
 weight = Role("weight", (), ("objective",))
 optimizer = Role("optimizer", ("parameters",), ("optim",))
 schedule = Role("schedule", (), ("optim",))
@@ -127,4 +131,5 @@ augmentation = Role("augmentation", (), ("data.augment",))
 metric = Role("metric", ("evaluation",), _in("metrics", "bounds", "images", "latents", "codes"))
 
 ROLES: dict[str, Role] = {role.name: role for role in (
-    encoder, decoder, latent, posterior, prior, likelihood, term, weight, optimizer, schedule, augmentation, metric)}
+    encoder, decoder, latent, posterior, prior, likelihood, term, weight, adversary, game, penalty, features, optimizer,
+    schedule, augmentation, metric)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -23,8 +24,8 @@ class Reporter(ABC):
         """Progress of work that is counted."""
 
     @abstractmethod
-    def step(self, state: State, held_out: float | None) -> None:
-        """Progress of training; `held_out` is the latest −ELBO of held-out images, nats."""
+    def step(self, state: State, seen: str) -> None:
+        """Progress of training; `seen` is what was last seen on held-out images."""
 
 
 class Silent(Reporter):
@@ -36,17 +37,17 @@ class Silent(Reporter):
     def count(self, what: str, done: int, total: int) -> None:
         return
 
-    def step(self, state: State, held_out: float | None) -> None:
+    def step(self, state: State, seen: str) -> None:
         return
 
 
-def training_line(state: State, held_out: float | None) -> str:
+def training_line(state: State, seen: str) -> str:
     """Step, terms, speed and time left in one line."""
     terms = "  ".join(f"{k} {v:.1f}" for k, v in state.parts.items())
     left = state.seconds * (1 / state.progress - 1) if state.progress else 0.0
     speed = state.images / state.seconds if state.seconds else 0.0
-    seen = f"  held out {held_out:.1f}" if held_out is not None else ""
-    return (f"step {state.step:,}  {terms} nats{seen}  {speed:,.0f} images/s  "
+    critic = f"  critic {state.critic_loss:.2f}" if math.isfinite(state.critic_loss) else ""
+    return (f"step {state.step:,}  {terms}{critic} nats{f'  {seen}' if seen else ''}  {speed:,.0f} images/s  "
             f"{int(left) // 60}:{int(left) % 60:02d} left")
 
 
@@ -63,9 +64,9 @@ class Plain(Reporter):
         if self._due() or done == total:
             self.say(f"{what}: {done:,} of {total:,}")
 
-    def step(self, state: State, held_out: float | None) -> None:
+    def step(self, state: State, seen: str) -> None:
         if self._due() or state.progress >= 1:
-            self.say(training_line(state, held_out))
+            self.say(training_line(state, seen))
 
     def _due(self) -> bool:
         due = time.monotonic() - self.last >= self.every
@@ -91,9 +92,9 @@ class Live(Reporter):
     def count(self, what: str, done: int, total: int) -> None:
         self._show(f"{what}: {done:,} of {total:,}", done == total)
 
-    def step(self, state: State, held_out: float | None) -> None:
+    def step(self, state: State, seen: str) -> None:
         bar = "━" * round(24 * state.progress)
-        self._show(f"{bar:·<24} {training_line(state, held_out)}", state.progress >= 1)
+        self._show(f"{bar:·<24} {training_line(state, seen)}", state.progress >= 1)
 
     def _show(self, text: str, last: bool) -> None:
         if time.monotonic() - self.last < 0.2 and not last:

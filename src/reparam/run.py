@@ -27,20 +27,22 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor
 
 from . import calibrate
-from .build import build_model, build_objective, check
+from .build import build_adversary, build_model, build_objective, check
 from .checkpoint import load_state, save_state
 from .data import ImageSet, open_images
 from .data.augment import parse_augmentation
 from .data.stream import Stream, binarized, keep_labels, to_batch
 from .errors import DataError, ModelFileError, UsageError
+from .features import get_features
 from .files import write_json, write_text
 from .fitting import calibrate_likelihood
-from .loop import State, training
+from .loop import Batch, State, training
 from .metrics.bounds import importance_nll
+from .metrics.distance import frechet
 from .presets import find
 from .recipe import Recipe, parse_call
 from .reporting import Reporter, Silent
-from .vae import VAE
+from .vae import VAE, Model
 
 DEFAULT_MINUTES = 5.0
 RECORDS = 400
@@ -221,6 +223,7 @@ class _Session:
         run, recipe = self.run, self.recipe
         torch.manual_seed(recipe.seed)
         model, objective = build_model(recipe, self.image_shape), build_objective(recipe)
+        adversary = build_adversary(recipe, model, self.image_shape)
         saved = load_state(run.state_file) if run.state_file.exists() else None
         batch_size = min(recipe.batch_size, len(self.training_set))
         steps, minutes = self._budget(batch_size)
@@ -228,13 +231,13 @@ class _Session:
                         parse_augmentation(recipe.augment), recipe.binarize, self.accelerator.device,
                         self.accelerator.process_index, self.accelerator.num_processes,
                         start=int(saved[1]["step"]) if saved else 0, labels=self._labels(model.latent.classes))
-        self._choose_speed(model, stream, steps)
+        self._choose_speed(calibrate.Workload(recipe, model, objective, adversary, _first(stream)), steps)
         with _stopping_at_interrupt(self):
             loop = training(
                 model, objective, stream, steps=steps, minutes=minutes, optimizer=recipe.optimizer,
                 schedule=recipe.schedule, clip=recipe.clip, ema=recipe.ema, accumulate=recipe.accumulate,
                 precision=run.precision, compile=recipe.compile, accelerator=self.accelerator, resume=saved,
-                population=len(self.training_set))
+                population=len(self.training_set), adversary=adversary, critic_optimizer=recipe.critic_optimizer)
             counts = calibrate.thread_counts(self.accelerator)
             adapts = minutes is not None and not recipe.threads and len(counts) > 1 and self.accelerator.num_processes == 1
             return self._follow(loop, _Journal(run, self._watched(), self.report),
@@ -262,7 +265,7 @@ class _Session:
             return None, DEFAULT_MINUTES
         return steps, r.minutes
 
-    def _choose_speed(self, model: VAE, stream: Stream, steps: int | None) -> None:
+    def _choose_speed(self, work: calibrate.Workload, steps: int | None) -> None:
         """Threads and precision: as a run began, so it goes on."""
         run, recipe = self.run, self.recipe
         if not run.precision:
@@ -270,17 +273,16 @@ class _Session:
                 run.threads = recipe.threads or torch.get_num_threads()
                 run.precision = "float32" if recipe.precision == "auto" else recipe.precision
             else:
-                model.to(self.accelerator.device)
-                with torch.random.fork_rng():
-                    batch = next(iter(stream))
-                run.threads, run.precision = calibrate.choose(recipe, model, build_objective(recipe), batch,
-                                                              self.accelerator)
+                run.threads, run.precision = calibrate.choose(work, self.accelerator)
             if self.accelerator.is_main_process:
                 run.save()
         torch.set_num_threads(run.threads)
-        size = sum(p.numel() for p in model.parameters())
-        run.facts["parameters"] = size
-        self.report.say(f"{size:,} parameters on {self.accelerator.device.type}, {run.threads} threads, {run.precision}")
+        size = sum(p.numel() for p in work.model.parameters())
+        critic = sum(p.numel() for p in work.adversary.parameters()) if work.adversary is not None else 0
+        run.facts["parameters"], run.facts["critic_parameters"] = size, critic
+        beside = f", {critic:,} in the critic," if critic else ""
+        self.report.say(f"{size:,} parameters{beside} on {self.accelerator.device.type}, {run.threads} threads, "
+                        f"{run.precision}")
 
     def _watched(self) -> tuple[Tensor, Tensor]:
         """Training images to calibrate the likelihood on, and held-out ones to measure."""
@@ -312,14 +314,20 @@ class _Session:
         return state
 
 
+def _first(stream: Stream) -> Batch:
+    """A batch of the stream, which goes on as if nothing had been taken."""
+    with torch.random.fork_rng():
+        return next(iter(stream))
+
+
 class _Journal:
     """Writes `metrics.jsonl`: terms averaged since the last record, and from time to time held-out images."""
 
     def __init__(self, run: Run, watched: tuple[Tensor, Tensor], report: Reporter) -> None:
         self.path, self.watched, self.report = run.folder / "metrics.jsonl", watched, report
-        self.sums: dict[str, float] = {}
-        self.count, self.records, self.measured = 0, -1, -1
-        self.held_out: float | None = None
+        self.since: dict[str, list[float]] = {}
+        self.records, self.measured = -1, -1
+        self.seen = ""
         self.opened = False
 
     def note(self, state: State) -> None:
@@ -328,30 +336,31 @@ class _Journal:
             self._forget_after(state.step)
         if state.event:
             self.report.say(f"step {state.step:,}: {state.event}")
-        for name, value in (*state.parts.items(), ("loss", state.loss), ("grad_norm", state.grad_norm)):
+        named = (*state.parts.items(), ("loss", state.loss), ("critic", state.critic_loss), ("grad_norm", state.grad_norm))
+        for name, value in named:
             if math.isfinite(value):
-                self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+                self.since.setdefault(name, []).append(value)
         if int(RECORDS * state.progress) > self.records or state.event:
             self.records = int(RECORDS * state.progress)
             self._write(state)
-        self.report.step(state, self.held_out)
+        self.report.step(state, self.seen)
 
     def _write(self, state: State) -> None:
-        mean = {k: round(v / self.count, 5) for k, v in self.sums.items()}
+        mean = {k: round(sum(v) / len(v), 5) for k, v in self.since.items()}
         record: dict[str, Any] = {
             "step": state.step, "images": state.images, "seconds": round(state.seconds, 3),
-            "loss": mean.pop("loss", None), "grad_norm": mean.pop("grad_norm", None), "terms": mean,
+            "loss": mean.pop("loss", None), "critic": mean.pop("critic", None), "grad_norm": mean.pop("grad_norm", None),
+            "terms": mean,
             "lr": state.optimizer.param_groups[0]["lr"], "skipped": state.guard.skipped}
         if state.event:
             record["event"] = state.event
         if int(HELD_OUT * state.progress) > self.measured:
             self.measured = int(HELD_OUT * state.progress)
-            self.held_out = held_out_nll(state.ema, *self.watched)
-            record["held_out"] = {"-elbo": round(self.held_out, 4)}
+            record["held_out"] = held_out_figures(state.ema, *self.watched)
+            self.seen = _seen(record["held_out"])
         with self.path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(record) + "\n")
-        self.sums, self.count = {}, 0
+        self.since = {}
 
     def _forget_after(self, step: int) -> None:
         """Drops what a killed run wrote after its last saved state, and half a line if there is one."""
@@ -361,11 +370,11 @@ class _Journal:
             write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
         for r in reversed(kept):
             if "held_out" in r:
-                self.held_out = r["held_out"]["-elbo"]
+                self.seen = _seen(r["held_out"])
                 break
 
     def close(self, state: State) -> None:
-        if self.count:
+        if self.since:
             self._write(state)
 
 
@@ -379,16 +388,28 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def held_out_nll(model: VAE, known: Tensor, held_out: Tensor) -> float:
-    """−ELBO of held-out images, nats, with the likelihood's scale fixed on known ones. Leaves random numbers alone."""
+def _seen(held_out: dict[str, float]) -> str:
+    return "held out " + ", ".join(f"{k} {v:.4g}" for k, v in held_out.items())
+
+
+def held_out_figures(model: Model, known: Tensor, held_out: Tensor) -> dict[str, float]:
+    """How training goes, by held-out images: the −ELBO in nats, where there is one, with the likelihood's scale fixed on
+    known images; and the Fréchet distance of as many samples from the model's own prior, by features that need no weights.
+    Leaves random numbers alone."""
     was_training = model.training
     model.eval()
-    calibrate_likelihood(model, known)
-    with torch.random.fork_rng():
+    figures: dict[str, float] = {}
+    with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(0)
-        value = float(importance_nll(model, held_out, 1).mean())
+        if isinstance(model, VAE):
+            calibrate_likelihood(model, known)
+            torch.manual_seed(0)
+            figures["-elbo"] = round(float(importance_nll(model, held_out, 1).mean()), 4)
+        embed = get_features("wavelets").embed
+        drawn = torch.cat([model.draw(len(chunk)).mean[0].clamp(0, 1) for chunk in held_out.split(250)])
+        figures["fd (wavelets)"] = round(frechet(embed(drawn).cpu().numpy(), embed(held_out).cpu().numpy()), 5)
     model.train(was_training)
-    return value
+    return {k: v for k, v in figures.items() if math.isfinite(v)}
 
 
 @contextlib.contextmanager

@@ -3,10 +3,12 @@
     p(x) = ∫ p(x | z) p(z) dz,    log p(x) ≥ E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))
 
 Running it on a batch gives a `Trace`, which objectives and metrics read. (Kingma & Welling, 2014, arXiv:1312.6114)
+Without an encoder it is the generator of a GAN, which a critic alone can teach. (Goodfellow et al., 2014, arXiv:1406.2661)
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +19,22 @@ from .distributions import Distribution
 from .latent import Latent, Latents
 from .likelihoods import Likelihood
 from .nets.layers import fold
+
+
+class Contest(ABC):
+    """One batch before a critic: what the two players say of it. `adversary.py` makes it."""
+
+    @abstractmethod
+    def critic_loss(self) -> Float[Tensor, ""]:
+        """What the critic minimises; no gradient of it reaches the model."""
+
+    @abstractmethod
+    def adversarial(self, balance: float, cap: float) -> Float[Tensor, "b"]:
+        """What the model minimises, for each example; no gradient of it reaches the critic. See `terms.adversarial`."""
+
+    @abstractmethod
+    def features(self, x: Float[Tensor, "n c h w"]) -> Tensor:
+        """What the critic sees in images, (n, *f), before it judges them; it learns nothing from being asked."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +59,40 @@ class Trace:
     """(): 0 at the start of training, 1 at its end; None outside it."""
     population: int = 0
     """Images that the batch is drawn from; 0 when unknown."""
+    contest: Contest | None = None
+    """The batch before the critic, when there is one and it has begun to learn."""
 
 
-class VAE(nn.Module):
+class Model(nn.Module):
+    """What every model can do: draw codes, and decode them."""
+
+    def __init__(self, latent: Latents, decoder: nn.Module, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.latent, self.decoder, self.likelihood = latent, decoder, likelihood
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
+                progress: Float[Tensor, ""] | None = None, population: int = 0) -> Trace:
+        """Runs on a batch with `samples` latents for each image."""
+
+    def decode(self, code: Float[Tensor, "k b *d"]) -> Distribution:
+        """p(x | z) of codes."""
+        return self._decode(self.latent.read(code))
+
+    def draw(self, n: int) -> Distribution:
+        """p(x | z) of n codes from the model's own prior, batch shape (1, n)."""
+        return self.decode(self.latent.generate(n, fitted=False))
+
+    def _decode(self, features: Tensor) -> Distribution:
+        return self.likelihood(fold(self.decoder, features))
+
+
+class VAE(Model):
     """Four parts; `forward` runs them on a batch and returns the trace."""
 
     def __init__(self, encoder: nn.Module, latent: Latents, decoder: nn.Module, likelihood: Likelihood) -> None:
-        super().__init__()
-        self.encoder, self.latent, self.decoder, self.likelihood = encoder, latent, decoder, likelihood
+        super().__init__(latent, decoder, likelihood)
+        self.encoder = encoder
 
     def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
                 progress: Float[Tensor, ""] | None = None, population: int = 0) -> Trace:
@@ -60,9 +104,11 @@ class VAE(nn.Module):
         """The code of each image: the posterior's mean, or a draw from it."""
         return self.latent.code(self.encoder(x), sample=sample)
 
-    def decode(self, code: Float[Tensor, "k b *d"]) -> Distribution:
-        """p(x | z) of codes."""
-        return self._decode(self.latent.read(code))
 
-    def _decode(self, features: Tensor) -> Distribution:
-        return self.likelihood(fold(self.decoder, features))
+class Generator(Model):
+    """Prior and decoder of a GAN. Its trace holds new images beside the batch, and no latents: nothing is inferred."""
+
+    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
+                progress: Float[Tensor, ""] | None = None, population: int = 0) -> Trace:
+        px = self.draw(len(x))
+        return Trace(x, (), px, px.log_prob(x), None, self._decode, y, progress, population)

@@ -1,4 +1,7 @@
-"""Random changes to a batch of training images, on the device: 'flip', 'crop(2)', or their sum 'flip + crop(2)'."""
+"""Random changes to a batch of images, on the device: 'flip', 'crop(2)', or their sum 'flip + crop(2)'.
+
+For training images, or for all that a critic sees; they are differentiable in the pixels.
+"""
 
 from __future__ import annotations
 
@@ -37,20 +40,78 @@ def crop(pixels: int) -> Augmentation:
         b, _, h, w = x.shape
         padded = F.pad(x, (pixels,) * 4, mode="replicate")
         top, left = torch.randint(0, 2 * pixels + 1, (2, b), device=x.device)
-        rows = (top[:, None] + torch.arange(h, device=x.device))[:, None, :, None]
-        columns = (left[:, None] + torch.arange(w, device=x.device))[:, None, None, :]
-        batch = torch.arange(b, device=x.device)[:, None, None, None]
-        channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
-        return padded[batch, channel, rows, columns]
+        return _windows(padded, [top, left], (h, w))
 
     return apply
 
 
-def parse_augmentation(text: str) -> Augmentation | None:
+@registry.augmentation("color")
+def color() -> Augmentation:
+    """Changes brightness, saturation and contrast of each image, beyond [0, 1] too: for a critic (Zhao et al., 2020,
+    arXiv:2006.10738)."""
+
+    def apply(x: Tensor) -> Tensor:
+        shift, saturation, contrast = torch.rand(3, len(x), 1, 1, 1, device=x.device)
+        x = x + 0.5 * (shift - 0.5)
+        grey = x.mean(1, keepdim=True)
+        x = grey + 2 * saturation * (x - grey)
+        middle = x.mean((1, 2, 3), keepdim=True)
+        return middle + (0.5 + contrast) * (x - middle)
+
+    return apply
+
+
+@registry.augmentation("translate")
+def translate(share: float = 0.125) -> Augmentation:
+    """Shifts each image by up to `share` of its side in both directions, with black coming in (Zhao et al., 2020)."""
+    if not 0 < share < 1:
+        raise UsageError(f"translate({share}): give a share of the side, between 0 and 1")
+
+    def apply(x: Tensor) -> Tensor:
+        b, _, h, w = x.shape
+        reach = max(round(share * h), 1), max(round(share * w), 1)
+        padded = F.pad(x, (reach[1], reach[1], reach[0], reach[0]))
+        return _windows(padded, [torch.randint(0, 2 * r + 1, (b,), device=x.device) for r in reach], (h, w))
+
+    return apply
+
+
+@registry.augmentation("cutout")
+def cutout(share: float = 0.5) -> Augmentation:
+    """Blackens a square of `share` of each image's side, anywhere, in part beyond its border too (Zhao et al., 2020)."""
+    if not 0 < share < 1:
+        raise UsageError(f"cutout({share}): give a share of the side, between 0 and 1")
+
+    def apply(x: Tensor) -> Tensor:
+        b, _, h, w = x.shape
+        hidden: list[Tensor] = []
+        for side in (h, w):
+            centre = torch.rand(b, 1, device=x.device) * side
+            hidden.append((torch.arange(side, device=x.device) + 0.5 - centre).abs() < share * side / 2)
+        return x * ~(hidden[0][:, None, :, None] & hidden[1][:, None, None, :])
+
+    return apply
+
+
+def _windows(padded: Tensor, corner: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """From each image (B, C, ·, ·) the window of `size` whose first row and column are at `corner`."""
+    device = padded.device
+    rows = (corner[0][:, None] + torch.arange(size[0], device=device))[:, None, :, None]
+    columns = (corner[1][:, None] + torch.arange(size[1], device=device))[:, None, None, :]
+    batch = torch.arange(len(padded), device=device)[:, None, None, None]
+    channel = torch.arange(padded.shape[1], device=device)[None, :, None, None]
+    return padded[batch, channel, rows, columns]
+
+
+LEAVES_RANGE = ("color",)
+"""Changes after which pixels may lie outside [0, 1]."""
+
+
+def parse_augmentation(text: str, *, for_critic: bool = False) -> Augmentation | None:
     """Reads 'flip + crop(2)'; 'none' is None.
 
     Raises:
-        UsageError: an unknown change, or a weight before one.
+        UsageError: an unknown change, a weight before one, or one that is for critics alone.
     """
     if text == "none":
         return None
@@ -58,6 +119,9 @@ def parse_augmentation(text: str) -> Augmentation | None:
     for weight, call in parse_sum(text):
         if weight != 1:
             raise UsageError(f"{text!r}: a random change takes no weight")
+        if call.name in LEAVES_RANGE and not for_critic:
+            raise UsageError(f"{call.name} takes pixels out of their range, which only a critic can bear: give it as "
+                             f"--critic-augment {call.name}")
         steps.append(registry.augmentation.make(call))
 
     def apply(x: Tensor) -> Tensor:

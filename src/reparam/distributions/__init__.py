@@ -5,11 +5,11 @@ from .codes import Quantized
 from .gaussian import BestScale, Gaussian, Laplace, Student, gaussian_kl
 from .multivariate import FullGaussian
 from .pixels import Bernoulli, BetaBinomial, Categorical, ContinuousBernoulli, LogisticMixture
-from .point import Point
+from .point import Implicit, Point
 from .relaxed import RelaxedBernoulli, RelaxedCategorical
 from .sphere import UniformSphere, VonMisesFisher
 
 __all__ = ["LOG_2PI", "Bernoulli", "BestScale", "BetaBinomial", "Categorical", "ContinuousBernoulli", "Distribution",
-           "FullGaussian", "Gaussian", "Laplace", "LogisticMixture", "Point", "Quantized", "RelaxedBernoulli",
+           "FullGaussian", "Gaussian", "Implicit", "Laplace", "LogisticMixture", "Point", "Quantized", "RelaxedBernoulli",
            "RelaxedCategorical", "Reparameterized", "Student", "UniformSphere", "VonMisesFisher", "closed_kl",
            "gaussian_kl", "kl", "stopped", "sum_event"]

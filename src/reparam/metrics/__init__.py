@@ -6,27 +6,46 @@ from collections.abc import Callable
 
 from ..recipe import parse_list
 from ..registry import metric
-from .evaluation import Evaluation
+from . import balance, cost, images, samples, tables
+from .evaluation import Evaluation, FactorTable, Unavailable
 from .figures import PROTOCOL, Figure
 
-STANDARD = "elbo, iw_nll(100), psnr, active_units, prior_auc, accuracy, codebook_usage"
-QUICK = "elbo, iw_nll(50, images=250), psnr, active_units, prior_auc, accuracy, codebook_usage"
-"""What is measured at the end of training."""
+STANDARD = ("elbo, iw_nll(100), psnr, ssim, perceptual, active_units, prior_auc, mutual_information, accuracy, "
+            "codebook_usage, fd, fd_inf, kd, prdc, vendi, class_balance, memorisation, duplicates, sharpness, factors, "
+            "training")
+"""Everything; what does not apply to a model, or lacks its data, is left out."""
+QUICK = "elbo, iw_nll(50, images=250), psnr, ssim, active_units, prior_auc, accuracy, codebook_usage"
+"""What is measured at the end of training: nothing that needs a feature network."""
 
-__all__ = ["PROTOCOL", "QUICK", "STANDARD", "Evaluation", "Figure", "measure"]
+HOME = (balance, cost, images, samples, tables)
+"""Modules whose metrics are registered by being imported."""
+
+__all__ = ["PROTOCOL", "QUICK", "STANDARD", "Evaluation", "FactorTable", "Figure", "measure"]
 
 
 def measure(evaluation: Evaluation, metrics: str = STANDARD,
             progress: Callable[[str], None] | None = None) -> list[Figure]:
     """Runs the named metrics one after the other.
 
+    The lists `STANDARD` and `QUICK` leave out what cannot be measured of this model or these images; what is named in any
+    other list is refused. `progress` is told a line as each metric
+    begins, and when figures are left out for want of a package.
+
     Raises:
-        UsageError: an unknown metric, before any has run.
+        UsageError: an unknown metric, before any has run; or a named one that cannot be measured here.
     """
     calls = [(call, metric.check(call, evaluation)) for call in parse_list(metrics)]
+    told: set[str] = set()
     figures: list[Figure] = []
     for call, bound in calls:
         if progress:
-            progress(str(call))
-        figures += metric.parts[call.name](*bound.args, **bound.kwargs)
+            progress(f"measuring {call}")
+        try:
+            figures += metric.parts[call.name](*bound.args, **bound.kwargs)
+        except Unavailable as e:
+            if metrics not in (STANDARD, QUICK):
+                raise Unavailable(f"{call}: {e}", told=e.told) from e
+            if progress and e.told and str(e) not in told:
+                progress(f"left out what needs a feature network: {e}")
+                told.add(str(e))
     return figures

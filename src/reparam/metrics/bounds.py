@@ -19,10 +19,11 @@ from ..distributions import kl as divergence
 from ..distributions.point import Point
 from ..errors import UsageError
 from ..latent import Latent
+from ..likelihoods import ImplicitLikelihood
 from ..registry import metric
 from ..terms import log_weight, nll
 from ..vae import VAE
-from .evaluation import Evaluation
+from .evaluation import Evaluation, Unavailable
 from .figures import Figure, mean_figure
 
 
@@ -35,6 +36,19 @@ def importance_nll(model: VAE, x: Tensor, samples: int, budget: int = 2500) -> T
         log_w = [log_weight(model(chunk, samples=min(at_once, samples - done))) for done in range(0, samples, at_once)]
         results.append(math.log(samples) - torch.logsumexp(torch.cat(log_w), 0))
     return torch.cat(results)
+
+
+def _with_likelihood(evaluation: Evaluation) -> VAE:
+    """The model, which has an encoder and a likelihood.
+
+    Raises:
+        Unavailable: it lacks one.
+    """
+    model = evaluation.vae
+    if isinstance(model.likelihood, ImplicitLikelihood):
+        raise Unavailable("this model has the likelihood implicit, which gives images no density: measure its samples and "
+                          "reconstructions instead, such as with fd, psnr")
+    return model
 
 
 def _unit(evaluation: Evaluation) -> str:
@@ -58,9 +72,10 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
     distortion: list[Tensor] = []
     rates: list[Tensor] = []
     layers: tuple[Latent, ...] = ()
+    model = _with_likelihood(evaluation)
     with evaluation.drawing():
         for chunk in evaluation.x.split(250):
-            trace = evaluation.model(chunk)
+            trace = model(chunk)
             layers = trace.latents
             distortion.append(nll.of(trace).cpu())
             rates.append(torch.stack([divergence(layer.q, layer.p, layer.z).mean(0) for layer in layers]).cpu())
@@ -88,12 +103,13 @@ def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None
     """
     if samples < 1 or (images is not None and images < 1):
         raise UsageError(f"iw_nll({samples}, images={images}): give at least one sample and one image")
+    model = _with_likelihood(evaluation)
     x = evaluation.x[:: max(len(evaluation.x) // images, 1)][:images] if images else evaluation.x
     with evaluation.drawing():
-        deterministic = _is_point(evaluation.model(x[:1]).latents)
+        deterministic = _is_point(model(x[:1]).latents)
     if deterministic:
         return []
     with evaluation.drawing():
-        values = importance_nll(evaluation.model, x, samples).cpu()
+        values = importance_nll(model, x, samples).cpu()
     return [mean_figure(f"iw_nll({samples})", values, _unit(evaluation)),
             _bits(f"iw_nll({samples})", evaluation, values)]

@@ -20,7 +20,7 @@ def perplexity(counts: Tensor) -> Tensor:
 @metric("codebook_usage")
 def codebook_usage(evaluation: Evaluation) -> list[Figure]:
     """The share of codes that the images use, and the perplexity of their frequencies; for each depth of `rvq`."""
-    model = evaluation.model
+    model = evaluation.vae
     seen: dict[int, list[Tensor]] = {}
     with evaluation.drawing():
         for chunk in evaluation.x.split(250):

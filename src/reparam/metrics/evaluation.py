@@ -1,16 +1,48 @@
-"""What a metric is given: a model, and the images that it is measured on."""
+"""What a metric is given: a model, the images that it is measured on, and what is drawn, rebuilt and embedded of them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ..vae import VAE
+from ..errors import UsageError
+from ..latent import NO_ENCODER
+from ..vae import VAE, Model
+
+CHUNK = 250
+"""Images that pass through a model or a feature network at a time."""
+FEWEST = 20
+"""With fewer images a set of samples, or a classifier of codes, says nothing."""
+
+Kind = Literal["real", "known", "samples", "prior samples", "reconstructions"]
+"""Of which pictures features are taken."""
+
+
+class Unavailable(UsageError):
+    """A metric that cannot be measured here. In a standard list it is left out, and what `told` holds is said."""
+
+    def __init__(self, message: str, *, told: bool = False) -> None:
+        super().__init__(message)
+        self.told = told
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A feature network, such as `features.get_features` returns."""
+
+    name: str
+    resize: str
+    standard: bool
+
+    def embed(self, x: Tensor, /) -> Tensor:
+        """Vectors (n, D) of images (n, C, H, W) in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,15 +55,41 @@ class Codes:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A model and the images that it is measured on. Every metric draws from the same fixed seed."""
+class FactorTable:
+    """The known factors of the evaluated images."""
 
-    model: VAE
+    names: tuple[str, ...]
+    levels: Tensor  # (n, F), whole numbers
+    categorical: tuple[bool, ...]  # of each factor, whether its values are words, without an order
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model and the images that it is measured on. Every metric draws from the same fixed seed.
+
+    What metrics share (codes, samples, reconstructions, features) is made when first asked for, and once.
+    """
+
+    model: Model
     x: Tensor
     """(n, C, H, W) in [0, 1], on the model's device; binarised once when the recipe says so."""
     y: Tensor | None = None
     """(n,) class labels, −1 where there is none."""
     seed: int = 1234
+    pictures: Tensor | None = None
+    """x before it was binarised, which samples are compared with; x itself by default."""
+    known: Tensor | None = None
+    """(m, C, H, W) training images, not binarised, as many as there are images where there are so many."""
+    known_y: Tensor | None = None
+    """(m,) their labels."""
+    features: str | Embedder = "efficientnet"
+    """The feature network: a part call, a file of weights, or an object with its own `embed`."""
+    n: int = 10_000
+    """Samples and real images that sets are compared with, at most."""
+    factors: FactorTable | None = None
+    """Of the images x."""
+    facts: Mapping[str, Any] | None = None
+    """What training left behind: training_seconds, cpu_seconds, images_seen, skipped_steps, rollbacks, failed_seeds."""
 
     @contextlib.contextmanager
     def drawing(self) -> Generator[None]:
@@ -40,9 +98,111 @@ class Evaluation:
             torch.manual_seed(self.seed)
             yield
 
+    @property
+    def vae(self) -> VAE:
+        """The model with its encoder.
+
+        Raises:
+            Unavailable: it has none.
+        """
+        if not isinstance(self.model, VAE):
+            raise Unavailable(NO_ENCODER)
+        return self.model
+
+    @property
+    def network(self) -> Embedder:
+        """The feature network.
+
+        Raises:
+            Unavailable: its packages are missing, or there is none of this name.
+        """
+        if not isinstance(self.features, str):
+            return self.features
+        from ..features import get_features
+
+        try:
+            return get_features(self.features)
+        except UsageError as e:
+            raise Unavailable(str(e), told=True) from e
+
     @cached_property
     def codes(self) -> Codes:
         from .latents import codes_of
 
+        model = self.vae
         with self.drawing():
-            return codes_of(self.model, self.x)
+            return codes_of(model, self.x)
+
+    @cached_property
+    def real(self) -> Tensor:
+        """The pictures that samples are compared with, (n, C, H, W): evenly spaced ones, `n` at most.
+
+        Raises:
+            Unavailable: fewer than 20.
+        """
+        x = self.x if self.pictures is None else self.pictures
+        if len(x) < FEWEST:
+            raise Unavailable(f"{len(x)} images are too few to compare a set of samples with; {FEWEST} at least")
+        return x[self._rows(len(x))]
+
+    @cached_property
+    def training_set(self) -> Tensor:
+        """Training images, at most as many as `real`.
+
+        Raises:
+            Unavailable: none were given.
+        """
+        if self.known is None or len(self.known) < FEWEST:
+            raise Unavailable(f"this compares with training images, and {0 if self.known is None else len(self.known)} were "
+                              f"given; {FEWEST} at least")
+        return self.known[: len(self.real)]
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """As many as real images, (n, C, H, W), from the model's default prior: the mean of p(x | z), as a saved picture."""
+        return self._drawn(fitted=True)
+
+    @cached_property
+    def prior_samples(self) -> Tensor:
+        """The same from the model's own prior, when another one was fitted to its codes."""
+        return self._drawn(fitted=False) if self.model.latent.fitted is not None else self.samples
+
+    @cached_property
+    def reconstructions(self) -> Tensor:
+        """Of all images x, from the posterior's mean; clipped to [0, 1] and not rounded."""
+        model = self.vae
+        with self.drawing():
+            return torch.cat([model.decode(model.encode(chunk)[None]).mean[0].clamp(0, 1) for chunk in self.x.split(CHUNK)])
+
+    def embedded(self, kind: Kind) -> Tensor:
+        """Features (n, D), float32 on the CPU, of one kind of pictures."""
+        if kind not in self._embedded:
+            make: dict[Kind, Callable[[], Tensor]] = {
+                "real": lambda: self.real, "known": lambda: self.training_set, "samples": lambda: self.samples,
+                "prior samples": lambda: self.prior_samples,
+                "reconstructions": lambda: saved(self.reconstructions[self._rows(len(self.x))])}
+            network = self.network  # before anything is drawn: it may be missing
+            pictures = make[kind]()
+            with torch.inference_mode():
+                self._embedded[kind] = torch.cat([network.embed(c).float().cpu() for c in pictures.split(CHUNK)])
+        return self._embedded[kind]
+
+    @cached_property
+    def _embedded(self) -> dict[Kind, Tensor]:
+        return {}
+
+    def _drawn(self, *, fitted: bool) -> Tensor:
+        count, model = len(self.real), self.model
+        with self.drawing():
+            return torch.cat([saved(model.decode(model.latent.generate(min(CHUNK, count - begin), fitted=fitted)).mean[0])
+                              for begin in range(0, count, CHUNK)])
+
+    def _rows(self, available: int) -> Tensor:
+        """Evenly spaced rows, `n` at most."""
+        count = min(self.n, available)
+        return torch.arange(count) * available // count
+
+
+def saved(x: Tensor) -> Tensor:
+    """Images as a file with 256 levels holds them."""
+    return (x.clamp(0, 1) * 255).round() / 255

@@ -8,8 +8,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-PROTOCOL = 1
-"""Version of how figures are measured; it changes whenever one of them would."""
+PROTOCOL = 2
+"""Version of how figures are measured; it changes whenever one of them would. Figures of unlike protocols, networks or
+numbers of images are not set side by side. What protocol 2 fixes:
+
+    images     the model's test images, or those held out where there are none; for sets of samples evenly spaced ones,
+               10,000 at most (`Evaluation.n`), and as many training images evenly spaced
+    samples    as many as real images, from the model's default prior at temperature 1, seed 1234; the mean of p(x | z)
+               clipped to [0, 1] and rounded to 256 levels, as a saved picture is; so are reconstructions when embedded
+    features   'efficientnet', which resizes as each figure says; another network is another name in the figure
+    fd         maximum-likelihood means, covariances over n − 1; fd_inf: 12 sizes from n/4 to n, evenly in 1/n
+    kd         100 subsets of 1000, or of half the images when there are fewer than 2000; cubic kernel, offset 1, scale 1/D
+    prdc       k = 5
+    vendi      cosine of the features
+    duplicates the 1 % quantile of real images' nearest distances
+    sharpness  spatial frequencies above half of Nyquist's
+    class_balance  `balance.classifier`: its layers, 400 steps of 128, its seed
+    factors    posterior means; 20 levels at most of a number; training on the first half for DCI
+"""
+ENOUGH = 2048
+"""Fewer images or samples than this, and a figure of a set of samples says so first."""
 
 
 @dataclass(frozen=True)
@@ -20,19 +38,27 @@ class Figure:
     value: float
     unit: str
     n: int
-    """Images that it was measured on."""
+    """Images that it was measured on; of a set of samples, the fewer of both."""
     interval: tuple[float, float] | None = None
     """95 % confidence interval over images."""
     note: str = ""
     detail: tuple[float, ...] | None = None
     """Values behind the figure, such as the KL of each latent."""
+    features: str = ""
+    """Network that images were compared by."""
+    resize: str = ""
+    """How images were brought to its size."""
+    warning: str = ""
+    """Why not to trust the value, to be read before it."""
 
     def to_dict(self) -> dict[str, Any]:
         return {k: v for k, v in asdict(self).items() if v not in (None, "")}
 
     def __str__(self) -> str:
+        first = f"WARNING: {self.warning}: " if self.warning else ""
         spread = f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]" if self.interval else ""
-        return f"{self.name} {self.value:.4g}{spread} {self.unit} (n = {self.n:,})"
+        by = f", {self.features}, {self.resize}" if self.features else ""
+        return f"{first}{self.name} {self.value:.4g}{spread} {self.unit} (n = {self.n:,}){by}"
 
 
 def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "") -> Figure:
@@ -41,3 +67,8 @@ def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "
     mean = float(v.mean())
     half = 1.96 * float(v.std(ddof=1)) / len(v) ** 0.5 if len(v) > 1 else 0.0
     return Figure(name, mean, unit, len(v), (mean - half, mean + half), note)
+
+
+def few(n: int, what: str = "images and as many samples") -> str:
+    """The warning of a figure over sets, when they are small."""
+    return f"only {n:,} {what}, of at least {ENOUGH:,} wanted" if n < ENOUGH else ""

@@ -1,12 +1,15 @@
-"""Images: how faithful reconstructions are."""
+"""Images: how faithful reconstructions are, and how much fine detail images hold."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..registry import metric
-from .evaluation import Evaluation
+from ..terms.similarity import ssim as similarity
+from .evaluation import CHUNK, Evaluation, Unavailable, saved
 from .figures import Figure, mean_figure
 
 
@@ -18,11 +21,49 @@ def psnr_of(x: Tensor, y: Tensor) -> Tensor:
 @metric("psnr")
 def psnr(evaluation: Evaluation) -> list[Figure]:
     """Reconstructions from the posterior's mean; and, for scale, the average image in place of every reconstruction."""
-    model = evaluation.model
-    with evaluation.drawing():
-        rebuilt = torch.cat([
-            model.decode(model.encode(chunk)[None]).mean[0].clamp(0, 1)
-            for chunk in evaluation.x.split(250)])
+    rebuilt = evaluation.reconstructions
     average = evaluation.x.mean(0, keepdim=True).expand_as(evaluation.x)
     return [mean_figure("psnr", psnr_of(evaluation.x, rebuilt).cpu(), "dB"),
             mean_figure("psnr of the average image", psnr_of(evaluation.x, average).cpu(), "dB")]
+
+
+@metric("ssim")
+def ssim(evaluation: Evaluation) -> list[Figure]:
+    """Structural similarity of reconstructions from the posterior's mean, 1 for equal images. (Wang et al., 2004)"""
+    pairs = zip(evaluation.x.split(CHUNK), evaluation.reconstructions.split(CHUNK), strict=True)
+    with torch.inference_mode():
+        values = torch.cat([similarity(x, y).cpu() for x, y in pairs])
+    return [mean_figure("ssim", values, "SSIM, 1 is equal")]
+
+
+@metric("perceptual")
+def perceptual(evaluation: Evaluation) -> list[Figure]:
+    """Distance of reconstructions to their images between maps of the feature network, 0 for equal ones.
+
+    On evenly spaced images, as many as samples are compared with. (Zhang et al., 2018, arXiv:1801.03924)
+    """
+    from ..features import Features
+    from ..terms.perceptual import perceptual_distance
+
+    network, rebuilt = evaluation.network, evaluation.reconstructions
+    if not isinstance(network, Features):
+        raise Unavailable(f"{network.name} gives one vector an image; a perceptual distance reads maps")
+    rows = torch.arange(min(evaluation.n, len(rebuilt))) * len(rebuilt) // min(evaluation.n, len(rebuilt))
+    with torch.inference_mode():
+        values = torch.cat([perceptual_distance(network, x, y).cpu() for x, y in
+                            zip(evaluation.x[rows].split(CHUNK), saved(rebuilt[rows]).split(CHUNK), strict=True)])
+    figure = mean_figure("perceptual", values, "distance between feature maps, 0 is equal")
+    return [replace(figure, features=network.name, resize=network.resize)]
+
+
+def high_frequencies(x: Tensor) -> Tensor:
+    """Energy of each image (n, C, H, W) at spatial frequencies above half of Nyquist's, per pixel value, (n,).
+
+    Σ |F(u, v)|² / (H W)² over √(u² + v²) > ¼ cycle a pixel, the mean over channels, with F the discrete Fourier transform:
+    by Parseval's theorem the part of the mean square that these frequencies make up.
+    """
+    h, w = x.shape[-2:]
+    u, v = (torch.fft.fftfreq(side, device=x.device) for side in (h, w))
+    high = (u[:, None] ** 2 + v**2).sqrt() > 0.25
+    power = torch.fft.fft2(x.double(), norm="forward").abs().square()
+    return (power * high).sum((-2, -1)).mean(1)

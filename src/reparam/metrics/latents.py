@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from ..checkpoint import Axis
 from ..classes import SemiSupervised
-from ..distributions import Distribution, Gaussian, gaussian_kl
+from ..distributions import Distribution, Gaussian, Quantized, gaussian_kl
+from ..distributions.point import Point
 from ..registry import metric
 from ..vae import VAE
-from .evaluation import Codes, Evaluation
+from .evaluation import CHUNK, FEWEST, Codes, Evaluation, Unavailable
 from .figures import Figure, mean_figure
 
 ACTIVE = 0.01
@@ -76,10 +78,6 @@ def axes_of(codes: Codes, most: int = 256) -> tuple[Axis, ...]:
     return tuple(Axis(int(i), round(float(codes.information[i]), 5), float(mean[i]), float(std[i])) for i in order)
 
 
-FEWEST = 20
-"""With fewer images a classifier of their codes says nothing."""
-
-
 @metric("active_units")
 def active_units(evaluation: Evaluation) -> list[Figure]:
     """Latent dimensions whose mean moves with the image, and the information in each."""
@@ -97,7 +95,7 @@ def active_units(evaluation: Evaluation) -> list[Figure]:
 @metric("prior_auc")
 def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     """How well a small classifier tells codes of images from draws of the prior: 0.5 not at all, 1 without fail."""
-    latent = evaluation.model.latent
+    latent = evaluation.vae.latent
     if len(evaluation.x) < FEWEST:
         return []
     figures = [_auc("prior_auc", evaluation, most, fitted=False)]
@@ -131,10 +129,39 @@ def _auc(name: str, evaluation: Evaluation, most: int, *, fitted: bool) -> Figur
 @metric("accuracy")
 def accuracy(evaluation: Evaluation) -> list[Figure]:
     """Share of images whose class a semi-supervised model infers rightly; nothing for other models, or without labels."""
-    latent, y = evaluation.model.latent, evaluation.y
+    model, y = evaluation.vae, evaluation.y
+    latent = model.latent
     if not isinstance(latent, SemiSupervised) or y is None or not (y >= 0).any():
         return []
     with evaluation.drawing():
-        inferred = torch.cat([latent.classify(evaluation.model.encoder(chunk)) for chunk in evaluation.x.split(250)])
+        inferred = torch.cat([latent.classify(model.encoder(chunk)) for chunk in evaluation.x.split(250)])
     right = (inferred == y)[y >= 0].float().cpu()
     return [mean_figure("accuracy", right, "of the images", "class inferred from the image alone")]
+
+
+@metric("mutual_information")
+def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
+    """Information of a code about which image it is of, and the distance of all codes together from the prior.
+
+    I = E[log q(z | x) − log q(z)] and KL(q(z) ‖ p(z)) = KL(q(z | x) ‖ p(z)) − I with one draw of each image and
+    q(z) = 1/n Σ_i q(z | x_i) over the images, so that I is at most log n: where it comes near that, the second figure is an
+    upper bound only. On `most` evenly spaced images, of one layer with a density. (Hoffman & Johnson, 2016, "ELBO surgery")
+    """
+    model = evaluation.vae
+    n = min(most, len(evaluation.x))
+    if n < FEWEST:
+        return []
+    x = evaluation.x[torch.arange(n) * len(evaluation.x) // n]
+    with evaluation.drawing():
+        _, layers = model.latent.infer(torch.cat([model.encoder(chunk) for chunk in x.split(CHUNK)]), 1)
+        if len(layers) != 1 or isinstance(layers[0].q, Point | Quantized):
+            raise Unavailable("the information of codes is measured of one layer of draws from densities; this model has "
+                              + ("several layers" if len(layers) > 1 else "codes without noise"))
+        z, q, p = layers[0]
+        of_own = q.log_prob(z)[0]
+        of_all = torch.cat([torch.logsumexp(q.log_prob(rows.unsqueeze(1).expand(-1, n, *z.shape[2:])), 1)
+                            for rows in z[0].split(max(2**22 // (n * z[0, 0].numel()), 1))]) - math.log(n)
+        prior = p.log_prob(z)[0]
+    note = f"at most log n = {math.log(n):.2f} nats"
+    return [mean_figure("mutual_information", (of_own - of_all).cpu(), "nats", note),
+            mean_figure("kl of all codes together", (of_all - prior).cpu(), "nats", "0 where they follow the prior")]

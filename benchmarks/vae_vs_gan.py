@@ -1,0 +1,311 @@
+"""How far is a VAE from a GAN on the same data, with as many parameters and as much time? Settings, grid and table.
+
+    python benchmarks/vae_vs_gan.py tune DATA [--jobs 2]       the trials that chose each model's settings
+    python benchmarks/vae_vs_gan.py run DATA [--jobs 2]        the grid: four sets of images, six models, three seeds
+    python benchmarks/vae_vs_gan.py table DATA                 docs/vae-versus-gan.md from what has been measured
+
+DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. A cell of the grid that has its file in
+benchmarks/results/vae_vs_gan is left out, so that an interrupted run goes on where it stopped; `--only fashion/vae_gan/0` (or
+`fashion`, `/vae_gan`, …) runs a part. Trained models stay in `--work`, so that `run --again` measures them without training.
+
+Budget: `--minutes` (4) of processor time on one core, one thread, two runs side by side; it covers everything that is learned,
+the fitted prior too. Every model gets the same number of trials, of the same length, on Fashion-MNIST: trained without the last
+5,000 training images and judged on 2,500 of those. Test images are looked at once, by `run`. Parameters are those of all networks
+that sampling needs, within 10 % of a target; a decoder's width follows from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reparam.build import build_adversary, build_model, build_objective
+from reparam.checkpoint import Config, load_model, save_model
+from reparam.data import open_images
+from reparam.data.stream import Stream, to_batch
+from reparam.errors import TrainingDiverged
+from reparam.features import get_features
+from reparam.files import write_json
+from reparam.fitting import calibrate_likelihood, fit_prior, latent_axes
+from reparam.generate import ImageModel
+from reparam.loop import training
+from reparam.metrics import PROTOCOL, Evaluation, measure
+from reparam.metrics.distance import frechet
+from reparam.pictures import grid, save_png
+from reparam.presets import PRESETS
+from reparam.recipe import Recipe
+from reparam.run import held_out_figures
+from reparam.vae import VAE
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "vae_vs_gan"
+TRIALS = HERE / "results" / "vae_vs_gan_trials.json"
+SETS = {"mnist": "mnist.npz", "fashion": "fashion-mnist.npz", "faces": "faces64.zip", "cifar": "cifar10-jpeg.zip"}
+SEEDS = (0, 1, 2)
+MEASURED = 2500
+"""Real images, and samples, that distances are measured with."""
+FIT_SECONDS = 15
+"""Kept back from training for fitting a prior."""
+TUNING_SECONDS = 75
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the comparison: a preset, what is the same in all its trials, and the trials."""
+
+    preset: str
+    trials: tuple[dict[str, str], ...]
+    decoder: str = "resnet(width={w}, patch={p})"
+
+
+def lrs(model: float, critic: float, first: float = 0.5) -> dict[str, str]:
+    return {"optimizer": f"adamw(lr={model:g}, betas=({first!r}, 0.99))",
+            "critic_optimizer": f"adamw(lr={critic:g}, betas=({first!r}, 0.99))"}
+
+
+MODELS = {
+    "vae": Entry("default", (
+        {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"})),
+    "vae_gan": Entry("vae_gan", (
+        {"patch": "4"}, {"patch": "4", **lrs(4e-3, 4e-4)}, {"patch": "2", **lrs(4e-3, 4e-4)},
+        {"patch": "4", **lrs(4e-3, 4e-4), "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.3)"})),
+    "dcgan": Entry("dcgan", (
+        lrs(2e-4, 2e-4), lrs(4e-4, 4e-4), lrs(1e-3, 4e-4), {**lrs(4e-4, 4e-4), "critic": "dcgan(32)"}), "dcgan({w})"),
+    "sngan": Entry("sngan", (
+        {"patch": "4"}, {"patch": "4", **lrs(1e-3, 1e-3, 0.0)}, {"decoder": "dcgan", **lrs(4e-4, 4e-4)},
+        {"decoder": "dcgan", "critic": "dcgan(32)", **lrs(4e-4, 1e-3)})),
+    "wgan_gp": Entry("wgan_gp", (
+        {"patch": "4", "game": "wasserstein(steps=2)", **lrs(4e-4, 4e-4, 0.0)},
+        {"patch": "4", "game": "wasserstein(steps=1)", **lrs(4e-4, 1e-3, 0.0)},
+        {"decoder": "dcgan", "game": "wasserstein(steps=1)", **lrs(4e-4, 1e-3, 0.0)},
+        {"decoder": "dcgan", "game": "wasserstein(steps=2)", **lrs(1e-3, 1e-3, 0.0)})),
+    "r3gan": Entry("r3gan", (
+        {"patch": "4"}, {"patch": "4", **lrs(1.2e-3, 1.2e-3, 0.0)}, {"decoder": "dcgan", **lrs(6e-4, 6e-4, 0.0)},
+        {"decoder": "dcgan", "critic": "conv", **lrs(6e-4, 6e-4, 0.0)})),
+}
+TARGET = {"mnist": 800_000, "fashion": 800_000, "cifar": 800_000, "faces": 1_200_000}
+"""Parameters of everything that sampling needs."""
+
+
+def recipe_of(name: str, changes: dict[str, str], data: str, image_shape: tuple[int, ...], seed: int) -> Recipe:
+    """The preset with its changes and the decoder's width that meets the target."""
+    entry = MODELS[name]
+    changes = dict(changes)
+    patch = changes.pop("patch", "")
+    decoder = "dcgan({w})" if changes.pop("decoder", "") == "dcgan" else entry.decoder
+    changes = ({"latent": "flat(64)"} if PRESETS[entry.preset].recipe.encoder == "none" else {}) | changes
+    base = PRESETS[entry.preset].recipe.but(**changes, batch_size=64, seed=seed, precision="bf16", threads=1, ema=0.998)
+
+    def at(width: int) -> Recipe:
+        return base.but(decoder=decoder.format(w=width, p=patch))
+
+    return min((at(width) for width in range(8, 400, 4)), key=lambda r: abs(parameters(r, image_shape) - TARGET[data]))
+
+
+def parameters(recipe: Recipe, image_shape: tuple[int, ...]) -> int:
+    """Of all networks that sampling needs: decoder, likelihood and prior, with the fitted one's free parameters."""
+    with torch.device("meta"):
+        model = build_model(recipe, image_shape)
+    prior = model.latent.prior
+    count = sum(p.numel() for part in (model.decoder, model.likelihood, prior) for p in part.parameters())
+    if isinstance(model, VAE) and recipe.fitted_prior == "auto":
+        d = math.prod(model.latent.shape)
+        count += 50 * (d + d * (d + 1) // 2 + 1)
+    return count
+
+
+@cache
+def images_of(data: str, folder: str):
+    """Images, labels and indices: training, the held-out end of it, and the evenly spaced test images."""
+    source = open_images(str(Path(folder) / SETS[data]))
+    train, test = np.flatnonzero(~source.test), np.flatnonzero(source.test)
+    if not len(test):  # the last ones, which no model sees
+        train, test = train[:-MEASURED], train[-MEASURED:]
+    return source, train, test[:: len(test) // MEASURED][:MEASURED]
+
+
+def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: float, watched: np.ndarray, out: Path) -> dict:
+    """Trains for so much processor time and leaves the model in `out`; returns what it cost and the course it took."""
+    torch.set_num_threads(1)
+    torch.manual_seed(recipe.seed)
+    _, h, w, c = images.shape
+    model, objective = build_model(recipe, (c, h, w)), build_objective(recipe)
+    adversary = build_adversary(recipe, model, (c, h, w))
+    fits = isinstance(model, VAE) and recipe.fitted_prior == "auto"
+    held_out, known = to_batch(images[watched[:500]]), to_batch(images[indices[:500]])
+    curve, state = [], None
+    for state in training(model, objective, Stream(images, indices, recipe.batch_size, recipe.seed),
+                          minutes=(seconds - FIT_SECONDS * fits) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
+                          clip=recipe.clip, ema=recipe.ema, precision="bf16", population=len(indices), adversary=adversary,
+                          critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
+        if state.progress * 12 >= len(curve) + 1:
+            curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
+    began = time.process_time()
+    model = state.ema.eval()
+    spread = to_batch(images[indices[:: max(len(indices) // 20_000, 1)][:20_000]])
+    calibrate_likelihood(model, spread[:2000])
+    fitted = fit_prior(model, recipe, spread, recipe.seed)
+    fit_seconds = time.process_time() - began
+    save_model(out, model, Config(recipe, (c, h, w), fitted, latent_axes(model, spread[:2000])))
+    return {"recipe": {k: v for k, v in recipe.to_dict().items() if v != getattr(Recipe(), k)},
+            "parameters": parameters(recipe, (c, h, w)),
+            "trained_parameters": sum(p.numel() for m in (model, adversary) if m is not None for p in m.parameters()),
+            "training_seconds": round(state.seconds, 1), "fit_seconds": round(fit_seconds, 1), "steps": state.step,
+            "images_seen": state.images, "skipped": state.guard.skipped, "rollbacks": state.rollbacks, "curve": curve}
+
+
+def trial(name: str, number: int, folder: str, work: Path) -> dict:
+    """One trial on Fashion-MNIST, judged on held-out training images."""
+    source, indices, _ = images_of("fashion", folder)
+    changes = MODELS[name].trials[number]
+    _, h, w, c = source.images.shape
+    recipe = recipe_of(name, changes, "fashion", (c, h, w), 0)
+    out = work / "trials" / f"{name}-{number}"
+    facts = train(recipe, source.images, indices[:-5000], TUNING_SECONDS, indices[-5000::2], out)
+    model = ImageModel(*load_model(out))
+    samples = model.sample_pixels(MEASURED, seed=0).clamp(0, 1)
+    save_png(grid(model.sample(64, seed=0), 8), out / "samples.png")
+    fd = frechet(embedded(samples), embedded(to_batch(source.images[indices[-5000::2]])))
+    return {"changes": changes, "fd": round(fd, 2), "seconds": facts["training_seconds"], "steps": facts["steps"],
+            "parameters": facts["parameters"], "skipped": facts["skipped"]}
+
+
+METRICS = "fd, kd, prdc, vendi, memorisation, duplicates, sharpness"
+OF_VAES = ", elbo, psnr, ssim, active_units, prior_auc"
+
+
+def result_path(cell: str) -> Path:
+    return RESULTS / f"{cell.replace('/', '-')}.json"
+
+
+def cell(data: str, name: str, seed: int, folder: str, work: Path, minutes: float) -> None:
+    """Trains one model, unless it stands in `work` already, and measures it on test images."""
+    source, indices, test = images_of(data, folder)
+    _, h, w, c = source.images.shape
+    recipe = recipe_of(name, chosen(name), data, (c, h, w), seed)
+    out = work / data / f"{name}-{seed}"
+    try:
+        if not (out / "facts.json").exists():
+            facts = train(recipe, source.images, indices, 60 * minutes, test, out)
+            (out / "facts.json").write_text(json.dumps(facts))
+    except TrainingDiverged as e:
+        write_json(result_path(f"{data}/{name}/{seed}"), {"failed": str(e)})
+        return
+    facts = json.loads((out / "facts.json").read_text())
+    network, config = load_model(out)
+    model = ImageModel(network, config)
+    save_png(grid(model.sample(64, seed=0), 8), out / "samples.png")
+    known = indices[:: len(indices) // MEASURED][:MEASURED]
+
+    def labels(at: np.ndarray) -> torch.Tensor | None:
+        return None if source.labels is None or data == "faces" else torch.from_numpy(source.labels[at])
+
+    evaluation = Evaluation(network, to_batch(source.images[test]), labels(test), known=to_batch(source.images[known]),
+                            known_y=labels(known), n=MEASURED)
+    began = time.process_time()
+    metrics = METRICS + OF_VAES * isinstance(network, VAE) + ", class_balance" * (labels(test) is not None and seed == 0)
+    figures = [f.to_dict() for f in measure(evaluation, metrics)]
+    for figure in figures:
+        figure.pop("detail", None)
+    began_sampling = time.process_time()
+    model.sample(1000, seed=0)
+    facts["images_per_second"] = round(1000 / (time.process_time() - began_sampling))
+    write_json(result_path(f"{data}/{name}/{seed}"), {
+        "protocol": PROTOCOL, **facts, "measuring_seconds": round(began_sampling - began, 1), "figures": figures})
+    told = {f["name"]: round(f["value"], 3) for f in figures if f["name"] in ("fd", "fd of reconstructions", "coverage", "recall")}
+    print(f"{data}/{name}/{seed}", told, facts["steps"], "steps", file=sys.stderr, flush=True)
+
+
+def embedded(x: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return torch.cat([get_features("efficientnet").embed(chunk) for chunk in x.split(250)]).numpy()
+
+
+def chosen(name: str) -> dict[str, str]:
+    """The changes of the trial with the least distance."""
+    trials = json.loads(TRIALS.read_text())[name]
+    if len(trials) < len(MODELS[name].trials):
+        sys.exit(f"{name} has {len(trials)} of its {len(MODELS[name].trials)} trials: go on with `tune` first")
+    return min(trials.values(), key=lambda t: t["fd"])["changes"]
+
+
+def cells() -> list[tuple[str, str, int]]:
+    return [(data, name, seed) for seed in SEEDS for data in SETS for name in MODELS]
+
+
+def side_by_side(tasks: list[list[str]], jobs: int, script: str = __file__) -> None:
+    """Runs a script with each list of arguments, `jobs` at a time, each on a core of its own."""
+    cores, running = sorted(os.sched_getaffinity(0)), {}
+    free = cores[:jobs]
+    while tasks or running:
+        while tasks and free:
+            core, task = free.pop(0), tasks.pop(0)
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            running[core] = subprocess.Popen(["taskset", "-c", str(core), sys.executable, script, *task], env=environment)
+        time.sleep(0.5)
+        for core in [c for c, p in running.items() if p.poll() is not None]:
+            if running[core].returncode:
+                print("failed:", running[core].args[4:], file=sys.stderr, flush=True)
+            del running[core]
+            free.append(core)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("tune", "run", "table", "trial", "cell"))
+    parser.add_argument("data")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--work", type=Path, default=Path("runs/vae_vs_gan"))
+    parser.add_argument("--again", action="store_true")
+    given = parser.parse_args()
+    passed = ["--minutes", str(given.minutes), "--work", str(given.work), *(["--again"] if given.again else [])]
+    if given.what == "trial":
+        name, number = given.only.split("/")
+        found = trial(name, int(number), given.data, given.work)
+        keep(TRIALS, (name, number), found)
+        print(given.only, found, file=sys.stderr, flush=True)
+    elif given.what == "tune":
+        done = json.loads(TRIALS.read_text()) if TRIALS.exists() else {}
+        tasks = [f"{name}/{i}" for i in range(4) for name, entry in MODELS.items() if i < len(entry.trials)]
+        side_by_side([["trial", given.data, "--only", t, *passed] for t in tasks if given.only in t and
+                      t.split("/")[1] not in done.get(t.split("/")[0], {})], given.jobs)
+    elif given.what == "cell":
+        data, name, seed = given.only.split("/")
+        cell(data, name, int(seed), given.data, given.work, given.minutes)
+    elif given.what == "run":
+        wanted = [c for c in ("/".join(map(str, c)) for c in cells()) if given.only in c]
+        missing = [c for c in wanted if given.again or not result_path(c).exists()]
+        side_by_side([["cell", given.data, "--only", c, *passed] for c in missing], given.jobs)
+    else:
+        from vae_vs_gan_table import write
+
+        write(RESULTS, TRIALS, given.work)
+
+
+def keep(path: Path, keys: tuple[str, str], found: dict) -> None:
+    """Adds a result to a JSON file that two processes write."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        held = json.loads(path.read_text()) if path.exists() else {}
+        held.setdefault(keys[0], {})[keys[1]] = found
+        path.write_text(json.dumps(held, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

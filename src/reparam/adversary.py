@@ -1,0 +1,333 @@
+"""The second player: a critic that learns to tell real inputs from the model's own, while the model learns to pass.
+
+What is judged is a part: `images` (a GAN, VAE-GAN, the autoencoder of latent diffusion), `codes` (the adversarial
+autoencoder), `permuted` codes (FactorVAE), images and codes together, `joint` (ALI, BiGAN), or, with the encoder itself in
+the critic's place, `introspective` (Soft-IntroVAE). Both players learn in one backward pass: gradients of the critic's loss
+stop at its inputs, and the model's loss sees the critic with its parameters detached.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from . import registry
+from .data.augment import Augmentation
+from .errors import UsageError
+from .games import Game, Inputs, Penalty, Scored
+from .latent import OneLayer
+from .nets.layers import Shape
+from .recipe import parse_call
+from .registry import adversary
+from .terms.elbo import only_layer, rate
+from .vae import VAE, Contest, Generator, Model, Trace
+
+
+class Critic(nn.Module):
+    """An encoder's network, and a head that gives one score, or with `places` one for each place of its grid."""
+
+    def __init__(self, trunk: nn.Module, features: Shape, *, code: int = 0, places: bool = False) -> None:
+        super().__init__()
+        self.trunk, self.places = trunk, places
+        size = math.prod(features)
+        if places:
+            self.head: nn.Module = nn.Conv2d(features[0], 1, 1)
+        elif code:
+            self.head = nn.Sequential(nn.Linear(size + code, 256), nn.SiLU(), nn.Linear(256, 1))
+        else:
+            self.head = nn.Linear(size, 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What it sees in images before it judges them, (n, *f)."""
+        return self.trunk(x)
+
+    def forward(self, x: Tensor, *code: Tensor) -> Float[Tensor, "n ..."]:
+        """Scores, (n,) or (n, places), float32."""
+        h = self.trunk(x)
+        if self.places:
+            return self.head(h).float().flatten(1)
+        return self.head(torch.cat([h.flatten(1), *(z.flatten(1) for z in code)], 1)).float().squeeze(1)
+
+
+def make_critic(net: str, shape: Shape, grid: tuple[int, int] | None = None, *, code: int = 0) -> Critic:
+    """A critic of inputs of `shape` with the network of the encoder `net`; with a grid, it scores each place of it.
+
+    Raises:
+        UsageError: an unknown network, or one that does not fit the inputs.
+    """
+    if len(shape) == 1 and not net.startswith("mlp"):
+        raise UsageError(f"the critic {net!r} looks at maps, and what it is to judge are vectors of {shape[0]} numbers: "
+                         "give --critic mlp, or \"mlp((256, 256))\"")
+    registry.encoder.check(parse_call(net))
+    try:
+        trunk = registry.encoder.make(net, shape, grid)
+    except UsageError as e:
+        if grid is None:
+            raise
+        raise UsageError(f"the critic {net!r} has no level of {grid[0]}×{grid[1]} places: give images(patch) a power of 2, "
+                         "or patch=0 to judge images as a whole") from e
+    if grid and len(trunk.features) != 3:
+        raise UsageError(f"the critic {net!r} gives no map of scores: give a convolutional one, such as conv, or patch=0")
+    return Critic(trunk, trunk.features, code=code, places=grid is not None)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the rest of a recipe gives to an adversary."""
+
+    model: Model
+    image_shape: Shape
+    critic: str
+    game: Game
+    penalties: tuple[tuple[float, Penalty], ...] = ()
+    augment: Augmentation | None = None
+
+
+class Adversary(nn.Module):
+    """What is judged, by whom and by which rules. Called on a trace, it adds the contest to it."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.game = setting.game
+
+    @abstractmethod
+    def forward(self, model: Model, trace: Trace) -> Trace:
+        """The trace with its contest."""
+
+
+class Judged(Adversary):
+    """An adversary with a critic of its own."""
+
+    of_images = False
+    """Whether it judges images, which may be augmented."""
+    both_move = False
+    """Whether the model has a hand in the real inputs too."""
+
+    def __init__(self, setting: Setting, critic: Critic) -> None:
+        super().__init__(setting)
+        if setting.augment is not None and not self.of_images:
+            raise UsageError("critic_augment changes images, and this adversary judges codes: leave it at 'none'")
+        self.critic, self.augment = critic, setting.augment
+        self.weights = [weight for weight, _ in setting.penalties]
+        self.penalties = nn.ModuleList(penalty for _, penalty in setting.penalties)
+        for _, penalty in setting.penalties:
+            penalty.attach(critic)
+        self.differentiates = any(penalty.differentiates for _, penalty in setting.penalties)
+
+    @abstractmethod
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        """Real inputs, and as many of the model's own, with its graph."""
+
+    def forward(self, model: Model, trace: Trace) -> Trace:
+        real, fake = self.sides(model, trace)
+        return replace(trace, contest=Bout(self, trace, self.shown(real), self.shown(fake)))
+
+    def shown(self, inputs: Inputs) -> Inputs:
+        """What the critic gets to see of inputs."""
+        return inputs if self.augment is None else (self.augment(inputs[0]), *inputs[1:])
+
+    def unmoved(self, *inputs: Tensor) -> Tensor:
+        """The critic's scores, with no gradient to its parameters."""
+        return functional_call(self.critic, _detached(self.critic), inputs)
+
+
+def _detached(module: nn.Module, *prefixes: str) -> dict[str, Tensor]:
+    """Parameters without gradients: all, or those whose names start with one of `prefixes`."""
+    return {name: p.detach() for name, p in module.named_parameters() if not prefixes or name.startswith(prefixes)}
+
+
+class Bout(Contest):
+    """One batch before a critic."""
+
+    def __init__(self, judged: Judged, trace: Trace, real: Inputs, fake: Inputs) -> None:
+        self.judged, self.trace, self.real, self.fake = judged, trace, real, fake
+
+    def critic_loss(self) -> Float[Tensor, ""]:
+        judged = self.judged
+        real, fake = (tuple(t.detach().requires_grad_(judged.differentiates) for t in side)
+                      for side in (self.real, self.fake))
+        scored = Scored(judged.critic, real, fake, judged.critic(*real), judged.critic(*fake))
+        loss = judged.game.critic(scored.real_scores, scored.fake_scores).mean()
+        for weight, penalty in zip(judged.weights, judged.penalties, strict=True):
+            loss = loss + weight * penalty(scored)
+        return loss
+
+    def adversarial(self, balance: float, cap: float) -> Float[Tensor, "b"]:
+        judged = self.judged
+        if balance and not judged.of_images:
+            raise UsageError("adversarial(balance) compares gradients at images, and this adversary judges codes: give it "
+                             "a fixed weight, or use the adversary images")
+        fake = judged.unmoved(*self.fake)
+        real = judged.unmoved(*self.real) if judged.both_move or judged.game.paired else fake
+        each = judged.game.model(real, fake)
+        if judged.both_move:
+            each = each + judged.game.model(-fake, -real)
+        each = each.flatten(1).mean(1) if each.dim() > 1 else each
+        return each if not balance else each * self._factor(each, balance, cap)
+
+    def features(self, x: Float[Tensor, "n c h w"]) -> Tensor:
+        critic = self.judged.critic
+        if not self.judged.of_images:
+            raise UsageError("learned_similarity asks a critic for what it sees in images, and this one sees codes: use "
+                             "images")
+        return functional_call(critic.trunk, _detached(critic.trunk), (x,))
+
+    def _factor(self, each: Tensor, balance: float, cap: float) -> Tensor:
+        """What makes the gradient at the images `balance` times that of −log p(x | z), at most `cap`."""
+        mean, images = self.trace.px.mean, self.fake[0]
+        if not (mean.requires_grad and images.requires_grad):
+            return each.new_ones(())
+        wanted: Tensor | None = None
+        if self.trace.log_px.requires_grad:  # there is a density
+            wanted, = torch.autograd.grad(self.trace.log_px.mean(), mean, retain_graph=True, allow_unused=True)
+        if wanted is None:
+            raise UsageError("adversarial(balance) compares gradients at the decoder's mean, which this likelihood does not "
+                             "judge by: use gaussian, laplace or student, or a fixed weight")
+        found = torch.autograd.grad(each.mean(), images, retain_graph=True)[0]
+        return (balance * wanted.norm() / found.norm().clamp(min=1e-12)).clamp(max=cap)
+
+
+@adversary("images")
+class Images(Judged):
+    """Images against the model's: its reconstructions, new samples, or half of each ('both'); a GAN has samples alone.
+
+    With `patch` the critic scores squares of about so many pixels, each by itself (Isola et al., 2017, arXiv:1611.07004),
+    which sharpens texture and leaves the whole to the likelihood. (Goodfellow et al., 2014, arXiv:1406.2661; Larsen et al.,
+    2016, arXiv:1512.09300)
+    """
+
+    of_images = True
+
+    def __init__(self, setting: Setting, of: str = "both", patch: int = 0) -> None:
+        if of not in ("both", "samples", "reconstructions"):
+            raise UsageError(f"images({of!r}): the critic judges 'samples', 'reconstructions' or 'both'")
+        if patch < 0:
+            raise UsageError(f"images(patch={patch}): give the side of a square in pixels, or 0 to judge images as a whole")
+        h, w = setting.image_shape[1:]
+        grid = (-(-h // patch), -(-w // patch)) if patch else None
+        super().__init__(setting, make_critic(setting.critic, setting.image_shape, grid))
+        self.of = of
+
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        rebuilt, n = trace.px.mean[0], len(trace.x)
+        if isinstance(model, Generator):
+            return (trace.x,), (rebuilt,)
+        kept = {"both": n // 2, "samples": 0, "reconstructions": n}[self.of]
+        fake = torch.cat([rebuilt[:kept], model.draw(n - kept).mean[0]]) if kept < n else rebuilt
+        return (trace.x,), (fake,)
+
+
+@adversary("codes")
+class Codes(Judged):
+    """Draws from the prior against codes of images, in place of a KL term (Makhzani et al., 2016, arXiv:1511.05644)."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, make_critic(setting.critic, _only_code(setting.model)))
+
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        z = _read(trace, "the adversary codes")
+        with torch.no_grad():
+            drawn = model.latent.generate(len(z), fitted=False)[0]
+        return (drawn,), (z,)
+
+
+@adversary("permuted")
+class Permuted(Judged):
+    """Codes against codes each of whose numbers comes from another image: with the game `ratio`, the total correlation
+    (Kim & Mnih, 2018, arXiv:1802.05983, section 3)."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, make_critic(setting.critic, _only_code(setting.model)))
+
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        z = _read(trace, "the adversary permuted")
+        flat = z.detach().flatten(1)
+        order = torch.rand_like(flat).argsort(0)
+        return (flat.gather(0, order).view_as(z),), (z,)
+
+
+@adversary("joint")
+class Joint(Judged):
+    """Images with their codes against codes with their images: encoder and decoder learn to be each other's inverse, from
+    the critic alone (Dumoulin et al., 2017, arXiv:1606.00704; Donahue et al., 2017, arXiv:1605.09782)."""
+
+    of_images = True
+    both_move = True
+
+    def __init__(self, setting: Setting) -> None:
+        shape = _only_code(setting.model)
+        super().__init__(setting, make_critic(setting.critic, setting.image_shape, code=math.prod(shape)))
+
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        z = _read(trace, "the adversary joint")
+        code = model.latent.generate(len(z), fitted=False)
+        return (trace.x, z), (model.decode(code).mean[0], code[0])
+
+
+def _read(trace: Trace, who: str) -> Tensor:
+    """What the decoder reads of the codes of images, (n, *d), which is what `generate` gives too."""
+    only_layer(trace, who)
+    if trace.features is None:
+        raise UsageError(f"{who} judges codes of images, and this model finds none")
+    return trace.features[0]
+
+
+def _only_code(model: Model) -> Shape:
+    if not isinstance(model, VAE):
+        raise UsageError("this adversary judges codes of images, and a GAN has no encoder to find them: use images")
+    return model.latent.shape
+
+
+@adversary("introspective")
+class Introspective(Adversary):
+    """The encoder is the critic: it lowers the ELBO of the decoder's new images, which the decoder raises (Daniel & Tamar,
+    2021, arXiv:2012.13253, Eq. 3). For a fixed prior, beside `nll + kl`.
+
+    With n numbers in an image, the encoder adds n/2 exp(−2/n (−log p(x̃ | z̃) + `beta_neg` KL(q(z̃ | x̃) ‖ p))) for new images
+    x̃, and the decoder KL(q(z̃ | x̃) ‖ p); per number of the image these are the paper's terms. `critic`, `penalty` and
+    `critic_augment` are left unused.
+    """
+
+    def __init__(self, setting: Setting, beta_neg: float = 256.0) -> None:
+        if not isinstance(setting.model, VAE):
+            raise UsageError("the adversary introspective makes the encoder its critic, and a GAN has no encoder")
+        if not isinstance(setting.model.latent, OneLayer):
+            raise UsageError("the adversary introspective sets encoder against decoder, and in a latent of more than "
+                             "one stochastic layer the two share parts: use a latent such as flat(64)")
+        if setting.penalties or setting.augment is not None:
+            raise UsageError("the adversary introspective has no critic of its own: leave penalty and critic_augment at "
+                             "'none'")
+        super().__init__(setting)
+        self.beta_neg = beta_neg
+
+    def forward(self, model: Model, trace: Trace) -> Trace:
+        return replace(trace, contest=_Introspection(model, model.draw(len(trace.x)).mean[0], self.beta_neg))
+
+
+class _Introspection(Contest):
+    def __init__(self, model: Model, fake: Tensor, beta_neg: float) -> None:
+        self.model, self.fake, self.beta_neg = model, fake, beta_neg
+
+    def critic_loss(self) -> Float[Tensor, ""]:
+        parameters = _detached(self.model, "decoder.", "likelihood.", "latent.prior.")
+        trace: Trace = functional_call(self.model, parameters, (self.fake.detach(),))
+        n = math.prod(self.fake.shape[1:])
+        energy = (-trace.log_px + self.beta_neg * rate(trace)).mean(0) / n
+        return (0.5 * n * (-2 * energy).clamp(max=10).exp()).mean()
+
+    def adversarial(self, balance: float, cap: float) -> Float[Tensor, "b"]:
+        if balance:
+            raise UsageError("adversarial(balance) compares gradients at images, and the adversary introspective takes a "
+                             "KL: give the term a fixed weight")
+        trace: Trace = functional_call(self.model, _detached(self.model, "encoder.", "latent."), (self.fake,))
+        return rate(trace).mean(0)
+
+    def features(self, x: Tensor) -> Tensor:
+        raise UsageError("learned_similarity asks a critic for what it sees, and the adversary introspective has none: use "
+                         "images")

@@ -1,0 +1,50 @@
+"""How many different things a set holds: the Vendi score."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from .distance import Estimate
+
+
+def vendi_of(similarities: npt.ArrayLike) -> float:
+    """The Vendi score of a positive semi-definite matrix of similarities (n, n) with a diagonal of 1, from 1 to n.
+
+    exp(−Σ_i λ_i log λ_i) with the eigenvalues λ of K / n: the effective number of different rows, n when none are alike
+    and 1 when all are. (Friedman & Dieng, 2023, arXiv:2210.02410, Eq. 1)
+
+    Raises:
+        UsageError: not square, or another diagonal.
+    """
+    k = np.asarray(similarities, dtype=np.float64)
+    if k.ndim != 2 or k.shape[0] != k.shape[1] or not len(k) or not np.allclose(np.diag(k), 1):
+        raise UsageError(f"a Vendi score is of a square matrix of similarities with 1 on its diagonal; got {k.shape}")
+    return float(np.exp(_entropy(np.asarray(np.linalg.eigvalsh(k / len(k)), dtype=np.float64))))
+
+
+def vendi(features: npt.ArrayLike) -> Estimate:
+    """The Vendi score of features (n, D) under their cosine, from 1 to the lesser of n and D.
+
+    The eigenvalues of XXᵀ / n for rows x of length 1 are those of ρ = XᵀX / n, which is D × D. The standard error is that of
+    the infinitesimal jackknife: the score times the spread of −xᵀ log(ρ) x over √n.
+
+    Raises:
+        UsageError: no rows, or a row of zeros, which has no direction.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    lengths = np.linalg.norm(x, axis=1, keepdims=True) if x.ndim == 2 else np.zeros(1)
+    if not x.size or not (lengths > 0).all():
+        raise UsageError(f"a Vendi score is of features (n, D) of which none is all zeros; got {x.shape}")
+    x = x / lengths
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    kept = values > 1e-14
+    score = float(np.exp(_entropy(values)))
+    each = ((x @ vectors[:, kept]) ** 2) @ -np.log(values[kept])
+    return Estimate(score, float(score * each.std() / np.sqrt(len(x))))
+
+
+def _entropy(values: npt.NDArray[np.float64]) -> float:
+    p = values[values > 1e-14]
+    return float(-(p * np.log(p)).sum())

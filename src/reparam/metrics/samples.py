@@ -1,0 +1,157 @@
+"""How good samples are: by sets of feature vectors of them and of real images, and by their fine detail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..errors import UsageError
+from ..registry import metric
+from ..vae import VAE
+from .distance import Estimate, frechet_estimate, frechet_inf, kernel_distance
+from .diversity import vendi as vendi_score
+from .evaluation import Evaluation, Kind
+from .figures import Figure, few, mean_figure
+from .images import high_frequencies
+from .neighbours import K, authentic, copied, duplicated, nearer_to_training
+from .neighbours import prdc as neighbourhoods
+
+SQUARED = "squared distance of features"
+
+
+@metric("fd")
+def fd(evaluation: Evaluation) -> list[Figure]:
+    """Fréchet distance of samples to real images; of a VAE beside that of reconstructions and of each prior's samples.
+
+    Reconstructions far off tell of the decoder; near ones, and samples far off, of the prior. Called FID with the standard
+    Inception weights only. (Heusel et al., 2017, arXiv:1706.08500)
+    """
+    name = _called(evaluation, "fd")
+    of: dict[str, Kind] = {name: "samples"}
+    if isinstance(evaluation.model, VAE):
+        of |= {f"{name} of reconstructions": "reconstructions", f"{name} of prior samples": "prior samples"}
+        if evaluation.model.latent.fitted is not None:
+            of[f"{name} of fitted-prior samples"] = "samples"
+    found = {kind: _of_set(evaluation, name, frechet_estimate(evaluation.embedded("real"), evaluation.embedded(kind)),
+                           SQUARED, least=0.0) for kind in dict.fromkeys(of.values())}
+    if isinstance(evaluation.model, VAE) and evaluation.model.latent.fitted is None:
+        found["prior samples"] = found["samples"]
+    return [replace(found[kind], name=each) for each, kind in of.items()]
+
+
+@metric("fd_inf")
+def fd_inf(evaluation: Evaluation) -> list[Figure]:
+    """Fréchet distance of samples to real images, extrapolated to endlessly many of both.
+
+    (Chong & Forsyth, 2020, arXiv:1911.07023)
+    """
+    estimate = frechet_inf(evaluation.embedded("real"), evaluation.embedded("samples"), seed=evaluation.seed)
+    return [replace(_of_set(evaluation, _called(evaluation, "fd_inf"), estimate, SQUARED),
+                    note="the intercept of a line in 1/n, the bias of few images taken off")]
+
+
+@metric("kd")
+def kd(evaluation: Evaluation) -> list[Figure]:
+    """Kernel distance of samples to real images: squared MMD under a cubic kernel, not multiplied by 1000.
+
+    Called KID with the standard Inception weights only. (Bińkowski et al., 2018, arXiv:1801.01401)
+    """
+    estimate = kernel_distance(evaluation.embedded("real"), evaluation.embedded("samples"), seed=evaluation.seed)
+    return [_of_set(evaluation, _called(evaluation, "kd"), estimate, "squared MMD, cubic kernel")]
+
+
+@metric("prdc")
+def prdc(evaluation: Evaluation) -> list[Figure]:
+    """Precision, recall, density and coverage of samples, k = 5.
+
+    (Kynkäänniemi et al., 2019, arXiv:1904.06991; Naeem et al., 2020, arXiv:2002.09797)
+    """
+    found = neighbourhoods(evaluation.embedded("real"), evaluation.embedded("samples"))
+    units = {"precision": "of the samples", "recall": "of the real images",
+             "density": "real neighbourhoods a sample, over k", "coverage": "of the real images"}
+    return [_beside(evaluation, mean_figure(name, values, units[name], f"k = {K}"))
+            for name, values in found._asdict().items()]
+
+
+@metric("vendi")
+def vendi(evaluation: Evaluation) -> list[Figure]:
+    """How many different images the samples amount to; and, for scale, as many real images.
+
+    (Friedman & Dieng, 2023, arXiv:2210.02410)
+    """
+    of: dict[str, Kind] = {"vendi": "samples", "vendi of real images": "real"}
+    return [_of_set(evaluation, name, vendi_score(evaluation.embedded(kind)), "effective number of images", least=1.0)
+            for name, kind in of.items()]
+
+
+@metric("memorisation")
+def memorisation(evaluation: Evaluation) -> list[Figure]:
+    """Whether samples lie nearer to training images than to held-out ones, and how many are copies.
+
+    'authenticity' is the share of samples farther from their nearest training image than that is from its own nearest
+    (Alaa et al., 2022, arXiv:2102.08921), beside that of real images; 'memorisation' the share nearer to a training image
+    than to any of as many held-out ones; 'copying AUC' the chance that a sample lies nearer to the training images than a
+    held-out image does (after Meehan et al., 2020, arXiv:2004.05675).
+    """
+    known, real, samples = (evaluation.embedded(kind) for kind in ("known", "real", "samples"))
+    few_known = min(len(known), len(real))
+    pairs = known[:few_known], real[torch.arange(few_known) * len(real) // few_known]
+    auc = copied(samples, *pairs)
+    spread = 1.96 * _auc_error(auc, len(samples), few_known)
+    return [_beside(evaluation, figure) for figure in (
+        mean_figure("authenticity", authentic(samples, known).double(), "of the samples",
+                    "the others lie nearer to a training image than it lies to its own nearest"),
+        mean_figure("authenticity of real images", authentic(real, known).double(), "of the real images",
+                    "what a model without copies reaches"),
+        mean_figure("memorisation", nearer_to_training(samples, *pairs), "of the samples",
+                    "nearer to a training image than to any held-out one; 0.5 is none"),
+        Figure("copying AUC", auc, "AUC, 0.5 is fair, 1 are copies", few_known, (max(auc - spread, 0), min(auc + spread, 1)),
+               "chance that a sample lies nearer to the training images than a held-out image does"))]
+
+
+@metric("duplicates")
+def duplicates(evaluation: Evaluation) -> list[Figure]:
+    """Samples that nearly repeat one another: nearer to another sample than 99 % of real images are to another."""
+    found = duplicated(evaluation.embedded("samples"), evaluation.embedded("real"))
+    return [_beside(evaluation, mean_figure("duplicates", found.double(), "of the samples", "0.01 is as of real images"))]
+
+
+@metric("sharpness")
+def sharpness(evaluation: Evaluation) -> list[Figure]:
+    """Energy of samples at high spatial frequencies against real images', dB: below 0 too smooth, above 0 too rough."""
+    samples, real = high_frequencies(evaluation.samples), high_frequencies(evaluation.real)
+    floor = torch.tensor((1 / 255) ** 2 / 12)  # of rounding to 256 levels: below it no picture has detail
+    means = [each.mean().clamp(min=floor) for each in (samples, real)]
+    parts = [each.var() / len(each) / mean**2 for each, mean in zip((samples, real), means, strict=True)]
+    value = 10 * float((means[0] / means[1]).log10())
+    half = 1.96 * 10 / torch.tensor(10.0).log().item() * float(sum(parts)) ** 0.5
+    n = len(samples)
+    return [Figure("sharpness", value, "dB, high-frequency energy against real images", n, (value - half, value + half),
+                   warning=few(n))]
+
+
+def _called(evaluation: Evaluation, name: str) -> str:
+    """fd and kd are FID and KID with the weights that these are defined by, and with no others."""
+    return {"fd": "FID", "kd": "KID", "fd_inf": "FID_inf"}[name] if evaluation.network.standard else name
+
+
+def _of_set(evaluation: Evaluation, name: str, estimate: Estimate, unit: str, least: float | None = None) -> Figure:
+    low, high = (estimate.value + sign * 1.96 * estimate.error for sign in (-1, 1))
+    interval = (low if least is None else max(low, least), high)
+    return _beside(evaluation, Figure(name, estimate.value, unit, len(evaluation.real), interval))
+
+
+def _beside(evaluation: Evaluation, figure: Figure) -> Figure:
+    """The figure with the network that it depends on, and a warning when there were few images."""
+    network = evaluation.network
+    return replace(figure, features=network.name, resize=network.resize, warning=few(figure.n))
+
+
+def _auc_error(auc: float, positives: int, negatives: int) -> float:
+    """Standard error of an area under the ROC curve. (Hanley & McNeil, 1982, doi:10.1148/radiology.143.1.7063747)"""
+    if min(positives, negatives) < 2:
+        raise UsageError(f"an AUC needs two of each; got {positives} and {negatives}")
+    one, two = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (positives - 1) * (one - auc**2) + (negatives - 1) * (two - auc**2)
+    return (max(variance, 0.0) / (positives * negatives)) ** 0.5

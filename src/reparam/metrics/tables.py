@@ -1,0 +1,155 @@
+"""Disentanglement scores of a model whose images' factors are known, and how a table of factors is read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import DataError, UsageError
+from ..registry import metric
+from .evaluation import Evaluation, FactorTable, Unavailable
+from .factors import dci, factor_vae_score, mig, sap
+from .figures import Figure
+
+LEVELS = 20
+"""Numbers with more values than this are cut into as many ranges with equally many images."""
+GROUPS = 10
+"""Of images, each left out once for a standard error."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file of factors: what every image was drawn from."""
+
+    names: tuple[str, ...]
+    rows: dict[str, tuple[str, ...]]
+    """Values as written, by the image's name."""
+    source: str
+
+
+def read_table(path: str | Path) -> Table:
+    """Reads a CSV whose first row names the factors and whose first column names the images, as in the data.
+
+    Raises:
+        DataError: no such file, no factor, a row of another length, or an image named twice.
+    """
+    try:
+        with Path(path).expanduser().open(newline="", encoding="utf-8-sig") as stream:
+            lines = [line for line in csv.reader(stream) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise DataError(f"the table of factors {path} cannot be read: {e}") from e
+    if len(lines) < 2 or len(lines[0]) < 2:
+        raise DataError(f"{path} is no table of factors: its first row names a column of image names and the factors, "
+                        "such as 'file,colour,size', and a row for each image follows")
+    rows: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(lines[0]):
+            raise DataError(f"row {number} of {path} has {len(line)} cells, and its first row {len(lines[0])}")
+        if line[0] in rows:
+            raise DataError(f"{path} names {line[0]!r} twice (row {number})")
+        rows[line[0]] = tuple(cell.strip() for cell in line[1:])
+    return Table(tuple(lines[0][1:]), rows, str(path))
+
+
+def match(table: Table, names: Sequence[str]) -> FactorTable:
+    """The table's factors of the named images, in that order; factors that do not change among them are left out.
+
+    Words become a level each. Numbers do too, or 20 ranges of equally many images when they have more values. A name is
+    found as it stands, or by its last part ('00007.png') where no two rows of the table end in the same.
+
+    Raises:
+        DataError: an image that the table does not name, or no factor that changes.
+    """
+    rows = _found(table, names)
+    kept: list[tuple[str, np.ndarray, bool]] = []
+    for name, column in zip(table.names, zip(*rows, strict=True), strict=True):
+        levels, words = _levels(column)
+        if levels.max() > 0:
+            kept.append((name, levels, words))
+    if not kept:
+        raise DataError(f"no factor of {table.source} changes among these {len(names)} images")
+    return FactorTable(tuple(k[0] for k in kept), torch.from_numpy(np.stack([k[1] for k in kept], 1)),
+                       tuple(k[2] for k in kept))
+
+
+def _found(table: Table, names: Sequence[str]) -> list[tuple[str, ...]]:
+    if all(name in table.rows for name in names):
+        return [table.rows[name] for name in names]
+    by_last = {name.rsplit("/", 1)[-1]: row for name, row in table.rows.items()}
+    ends = [name.rsplit("/", 1)[-1] for name in names]
+    if len(by_last) < len(table.rows) or len(set(ends)) < len(ends) or not all(end in by_last for end in ends):
+        lost = next((n for n, e in zip(names, ends, strict=True) if n not in table.rows and e not in by_last), names[0])
+        raise DataError(f"{table.source} does not name {lost!r}; its first names are "
+                        f"{', '.join(repr(n) for n in list(table.rows)[:3])}. Its first column holds the images' names as "
+                        "in the data: files by their path in the folder or archive, images of arrays by their number from 0")
+    return [by_last[end] for end in ends]
+
+
+def _levels(column: Sequence[str]) -> tuple[np.ndarray, bool]:
+    """A column as levels from 0, and whether its values are words."""
+    try:
+        numbers = np.array([float(cell) for cell in column])
+        if not np.isfinite(numbers).all():
+            raise ValueError
+    except ValueError:
+        return np.unique(np.array(column), return_inverse=True)[1].astype(np.int64), True
+    values, levels = np.unique(numbers, return_inverse=True)
+    if len(values) > LEVELS:
+        edges = np.quantile(numbers, np.arange(1, LEVELS) / LEVELS)
+        levels = np.unique(np.searchsorted(edges, numbers, "right"), return_inverse=True)[1]
+    return levels.astype(np.int64), False
+
+
+@metric("factors")
+def factors(evaluation: Evaluation) -> list[Figure]:
+    """MIG, SAP, DCI and the FactorVAE score of posterior means, for images with a table of their factors.
+
+    Intervals of MIG and SAP are by leaving out each tenth of the images; of DCI's accuracy and of the FactorVAE score they
+    are over images and votes. (Chen et al., 2018, arXiv:1802.04942; Kumar et al., 2018, arXiv:1711.00848; Eastwood &
+    Williams, 2018; Kim & Mnih, 2018, arXiv:1802.05983)
+    """
+    table = evaluation.factors
+    if table is None:
+        raise Unavailable("these scores need a table of factors: --factors factors.csv")
+    codes, levels = evaluation.codes.mean.double().numpy(), table.levels.numpy()
+    n = len(codes)
+    if len(levels) != n:
+        raise UsageError(f"the table of factors has {len(levels)} rows for {n} images")
+    if n < 200:
+        raise UsageError(f"{n} images are too few for scores of factors; 200 at least, and a few thousand to trust them")
+    words = tuple(int(k) for k in np.flatnonzero(table.categorical))
+    note = "over " + ", ".join(table.names)
+    gap, separated = mig(codes, levels), sap(codes, levels, categorical=words)
+    told = dci(codes[: n // 2], levels[: n // 2], codes[n // 2 :], levels[n // 2 :])
+    votes = factor_vae_score(codes, levels)
+    unit = "from 0 to 1"
+    left_out = [np.arange(n) % GROUPS != g for g in range(GROUPS)]
+    return [
+        Figure("mig", gap.value, unit, n, _jackknife(gap.value, [mig(codes[k], levels[k]).value for k in left_out]), note,
+               gap.each),
+        Figure("sap", separated.value, unit, n,
+               _jackknife(separated.value, [sap(codes[k], levels[k], categorical=words).value for k in left_out]), note,
+               separated.each),
+        Figure("dci disentanglement", told.disentanglement, unit, n, None, note),
+        Figure("dci completeness", told.completeness, unit, n, None, note),
+        Figure("dci informativeness", told.informativeness, "accuracy", told.n,
+               _share(told.informativeness, told.n * len(told.accuracy)), note, told.accuracy),
+        Figure("factor_vae_score", votes.value, f"accuracy, chance is {1 / levels.shape[1]:.2g}", n,
+               _share(votes.value, votes.n), f"{note}; {votes.n} votes", votes.each)]
+
+
+def _jackknife(value: float, without: Sequence[float]) -> tuple[float, float]:
+    """Value ± 1.96 standard errors from values without each of g groups: (g − 1)/g Σ (v_i − v̄)²."""
+    v = np.array(without)
+    half = 1.96 * float(np.sqrt((len(v) - 1) / len(v) * ((v - v.mean()) ** 2).sum()))
+    return value - half, value + half
+
+
+def _share(value: float, n: int) -> tuple[float, float]:
+    half = 1.96 * (value * (1 - value) / n) ** 0.5
+    return max(value - half, 0.0), min(value + half, 1.0)

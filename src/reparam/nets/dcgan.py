@@ -1,0 +1,92 @@
+"""The networks of the DCGAN: strided and transposed convolutions with BatchNorm; a baseline, not a recommendation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..registry import decoder, encoder
+from .layers import Centre, Shape, from_latent, pyramid
+
+
+def _levels(size: tuple[int, int], grid: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Sizes of the maps, each half the one before, down to at most 4 a side, or to `grid`."""
+    levels = pyramid(size, 1, grid)
+    while grid is None and min(levels[-1]) > 4:
+        levels.append((-(-levels[-1][0] // 2), -(-levels[-1][1] // 2)))
+    return levels
+
+
+def _widths(width: int, levels: int) -> list[int]:
+    if width < 1:
+        raise UsageError(f"a network needs a width of at least 1; got {width}")
+    return [width * min(2**i, 4) for i in range(levels)]
+
+
+class _Cropped(nn.Module):
+    """A transposed convolution that doubles the sides, cropped to `size`."""
+
+    def __init__(self, channels: int, out: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv, self.size = nn.ConvTranspose2d(channels, out, 4, stride=2, padding=1), size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)[..., : self.size[0], : self.size[1]]
+
+
+class _Strided(nn.Module):
+    """A strided convolution that halves the sides, rounded up."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        return self.conv(F.pad(x, (0, w % 2, 0, h % 2)))
+
+
+@encoder("dcgan")
+class DCGANEncoder(nn.Module):
+    """Strided convolutions, BatchNorm and leaky ReLUs: the DCGAN's critic (Radford et al., 2016, arXiv:1511.06434)."""
+
+    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int = 64) -> None:
+        super().__init__()
+        levels = _levels((image_shape[1], image_shape[2]), grid)
+        widths = [image_shape[0], *_widths(width, max(len(levels) - 1, 1))]
+        first = _Strided(image_shape[0], width) if len(levels) > 1 else nn.Conv2d(image_shape[0], width, 3, padding=1)
+        layers: list[nn.Module] = [Centre(), first, nn.LeakyReLU(0.2)]
+        for a, b in pairwise(widths[1:]):
+            layers += [_Strided(a, b), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
+        self.net = nn.Sequential(*layers)
+        self.features: Shape = (widths[-1], *levels[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@decoder("dcgan")
+class DCGANDecoder(nn.Module):
+    """Transposed convolutions, BatchNorm and ReLUs: the DCGAN's generator (Radford et al., 2016, arXiv:1511.06434).
+
+    BatchNorm draws its running averages from training batches; with the averaged weights (`ema`) they are averaged too.
+    """
+
+    def __init__(self, latent_shape: Shape, out_shape: Shape, width: int = 64) -> None:
+        super().__init__()
+        grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
+        levels = _levels((out_shape[1], out_shape[2]), grid)
+        widths = _widths(width, max(len(levels) - 1, 1))
+        layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
+        for i in reversed(range(len(levels) - 1)):
+            out = widths[i - 1] if i else out_shape[0]
+            layers += [nn.BatchNorm2d(widths[i]), nn.ReLU(), _Cropped(widths[i], out, levels[i])]
+        if len(levels) == 1:
+            layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, out_shape[0], 3, padding=1)]
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.net(z)
