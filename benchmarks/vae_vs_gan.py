@@ -76,23 +76,47 @@ def lrs(model: float, critic: float, first: float = 0.5) -> dict[str, str]:
 
 MODELS = {
     "vae": Entry("default", (
-        {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"})),
+        {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"},
+        {"patch": "4", "optimizer": "adamw(lr=6e-3)"}, {"patch": "2", "optimizer": "adamw(lr=4e-3)"},
+        {"patch": "4", "optimizer": "adamw(lr=4e-3)", "latent": "flat(96)"},
+        {"decoder": "dcgan", "optimizer": "adamw(lr=4e-3)"})),
     "vae_gan": Entry("vae_gan", (
         {"patch": "4"}, {"patch": "4", **lrs(4e-3, 4e-4)}, {"patch": "2", **lrs(4e-3, 4e-4)},
-        {"patch": "4", **lrs(4e-3, 4e-4), "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.3)"})),
+        {"patch": "4", **lrs(4e-3, 4e-4), "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.3)"},
+        {"patch": "4", "optimizer": "adamw(lr=4e-3)", "adversary": "images('reconstructions')",
+         "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"},
+        {"patch": "4", "optimizer": "adamw(lr=4e-3)", "penalty": "0.1*r1(0.1)",
+         "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"},
+        {"patch": "2", "optimizer": "adamw(lr=4e-3)",
+         "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"},
+        {"decoder": "dcgan", "optimizer": "adamw(lr=4e-3)",
+         "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"})),
     "dcgan": Entry("dcgan", (
-        lrs(2e-4, 2e-4), lrs(4e-4, 4e-4), lrs(1e-3, 4e-4), {**lrs(4e-4, 4e-4), "critic": "dcgan(32)"}), "dcgan({w})"),
+        lrs(2e-4, 2e-4), lrs(4e-4, 4e-4), lrs(1e-3, 4e-4), {**lrs(4e-4, 4e-4), "critic": "dcgan(32)"},
+        {**lrs(1e-3, 1e-3), "critic": "dcgan(32)"}, {**lrs(4e-4, 4e-4), "critic": "dcgan(16)"},
+        {**lrs(8e-4, 4e-4), "critic": "dcgan(32)"}, {**lrs(4e-4, 4e-4), "critic": "dcgan(32)", "penalty": "0.1*r1(0.1)"}), "dcgan({w})"),
     "sngan": Entry("sngan", (
         {"patch": "4"}, {"patch": "4", **lrs(1e-3, 1e-3, 0.0)}, {"decoder": "dcgan", **lrs(4e-4, 4e-4)},
-        {"decoder": "dcgan", "critic": "dcgan(32)", **lrs(4e-4, 1e-3)})),
+        {"decoder": "dcgan", "critic": "dcgan(32)", **lrs(4e-4, 1e-3)},
+        {"decoder": "dcgan", "critic": "dcgan(32)", **lrs(4e-4, 4e-4)}, {"decoder": "dcgan", "critic": "conv", **lrs(1e-3, 1e-3)},
+        {"patch": "4", "critic": "dcgan(32)", **lrs(1e-3, 1e-3)},
+        {"decoder": "dcgan", "critic": "conv", **lrs(4e-4, 1e-3), "likelihood": "implicit(squash=True)"})),
     "wgan_gp": Entry("wgan_gp", (
         {"patch": "4", "game": "wasserstein(steps=2)", **lrs(4e-4, 4e-4, 0.0)},
         {"patch": "4", "game": "wasserstein(steps=1)", **lrs(4e-4, 1e-3, 0.0)},
         {"decoder": "dcgan", "game": "wasserstein(steps=1)", **lrs(4e-4, 1e-3, 0.0)},
-        {"decoder": "dcgan", "game": "wasserstein(steps=2)", **lrs(1e-3, 1e-3, 0.0)})),
+        {"decoder": "dcgan", "game": "wasserstein(steps=2)", **lrs(1e-3, 1e-3, 0.0)},
+        {"patch": "4", "game": "wasserstein(steps=2)", **lrs(1e-3, 1e-3)},
+        {"decoder": "dcgan", "critic": "resnet", "game": "wasserstein(steps=2)", **lrs(1e-3, 1e-3)},
+        {"decoder": "dcgan", "game": "wasserstein(steps=1)", **lrs(1e-3, 2e-3), "likelihood": "implicit(squash=True)"},
+        {"decoder": "dcgan", "critic": "resnet(32)", "game": "wasserstein(steps=1)", **lrs(1e-3, 1e-3)})),
     "r3gan": Entry("r3gan", (
         {"patch": "4"}, {"patch": "4", **lrs(1.2e-3, 1.2e-3, 0.0)}, {"decoder": "dcgan", **lrs(6e-4, 6e-4, 0.0)},
-        {"decoder": "dcgan", "critic": "conv", **lrs(6e-4, 6e-4, 0.0)})),
+        {"decoder": "dcgan", "critic": "conv", **lrs(6e-4, 6e-4, 0.0)},
+        {"patch": "4", "likelihood": "implicit(squash=True)"},
+        {"patch": "4", "likelihood": "implicit(squash=True)", **lrs(1.2e-3, 1.2e-3, 0.0)},
+        {"patch": "4", "likelihood": "implicit(squash=True)", "critic": "resnet(32)"},
+        {"decoder": "dcgan", "likelihood": "implicit(squash=True)", "critic": "resnet(32)"})),
 }
 TARGET = {"mnist": 800_000, "fashion": 800_000, "cifar": 800_000, "faces": 1_200_000}
 """Parameters of everything that sampling needs."""
@@ -279,7 +303,7 @@ def main() -> None:
         print(given.only, found, file=sys.stderr, flush=True)
     elif given.what == "tune":
         done = json.loads(TRIALS.read_text()) if TRIALS.exists() else {}
-        tasks = [f"{name}/{i}" for i in range(4) for name, entry in MODELS.items() if i < len(entry.trials)]
+        tasks = [f"{name}/{i}" for i in range(8) for name, entry in MODELS.items() if i < len(entry.trials)]
         side_by_side([["trial", given.data, "--only", t, *passed] for t in tasks if given.only in t and
                       t.split("/")[1] not in done.get(t.split("/")[0], {})], given.jobs)
     elif given.what == "cell":

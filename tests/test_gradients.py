@@ -12,7 +12,7 @@ from reparam.classes import ClassPosterior, UniformClass
 from reparam.distributions import Bernoulli, BestScale, Distribution, Gaussian, Laplace, LogisticMixture
 from reparam.distributions.codes import Quantized
 from reparam.distributions.multivariate import FullGaussian
-from reparam.distributions.point import Point
+from reparam.distributions.point import Implicit, Point
 from reparam.distributions.sphere import UniformSphere
 from reparam.latent import Latent
 from reparam.objective import parse_objective
@@ -109,8 +109,8 @@ DENSITIES = {
 """For each distribution, log p as a function of its value and parameters, and where to differentiate it."""
 
 
-CONSTANT = (Point, Quantized, UniformSphere, UniformClass, UniformCodes)
-"""Their log p is the same wherever a draw can lie."""
+CONSTANT = (Implicit, Point, Quantized, UniformSphere, UniformClass, UniformCodes)
+"""Their log p is the same wherever a draw can lie, or there is none."""
 ELSEWHERE_DENSITIES = {
     "Student": "test_likelihoods.py", "Categorical": "test_likelihoods.py", "ContinuousBernoulli": "test_likelihoods.py",
     "BetaBinomial": "test_likelihoods.py", "VonMisesFisher": "test_posteriors.py", "RelaxedBernoulli": "test_posteriors.py",

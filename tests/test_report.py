@@ -176,7 +176,10 @@ def test_the_card_has_the_figures(run, evaluation):
     card = (run.folder / "README.md").read_text(encoding="utf-8")
     for f in evaluation["metrics"]:
         interval = f"{f['interval'][0]:,.4g} … {f['interval'][1]:,.4g}" if "interval" in f else "–"
-        assert f"| {f['name']} | {f['value']:,.4g} | {interval} | {f['unit']} | {f['n']:,} |" in card.splitlines()
+        by = [f"features: {f['features']}, resize: {f['resize']}"] if "features" in f else []
+        beside = [*([f["warning"]] if "warning" in f else []), *by, *([f["note"]] if "note" in f else [])]
+        name = "; ".join([f["name"], *beside])
+        assert f"| {name} | {f['value']:,.4g} | {interval} | {f['unit']} | {f['n']:,} |" in card.splitlines()
     assert f"**Verdict: {evaluation['verdict']}.**" in card
     assert card.startswith("---\nlibrary_name: reparam\n") and "1,637 images from `digits`" in card
     assert run.fingerprint in card and "`mixture(3)` fitted to the codes" in card

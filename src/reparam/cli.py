@@ -126,7 +126,8 @@ def _conclude(run: Run, as_json: bool) -> None:
     for finding in (*evaluation["illnesses"], *evaluation["remarks"]):
         print(f"  {finding['title']}: {finding['evidence']}.\n    What to do: {finding['advice']}.")
     for name in ("report.html", "samples.png", "reconstructions.png", "traversals.png"):
-        print(f"  {run.folder / name}")
+        if (run.folder / name).exists():
+            print(f"  {run.folder / name}")
     if run.status == "interrupted":
         print(f"stopped early; go on with: reparam train --resume {run.folder}")
 
@@ -311,6 +312,7 @@ def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None
 
 
 def _tell_figures(figures: Sequence[Figure], kind: str, as_json: bool) -> None:
+    from .diagnose import illnesses_of
     from .evaluating import evaluation_dict
 
     facts = evaluation_dict(figures)
@@ -320,6 +322,8 @@ def _tell_figures(figures: Sequence[Figure], kind: str, as_json: bool) -> None:
     print(f"measured on {kind} images, protocol {facts['protocol']}")
     for figure in figures:
         print(f"  {figure}{f': {figure.note}' if figure.note else ''}")
+    for finding in illnesses_of(figures):
+        print(f"{finding.title}: {finding.evidence}.\n  What to do: {finding.advice}.")
 
 
 @app.command
@@ -415,7 +419,7 @@ def _pair(value: Any) -> tuple[float, float] | None:
 
 
 def _source_or_images(model: ImageModel, paths: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    from .finish import open_for
+    from .evaluating import open_for
     from .reporting import Silent
 
     one = paths[0] if len(paths) == 1 else ""
@@ -444,6 +448,9 @@ def _done(facts: dict[str, Any], text: str, as_json: bool) -> None:
 
 def _print(value: dict[str, Any]) -> None:
     print(json.dumps(value, allow_nan=False))
+
+
+from . import cli_compare as cli_compare  # noqa: E402  # registers its command on `app`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

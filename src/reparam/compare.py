@@ -11,23 +11,20 @@ from typing import Any
 from .errors import ModelFileError, UsageError
 from .evaluating import MOST_SAMPLES, Options, evaluate_run
 from .files import write_json
-from .latent import NO_ENCODER
 from .metrics import PROTOCOL, STANDARD
 from .metrics.evaluation import Unavailable
 from .metrics.figures import Figure
-from .presets import PRESETS
 from .recipe import Recipe, parse_call, parse_list
 from .registry import metric
 from .reporting import Reporter, Silent
 from .run import Run, read_metrics
+from .seeds import FAILED
 from .standings import GROUPS, About, Cell, Standing, about, aimed, listed, pooled, rank
 
 OF_SAMPLES = {"fd", "FID", "kd", "KID", "precision", "sharpness"}
 """An evaluation that has one of these has been made for comparing; what training leaves behind has none."""
 COURSE = "fd (wavelets)"
 """What is followed while a model trains."""
-FAILED = "failed"
-"""Status of a run whose training diverged."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,11 @@ class Request:
     n: int | None = None
     again: bool = False
     """Measure also what has been measured."""
+
+    @property
+    def full(self) -> tuple[str, str | None, int]:
+        """Metrics, features and n, defaults written out."""
+        return self.metrics or STANDARD, self.features, self.n or MOST_SAMPLES
 
     def check(self) -> None:
         """Raises UsageError for a metric or a feature network that does not exist, before any work."""
@@ -108,8 +110,7 @@ class Contender:
     def cannot(self) -> list[str]:
         """What this kind of model cannot do."""
         if self.recipe.encoder == "none":
-            return ["encode or reconstruct an image", "interpolate between given images, only between draws of its prior",
-                    "tell how likely an image is"]
+            return ["encode or reconstruct an image", "interpolate between given images", "tell how likely an image is"]
         if _deterministic(self.recipe) or parse_call(self.recipe.likelihood).name == "implicit":
             return ["tell how likely an image is"]
         return []
@@ -121,6 +122,8 @@ class Row:
 
     name: str
     about: About
+    cells: dict[str, Cell]
+    """Of the models that have it."""
     sample: Figure
     """Of the first model that has it: its unit, n, features and resize rule are those of all."""
     standing: Standing
@@ -175,8 +178,8 @@ def _read_runs(folders: Sequence[str | Path]) -> list[Run]:
     runs = [Run.read(p) for p in paths]
     for run in runs:
         if run.status != FAILED and not (run.folder / "evaluation.json").exists():
-            raise ModelFileError(f"the run in {run.folder} has not ended (its status is {run.status!r}). Go on with: reparam "
-                                 f"train --resume {run.folder}")
+            raise ModelFileError(f"the run in {run.folder} has not ended (its status is {run.status!r}). Go on with: "
+                                 f"reparam train --resume {run.folder}")
     if len({_key(run.recipe) for run in runs}) < 2:
         raise UsageError(f"a comparison takes runs of at least two models; got {len(runs)} "
                          f"run{'s of one recipe' if len(runs) > 1 else ''}. Name another run, or train some with --presets")
@@ -212,12 +215,10 @@ def _measured_alike(runs: Sequence[Run], request: Request) -> tuple[Request, dic
     """
     stored = {run.folder: _stored(run) for run in runs if run.status != FAILED and not request.again}
     if (request.metrics, request.features, request.n) == (None, None, None):
-        made = next((facts["compared"] for facts in stored.values() if "compared" in facts), None)
-        if made is not None:
-            request = Request(made["metrics"], made["features"], made["n"])
+        request = next((_made(facts) for facts in stored.values() if "compared" in facts), request)
         done = {f: facts for f, facts in stored.items() if any(m["name"] in OF_SAMPLES for m in facts["metrics"])}
     else:
-        done = {f: facts for f, facts in stored.items() if facts.get("compared", {}).get("request") == _asked(request)}
+        done = {f: facts for f, facts in stored.items() if "compared" in facts and _made(facts).full == request.full}
     old = {run.folder: _entry(run, done[run.folder]) for run in runs if run.folder in done}
     if len(old) < len([r for r in runs if r.status != FAILED]):
         for entry in old.values():  # told before the others are measured, which can take minutes
@@ -227,8 +228,10 @@ def _measured_alike(runs: Sequence[Run], request: Request) -> tuple[Request, dic
     return request, old
 
 
-def _asked(request: Request) -> dict[str, Any]:
-    return {"metrics": request.metrics or STANDARD, "features": request.features, "n": request.n or MOST_SAMPLES}
+def _made(facts: Mapping[str, Any]) -> Request:
+    """What an evaluation that `compare` made was asked for."""
+    made = facts["compared"]
+    return Request(made["metrics"], made["features"], made["n"])
 
 
 def _mend(runs: Sequence[Run]) -> str:
@@ -271,8 +274,8 @@ def _measure(run: Run, request: Request, device: str, report: Reporter) -> Entry
     if facts.get("protocol") == PROTOCOL and facts.get("measured_on") == kind:
         new = {m["name"]: m for m in facts["metrics"]} | new
     facts |= {"protocol": PROTOCOL, "measured_on": kind, "metrics": list(new.values()),
-              "compared": {"request": _asked(request), "metrics": request.metrics, "features": request.features,
-                           "n": request.n, "figures": [f.name for f in figures]}}
+              "compared": {"metrics": request.metrics, "features": request.features, "n": request.n,
+                           "figures": [f.name for f in figures]}}
     write_json(path, facts)
     return _entry(run, facts)
 
@@ -293,7 +296,7 @@ def _available(run: Run, request: Request, options: Options, device: str,
     if request.metrics is None:
         return evaluate_run(str(run.folder), None, None, device, report, options)
     calls = [str(call) for call in parse_list(request.metrics)]
-    calls.sort(key=lambda call: about(call).group == "Samples")  # refusals for want of an encoder come first and cost nothing
+    calls.sort(key=lambda call: about(call).group == "Samples")  # what needs an encoder is refused first, at no cost
     reasons: list[str] = []
     while calls:
         try:
@@ -312,7 +315,8 @@ def _check_alike(entries: Sequence[Entry]) -> None:
     runs, measured = [e.run for e in entries], [e for e in entries if not e.failed]
     a = measured[0]
     for b in measured[1:]:
-        for what, one, other in (("by protocol", a.protocol, b.protocol), ("on", f"{a.kind} images", f"{b.kind} images")):
+        pairs = (("by protocol", a.protocol, b.protocol), ("on", f"{a.kind} images", f"{b.kind} images"))
+        for what, one, other in pairs:
             if one != other:
                 raise UsageError(f"{b.run.folder} was measured {what} {other}, and {a.run.folder} {what} {one}: figures of "
                                  f"unlike protocols are not set side by side. {_mend(runs)}")
@@ -342,8 +346,10 @@ def _pool(entries: Sequence[Entry]) -> tuple[Contender, ...]:
 def _contender(name: str, group: Sequence[Entry]) -> Contender:
     ended = [e for e in group if not e.failed]
     shared = [n for n in dict.fromkeys(n for e in ended for n in e.figures) if all(n in e.figures for e in ended)]
-    return Contender(name, tuple(ended), tuple(e for e in group if e.failed),
-                     {n: pooled([e.figures[n] for e in ended]) for n in shared})
+    failed = tuple(e for e in group if e.failed)
+    lost = Figure("seeds that failed", float(len(failed)), "seeds whose training diverged", len(group))
+    cells = {n: pooled([e.figures[n] for e in ended]) for n in shared}
+    return Contender(name, tuple(ended), failed, cells | {lost.name: pooled([lost])})
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
@@ -363,12 +369,6 @@ def _without_seed(run: Run) -> str:
     return shorter or name
 
 
-def preset_of(recipe: Recipe) -> str | None:
-    """The preset whose parts a recipe has, whatever its seed, its budget and the machine's settings."""
-    free = {k: getattr(recipe, k) for k in ("seed", "steps", "epochs", "minutes", "threads", "precision", "compile")}
-    return next((name for name, preset in PRESETS.items() if preset.recipe.but(**free) == recipe), None)
-
-
 def _rows(contenders: Sequence[Contender]) -> tuple[Row, ...]:
     names = dict.fromkeys(n for c in contenders for n in c.cells)
     rows: list[Row] = []
@@ -377,7 +377,7 @@ def _rows(contenders: Sequence[Contender]) -> tuple[Row, ...]:
         scale = next(c.cells for c in contenders if name in c.cells)
         known = aimed(about(name), {n: cell.value for n, cell in scale.items()})
         sample = next(iter(cells.values())).figures[0]
-        rows.append(Row(name, known, sample, rank(known, cells, why_not=_unlike(name, contenders))))
+        rows.append(Row(name, known, cells, sample, rank(known, cells, why_not=_unlike(name, contenders))))
     return tuple(rows)
 
 
@@ -397,6 +397,3 @@ def _unlike(name: str, contenders: Sequence[Contender]) -> str:
 
 def _deterministic(recipe: Recipe) -> bool:
     return parse_call(recipe.posterior).name == "deterministic"
-
-
-__all__ = ["COURSE", "FAILED", "NO_ENCODER", "Comparison", "Contender", "Entry", "Request", "Row", "compare", "preset_of"]

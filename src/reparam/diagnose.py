@@ -38,10 +38,10 @@ class Verdict:
 class History:
     """What training left behind."""
 
-    steps: int
-    skipped: int
-    rollbacks: int
-    held_out: Sequence[float]
+    steps: int = 0
+    skipped: int = 0
+    rollbacks: int = 0
+    held_out: Sequence[float] = ()
     """−ELBO of held-out images over training, nats."""
 
 
@@ -151,3 +151,8 @@ def diagnose(figures: Sequence[Figure], history: History) -> Verdict:
     named = {f.name: f for f in figures}
     found = [tuple(f for f in (check(named, history) for check in checks) if f) for checks in (ILLNESSES, REMARKS)]
     return Verdict(*found)
+
+
+def illnesses_of(figures: Sequence[Figure]) -> tuple[Finding, ...]:
+    """What figures alone tell, of a model whose training is not known."""
+    return diagnose(figures, History()).illnesses

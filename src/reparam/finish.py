@@ -11,13 +11,13 @@ from .checkpoint import Config, save_model
 from .data import ImageSet
 from .data.stream import binarized, to_batch
 from .diagnose import History, diagnose
-from .evaluating import evaluate_arrays, write_evaluation
-from .evaluating import open_for as open_for
+from .evaluating import Options, evaluate_arrays, write_evaluation
 from .files import write_text
 from .fitting import calibrate_likelihood, fit_prior, latent_axes
 from .generate import ImageModel
 from .loop import State
-from .metrics import QUICK
+from .metrics import OF_GANS, QUICK
+from .metrics.evaluation import FEWEST
 from .pictures import curves, grid, pairs, save_png
 from .report import model_card, report_html
 from .reporting import Reporter
@@ -36,7 +36,8 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     device = next(model.parameters()).device
     known = to_batch(images.images[_spread(training_set, 20_000)], device)
     known = binarized(known) if run.recipe.binarize else known
-    report.say("fitting the prior to the codes")
+    if isinstance(model, VAE):
+        report.say("fitting the prior to the codes")
     calibrate_likelihood(model, known[:2000])
     fitted = fit_prior(model, run.recipe, known, run.recipe.seed)
     _, h, w, c = images.images.shape
@@ -46,12 +47,15 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     save_model(run.folder, model, config)
     measured = test_set if len(test_set) else validation_set
     kind = "test" if len(test_set) else "held-out"
-    figures = evaluate_arrays(ImageModel(model, config, device), images, _spread(measured, MOST_MEASURED), QUICK, report)
+    quick = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
+    figures = evaluate_arrays(ImageModel(model, config, device), images, _spread(measured, MOST_MEASURED), quick[0], report,
+                              options=quick[1]) if isinstance(model, VAE) or len(measured) >= FEWEST else []
     records = read_metrics(run.folder / "metrics.jsonl")
     verdict = diagnose(figures, History(state.step, state.guard.skipped, state.rollbacks,
                                         [r["held_out"]["-elbo"] for r in records if "-elbo" in r.get("held_out", {})]))
     run.facts["outcome"] = {
         "steps": state.step, "images_seen": state.images, "training_seconds": round(state.seconds, 1),
+        "cpu_seconds": round(state.cpu_seconds, 1),
         "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks, "measured_on": kind,
         "finishing_seconds": round(time.perf_counter() - began, 1)}
     write_evaluation(run, figures, verdict, kind)

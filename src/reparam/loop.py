@@ -32,6 +32,8 @@ EMA_EVERY = 8
 SNAPSHOT_EVERY = 250
 """Steps between the states that a roll-back can return to."""
 MAX_ROLLBACKS = 8
+COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
+"""Numbers of a state that a resumed run goes on from."""
 
 Batch = Tensor | tuple[Tensor, Tensor]
 """Images x (B, C, H, W) in [0, 1], or with them class labels y (B,), −1 where there is none."""
@@ -65,6 +67,8 @@ class State:
     """Images seen, over all processes."""
     seconds: float = 0.0
     """Time spent in steps; what the caller does between them does not count."""
+    cpu_seconds: float = 0.0
+    """Processor time of this process in steps, over all its threads."""
     progress: float = 0.0
     """0 at the start, 1 at the end of the budget."""
     parts: dict[str, float] = field(default_factory=dict[str, float])
@@ -91,7 +95,7 @@ class State:
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
-        numbers = {k: getattr(self, k) for k in ("step", "images", "seconds", "progress", "lr_scale", "rollbacks")}
+        numbers: dict[str, Any] = {k: getattr(self, k) for k in COUNTED}
         numbers["guard"] = self.guard.to_dict()
         if self.rival is not None:
             numbers["critic_guard"] = self.rival.guard.to_dict()
@@ -116,7 +120,7 @@ class State:
         torch.set_rng_state(groups["rng"]["cpu"].cpu())
         if "cuda" in groups["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(groups["rng"]["cuda"].cpu())
-        for k in ("step", "images", "seconds", "progress", "lr_scale", "rollbacks"):
+        for k in COUNTED:
             setattr(self, k, numbers[k])
         self.guard.load(numbers["guard"])
         if self.rival is not None:
@@ -206,12 +210,13 @@ def training(
         yield state
     iterator = iter(batches)
     while state.progress < 1:
-        began = clock()
+        began, computed = clock(), time.process_time()
         batch = next(iterator, None)
         if batch is None:
             return
         loop.step(batch)
         state.seconds += clock() - began
+        state.cpu_seconds += time.process_time() - computed
         state.progress = loop.budget.progress(state)
         yield state
 

@@ -7,6 +7,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .build import NO_ENCODER
 from .checkpoint import Config
 from .diagnose import Finding, Verdict
 from .metrics.figures import PROTOCOL, Figure
@@ -34,6 +35,8 @@ img { max-width: 100%; height: auto; background: #fff; } code { background: var(
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
 """
 
+HEALTHY = "the latents are in use, and the prior matches the codes"
+HEALTHY_GAN = "and the samples are varied"
 PICTURES = (
     ("samples.png", "Samples", "New images, drawn from the prior: none of them is in the data. Not selected."),
     ("reconstructions.png", "Reconstructions", "Each row of originals stands above what the model rebuilds from their "
@@ -51,24 +54,30 @@ def report_html(run: Run, config: Config, figures: Sequence[Figure], verdict: Ve
     pictures = "".join(_picture(run, *entry) for entry in PICTURES if (run.folder / entry[0]).exists())
     return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{name} · reparam</title>"
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<style>{STYLE}</style></head><body><main><h1>{name}</h1>{_summary(run, config)}{_verdict(verdict)}"
+            f"<style>{STYLE}</style></head><body><main><h1>{name}</h1>{_summary(run, config)}"
+            f"{_verdict(verdict, HEALTHY_GAN if is_gan(config) else HEALTHY)}"
             f"{pictures}<h2>Figures</h2>{_table(run, figures)}{_information(figures)}<h2>Recipe</h2>"
             f"{_recipe(run)}</main></body></html>\n")
+
+
+def is_gan(config: Config) -> bool:
+    """Whether the model has no encoder."""
+    return config.recipe.encoder == NO_ENCODER
 
 
 def _summary(run: Run, config: Config) -> str:
     facts, outcome = run.facts, run.facts["outcome"]
     c, h, w = config.image_shape
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in facts["notes"])
+    critic = f"{facts['critic_parameters']:,} in the critic, " if facts.get("critic_parameters") else ""
     return (f"<p class='soft'>{facts['training']:,} training images from <code>{html.escape(run.source)}</code>, "
-            f"{w}×{h}, {c} channel{'s' if c > 1 else ''}. {facts['parameters']:,} parameters, {outcome['steps']:,} "
+            f"{w}×{h}, {c} channel{'s' if c > 1 else ''}. {facts['parameters']:,} parameters, {critic}{outcome['steps']:,} "
             f"steps, {outcome['training_seconds']:,.0f} s of training.</p>" + (f"<ul>{notes}</ul>" if notes else ""))
 
 
-def _verdict(verdict: Verdict) -> str:
+def _verdict(verdict: Verdict, healthy: str) -> str:
     ill = " ill" if verdict.illnesses else ""
-    found = "".join(map(_finding, verdict.illnesses)) or "<p>Training was stable, the latents are in use, and the prior "\
-        "matches the codes.</p>"
+    found = "".join(map(_finding, verdict.illnesses)) or f"<p>Training was stable, {html.escape(healthy)}.</p>"
     remarks = "".join(map(_finding, verdict.remarks))
     return f"<div class='verdict{ill}'><strong>{html.escape(verdict.title)}</strong>{found}{remarks}</div>"
 
@@ -86,7 +95,7 @@ def _picture(run: Run, file: str, title: str, caption: str) -> str:
 
 def _table(run: Run, figures: Sequence[Figure]) -> str:
     rows = "".join(
-        f"<tr><td>{html.escape(f.name)}{f'<br><span class=soft>{html.escape(f.note)}</span>' if f.note else ''}</td>"
+        f"<tr><td>{html.escape(f.name)}{''.join(f'<br><span class=soft>{html.escape(t)}</span>' for t in f.beside)}</td>"
         f"<td class='number'>{f.value:,.4g}</td><td class='number'>{_interval(f)}</td><td>{html.escape(f.unit)}</td>"
         f"<td class='number'>{f.n:,}</td></tr>" for f in figures)
     kind = run.facts["outcome"]["measured_on"]
@@ -120,17 +129,24 @@ def _recipe(run: Run) -> str:
 
 def model_card(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict) -> str:
     """README.md of the run's folder, which is the model's page when the folder is shared."""
-    rows = "\n".join(f"| {f.name} | {f.value:,.4g} | {_interval(f)} | {f.unit} | {f.n:,} |" for f in figures)
+    rows = "\n".join(f"| {'; '.join((f.name, *f.beside))} | {f.value:,.4g} | {_interval(f)} | {f.unit} | {f.n:,} |"
+                     for f in figures)
     c, h, w = config.image_shape
     kind, r = run.facts["outcome"]["measured_on"], config.recipe
+    shape = "D" if r.latent.startswith("flat") else "C, h, w"
+    use = "path = model.interpolate()       # between two draws; a GAN has no encoder" if is_gan(config) else \
+        f"codes = model.encode(images)     # (16, {shape})"
+    judged = "" if r.adversary == "none" else \
+        f"\n| adversary, critic, game, penalty | `{r.adversary}`, `{r.critic}`, `{r.game}`, `{r.penalty}` |"
     source = str(config.data["source"]).replace("`", "'")  # a backtick would end the code span
     return f"""---
 library_name: reparam
-tags: [vae, image-generation]
+tags: [{'gan' if is_gan(config) else 'vae'}, image-generation]
 ---
 # {html.escape(run.folder.name)}
 
-A variational autoencoder of {w}×{h} images with {c} channel{'s' if c > 1 else ''}, trained with reparam on \
+A {'GAN' if is_gan(config) else 'variational autoencoder'} of {w}×{h} images with {c} channel{'s' if c > 1 else ''}, \
+trained with reparam on \
 {run.facts['training']:,} images from `{source}` (fingerprint `{config.data['fingerprint']}`).
 
 ![samples](samples.png)
@@ -142,13 +158,13 @@ import reparam
 
 model = reparam.load({str(run.folder)!r})
 images = model.sample(16)        # uint8 {'(16, H, W)' if c == 1 else '(16, H, W, C)'}
-codes = model.encode(images)     # (16, {', '.join(['D'] if r.latent.startswith('flat') else ['C', 'h', 'w'])})
+{use}
 ```
 
 | part | choice |
 |---|---|
-| encoder, decoder | `{r.encoder}`, `{r.decoder}` |
-| latent, posterior | `{r.latent}`, `{r.posterior}` |
+| encoder, decoder | `{r.encoder}`, `{r.decoder}` |{judged}
+| {'latent' if is_gan(config) else 'latent, posterior'} | `{r.latent}`{'' if is_gan(config) else f', `{r.posterior}`'} |
 | prior | `{r.prior}`{f', and `{config.fitted_prior}` fitted to the codes' if config.fitted_prior else ''} |
 | likelihood | `{r.likelihood}` |
 | objective | `{r.objective}` |

@@ -105,6 +105,7 @@ KNOWN: dict[str, About] = {
     "images seen": About("Training", "images trained on, each as often as it was"),
     "steps skipped": About("Training", "steps that the guard left out"),
     "rollbacks": About("Training", "times that training was taken back"),
+    "seeds that failed": About("Training", "seeds whose training diverged"),
 }
 """Figures by name, without their arguments."""
 UNKNOWN = About("Other", "")
@@ -181,6 +182,14 @@ class Standing:
     """Whose intervals do not, best first."""
     why_not: str = ""
     """Why models are not ranked by this figure."""
+
+    def tag(self, name: str) -> str:
+        """'best', 'level' with the best, 'behind', or '' of a model that is not ranked."""
+        if name in self.behind:
+            return "behind"
+        if name not in self.best:
+            return ""
+        return "best" if self.alone == name else "level"
 
     @property
     def alone(self) -> str | None:

@@ -16,11 +16,13 @@ STANDARD = ("elbo, iw_nll(100), psnr, ssim, perceptual, active_units, prior_auc,
 """Everything; what does not apply to a model, or lacks its data, is left out."""
 QUICK = "elbo, iw_nll(50, images=250), psnr, ssim, active_units, prior_auc, accuracy, codebook_usage"
 """What is measured at the end of training: nothing that needs a feature network."""
+OF_GANS = "prdc, duplicates, sharpness"
+"""The same for a GAN, with features that need no weights: whether its samples are varied is what can be asked of it."""
 
 HOME = (balance, cost, images, samples, tables)
 """Modules whose metrics are registered by being imported."""
 
-__all__ = ["PROTOCOL", "QUICK", "STANDARD", "Evaluation", "FactorTable", "Figure", "measure"]
+__all__ = ["OF_GANS", "PROTOCOL", "QUICK", "STANDARD", "Evaluation", "FactorTable", "Figure", "measure"]
 
 
 def measure(evaluation: Evaluation, metrics: str = STANDARD,

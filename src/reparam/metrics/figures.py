@@ -51,6 +51,12 @@ class Figure:
     warning: str = ""
     """Why not to trust the value, to be read before it."""
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What has to be read with the value: the warning first, then by what it was measured, then the note."""
+        by = f"features: {self.features}, resize: {self.resize}" if self.features else ""
+        return tuple(text for text in (self.warning, by, self.note) if text)
+
     def to_dict(self) -> dict[str, Any]:
         return {k: v for k, v in asdict(self).items() if v not in (None, "")}
 
