@@ -220,7 +220,8 @@ def _verdict(comparison: Comparison) -> str:
         f"<h3>{html.escape(c.name)} <span class='soft'>{_described(c)}</span></h3><ul>"
         + "".join(f"<li>{html.escape(said)}</li>" for said in sentences(comparison, c)) + "</ul>"
         for c in comparison.contenders)
-    warned = "".join(f"<p><span class='ill'>Do not rely on figures marked {mark}</span>: {html.escape(warning)}.</p>"
+    warned = "".join(f"<p><span class='ill'>Do not rely on figures marked {mark}</span>: "
+                     f"{html.escape(warning)}.</p>"
                      for warning, mark in _marks(comparison).items())
     return (f"<div class='verdict'><strong>{html.escape(headline(comparison))}</strong>{warned}<p class='soft'>A model is "
             "best where its 95 % interval and every other's lie apart, and level with the best where they overlap.</p></div>"
