@@ -203,7 +203,8 @@ def test_the_page_stands_alone(page):
     assert text.count("data:image/png") == 4  # real images, two models, the curves
     assert {p.name for p in folder.iterdir()} == {"index.html", "comparison.json", "curves.png",
                                                   *(f"samples-{i}.png" for i in range(3))}
-    assert json.loads((folder / "comparison.json").read_text(encoding="utf-8")) == json.loads(json.dumps(facts, allow_nan=False))
+    written = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(facts, allow_nan=False))
     assert all(len(points) > 1 for model in facts["models"] for points in model["course"].values())
 
 

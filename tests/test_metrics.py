@@ -403,3 +403,15 @@ def test_information_splits_the_kl_of_codes(small, images):
     assert none["kl of all codes together"].value == pytest.approx(0, abs=1e-4)
     apart = Codes(100 * torch.arange(n).float()[:, None], torch.zeros(n, 1))
     assert measure(Evaluation(apart, numbered(n)), "mutual_information")[0].value == pytest.approx(math.log(n), rel=1e-4)
+
+
+@pytest.mark.parametrize(("ones", "n"), [(0, 160), (6, 160), (80, 160), (160, 160), (1, 1), (3, 7)])
+def test_the_interval_of_a_share_is_wilsons(ones, n):
+    from scipy.stats import binomtest
+
+    from reparam.metrics.figures import mean_figure
+
+    figure = mean_figure("share", torch.tensor([1.0] * ones + [0.0] * (n - ones)), "of the images")
+    expected = binomtest(ones, n).proportion_ci(0.95, method="wilson")
+    assert figure.value == ones / n
+    np.testing.assert_allclose(figure.interval, (expected.low, expected.high), atol=1e-4)

@@ -67,6 +67,21 @@ def test_prdc_equals_its_authors_package(n, m, k, shift, capsys):
         assert values.mean().item() == pytest.approx(expected[name], abs=5e-5), name
 
 
+def test_prdc_of_features_with_many_equal_distances(digits):
+    """Of pixels with 17 levels, moved as a whole so that no sum is exact: an image at the radius itself is outside."""
+    (real, _), _, (samples, _) = digits
+    a, b = (x.flatten(1).double() for x in (real, samples))
+    whole = [torch.cdist(16 * one, 16 * other, compute_mode="donot_use_mm_for_euclid_dist").square().round()
+             for one, other in ((a, a), (b, b), (a, b))]
+    radii = [d.fill_diagonal_(torch.inf).kthvalue(5, 1).values for d in whole[:2]]
+    inside, reached = whole[2] < radii[0][:, None], whole[2] < radii[1]
+    expected = inside.any(0), reached.any(1), inside.sum(0) / 5, inside.any(1)
+    assert (whole[2] == radii[0][:, None]).sum() > 5
+    for shift in (0.0, 0.1, 100 / 3):
+        for found, right in zip(prdc(a + shift, b + shift), expected, strict=True):
+            torch.testing.assert_close(found, right.double())
+
+
 def test_density_and_coverage_of_equal_distributions_are_as_published():
     """1 and 1 − 2^−k (Naeem et al., 2020, section 3.3)."""
     runs = [prdc(draw(1000, 4, seed=i), draw(1000, 4, seed=i + 50), k=3) for i in range(8)]

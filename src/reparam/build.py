@@ -61,8 +61,8 @@ NO_ENCODER = "none"
 """What a recipe says in place of an encoder, which makes its model a GAN's generator."""
 
 
-def _generator(recipe: Recipe, plan: Plan, likelihood: Likelihood, out_shape: Shape) -> Generator:
-    if type(plan) is not Plan:
+def _generator(recipe: Recipe, plan: object, likelihood: Likelihood, out_shape: Shape) -> Generator:
+    if not isinstance(plan, Plan):
         raise UsageError(f"the latent {recipe.latent!r} is inferred layer by layer, which takes an encoder: a GAN takes "
                          "flat(dim) or spatial(channels, factor)")
     if recipe.fitted_prior not in ("auto", "none"):

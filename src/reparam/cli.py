@@ -489,6 +489,3 @@ def run() -> None:
         code = 1
     sys.exit(code)
 
-
-if __name__ == "__main__":
-    run()

@@ -21,6 +21,7 @@ numbers of images are not set side by side. What protocol 2 fixes:
     kd         100 subsets of 1000, or of half the images when there are fewer than 2000; cubic kernel, offset 1, scale 1/D
     prdc       k = 5
     vendi      cosine of the features
+    intervals  1.96 standard errors by the infinitesimal jackknife; Wilson's of shares
     duplicates the 1 % quantile of real images' nearest distances
     sharpness  spatial frequencies above half of Nyquist's
     class_balance  `balance.classifier`: its layers, 400 steps of 128, its seed
@@ -68,11 +69,18 @@ class Figure:
 
 
 def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "") -> Figure:
-    """The mean over images with its interval, ±1.96 standard errors."""
+    """The mean over images with its interval, ±1.96 standard errors, which is what the bootstrap over images tends to.
+
+    Of shares, whose values are all 0 or 1, it is Wilson's interval, which has a width where none or all of few images are.
+    (Wilson, 1927, doi:10.1080/01621459.1927.10502953)
+    """
     v = np.asarray(values, dtype=np.float64)
-    mean = float(v.mean())
-    half = 1.96 * float(v.std(ddof=1)) / len(v) ** 0.5 if len(v) > 1 else 0.0
-    return Figure(name, mean, unit, len(v), (mean - half, mean + half), note)
+    n, mean, z = len(v), float(v.mean()), 1.96
+    centre, half = mean, z * float(v.std(ddof=1)) / n**0.5 if n > 1 else 0.0
+    if np.isin(v, (0, 1)).all():
+        centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5
+    return Figure(name, mean, unit, n, (min(centre - half, mean), max(centre + half, mean)), note)
 
 
 def few(n: int, what: str = "images and as many samples") -> str:
