@@ -56,7 +56,8 @@ def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"] | None = None, *, k
 def distance_rows(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Distances (rows, m) of a few rows of a at a time to all of b, with the number of the first row."""
     _check(a, b)
-    x, y = a.double(), b.double()
+    centre = b.double().mean(0)  # nearer to 0 fewer digits cancel
+    x, y = a.double() - centre, b.double() - centre
     lengths = y.square().sum(1)
     for begin in range(0, len(x), CHUNK):
         rows = x[begin : begin + CHUNK]
