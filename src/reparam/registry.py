@@ -128,7 +128,8 @@ weight = Role("weight", (), ("objective",))
 optimizer = Role("optimizer", ("parameters",), ("optim",))
 schedule = Role("schedule", (), ("optim",))
 augmentation = Role("augmentation", (), ("data.augment",))
-metric = Role("metric", ("evaluation",), _in("metrics", "bounds", "images", "latents", "codes"))
+metric = Role("metric", ("evaluation",), _in("metrics", "bounds", "images", "latents", "codes", "samples",
+                                            "balance", "tables", "cost"))
 
 ROLES: dict[str, Role] = {role.name: role for role in (
     encoder, decoder, latent, posterior, prior, likelihood, term, weight, adversary, game, penalty, features, optimizer,

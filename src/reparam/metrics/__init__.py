@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from ..recipe import parse_list
 from ..registry import metric
-from . import balance, cost, images, samples, tables
 from .evaluation import Evaluation, FactorTable, Unavailable
 from .figures import PROTOCOL, Figure
 
@@ -18,9 +17,6 @@ QUICK = "elbo, iw_nll(50, images=250), psnr, ssim, active_units, prior_auc, accu
 """What is measured at the end of training: nothing that needs a feature network."""
 OF_GANS = "prdc, duplicates, sharpness"
 """The same for a GAN, with features that need no weights: whether its samples are varied is what can be asked of it."""
-
-HOME = (balance, cost, images, samples, tables)
-"""Modules whose metrics are registered by being imported."""
 
 __all__ = ["OF_GANS", "PROTOCOL", "QUICK", "STANDARD", "Evaluation", "FactorTable", "Figure", "measure"]
 
