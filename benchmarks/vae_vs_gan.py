@@ -74,6 +74,7 @@ def lrs(model: float, critic: float, first: float = 0.5) -> dict[str, str]:
             "critic_optimizer": f"adamw(lr={critic:g}, betas=({first!r}, 0.99))"}
 
 
+EARLY = {"objective": "nll + kl + late(1, 0.4, 0.1)*adversarial(balance=0.6)"}
 MODELS = {
     "vae": Entry("default", (
         {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"},
@@ -81,7 +82,8 @@ MODELS = {
         {"patch": "4", "optimizer": "adamw(lr=4e-3)", "latent": "flat(96)"},
         {"decoder": "dcgan", "optimizer": "adamw(lr=4e-3)"})),
     "vae_gan": Entry("vae_gan", (
-        {"patch": "4"}, {"patch": "4", **lrs(4e-3, 4e-4)}, {"patch": "2", **lrs(4e-3, 4e-4)},
+        {"patch": "4", **EARLY, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **lrs(4e-3, 4e-4)},
+        {"patch": "2", **EARLY, **lrs(4e-3, 4e-4)},
         {"patch": "4", **lrs(4e-3, 4e-4), "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.3)"},
         {"patch": "4", "optimizer": "adamw(lr=4e-3)", "adversary": "images('reconstructions')",
          "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"},

@@ -7,13 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reparam.compare import Request, compare
-from reparam.comparison_page import write_comparison
-from reparam.errors import TrainingDiverged, UsageError
+from reparam.comparison_page import caution, write_comparison
+from reparam.errors import ModelFileError, TrainingDiverged, UsageError
 from reparam.metrics import PROTOCOL
 from reparam.metrics.figures import Figure
 from reparam.run import Run, train
@@ -157,6 +158,15 @@ def test_unlike_measurements_are_refused(copies, edit, said):
     assert f"reparam compare {' '.join(map(str, copies))} --again" in str(e.value)
 
 
+def test_an_evaluation_cut_short_is_told_and_written_anew(copies):
+    (copies[2] / "evaluation.json").write_text('{"metrics": [', encoding="utf-8")
+    with pytest.raises(ModelFileError, match="--again"):
+        compare(copies)
+    measured = compare(copies, replace(ASKED, metrics="fd", again=True))
+    assert "fd" in measured.contenders[1].cells
+    assert json.loads((copies[2] / "evaluation.json").read_text(encoding="utf-8"))["protocol"] == PROTOCOL
+
+
 def test_other_data_and_single_models_are_refused(copies):
     with pytest.raises(UsageError, match="at least two models"):
         compare(copies[:2])
@@ -195,6 +205,12 @@ def test_the_words_are_of_the_figures(page):
             assert name not in model["best"] + model["behind"]
     assert facts["headline"] in text
     assert any("cannot encode" in said for said in facts["models"][1]["words"])
+
+
+def test_one_seed_is_called_one_seed(page):
+    comparison, facts, text, _ = page
+    assert facts["caution"].startswith("Of gan there is one trained run: its intervals") and facts["caution"] in text
+    assert caution(replace(comparison, contenders=comparison.contenders[:1])) == ""
 
 
 def test_the_page_stands_alone(page):

@@ -79,7 +79,7 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
 
 def _told(facts: dict[str, Any], page: Path) -> str:
     """The page's words."""
-    lines = [facts["headline"]]
+    lines = [facts["headline"], *([facts["caution"]] if facts["caution"] else [])]
     for model in facts["models"]:
         lines += [f"{model['name']}: {model['kind']}", *(f"  {said}" for said in model["words"])]
     return "\n".join([*lines, str(page)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -268,15 +269,16 @@ def _measure(run: Run, request: Request, device: str, report: Reporter) -> Entry
     options = Options(features=request.features or _default_features(report), n=request.n or MOST_SAMPLES)
     report.say(f"measuring {run.folder}")
     figures, kind = _available(run, request, options, device, report)
-    path = run.folder / "evaluation.json"
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(ModelFileError):  # one that cannot be read is written anew
+        facts = _stored(run)
     new = {f.name: f.to_dict() for f in figures}
     if facts.get("protocol") == PROTOCOL and facts.get("measured_on") == kind:
         new = {m["name"]: m for m in facts["metrics"]} | new
     facts |= {"protocol": PROTOCOL, "measured_on": kind, "metrics": list(new.values()),
               "compared": {"metrics": request.metrics, "features": request.features, "n": request.n,
                            "figures": [f.name for f in figures]}}
-    write_json(path, facts)
+    write_json(run.folder / "evaluation.json", facts)
     return _entry(run, facts)
 
 

@@ -143,6 +143,16 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'s' if n != 1 else ''}"
 
 
+def caution(comparison: Comparison) -> str:
+    """That intervals of single runs say nothing of other seeds; '' where every model has several."""
+    single = [c.name for c in comparison.contenders if len(c.entries) == 1]
+    if not single:
+        return ""
+    one, their = ("one trained run", "its") if len(single) == 1 else ("one trained run each", "their")
+    return (f"Of {listed(single)} there is {one}: {their} intervals are over images alone, and another seed may change who "
+            "is best.")
+
+
 def sentences(comparison: Comparison, contender: Contender) -> list[str]:
     """Where a model wins and loses, and what it cannot do."""
     if not contender.entries:
@@ -180,7 +190,7 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
     run = comparison.first
     return {
         "protocol": comparison.protocol, "measured_on": comparison.kind, "data": run.source, "fingerprint": run.fingerprint,
-        "headline": headline(comparison),
+        "headline": headline(comparison), "caution": caution(comparison),
         "models": [{
             "name": c.name, "kind": c.kind, "runs": [str(e.run.folder) for e in c.entries],
             "failed": [str(e.run.folder) for e in c.failed], "recipe": c.recipe.to_dict(),
@@ -224,8 +234,8 @@ def _verdict(comparison: Comparison) -> str:
                      f"{html.escape(warning)}.</p>"
                      for warning, mark in _marks(comparison).items())
     return (f"<div class='verdict'><strong>{html.escape(headline(comparison))}</strong>{warned}<p class='soft'>A model is "
-            "best where its 95 % interval and every other's lie apart, and level with the best where they overlap.</p></div>"
-            + models)
+            "best where its 95 % interval and every other's lie apart, and level with the best where they overlap. "
+            f"{html.escape(caution(comparison))}</p></div>" + models)
 
 
 def _described(c: Contender) -> str:
