@@ -68,18 +68,20 @@ class Figure:
         return f"{first}{self.name} {self.value:.4g}{spread} {self.unit} (n = {self.n:,}){by}"
 
 
-def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "") -> Figure:
+def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "", *,
+                share: bool | None = None) -> Figure:
     """The mean over images with its interval, ±1.96 standard errors, which is what the bootstrap over images tends to.
 
-    Of shares, whose values are all 0 or 1, it is Wilson's interval, which has a width where none or all of few images are.
-    (Wilson, 1927, doi:10.1080/01621459.1927.10502953)
+    Of shares, whose values are all 0 or 1 unless `share` is False, it is Wilson's interval, which has a width where none or
+    all of few images are. (Wilson, 1927, doi:10.1080/01621459.1927.10502953)
     """
     v = np.asarray(values, dtype=np.float64)
     n, mean, z = len(v), float(v.mean()), 1.96
     centre, half = mean, z * float(v.std(ddof=1)) / n**0.5 if n > 1 else 0.0
-    if np.isin(v, (0, 1)).all():
+    if share is not False and np.isin(v, (0, 1)).all():
         centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5
+        half = min(half, centre, 1 - centre)  # rounding must not take it beyond 0 or 1
     return Figure(name, mean, unit, n, (min(centre - half, mean), max(centre + half, mean)), note)
 
 

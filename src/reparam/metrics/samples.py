@@ -70,7 +70,7 @@ def prdc(evaluation: Evaluation) -> list[Figure]:
     found = neighbourhoods(evaluation.embedded("real"), evaluation.embedded("samples"))
     units = {"precision": "of the samples", "recall": "of the real images",
              "density": "real neighbourhoods a sample, over k", "coverage": "of the real images"}
-    return [_beside(evaluation, mean_figure(name, values, units[name], f"k = {K}"))
+    return [_beside(evaluation, mean_figure(name, values, units[name], f"k = {K}", share=name != "density"))
             for name, values in found._asdict().items()]
 
 
