@@ -59,8 +59,11 @@ def cell(what: str, folder: str, seconds: float) -> None:
         adversary, budget = build_adversary(recipe, model, (c, h, w)), {"minutes": seconds / 60, "steps": None}
     else:
         objective = Objective(tuple((weight, term) for weight, term in objective.terms if not term.contest))
-        seen = [json.loads(path_of(f"{data}/{name}/{s}/critic").read_text()).get("steps") for s in SEEDS]
-        adversary, budget = None, {"minutes": None, "steps": int(np.mean([s for s in seen if s]))}
+        paths = [path_of(f"{data}/{name}/{s}/critic") for s in SEEDS]
+        seen = [steps for p in paths if p.exists() and (steps := json.loads(p.read_text()).get("steps"))]
+        if not seen:
+            sys.exit(f"run {data}/{name} with a critic first: how many steps that takes is what this gets")
+        adversary, budget = None, {"minutes": None, "steps": int(np.mean(seen))}
     state = None
     try:
         for state in training(model, objective, Stream(source.images, indices, recipe.batch_size, recipe.seed), **budget,
