@@ -1,12 +1,14 @@
 """Do hybrids train without babysitting? Ten seeds of two of them on two data sets, beside the same models without a critic.
 
+    python benchmarks/hybrids.py tune DATA [--jobs 2]          the trials that chose the presets' settings
     python benchmarks/hybrids.py run DATA [--jobs 2] [--only faces/vae_gan/3/critic]
     python benchmarks/hybrids.py table
 
 A run with a critic has `--seconds` (60) of processor time on one core. Three seeds of each are trained without it, on as many
 images, the objective otherwise the same: what is asked is whether every seed with a critic ends with reconstructions at most
 1 dB worse than those, and nearer to test images in Fréchet distance. Test images: 2,100 evenly spaced ones, or the last 2,500 of
-faces64. A run that has its file in benchmarks/results/hybrids is left out.
+faces64. A run that has its file in benchmarks/results/hybrids is left out. Trials are runs of one seed without the last 5,000
+training images (faces: 1,000), judged on 2,500 (1,000) of those; what they told is in the presets.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +33,33 @@ from reparam.loop import training
 from reparam.metrics import Evaluation, measure
 from reparam.objective import Objective
 from reparam.presets import PRESETS
+from reparam.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "hybrids"
+TUNED = Path(__file__).parent / "results" / "hybrids_trials"
 SETS, HYBRIDS, SEEDS, WITHOUT = ("fashion", "faces"), ("vae_gan", "latent_diffusion"), range(10), range(3)
+LDM = "nll + 100*perceptual('wavelets') + 0.01*kl + "
+TRIALS: dict[str, tuple[dict[str, str], ...]] = {
+    "vae_gan": (
+        {"objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)", "adversary": "images"},
+        {"objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)", "adversary": "images('reconstructions')"},
+        {"objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.1)", "adversary": "images('reconstructions')"},
+        {"objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)", "adversary": "images('reconstructions', patch=8)"}),
+    "latent_diffusion": (
+        {"objective": LDM + "late(1, 0.4, 0.1)*adversarial(balance=0.5)"},
+        {"objective": LDM + "late(1, 0.6, 0.1)*adversarial(balance=0.2)"},
+        {"objective": LDM + "late(1, 0.6, 0.1)*adversarial(balance=0.1)"},
+        {"objective": LDM + "late(1, 0.6, 0.1)*adversarial(balance=0.2)", "game": "nonsaturating", "penalty": "0.1*r1(0.1)"}),
+}
+"""The settings that were tried; `plain` beside them is the first one without its critic."""
 
 
 def path_of(cell: str) -> Path:
     return RESULTS / f"{cell.replace('/', '-')}.json"
+
+
+def trial_path(cell: str) -> Path:
+    return TUNED / f"{cell.replace('/', '-')}.json"
 
 
 def cells() -> list[str]:
@@ -45,42 +68,69 @@ def cells() -> list[str]:
             for seed in seeds for data in SETS for name in HYBRIDS]
 
 
-def cell(what: str, folder: str, seconds: float) -> None:
-    data, name, seed, kind = what.split("/")
-    source, indices, test = images_of(data, folder)
-    _, h, w, c = source.images.shape
-    recipe = PRESETS[name].recipe.but(seed=int(seed), precision="bf16", threads=1)
+def trials() -> list[str]:
+    return [f"{data}/{name}/{i}" for name in HYBRIDS for i in (*map(str, range(len(TRIALS[name]))), "plain") for data in SETS]
+
+
+def outcome(recipe: Recipe, images: np.ndarray, known: np.ndarray, test: np.ndarray, *, seconds: float,
+            steps: int | None) -> dict:
+    """Trains for so much processor time, or without a critic for so many steps, and measures reconstructions."""
+    _, h, w, c = images.shape
+    recipe = recipe.but(precision="bf16", threads=1)
     objective = build_objective(recipe)
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, (c, h, w))
-    budget: dict[str, float | int | None]
-    if kind == "critic":
-        adversary, budget = build_adversary(recipe, model, (c, h, w)), {"minutes": seconds / 60, "steps": None}
+    if steps is None:
+        adversary = build_adversary(recipe, model, (c, h, w))
     else:
-        objective = Objective(tuple((weight, term) for weight, term in objective.terms if not term.contest))
-        paths = [path_of(f"{data}/{name}/{s}/critic") for s in SEEDS]
-        seen = [steps for p in paths if p.exists() and (steps := json.loads(p.read_text()).get("steps"))]
-        if not seen:
-            sys.exit(f"run {data}/{name} with a critic first: how many steps that takes is what this gets")
-        adversary, budget = None, {"minutes": None, "steps": int(np.mean(seen))}
+        adversary, objective = None, Objective(tuple((weight, term) for weight, term in objective.terms if not term.contest))
     state = None
-    try:
-        for state in training(model, objective, Stream(source.images, indices, recipe.batch_size, recipe.seed), **budget,
-                              optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip, ema=0.998,
-                              precision="bf16", population=len(indices), adversary=adversary,
-                              critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
-            pass
-    except TrainingDiverged as e:
-        write_json(path_of(what), {"failed": str(e)})
-        return
+    for state in training(model, objective, Stream(images, known, recipe.batch_size, recipe.seed), steps=steps,
+                          minutes=seconds / 60 if steps is None else None, optimizer=recipe.optimizer, schedule=recipe.schedule,
+                          clip=recipe.clip, ema=0.998, precision="bf16", population=len(known), adversary=adversary,
+                          critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
+        pass
     model = state.ema.eval()
-    calibrate_likelihood(model, to_batch(source.images[indices[:2000]]))
-    figures = {f.name: f for f in measure(Evaluation(model, to_batch(source.images[test]), n=MEASURED), "psnr, ssim, fd, sharpness")}
+    calibrate_likelihood(model, to_batch(images[known[:2000]]))
+    figures = {f.name: f for f in measure(Evaluation(model, to_batch(images[test]), n=len(test)), "psnr, ssim, fd, sharpness")}
     kept = {k: round(figures[k].value, 4) for k in ("psnr", "ssim", "fd of reconstructions", "sharpness")}
-    write_json(path_of(what), {"steps": state.step, "seconds": round(state.seconds, 1), "skipped": state.guard.skipped,
-                               "rollbacks": state.rollbacks, "features": figures["fd"].features, "n": figures["fd"].n, **kept})
-    print(what, kept, file=sys.stderr, flush=True)
+    return {"steps": state.step, "seconds": round(state.seconds, 1), "skipped": state.guard.skipped, "rollbacks": state.rollbacks,
+            "features": figures["fd"].features, "n": figures["fd"].n, **kept}
+
+
+def steps_of(paths: Iterable[Path]) -> int:
+    """The mean number of steps that runs with a critic took."""
+    taken = [steps for p in paths if p.exists() and (steps := json.loads(p.read_text()).get("steps"))]
+    if not taken:
+        sys.exit("run it with a critic first: how many steps that takes is what it gets without")
+    return int(np.mean(taken))
+
+
+def trial(what: str, folder: str, seconds: float) -> None:
+    """One setting, on training images that are held out."""
+    data, name, number = what.split("/")
+    source, known, _ = images_of(data, folder)
+    out = 1000 if data == "faces" else 5000
+    plain = number == "plain"
+    changes = TRIALS[name][0 if plain else int(number)]
+    steps = steps_of(trial_path(f"{data}/{name}/{i}") for i in range(len(TRIALS[name]))) if plain else None
+    found = outcome(PRESETS[name].recipe.but(seed=0, **changes), source.images, known[:-out], known[-out:: max(out // MEASURED, 1)],
+                    seconds=seconds, steps=steps)
+    write_json(trial_path(what), {"changes": changes, **found})
+    print(what, found, file=sys.stderr, flush=True)
+
+
+def cell(what: str, folder: str, seconds: float) -> None:
+    data, name, seed, kind = what.split("/")
+    source, known, test = images_of(data, folder)
+    steps = steps_of(path_of(f"{data}/{name}/{s}/critic") for s in SEEDS) if kind == "plain" else None
+    try:
+        found = outcome(PRESETS[name].recipe.but(seed=int(seed)), source.images, known, test, seconds=seconds, steps=steps)
+    except TrainingDiverged as e:
+        found = {"failed": str(e)}
+    write_json(path_of(what), found)
+    print(what, found, file=sys.stderr, flush=True)
 
 
 def rows() -> list[list[str]]:
@@ -111,7 +161,7 @@ HEAD = ["data", "model", "seeds that finished", "PSNR without, dB", "PSNR with a
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "cell", "table"))
+    parser.add_argument("what", choices=("tune", "trial", "run", "cell", "table"))
     parser.add_argument("data", nargs="?", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=2)
@@ -119,6 +169,12 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "cell":
         cell(given.only, given.data, given.seconds)
+    elif given.what == "trial":
+        trial(given.only, given.data, given.seconds)
+    elif given.what == "tune":
+        for plain in (False, True):
+            tasks = [c for c in trials() if c.endswith("plain") is plain and given.only in c and not trial_path(c).exists()]
+            side_by_side([["trial", given.data, "--only", c, "--seconds", str(given.seconds)] for c in tasks], given.jobs, __file__)
     elif given.what == "run":
         for kind in ("critic", "plain"):  # all of the first before any of the second
             tasks = [c for c in cells() if c.endswith(kind) and given.only in c and not path_of(c).exists()]

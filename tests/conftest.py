@@ -6,6 +6,7 @@ Nothing of the package is imported at the top, so that `--jaxtyping-packages=rep
 from __future__ import annotations
 
 import inspect
+import itertools
 
 import pytest
 import torch
@@ -76,6 +77,19 @@ COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
     ("term", "entropy"): {"posterior": "lfq(2)", "prior": "uniform"},
 }
 """Recipe fields that a part cannot do without, such as a prior over codes for a posterior that gives codes."""
+
+
+def forever(x):
+    """The same batch without end."""
+    return itertools.repeat(x)
+
+
+def last(states):
+    """The state that training ends in."""
+    state = None
+    for state in states:
+        pass
+    return state
 
 
 @pytest.fixture(scope="session", autouse=True)

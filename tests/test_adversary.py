@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from conftest import forever, last
 from safetensors.torch import load, save
 from torch import nn
 
@@ -348,17 +349,6 @@ def test_an_introspective_model_trains(play, images):
 
 
 # Training
-
-
-def forever(x):
-    return itertools.repeat(x)
-
-
-def last(states):
-    state = None
-    for state in states:
-        pass
-    return state
 
 
 def numbers_of(module):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from conftest import forever, last
 from safetensors.torch import load, save
 from sklearn.decomposition import PCA
 
@@ -35,17 +36,6 @@ STEADY = {"schedule": "constant", "optimizer": "adam(lr=0.01)"}
 @pytest.fixture
 def batch(images):
     return images(6, SHAPE)
-
-
-def forever(x):
-    return itertools.repeat(x)
-
-
-def last(states):
-    state = None
-    for state in states:
-        pass
-    return state
 
 
 def weights_of(model):

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -120,7 +121,7 @@ def _conclude(run: Run, as_json: bool) -> None:
         return
     evaluation = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
     if as_json:
-        _print({"run": str(run.folder), "status": run.status, "evaluation": evaluation})
+        print_json({"run": str(run.folder), "status": run.status, "evaluation": evaluation})
         return
     print(f"\n{evaluation['verdict']}")
     for finding in (*evaluation["illnesses"], *evaluation["remarks"]):
@@ -317,62 +318,13 @@ def _tell_figures(figures: Sequence[Figure], kind: str, as_json: bool) -> None:
 
     facts = evaluation_dict(figures)
     if as_json:
-        _print(facts | {"measured_on": kind})
+        print_json(facts | {"measured_on": kind})
         return
     print(f"measured on {kind} images, protocol {facts['protocol']}")
     for figure in figures:
         print(f"  {figure}{f': {figure.note}' if figure.note else ''}")
     for finding in illnesses_of(figures):
         print(f"{finding.title}: {finding.evidence}.\n  What to do: {finding.advice}.")
-
-
-@app.command
-def parts(role: str | None = None, /, *, json: Json = False) -> None:
-    """List the parts that a recipe can be made of.
-
-    Parameters
-    ----------
-    role
-        Only the parts of this role, such as prior.
-    """
-    from .errors import nearest
-    from .registry import ROLES
-
-    if role is not None and role not in ROLES:
-        raise UsageError(f"unknown role {role!r}{nearest(role, ROLES)}. Roles: {', '.join(ROLES)}")
-    chosen = [role] if role else list(ROLES)
-    table = {name: {ROLES[name].signature(p): _first_sentence(ROLES[name].describe(p)) for p in ROLES[name].parts}
-             for name in chosen}
-    if json:
-        _print({"parts": table})
-        return
-    for name, entries in table.items():
-        print(f"{name}")
-        for signature, about in entries.items():
-            print(f"  {signature}\n      {about}")
-
-
-def _first_sentence(text: str) -> str:
-    return " ".join(text.strip().split("\n\n")[0].split())
-
-
-@app.command
-def presets(*, json: Json = False) -> None:
-    """List the named recipes, with what was measured of each."""
-    from .presets import DATA, PRESETS, measured
-
-    if json:
-        _print({"presets": [{"name": n, "about": p.about, "data": DATA[p.data], "reference": p.reference,
-                             "recipe": p.recipe.to_dict(), "measured": measured().get(n)} for n, p in PRESETS.items()]})
-        return
-    for name, preset in PRESETS.items():
-        print(f"{name}: {preset.about}\n  for {DATA[preset.data]} ({preset.reference})")
-        for k, v in preset.changes.items():
-            print(f"    --{k.replace('_', '-')} {v!r}")
-        if name in measured():
-            found = measured()[name]
-            print(f"  {found['data']}, {found['seconds']:.0f} s on one core: "
-                  + ", ".join(f"{k} {v:.4g}" for k, v in found["figures"].items()))
 
 
 def _reporter(as_json: bool) -> Reporter:
@@ -443,18 +395,17 @@ def _write(images: np.ndarray, out: str, as_json: bool, columns: int | None = No
 
 
 def _done(facts: dict[str, Any], text: str, as_json: bool) -> None:
-    _print(facts) if as_json else print(text)
+    print_json(facts) if as_json else print(text)
 
 
-def _print(value: dict[str, Any]) -> None:
+def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, allow_nan=False))
-
-
-from . import cli_compare as cli_compare  # noqa: E402  # registers its command on `app`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command: 0 done, 1 the work failed, 2 wrong usage."""
+    for module in ("cli_compare", "cli_listing"):
+        import_module(f".{module}", __package__)  # which adds its commands to `app`
     hush_threads()
     try:
         app(list(arguments) if arguments is not None else None, exit_on_error=False, print_error=False)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as as_json
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .cli import Device, Json, app
+from .cli import Device, Json, app, print_json
 from .errors import UsageError
 
 
@@ -74,7 +73,10 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
     page = Path(out) / "index.html"
     facts = write_comparison(set_side_by_side(folders, request, device=device, report=report), out, device=device,
                              report=report)
-    print(as_json.dumps({"page": str(page)} | facts, allow_nan=False) if json else _told(facts, page))
+    if json:
+        print_json({"page": str(page)} | facts)
+    else:
+        print(_told(facts, page))
 
 
 def _told(facts: dict[str, Any], page: Path) -> str:

@@ -64,8 +64,7 @@ def color() -> Augmentation:
 @registry.augmentation("translate")
 def translate(share: float = 0.125) -> Augmentation:
     """Shifts each image by up to `share` of its side in both directions, with black coming in (Zhao et al., 2020)."""
-    if not 0 < share < 1:
-        raise UsageError(f"translate({share}): give a share of the side, between 0 and 1")
+    _check_share("translate", share)
 
     def apply(x: Tensor) -> Tensor:
         b, _, h, w = x.shape
@@ -79,8 +78,7 @@ def translate(share: float = 0.125) -> Augmentation:
 @registry.augmentation("cutout")
 def cutout(share: float = 0.5) -> Augmentation:
     """Blackens a square of `share` of each image's side, anywhere, in part beyond its border too (Zhao et al., 2020)."""
-    if not 0 < share < 1:
-        raise UsageError(f"cutout({share}): give a share of the side, between 0 and 1")
+    _check_share("cutout", share)
 
     def apply(x: Tensor) -> Tensor:
         b, _, h, w = x.shape
@@ -91,6 +89,11 @@ def cutout(share: float = 0.5) -> Augmentation:
         return x * ~(hidden[0][:, None, :, None] & hidden[1][:, None, None, :])
 
     return apply
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise UsageError(f"{name}({share}): give a share of the side, between 0 and 1")
 
 
 def _windows(padded: Tensor, corner: list[Tensor], size: tuple[int, int]) -> Tensor:
