@@ -75,6 +75,7 @@ def lrs(model: float, critic: float, first: float = 0.5) -> dict[str, str]:
 
 
 EARLY = {"objective": "nll + kl + late(1, 0.4, 0.1)*adversarial(balance=0.6)"}
+BOTH = {"adversary": "images"}
 MODELS = {
     "vae": Entry("default", (
         {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"},
@@ -82,16 +83,16 @@ MODELS = {
         {"patch": "4", "optimizer": "adamw(lr=4e-3)", "latent": "flat(96)"},
         {"decoder": "dcgan", "optimizer": "adamw(lr=4e-3)"})),
     "vae_gan": Entry("vae_gan", (
-        {"patch": "4", **EARLY, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **lrs(4e-3, 4e-4)},
-        {"patch": "2", **EARLY, **lrs(4e-3, 4e-4)},
-        {"patch": "4", **lrs(4e-3, 4e-4), "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.3)"},
+        {"patch": "4", **EARLY, **BOTH, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
+        {"patch": "2", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
+        {"patch": "4", **lrs(4e-3, 4e-4), **BOTH, "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.3)"},
         {"patch": "4", "optimizer": "adamw(lr=4e-3)", "adversary": "images('reconstructions')",
          "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"},
-        {"patch": "4", "optimizer": "adamw(lr=4e-3)", "penalty": "0.1*r1(0.1)",
+        {"patch": "4", "optimizer": "adamw(lr=4e-3)", "penalty": "0.1*r1(0.1)", **BOTH,
          "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"},
-        {"patch": "2", "optimizer": "adamw(lr=4e-3)",
+        {"patch": "2", "optimizer": "adamw(lr=4e-3)", **BOTH,
          "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"},
-        {"decoder": "dcgan", "optimizer": "adamw(lr=4e-3)",
+        {"decoder": "dcgan", "optimizer": "adamw(lr=4e-3)", **BOTH,
          "objective": "nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)"})),
     "dcgan": Entry("dcgan", (
         lrs(2e-4, 2e-4), lrs(4e-4, 4e-4), lrs(1e-3, 4e-4), {**lrs(4e-4, 4e-4), "critic": "dcgan(32)"},

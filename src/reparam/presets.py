@@ -132,11 +132,11 @@ PRESETS: dict[str, Preset] = {
                 "Lee et al., 2022, arXiv:2203.01941; Zeghidour et al., 2021, arXiv:2107.03312", latent="spatial(16, 8)",
                 posterior="rvq(256, 4)", prior="autoregressive", objective="nll + kl + 10*commitment"),
     "vae_gan": _any(
-        "The default model, which for the last two fifths of training also answers to a critic of its reconstructions and "
-        "samples; still with an encoder, a likelihood and a prior fitted to its codes.",
+        "The default model, which for the last two fifths of training also answers to a critic of its reconstructions; "
+        "still with an encoder, a likelihood and a prior fitted to its codes.",
         "Larsen et al., 2016, arXiv:1512.09300; Esser et al., 2021, arXiv:2012.09841",
-        objective="nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)", adversary="images", critic="dcgan(32)",
-        batch_size=64),
+        objective="nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.1)", adversary="images('reconstructions')",
+        critic="dcgan(32)", batch_size=64),
     "learned_similarity": _any(
         "The VAE-GAN as published: what the critic sees takes the place of pixels.",
         "Larsen et al., 2016, arXiv:1512.09300",
@@ -160,7 +160,7 @@ PRESETS: dict[str, Preset] = {
         "The autoencoder of latent diffusion: absolute error, perceptual distance, a critic of patches and a small KL on a "
         "map of codes.",
         "Rombach et al., 2022, arXiv:2112.10752", latent="spatial(4, 4)", likelihood="laplace",
-        objective="nll + 100*perceptual('wavelets') + 0.01*kl + late(1, 0.4, 0.1)*adversarial(balance=0.5)",
+        objective="nll + 100*perceptual('wavelets') + 0.01*kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)",
         adversary="images('reconstructions', patch=8)", game="hinge", batch_size=64),
     "dcgan": _gan("The classic GAN: BatchNorm, transposed convolutions, the non-saturating game.",
                   "Radford et al., 2016, arXiv:1511.06434", decoder="dcgan", critic="dcgan",
