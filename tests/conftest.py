@@ -28,6 +28,7 @@ ARGUMENTS = {
     ("weight", "linear"): "linear(0, 1, 0.1)",
     ("weight", "cyclic"): "cyclic(0, 1)",
     ("weight", "late"): "late(1, 0.4, 0.1)",
+    ("weight", "target_rate"): "target_rate(30)",
     ("term", "perceptual"): "perceptual('wavelets')",
     ("augmentation", "crop"): "crop(2)",
 }
@@ -50,6 +51,8 @@ SMALL = {
     ("prior", "autoregressive_flow"): "autoregressive_flow(2, hidden=16)",
     ("prior", "spline_flow"): "spline_flow(2, bins=4, hidden=16)",
     ("prior", "vamp"): "vamp(3)",
+    ("prior", "flow_matching"): "flow_matching('mlp(16, 1)', steps=2)",
+    ("velocity", "mlp"): "mlp(16, 2)", ("velocity", "dit"): "dit(16, 2, 2)", ("velocity", "unet"): "unet(8)",
     ("posterior", "iaf"): "iaf(2, hidden=16)",
     ("posterior", "vq"): "vq(8, dim=2)",
     ("posterior", "rvq"): "rvq(8, 2, dim=2)",

@@ -17,6 +17,7 @@ from reparam.data.stream import Stream, keep_labels
 from reparam.distributions import kl
 from reparam.errors import DataError, UsageError
 from reparam.metrics import Evaluation, measure
+from reparam.priors import Draw
 from reparam.recipe import Recipe
 from reparam.terms import kl as rate
 from reparam.terms import log_weight
@@ -88,7 +89,7 @@ def test_importance_weights_of_an_inferred_class_are_unbiased():
     x = torch.rand(1, *IMAGE).round()
     with torch.no_grad():
         n = 60_000
-        log_p = torch.cat([model.decode(model.latent.generate(n // 3, label=y)).log_prob(x) for y in range(3)], 1)[0]
+        log_p = torch.cat([model.decode(model.latent.generate(n // 3, Draw(label=y))).log_prob(x) for y in range(3)], 1)[0]
         exact = log_p.logsumexp(0) - math.log(n)
         each = [log_p[y * (n // 3) : (y + 1) * (n // 3)] for y in range(3)]
         assert each[0].mean() != each[1].mean()
@@ -126,17 +127,17 @@ def test_labels_are_left_out_as_often_as_said():
 @pytest.mark.parametrize("latent", ["conditional(2, 3)", "semi_supervised(2, 3)"])
 def test_a_chosen_class_is_the_one_in_the_code(latent):
     model = model_of(latent).eval()
-    code = model.latent.generate(5, label=2)
+    code = model.latent.generate(5, Draw(label=2))
     assert torch.equal(code[0, :, 2:], torch.tensor([0.0, 0, 1]).expand(5, 3))
     with pytest.raises(UsageError, match="0 to 2"):
-        model.latent.generate(1, label=3)
+        model.latent.generate(1, Draw(label=3))
     free = model.latent.generate(400)[0, :, 2:]
     assert free.sum() == (0 if latent.startswith("cond") else 400)
 
 
 def test_a_model_without_classes_refuses_one():
     with pytest.raises(UsageError, match="knows no classes"):
-        model_of("flat(2)").latent.generate(1, label=0)
+        model_of("flat(2)").latent.generate(1, Draw(label=0))
 
 
 def test_few_labels_are_kept_evenly():

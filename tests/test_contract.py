@@ -18,6 +18,7 @@ from reparam.errors import UsageError
 from reparam.generate import ImageModel
 from reparam.nets.layers import fold
 from reparam.objective import parse_objective
+from reparam.priors import Draw
 from reparam.recipe import Recipe
 from reparam.registry import ROLES
 from reparam.space import Space
@@ -39,7 +40,10 @@ OPTIONS = [
 
 WITHOUT_DENSITY = {("likelihood", "implicit")}
 """For GANs, which tests/test_adversary.py looks at; here every model is one that has a likelihood."""
-PARTS = [(role, name) for role in MODEL_ROLES for name in sorted(ROLES[role].parts) if (role, name) not in WITHOUT_DENSITY]
+FITTED = {("prior", name) for name, part in ROLES["prior"].parts.items() if not part.joint}
+"""Not learned with a model but fitted to its codes, which tests/test_fit_prior.py looks at."""
+PARTS = [(role, name) for role in MODEL_ROLES for name in sorted(ROLES[role].parts)
+         if (role, name) not in WITHOUT_DENSITY | FITTED]
 CASES = PARTS + OPTIONS
 every_part = pytest.mark.parametrize(("role", "part"), CASES, ids=[f"{r}-{p}" for r, p in CASES])
 every_term = pytest.mark.parametrize("name", sorted(ROLES["term"].parts))
@@ -139,7 +143,7 @@ def test_generated_latents_have_the_shape_of_inferred_ones(role, part, model_of,
     drawn = []
     for temperature in (1.0, 0.5, 0.0):
         torch.manual_seed(7)
-        drawn.append(model.latent.generate(3, temperature))
+        drawn.append(model.latent.generate(3, Draw(temperature)))
     torch.testing.assert_close(drawn[1], (drawn[0] + drawn[2]) / 2)
     torch.testing.assert_close(drawn[2][:, :1].expand_as(drawn[2]), drawn[2])
 
@@ -331,7 +335,7 @@ def test_a_fitted_prior_replaces_the_learned_one_for_sampling_only(small, images
         mixture.locs.fill_(100.0)
     model.latent.fitted = mixture
     assert model.latent.generate(8).mean() > 50
-    assert model.latent.generate(8, fitted=False).mean() < 50
+    assert model.latent.generate(8, Draw(fitted=False)).mean() < 50
     z, _, p = model(images(2, (1, 4, 4))).latents[0]
     torch.testing.assert_close(p.log_prob(z), torch.distributions.Normal(0, 1).log_prob(z).sum(-1))
 

@@ -19,6 +19,7 @@ from reparam.checkpoint import Config
 from reparam.errors import DataError, UsageError
 from reparam.fitting import latent_axes
 from reparam.generate import ImageModel, load, slerp
+from reparam.priors import Draw
 from reparam.recipe import Recipe
 from reparam.run import train
 
@@ -215,7 +216,7 @@ def test_the_prior_is_chosen_by_name(model):
     with torch.no_grad():
         codes = model.vae.latent.generate(20_000)[0].mean(0)
         assert torch.allclose(codes, model.vae.latent.fitted().mean, atol=0.05) and codes.abs().max() > 0.1
-        plain = model.vae.latent.generate(20_000, fitted=False)[0]
+        plain = model.vae.latent.generate(20_000, Draw(fitted=False))[0]
         assert plain.mean(0).abs().max() < 0.05 and torch.allclose(plain.std(0), torch.ones(4), atol=0.05)
     # and that is what decides between the two pictures above
     torch.manual_seed(1)

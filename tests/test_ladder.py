@@ -11,20 +11,24 @@ from torch.distributions import Normal, kl_divergence
 
 from reparam.build import build_model
 from reparam.errors import UsageError
-from reparam.ladder import TopDown
+from reparam.ladder import Bottleneck, TopDown
 from reparam.latent import OneLayer
 from reparam.metrics import Evaluation, measure
+from reparam.priors import Draw, Mixture
 from reparam.recipe import Recipe
 from reparam.registry import ROLES
+from reparam.space import Space
 from reparam.terms import kl, log_weight, nll
 from reparam.vae import VAE
 
 IMAGE = (1, 12, 10)
+PLAIN, NARROW = "", ", blocks=(2, 1), bottleneck=2"
+EACH = pytest.mark.parametrize("more", [PLAIN, NARROW], ids=["plain", "bottlenecks"])
 
 
-def ladder(rungs="(1, 2)", *, moved=0.2, **changes):
+def ladder(rungs="(1, 2)", more="", *, moved=0.2, **changes):
     recipe = Recipe(encoder="resnet(width=8, patch=2)", decoder="resnet(width=8, patch=1)", likelihood="bernoulli",
-                    latent=f"top_down(3, {rungs}, 2, 8, 2)").but(**changes)
+                    latent=f"top_down(3, {rungs}, 2, 8, 2{more})").but(**changes)
     model = build_model(recipe, IMAGE)
     with torch.no_grad():
         for p in model.parameters():
@@ -82,17 +86,19 @@ def test_the_rate_is_the_sum_over_layers_of_gaussian_divergences():
     torch.testing.assert_close(kl.of(trace), total.mean(0))
 
 
-def test_fresh_rungs_begin_at_their_prior():
-    trace = ladder(moved=0.0)(torch.rand(3, *IMAGE).round())
+@EACH
+def test_fresh_rungs_begin_at_their_prior(more):
+    trace = ladder(more=more, moved=0.0)(torch.rand(3, *IMAGE).round())
     for z, q, p in trace.latents[1:]:
         assert torch.equal(q.loc, torch.zeros_like(z))
         assert torch.equal(q.log_var, torch.zeros_like(z))
         assert not p.loc.any() and not p.log_var.any()
 
 
-def test_lower_layers_know_those_above():
+@EACH
+def test_lower_layers_know_those_above(more):
     """q of each rung changes with the draw above it, sample by sample, and p(x | z) with every layer."""
-    model, x = ladder(), torch.rand(2, *IMAGE).round()
+    model, x = ladder(more=more), torch.rand(2, *IMAGE).round()
     trace = model(x, samples=2)
     for layer in trace.latents[1:]:
         assert not torch.allclose(layer.q.loc[0], layer.q.loc[1])
@@ -107,8 +113,9 @@ def test_lower_layers_know_those_above():
     assert begin == code.shape[1]
 
 
-def test_a_code_of_what_was_drawn_is_read_as_the_decoder_read_it():
-    model, x = ladder().eval(), torch.rand(3, *IMAGE).round()
+@EACH
+def test_a_code_of_what_was_drawn_is_read_as_the_decoder_read_it(more):
+    model, x = ladder(more=more).eval(), torch.rand(3, *IMAGE).round()
     trace = model(x, samples=2)
     code = torch.cat([layer.z.flatten(2) for layer in trace.latents], 2)
     torch.testing.assert_close(model.latent.read(code), trace.features)
@@ -144,17 +151,131 @@ def test_temperatures_go_from_the_top_down():
     model = ladder().eval()
     top = model.latent.sizes[0]
     torch.manual_seed(2)
-    one = model.latent.generate(4, 1.0)
+    one = model.latent.generate(4)
     for temperature, above, below in ((0.5, 0.5, 0.5), ((1.0, 0.5), 1.0, 0.5), ((0.0, 1.0), 0.0, 1.0)):
         torch.manual_seed(2)
-        other = model.latent.generate(4, temperature)
+        other = model.latent.generate(4, Draw(temperature))
         torch.testing.assert_close(other[..., :top], above * one[..., :top])
         torch.testing.assert_close(other[..., top:], below * one[..., top:])
     torch.manual_seed(2)
-    each = model.latent.generate(4, (1.0, 1.0, 1.0, 0.0))
+    each = model.latent.generate(4, Draw((1.0, 1.0, 1.0, 0.0)))
     assert not each[..., -60:].any() and each[..., :-60].all()
     with pytest.raises(UsageError, match="4 stochastic layers"):
-        model.latent.generate(1, (1.0,) * 5)
+        model.latent.generate(1, Draw((1.0,) * 5))
+
+
+def far_prior():
+    """A mixture of one component, far from where any code lies."""
+    prior = Mixture(Space((3,)), 1)
+    with torch.no_grad():
+        prior.locs.fill_(50)
+    return prior
+
+
+def test_a_fitted_prior_is_the_tops_and_the_rest_is_drawn_from_the_ladder():
+    model = ladder().eval()
+    latent, top = model.latent, model.latent.sizes[0]
+    torch.manual_seed(4)
+    own = latent.generate(500)
+    assert latent.fitted is None
+    latent.fitted = far_prior()
+    assert latent.fitted is latent.top.fitted
+    assert len([k for k in model.state_dict() if "fitted" in k]) == len(latent.fitted.state_dict())
+    drawn = latent.generate(500)
+    assert (drawn[..., :top].mean((0, 1)) > 40).all()
+    assert abs(drawn[..., top:].mean()) < 0.02 and abs(drawn[..., top:].std() - 1) < 0.02
+    torch.manual_seed(4)
+    assert torch.equal(latent.generate(500, Draw(fitted=False)), own)
+    latent.fitted = None
+    torch.manual_seed(4)
+    assert torch.equal(latent.generate(500), own)
+
+
+@EACH
+def test_what_a_prior_is_fitted_to_are_draws_of_the_top(more):
+    """Their moments are those of the top's posterior for the image, at its very place in the code."""
+    model, x = ladder(more=more).eval(), torch.rand(1, *IMAGE).round()
+    q = model(x).latents[0].q
+    with torch.no_grad():
+        draws = model.latent.to_fit(model.encoder(x.expand(4000, -1, -1, -1)))
+    assert draws.shape == (4000, *model.latent.fit_space.shape) and model.latent.fit_space.kind == "real"
+    sigma = (q.log_var[0] / 2).exp()
+    assert ((draws.mean(0) - q.loc[0]).abs() < 5 * sigma / 4000**0.5).all()
+    assert ((draws.std(0) / sigma - 1).abs() < 0.06).all()
+
+
+@pytest.mark.parametrize(("prior", "learned"), [("normal", False), ("flow(2, 8)", True)])
+def test_a_prior_is_learned_when_that_of_the_top_is(prior, learned):
+    assert ladder(prior=prior).latent.prior_is_learned is learned
+
+
+def scales(rungs, more):
+    """Of what the decoder reads and of the bound's gradient, before any training."""
+    torch.manual_seed(5)
+    recipe = Recipe(encoder="resnet(16, blocks=0, patch=1)", decoder="resnet(16, blocks=0, patch=1)",
+                    likelihood="bernoulli", latent=f"top_down(8, {rungs}, 4, 16, 1{more})")
+    model, x = build_model(recipe, (1, 8, 8)), torch.rand(64, 1, 8, 8).round()
+    trace = model(x)
+    (nll.of(trace) + kl.of(trace)).mean().backward()
+    gradient = torch.stack([p.grad.square().sum() for p in model.parameters()]).sum().sqrt()
+    return trace.features.std().item(), gradient.item()
+
+
+@pytest.mark.parametrize("more", ["", ", bottleneck=4"], ids=["plain", "bottlenecks"])
+def test_depth_leaves_the_scale_at_the_start(more):
+    """Forty layers, on one grid or over four, begin within 1.5 times the scale and 3 times the gradient of two."""
+    size, gradient = scales("(2,)", more)
+    deep, steep = scales("(40,)", more)
+    assert size / 1.5 < deep < 1.5 * size
+    assert gradient / 3 < steep < 3 * gradient
+    deep, steep = scales("(8, 8, 12, 12)", more)
+    assert math.isfinite(steep) and deep > size / 3
+
+
+def test_every_part_of_a_deep_ladder_learns():
+    """After one step, which moves what starts at zero, no parameter is out of the gradient's reach."""
+    model = ladder("(1, 0, 1, 2, 1)", ", blocks=(1, 0, 1, 2, 1), bottleneck=2", moved=0.0)
+    optimizer, x = torch.optim.Adam(model.parameters(), 1e-2), torch.rand(8, *IMAGE).round()
+    for _ in range(3):
+        trace = model(x)
+        optimizer.zero_grad()
+        (nll.of(trace) + kl.of(trace)).mean().backward()
+        optimizer.step()
+    assert not [name for name, p in model.named_parameters() if not p.grad.isfinite().all() or not p.grad.any()]
+
+
+@pytest.mark.parametrize(("shape", "grids"), [
+    ((1, 16, 16), [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]), ((3, 13, 7), [(13, 7), (7, 4), (4, 2), (2, 1), (1, 1)]),
+    ((1, 1, 5), [(1, 5), (1, 3), (1, 2), (1, 1), (1, 1)])])
+def test_bottlenecks_go_down_to_one_pixel_at_any_size(shape, grids):
+    recipe = Recipe(encoder="resnet(8, blocks=0, patch=1)", decoder="resnet(8, blocks=0, patch=1)",
+                    latent="top_down(4, (1, 0, 1, 1, 2), 2, 8, 1, (0, 1, 0, 2, 1), 2)")
+    model = build_model(recipe, shape).eval()
+    latent, x = model.latent, torch.rand(3, *shape)
+    assert latent.grids == grids
+    trace = model(x, samples=2)
+    assert [layer.z.shape[3:] for layer in trace.latents[1:]] == [grids[4], grids[2], grids[1], grids[0], grids[0]]
+    assert [s.shape[2:] for s in latent._seen(model.encoder(x))] == grids
+    torch.testing.assert_close(latent.read(torch.cat([layer.z.flatten(2) for layer in trace.latents], 2)), trace.features)
+    assert model.decode(latent.generate(3)).mean.shape == (1, 3, *shape)
+    for rungs, grid in zip(latent.rungs, reversed(grids), strict=True):  # nothing but padding lies around a pixel or two
+        inner = {m.kernel_size for m in rungs.modules() if isinstance(m, nn.Conv2d)}
+        assert inner <= ({(1, 1)} if max(grid) < 3 else {(1, 1), (3, 3)})
+        assert (3, 3) in inner or max(grid) < 3 or not len(rungs)
+
+
+def test_the_encoders_own_blocks_are_on_the_grids_that_were_named():
+    latent = ladder("(1, 1, 1)", ", blocks=(3, 0, 2), bottleneck=2").latent
+    at = [[m for m in part.modules() if isinstance(m, Bottleneck)] for part in (latent.stem, *latent.down)]
+    assert [len(blocks) for blocks in at] == [2, 0, 3]  # from fine to coarse
+
+
+def test_halving_is_the_mean_of_the_squares_and_enlarging_repeats_it():
+    latent = ladder("(1, 1)", ", blocks=(0, 0), bottleneck=2").latent
+    fine = torch.arange(30.0).view(1, 1, 6, 5)
+    coarse = latent.down[0](fine)
+    assert torch.equal(coarse[0, 0, 0], torch.tensor([3.0, 5.0, 6.5]))  # of the last column there is but one
+    assert torch.equal(latent.up[0](coarse)[0, 0, 1], torch.tensor([3.0, 3.0, 5.0, 5.0, 6.5]))
 
 
 def test_the_evaluation_gives_the_rate_of_each_layer():
@@ -186,3 +307,7 @@ def test_an_encoder_without_a_grid_is_refused():
     for wrong in ("()", "(-1,)"):
         with pytest.raises(UsageError, match="counts of layers"):
             ladder(wrong)
+    for wrong, message in ((", blocks=(1,)", "one for each of the 2 grids"), (", blocks=(-1, 1)", "counts of residual"),
+                           (", bottleneck=9", "narrower"), (", bottleneck=-1", "narrower")):
+        with pytest.raises(UsageError, match=message):
+            ladder(more=wrong)

@@ -27,7 +27,7 @@ from reparam.distributions.base import _CLOSED
 from reparam.distributions.sphere import PolarAngle, log_area
 from reparam.errors import UsageError
 from reparam.objective import parse_objective
-from reparam.priors import Relaxed, Sphere
+from reparam.priors import Draw, Relaxed, Sphere
 from reparam.recipe import Recipe
 from reparam.registry import ROLES
 from reparam.space import Space
@@ -155,7 +155,7 @@ def test_a_model_trains_and_generates(name, samples, latent, small, images):
     for parameter, p in model.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), parameter
     for code in (model.encode(x), model.encode(x, sample=True), model.latent.generate(2)[0],
-                 model.latent.generate(2, 0.0)[0]):
+                 model.latent.generate(2, Draw(0.0))[0]):
         assert code.shape == (2, *model.latent.shape)
         if name == "vmf":
             torch.testing.assert_close(code.norm(dim=1), torch.ones_like(code[:, 0]))

@@ -18,6 +18,7 @@ from reparam.metrics import Evaluation
 from reparam.metrics.codes import codebook_usage
 from reparam.objective import parse_objective
 from reparam.posteriors.quantised import Cells, Codebook
+from reparam.priors import Draw
 from reparam.registry import ROLES
 from reparam.space import Space
 from reparam.terms.quantised import soft_entropy
@@ -513,7 +514,7 @@ def test_a_model_trains_generates_and_is_restored(text, latent, small, images, t
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
     assert torch.equal(model.eval()(x).latents[0].z, other.eval()(x).latents[0].z)
     for temperature in (1.0, 0.0):
-        code = model.latent.generate(3, temperature)
+        code = model.latent.generate(3, Draw(temperature))
         assert code.shape == (1, 3, *model.latent.shape)
         assert model.decode(code).mean.shape == (1, 3, *IMAGE)
 

@@ -223,6 +223,8 @@ BAD_ARGUMENTS = [
     ("likelihood", "logistic(0)"), ("term", "free_bits('a')"), ("term", "iw_bound(0)"),
     ("term", "iw_bound(2.5)"), ("term", "iw_bound('a')"), ("weight", "linear(0, 1, 0)"), ("weight", "linear('a', 1)"),
     ("weight", "cyclic(0, 1, 0)"), ("weight", "cyclic(0, 1, fraction=0)"), ("weight", "constant('a')"),
+    ("weight", "target_rate(0)"), ("weight", "target_rate(-3)"), ("weight", "target_rate('a')"), ("weight", "target_rate"),
+    ("weight", "target_rate(30, start=0)"), ("weight", "target_rate(30, speed=0)"),
     ("augmentation", "crop(0)"), ("augmentation", "crop(1.5)"), ("augmentation", "crop('a')"),
     ("schedule", "cosine('a')"), ("schedule", "cosine(2.0)"), ("schedule", "cosine(-0.1)"),
     ("optimizer", "adamw('fast')"), ("optimizer", "adamw(-1.0)"),

@@ -307,8 +307,8 @@ def test_binarised_images_are_not_what_samples_are_compared_with(small, digits):
     assert torch.equal(evaluation.real, x)
 
 
-ENCODED = ("elbo", "iw_nll", "psnr", "ssim", "perceptual", "active_units", "prior_auc", "mutual_information", "accuracy",
-           "codebook_usage", "factors")
+ENCODED = ("elbo", "iw_nll", "psnr", "ssim", "perceptual", "active_units", "prior_auc", "modellable", "mutual_information",
+           "accuracy", "codebook_usage", "factors")
 
 
 @pytest.fixture

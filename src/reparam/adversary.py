@@ -23,6 +23,7 @@ from .errors import UsageError
 from .games import Game, Inputs, Penalty, Scored
 from .latent import OneLayer
 from .nets.layers import Shape
+from .priors import Draw
 from .recipe import parse_call
 from .registry import adversary
 from .terms.elbo import only_layer, rate
@@ -233,7 +234,7 @@ class Codes(Judged):
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         z = _read(trace, "the adversary codes")
         with torch.no_grad():
-            drawn = model.latent.generate(len(z), fitted=False)[0]
+            drawn = model.latent.generate(len(z), Draw(fitted=False))[0]
         return (drawn,), (z,)
 
 
@@ -266,7 +267,7 @@ class Joint(Judged):
 
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         z = _read(trace, "the adversary joint")
-        code = model.latent.generate(len(z), fitted=False)
+        code = model.latent.generate(len(z), Draw(fitted=False))
         return (trace.x, z), (model.decode(code).mean[0], code[0])
 
 

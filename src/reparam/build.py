@@ -48,12 +48,16 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
 
     def prior(q: Posterior, direct: bool) -> Prior:
         space = replace(q.space, image_shape=image_shape, inference=(encoder, q) if direct else ())
-        return build_prior(recipe.prior, space, of=f"the posterior {recipe.posterior!r}")
+        made = build_prior(recipe.prior, space, of=f"the posterior {recipe.posterior!r}")
+        if not made.joint:
+            raise UsageError(f"the prior {recipe.prior!r} is fitted to the codes of a trained model and cannot be learned "
+                             f"with it: leave --prior normal and give --fitted-prior \"{recipe.prior}\"")
+        return made
 
     latent = plan.build(encoder.features, posterior, prior)
     decoder = registry.decoder.make(recipe.decoder, latent.features, out_shape)
     if fitted_prior is not None:
-        latent.fitted = build_prior(fitted_prior, Space(latent.shape), of="codes")
+        latent.fitted = build_prior(fitted_prior, latent.fit_space or Space(latent.shape), of="codes")
     return VAE(encoder, latent, decoder, likelihood)
 
 

@@ -7,7 +7,7 @@ code: change it, and the same style is drawn as another class.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from . import registry
 from .distributions import Distribution, Reparameterized, closed_kl
 from .errors import UsageError
-from .latent import Latent, Latents, MakePosterior, MakePrior, OneLayer, one_temperature, unfolded
+from .latent import Latent, Latents, MakePosterior, MakePrior, OneLayer, unfolded
 from .nets.layers import Shape, to_latent
 from .objective import Term
+from .priors import Draw
 from .vae import Trace
 
 TEMPERATURE = 2 / 3
@@ -49,8 +50,8 @@ class Classed(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def _generate(self, n: int, temperature: float | tuple[float, ...], chosen: Tensor) -> Tensor:
-        z = self.layer.generate(n, one_temperature(temperature))
+    def _generate(self, n: int, how: Draw, chosen: Tensor) -> Tensor:
+        z = self.layer.generate(n, replace(how, label=None))
         return torch.cat([z, chosen.to(z)[None]], 2)
 
     def _checked(self, label: int) -> Tensor:
@@ -77,10 +78,9 @@ class Conditional(Classed):
         known = self.one_hot(None, h)
         return torch.cat([self.layer.code(joined(h, known), sample=sample), known], 1)
 
-    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
-                 label: int | None = None) -> Tensor:
-        y = None if label is None else self._checked(label).expand(n)
-        return self._generate(n, temperature, self.one_hot(y, torch.zeros(n, 1)))
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        y = None if how.label is None else self._checked(how.label).expand(n)
+        return self._generate(n, how, self.one_hot(y, torch.zeros(n, 1)))
 
 
 @dataclass(frozen=True)
@@ -171,11 +171,10 @@ class SemiSupervised(Classed):
         chosen = q_y.sample() if sample else q_y.mean
         return torch.cat([self.layer.code(joined(h, chosen), sample=sample), chosen], 1)
 
-    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
-                 label: int | None = None) -> Tensor:
-        chosen = (UniformClass(self.weights).sample((n,)) if label is None
-                  else self.one_hot(self._checked(label).expand(n), torch.zeros(n, 1)))
-        return self._generate(n, temperature, chosen)
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        chosen = (UniformClass(self.weights).sample((n,)) if how.label is None
+                  else self.one_hot(self._checked(how.label).expand(n), torch.zeros(n, 1)))
+        return self._generate(n, how, chosen)
 
 
 @dataclass(frozen=True)

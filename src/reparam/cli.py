@@ -162,8 +162,8 @@ def _clear_demo(folder: Path) -> None:
 
 @app.command
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
-           prior: str | None = None, temperature: str = "1", label: str | None = None, seed: int = 0,
-           device: Device = "auto", json: Json = False) -> None:
+           prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
+           guidance: float = 1.0, seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Draw new images into one picture, or into a folder of single images.
 
     Parameters
@@ -179,13 +179,17 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     temperature
         Below 1: less varied, nearer to the typical; one for each layer from the top down, such as 0.9,0.7.
     label
-        Only of this class, by name or number, when the model knows classes.
+        Only of this class, by name or number, when the model or its prior knows classes.
+    steps
+        Steps of integration of a prior fitted by flow_matching; by default as it was fitted.
+    guidance
+        Above 1: beyond what the label says, more typical of it and less varied.
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1; got {n}")
     model = _load(run, device)
     each = _numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
-    _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label), out, json)
+    _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps, guidance=guidance), out, json)
 
 
 @app.command
@@ -404,7 +408,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command: 0 done, 1 the work failed, 2 wrong usage."""
-    for module in ("cli_compare", "cli_listing"):
+    for module in ("cli_compare", "cli_listing", "cli_prior"):
         import_module(f".{module}", __package__)  # which adds its commands to `app`
     hush_threads()
     try:

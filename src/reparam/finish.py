@@ -2,69 +2,135 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from .checkpoint import Config, save_model
+from .build import build_prior
+from .checkpoint import Axis, Config, save_model
 from .data import ImageSet
 from .data.stream import binarized, to_batch
 from .diagnose import History, diagnose
+from .errors import DataError, ModelFileError
 from .evaluating import Options, evaluate_arrays, write_evaluation
 from .files import write_text
-from .fitting import calibrate_likelihood, fit_prior, latent_axes
-from .generate import ImageModel
+from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fitting_of, latent_axes
+from .generate import ImageModel, load
 from .loop import State
 from .metrics import OF_GANS, QUICK
 from .metrics.evaluation import FEWEST
 from .pictures import curves, grid, pairs, save_png
 from .report import model_card, report_html
-from .reporting import Reporter
-from .run import Run, read_metrics
-from .vae import VAE
+from .reporting import Reporter, Silent
+from .run import Run, open_data, read_metrics
+from .space import Space
+from .vae import VAE, Model
 
 MOST_MEASURED = 2000
 """Images that are measured at the end of training; `evaluate` takes all."""
+MOST_KNOWN, MOST_VALUES = 60_000, 500_000_000
+"""Training images that a prior is fitted to, at most, and pixel values in them."""
 
 
 def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interrupted: bool) -> None:
     """Completes a run's folder from the state that its training ended in."""
     began = time.perf_counter()
-    training_set, validation_set, test_set = images.split()
     model = state.ema.eval()
-    device = next(model.parameters()).device
-    known = to_batch(images.images[_spread(training_set, 20_000)], device)
-    known = binarized(known) if run.recipe.binarize else known
+    known, y = _known(run, images, next(model.parameters()).device)
+    calibrate_likelihood(model, _few(known))
+    fitted = _fit(run, model, known, y, effort_of(run.recipe, state, run.precision or "float32"), report)
+    run.facts["outcome"] = {
+        "steps": state.step, "images_seen": state.images, "training_seconds": round(state.seconds, 1),
+        "cpu_seconds": round(state.cpu_seconds, 1), "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
+    _conclude(run, images, model, _config(run, images, fitted, latent_axes(model, _few(known))), report)
+    run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
+    run.status = "interrupted" if interrupted else "finished"
+    run.save()
+
+
+def refit(folder: str | Path, prior: str, *, minutes: float | None = None, steps: int | None = None, device: str = "auto",
+          report: Reporter | None = None) -> Run:
+    """Fits a prior to the codes of a trained run's model, in place of the one that it carries, and completes the folder
+    anew. A mixture needs no `minutes` or `steps`; what learns step by step gets two minutes by default.
+
+    Raises:
+        ModelFileError: no finished run there.
+        DataError: its data are gone or changed.
+        UsageError: a GAN, or a prior that cannot be fitted to the model's codes.
+    """
+    report = report or Silent()
+    run, model = Run.read(folder), load(folder, device=device)
+    if "outcome" not in run.facts:
+        raise ModelFileError(f"{folder} has not been trained to an end; go on with: reparam train --resume {folder}")
+    network = model.vae
+    run.recipe = run.recipe.but(fitted_prior=prior)
+    call = fitting_of(run.recipe, network.latent)
+    if call is not None:
+        build_prior(str(call), network.latent.fit_space or Space(()), of="codes")  # told before images are read
+    images = open_data(run.source, run.options, report)
+    if images.fingerprint != run.fingerprint:
+        raise DataError(f"{run.source} changed since this model was trained, so its codes are not those that it learned")
+    known, y = _known(run, images, model.device)
+    network.latent.fitted = None
+    effort = Effort(minutes if minutes or steps else 2.0, steps, precision=run.precision or "float32")
+    fitted = _fit(run, network, known, y, effort, report)
+    run.facts["fitted_prior"] = fitted
+    _conclude(run, images, network, _config(run, images, fitted, model.config.axes), report)
+    run.save()
+    return run
+
+
+def _known(run: Run, images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Training images, evenly spaced where there are many, and their labels."""
+    training_set = images.split()[0]
+    rows = _spread(training_set, min(MOST_KNOWN, MOST_VALUES // math.prod(images.images.shape[1:])))
+    known = to_batch(images.images[rows], device)
+    y = torch.from_numpy(images.labels[rows]).to(device) if images.labels is not None else None
+    return (binarized(known) if run.recipe.binarize else known), y
+
+
+def _few(known: Tensor) -> Tensor:
+    return known[:: max(len(known) // 2000, 1)][:2000]
+
+
+def _fit(run: Run, model: Model, known: Tensor, y: Tensor | None, effort: Effort, report: Reporter) -> str | None:
     if isinstance(model, VAE):
         report.say("fitting the prior to the codes")
-    calibrate_likelihood(model, known[:2000])
-    fitted = fit_prior(model, run.recipe, known, run.recipe.seed)
+    told = replace(effort, follow=lambda state: report.count("fitting the prior", round(1000 * state.progress), 1000))
+    return fit_prior(model, run.recipe, known, run.recipe.seed, y=y, effort=told)
+
+
+def _config(run: Run, images: ImageSet, fitted: str | None, axes: tuple[Axis, ...]) -> Config:
     _, h, w, c = images.images.shape
-    config = Config(run.recipe, (c, h, w), fitted, latent_axes(model, known[:2000]), images.classes,
-                    {"source": images.source, "fingerprint": images.fingerprint, "images": len(training_set),
-                     "background": run.options.background, "value_range": run.options.value_range})
+    return Config(run.recipe, (c, h, w), fitted, axes, images.classes,
+                  {"source": images.source, "fingerprint": images.fingerprint, "images": len(images.split()[0]),
+                   "background": run.options.background, "value_range": run.options.value_range})
+
+
+def _conclude(run: Run, images: ImageSet, model: Model, config: Config, report: Reporter) -> None:
+    """Saves the model, measures it, and writes figures, pictures, verdict and report."""
+    _, validation_set, test_set = images.split()
+    device = next(model.parameters()).device
     save_model(run.folder, model, config)
-    measured = test_set if len(test_set) else validation_set
-    kind = "test" if len(test_set) else "held-out"
+    measured, kind = (test_set, "test") if len(test_set) else (validation_set, "held-out")
     quick = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
     figures = evaluate_arrays(ImageModel(model, config, device), images, _spread(measured, MOST_MEASURED), quick[0], report,
                               options=quick[1]) if isinstance(model, VAE) or len(measured) >= FEWEST else []
-    records = read_metrics(run.folder / "metrics.jsonl")
-    verdict = diagnose(figures, History(state.step, state.guard.skipped, state.rollbacks,
+    records, outcome = read_metrics(run.folder / "metrics.jsonl"), run.facts["outcome"]
+    verdict = diagnose(figures, History(outcome["steps"], outcome["skipped_steps"], outcome["rollbacks"],
                                         [r["held_out"]["-elbo"] for r in records if "-elbo" in r.get("held_out", {})]))
-    run.facts["outcome"] = {
-        "steps": state.step, "images_seen": state.images, "training_seconds": round(state.seconds, 1),
-        "cpu_seconds": round(state.cpu_seconds, 1),
-        "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks, "measured_on": kind,
-        "finishing_seconds": round(time.perf_counter() - began, 1)}
+    outcome["measured_on"] = kind
     write_evaluation(run, figures, verdict, kind)
     report.say("drawing pictures")
     draw(run, ImageModel(model, config, device), images.images[_spread(measured, 16)], records)
     write_text(run.folder / "report.html", report_html(run, config, figures, verdict))
     write_text(run.folder / "README.md", model_card(run, config, figures, verdict))
-    run.status = "interrupted" if interrupted else "finished"
-    run.save()
 
 
 def _spread(indices: np.ndarray, most: int) -> np.ndarray:

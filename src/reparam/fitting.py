@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
 
 import torch
+from accelerate import Accelerator
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 
+from .build import build_prior
 from .checkpoint import Axis
+from .distributions import Implicit
 from .errors import UsageError
+from .latent import Latents
+from .loop import Batch, State, training
 from .metrics.latents import axes_of, codes_of
-from .priors import Mixture
+from .objective import Objective
+from .priors import Draw, Mixture, Prior
 from .recipe import Call, Recipe, parse_call
-from .vae import VAE, Model
+from .space import Space
+from .terms import nll
+from .vae import VAE, Model, Trace
 
 CODES = 20_000
 """Codes that a prior is fitted to; with fewer images, each is drawn several times."""
+WIDE = 0.05
+"""Share of noise in the variance of codes from which several draws of each are fitted to."""
+BATCH = 256
+"""Codes a step."""
+MOST_CLASSES = 1000
 MOST_DIMS = 256
 """Beyond so many latent dimensions full covariances cost more than they bring."""
 NOISE = 0.01
@@ -37,45 +53,159 @@ def calibrate_likelihood(model: Model, x: Tensor, seed: int = 0) -> None:
     model.likelihood.calibrate(means, x)
 
 
-@torch.no_grad()
-def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0) -> str | None:
+@dataclass(frozen=True)
+class Effort:
+    """How long a prior that learns step by step is fitted."""
+
+    minutes: float | None = None
+    steps: int | None = None
+    clock: Callable[[], float] | None = None
+    """Seconds, where they are not the wall's."""
+    precision: str = "float32"
+    follow: Callable[[State], None] | None = None
+    """Told of every step."""
+
+
+def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tensor | None = None,
+              effort: Effort = Effort(steps=2000)) -> str | None:
     """Fits the recipe's `fitted_prior` to the codes of images x and puts it into the model; returns it as a part call.
 
-    With 'auto', a mixture for a prior that is fixed and a latent of at most 256 dimensions, else none.
+    A mixture takes the time that it takes; what learns step by step takes the `effort`. With labels `y` (n,), −1 for
+    none, a prior that knows classes learns them. 'auto' stands for what `fitting_of` says.
 
     Raises:
         UsageError: a part that cannot be fitted to codes.
     """
-    shape = model.latent.shape
-    call = _resolve(recipe, possible=model.latent.can_be_fitted, learned=model.latent.prior_is_learned,
-                    dims=math.prod(shape))
+    call = fitting_of(recipe, model.latent)
     if call is None or not isinstance(model, VAE):
         return None
-    n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        draws = max(CODES // len(x), 1)
-        codes = torch.cat([model.encode(chunk, sample=True).flatten(1).cpu()
-                           for _ in range(draws) for chunk in x[:CODES].split(250)])
-        informative = codes_of(model, x[:2000]).information.numpy() > NOISE
-        with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
-            fitted = Mixture.fit(codes.numpy(), shape, n, seed, informative)
-    model.latent.fitted = fitted.to(x.device)
-    return str(Call("mixture", (len(fitted.logits),)))
+        if call.name == "mixture":
+            call, fitted = _fit_mixture(model, call, x, seed)
+        else:
+            call, fitted = _learn(model, call, x, y, effort)
+    model.latent.fitted = fitted.to(x.device).eval().requires_grad_(False)
+    return str(call)
 
 
-def _resolve(recipe: Recipe, *, possible: bool, learned: bool, dims: int) -> Call | None:
+def fitting_of(recipe: Recipe, latent: Latents) -> Call | None:
+    """The prior to fit after training, as a part call; None for none.
+
+    'auto' is none where the model's own prior is learned; else a mixture up to 256 dimensions, `flow_matching` beyond, and
+    `autoregressive` for integer codes.
+
+    Raises:
+        UsageError: there is nothing that it could be fitted to.
+    """
+    space = latent.fit_space
     if recipe.fitted_prior == "auto":
-        return Call("mixture", (50,)) if possible and not learned and dims <= MOST_DIMS else None
+        if space is None or latent.prior_is_learned:
+            return None
+        if space.kind == "codes":
+            return Call("autoregressive")
+        return Call("mixture", (50,)) if math.prod(space.shape) <= MOST_DIMS else Call("flow_matching")
     call = parse_call(recipe.fitted_prior)
     if call.name == "none":
         return None
-    if not possible:
+    if space is None:
         raise UsageError(f"nothing can be fitted to the codes of {recipe.latent} with the posterior {recipe.posterior}: "
-                         "they are not one layer of real numbers. Choose a learned --prior")
-    if call.name != "mixture":
-        raise UsageError(f"{call.name!r} cannot be fitted to codes after training; fitted priors: mixture(n), none")
+                         "they are neither one layer of real numbers nor integer codes. Choose a learned --prior")
     return call
+
+
+def minutes_to_train(recipe: Recipe, latent: Latents, minutes: float | None) -> float | None:
+    """What is left of a run's minutes for the model itself, where the prior that is fitted after it learns step by step."""
+    call = fitting_of(recipe, latent)
+    learns = call is not None and call.name != "mixture"
+    return minutes * (1 - recipe.prior_share) if minutes is not None and learns else minutes
+
+
+def effort_of(recipe: Recipe, state: State, precision: str) -> Effort:
+    """The prior's share of the training's minutes; where the end was counted in steps, as many steps."""
+    if recipe.minutes is None and (recipe.steps is not None or recipe.epochs is not None):
+        return Effort(steps=state.step, precision=precision)
+    return Effort(state.seconds / 60 * recipe.prior_share / (1 - recipe.prior_share), precision=precision)
+
+
+@torch.no_grad()
+def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> tuple[Call, Prior]:
+    n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
+    codes = codes_to_fit(model, x[:: max(len(x) // CODES, 1)])[:CODES].flatten(1)
+    informative = (codes_of(model, x[:2000]).information.numpy() > NOISE
+                   if codes.shape[1] == math.prod(model.latent.shape) else None)
+    with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
+        fitted = Mixture.fit(codes.cpu().numpy(), _space(model).shape, n, seed, informative)
+    return Call("mixture", (len(fitted.logits),)), fitted
+
+
+def _space(model: VAE) -> Space:
+    space = model.latent.fit_space
+    if space is None:
+        raise UsageError("nothing can be fitted to the codes of this latent: choose a learned --prior")
+    return space
+
+
+@torch.no_grad()
+def codes_to_fit(model: VAE, x: Tensor) -> Tensor:
+    """Draws of the posterior of images x, at least `CODES` of them, or four an image where posteriors are wide: (m, *d),
+    image after image, over and over."""
+    def once() -> Tensor:
+        return torch.cat([model.latent.to_fit(model.encoder(chunk)) for chunk in x.split(250)])
+
+    first = once()
+    draws = max(CODES // len(x), 1)
+    if first.is_floating_point() and draws < 4:
+        few, again = first[:2000].flatten(1), torch.cat([model.latent.to_fit(model.encoder(c)) for c in x[:2000].split(250)])
+        noise = (few - again.flatten(1)).var(0).mean() / 2
+        draws = 4 if noise > WIDE * few.var(0).mean() else draws
+    return torch.cat([first, *(once() for _ in range(draws - 1))])
+
+
+def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) -> tuple[Call, Prior]:
+    """Trains a prior on codes that are drawn once, with the loop that trains models."""
+    call = _with_classes(call, y)
+    prior = build_prior(str(call), _space(model), of="codes")
+    if not any(True for _ in prior.parameters()):
+        raise UsageError(f"the prior {call} has nothing to learn from codes; priors that can be fitted: mixture, flow, "
+                         "spline_flow, autoregressive_flow, flow_matching, and for integer codes autoregressive")
+    prior = prior.to(x.device)
+    codes = codes_to_fit(model, x)
+    prior.prepare(codes)
+    labels = y.repeat(len(codes) // len(y)) if y is not None and call.kwargs.get("classes") else None
+    state, learner = None, cast(Model, CodeModel(prior))  # the loop asks of a model that it makes traces, and no more
+    for state in training(learner, Objective(((1.0, nll),)), _batches(codes, labels), steps=effort.steps,
+                          minutes=effort.minutes, optimizer="adamw(lr=2e-3)", ema=0.998, precision=effort.precision,
+                          population=len(codes), clock=effort.clock, accelerator=Accelerator(cpu=x.device.type == "cpu")):
+        if effort.follow is not None:
+            effort.follow(state)
+    if state is None:
+        raise UsageError("a prior that learns step by step needs minutes or steps above 0")
+    return call, cast(CodeModel, state.ema).prior
+
+
+def _with_classes(call: Call, y: Tensor | None) -> Call:
+    """`flow_matching` is told how many classes the labels have."""
+    most = int(y.max()) + 1 if y is not None and call.name == "flow_matching" else 0
+    return Call(call.name, call.args, {"classes": most} | call.kwargs) if 2 <= most <= MOST_CLASSES else call
+
+
+def _batches(codes: Tensor, labels: Tensor | None) -> Iterator[Batch]:
+    while True:
+        chosen = torch.randint(len(codes), (min(BATCH, len(codes)),), device=codes.device)
+        yield codes[chosen] if labels is None else (codes[chosen], labels[chosen])
+
+
+class CodeModel(nn.Module):
+    """A prior as a model of codes, for the loop that trains models: what it calls log p(x | z) is minus the prior's loss."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x: Tensor, samples: int = 1, y: Tensor | None = None, *, progress: Tensor | None = None,
+                population: int = 0) -> Trace:
+        return Trace(x, (), Implicit(x[None]), -self.prior.loss(x, y)[None], y=y, progress=progress, population=population)
 
 
 @torch.no_grad()
@@ -93,7 +223,7 @@ DRAWN_AXES = 16
 
 def _drawn_axes(model: Model) -> tuple[Axis, ...]:
     """By the mean square change of 16 images when a number of their codes moves by two standard deviations."""
-    z = model.latent.generate(512, fitted=False).flatten(2)
+    z = model.latent.generate(512, Draw(fitted=False)).flatten(2)
     mean, std, few = z.mean((0, 1)), z.std((0, 1)), z[:, :16]
     changes = torch.zeros(z.shape[-1])
     for i in range(min(z.shape[-1], MOST_DIMS)):

@@ -17,6 +17,7 @@ from .checkpoint import Axis, Config, load_model
 from .data.stream import binarized
 from .errors import DataError, UsageError, nearest
 from .latent import NO_ENCODER
+from .priors import Draw
 from .recipe import parse_call
 from .vae import VAE, Model
 
@@ -107,15 +108,17 @@ class ImageModel:
         return parse_call(self.config.recipe.prior).name == "normal"
 
     def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
-               prior: str | None = None, label: int | str | None = None) -> np.ndarray:
+               prior: str | None = None, label: int | str | None = None, steps: int | None = None,
+               guidance: float = 1.0) -> np.ndarray:
         """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
 
         `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one. A lower
         `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. `label`
-        is a class's name or number, for a model that knows classes.
+        is a class's name or number, for a model or prior that knows classes. `steps` and `guidance` are for a prior
+        fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go.
         """
-        return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior,
-                                                           label=label))
+        return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior, label=label,
+                                                           steps=steps, guidance=guidance))
 
     def encode(self, images: np.ndarray, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
@@ -149,7 +152,7 @@ class ImageModel:
         if (a is None) != (b is None):
             raise UsageError("interpolate between two images, or without any between two draws of the prior")
         if a is None or b is None:
-            drawn = self._seeded(seed, lambda: self.network.latent.generate(2, fitted=self._fitted(None))[0]).cpu()
+            drawn = self._seeded(seed, lambda: self.network.latent.generate(2, Draw(fitted=self._fitted(None)))[0]).cpu()
             ends = [drawn[:1], drawn[1:]]
         else:
             ends = [self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False) for image in (a, b)]
@@ -184,12 +187,15 @@ class ImageModel:
         return self.score_pixels(Layout.read(images, self.config.image_shape)[1], samples=samples, seed=seed).numpy()
 
     def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
-                      prior: str | None = None, label: int | str | None = None) -> Tensor:
+                      prior: str | None = None, label: int | str | None = None, steps: int | None = None,
+                      guidance: float = 1.0) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
-        chosen = self._class(label)
-        z = self._seeded(seed, lambda: self.network.latent.generate(n, temperature, fitted=self._fitted(prior),
-                                                                label=chosen)[0])
-        return self.decode_pixels(z)
+        how = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance)
+        return self.decode_pixels(self._seeded(seed, lambda: self._drawn(n, how)))
+
+    def _drawn(self, n: int, how: Draw) -> Tensor:
+        chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [0]
+        return torch.cat([self.network.latent.generate(count, how)[0] for count in chunks])
 
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
         """`encode` of (n, C, H, W)."""

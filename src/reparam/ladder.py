@@ -4,13 +4,16 @@
 
 Inference and generation walk the same path, so that a layer's posterior begins where its prior is. (Sønderby et al.,
 2016, arXiv:1602.02282; Vahdat & Kautz, 2020, arXiv:2007.03898; Child, 2021, arXiv:2011.10650)
+
+A few layers are best made of plain 3×3 convolutions. Tens of them, down to fine grids, are made of bottlenecks, whose
+convolutions are narrow, and halve and enlarge the grid without weights.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -18,9 +21,75 @@ from torch import Tensor, nn
 
 from .distributions import Gaussian
 from .errors import UsageError
-from .latent import Latent, Latents, MakePosterior, MakePrior, OneLayer, no_labels, unfolded
+from .latent import Latent, Latents, MakePosterior, MakePrior, OneLayer, unfolded
 from .nets.layers import Residual, Shape, Upsample, bounded, from_latent, zeroed
+from .priors import Draw, Prior
 from .registry import latent
+from .space import Space
+
+Grid = tuple[int, int]
+
+
+class Bottleneck(nn.Module):
+    """x + f(x) with convolutions 1×1, 3×3, 3×3 and 1×1, the last of which starts at zero; the inner ones are narrow.
+
+    (He et al., 2016, arXiv:1512.03385, Figure 5; Child, 2021, Figure 3)
+    """
+
+    def __init__(self, channels: int, hidden: int, grid: Grid) -> None:
+        super().__init__()
+        self.net = _narrow(channels, hidden, channels, grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.net(x)
+
+
+def _narrow(inputs: int, hidden: int, outputs: int, grid: Grid) -> nn.Sequential:
+    """The branch of a bottleneck. Below 3 pixels a side a 3×3 convolution would mostly see the padding."""
+    size = 3 if max(grid) >= 3 else 1
+    inner = [nn.Conv2d(inputs, hidden, 1), *(nn.Conv2d(hidden, hidden, size, padding=size // 2) for _ in range(2))]
+    return nn.Sequential(*(layer for conv in inner for layer in (nn.SiLU(), conv)), nn.SiLU(),
+                         zeroed(nn.Conv2d(hidden, outputs, 1)))
+
+
+@dataclass(frozen=True)
+class Make:
+    """What a ladder is made of: convolutions of `width` channels, or bottlenecks that are so many times narrower inside."""
+
+    width: int
+    bottleneck: int
+    layers: int
+    """Rungs of the whole ladder."""
+
+    @property
+    def hidden(self) -> int:
+        return max(self.width // (self.bottleneck or 2), 1)
+
+    @property
+    def share(self) -> float:
+        """Of what a rung's draw adds to the path: √(2/L) from two rungs on, so that the sum of L is of one size."""
+        return math.sqrt(2 / max(self.layers, 2))
+
+    def residual(self, grid: Grid) -> nn.Module:
+        return Bottleneck(self.width, self.hidden, grid) if self.bottleneck else Residual(self.width)
+
+    def head(self, inputs: int, outputs: int, grid: Grid) -> nn.Sequential:
+        """From features to the parameters of a rung, which start at zero."""
+        if self.bottleneck:
+            return _narrow(inputs, self.hidden, outputs, grid)
+        return nn.Sequential(nn.SiLU(), nn.Conv2d(inputs, self.hidden, 3, padding=1), nn.SiLU(),
+                             zeroed(nn.Conv2d(self.hidden, outputs, 1)))
+
+    def halve(self) -> list[nn.Module]:
+        """To the next coarser grid: averages where there are bottlenecks, else a convolution."""
+        if self.bottleneck:
+            return [nn.AvgPool2d(2, ceil_mode=True)]
+        return [nn.SiLU(), nn.Conv2d(self.width, self.width, 3, stride=2, padding=1)]
+
+    def enlarge(self, fine: Grid) -> nn.Module:
+        if self.bottleneck:
+            return Upsample(fine)
+        return nn.Sequential(Upsample(fine), nn.Conv2d(self.width, self.width, 3, padding=1))
 
 
 class Rung(nn.Module):
@@ -34,13 +103,16 @@ class Rung(nn.Module):
 
     zero: Tensor
 
-    def __init__(self, shape: Shape, width: int) -> None:
+    def __init__(self, shape: Shape, make: Make) -> None:
         super().__init__()
-        self.channels, hidden = shape[0], max(width // 2, 1)
-        self.posterior = _head(2 * width, hidden, 2 * self.channels)
-        self.prior = _head(width, hidden, 2 * self.channels + width)
-        self.merge = nn.Conv2d(self.channels, width, 1)
-        self.residual = Residual(width)
+        self.channels, grid = shape[0], (shape[1], shape[2])
+        self.posterior = make.head(2 * make.width, 2 * self.channels, grid)
+        self.prior = make.head(make.width, 2 * self.channels + make.width, grid)
+        self.merge = nn.Conv2d(self.channels, make.width, 1)
+        with torch.no_grad():
+            for p in self.merge.parameters():
+                p.mul_(make.share)
+        self.residual = make.residual(grid)
         self.register_buffer("zero", torch.zeros(shape))
 
     def p(self) -> Gaussian:
@@ -59,30 +131,28 @@ class Rung(nn.Module):
         return self.residual(path + features + self.merge(z))
 
 
-def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.SiLU(), nn.Conv2d(inputs, hidden, 3, padding=1), nn.SiLU(),
-                         zeroed(nn.Conv2d(hidden, outputs, 1)))
-
-
 class TopDown(Latents):
-    """A vector at the top, with the recipe's posterior and prior, and rungs from the coarsest grid to the finest."""
+    """A vector at the top, with the recipe's posterior and prior, and rungs from the coarsest grid to the finest.
 
-    def __init__(self, features: Shape, top: OneLayer, grids: list[tuple[int, int]], rungs: tuple[int, ...],
-                 channels: int, width: int) -> None:
+    A prior that is fitted to codes is one over the top; what lies below has learned its own.
+    """
+
+    top: OneLayer
+
+    def __init__(self, features: Shape, top: OneLayer, grids: list[Grid], rungs: tuple[int, ...], channels: int,
+                 make: Make, blocks: tuple[int, ...]) -> None:
         super().__init__()
-        self.top, self.fitted, self.space = top, None, top.space
-        self.grids = grids
-        self.stem = nn.Conv2d(features[0], width, 1)
-        self.down = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 3, stride=2, padding=1), Residual(width))
-            for _ in grids[1:])
-        self.start = from_latent(top.features, width, grids[-1])
+        self.top, self.space, self.grids = top, top.space, grids
+        residuals = [[make.residual(grid) for _ in range(n)] for grid, n in zip(grids, reversed(blocks), strict=True)]
+        stem = nn.Conv2d(features[0], make.width, 1)
+        self.stem = nn.Sequential(stem, *residuals[0]) if residuals[0] else stem
+        self.down = nn.ModuleList(nn.Sequential(*make.halve(), *coarser) for coarser in residuals[1:])
+        self.start = from_latent(top.features, make.width, grids[-1])
         self.rungs = nn.ModuleList(
-            nn.ModuleList(Rung((channels, *grid), width) for _ in range(n))
+            nn.ModuleList(Rung((channels, *grid), make) for _ in range(n))
             for grid, n in zip(reversed(grids), rungs, strict=True))
-        self.up = nn.ModuleList(
-            nn.Sequential(Upsample(fine), nn.Conv2d(width, width, 3, padding=1)) for _, fine in pairwise(reversed(grids)))
-        self.features = (width, *grids[0])
+        self.up = nn.ModuleList(make.enlarge(fine) for _, fine in pairwise(reversed(grids)))
+        self.features = (make.width, *grids[0])
         self.sizes = [math.prod(top.shape), *(channels * h * w for (h, w), n in zip(reversed(grids), rungs, strict=True)
                                               for _ in range(n))]
         self.shape = (sum(self.sizes),)
@@ -122,16 +192,36 @@ class TopDown(Latents):
                              lambda rung, path, at: next(rest).unflatten(1, rung.zero.shape))
         return path.unflatten(0, code.shape[:2])
 
-    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
-                 label: int | None = None) -> Tensor:
-        no_labels(label)
-        given = temperature if isinstance(temperature, tuple) else (temperature,)
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        given = how.temperature if isinstance(how.temperature, tuple) else (how.temperature,)
         if not 1 <= len(given) <= len(self.sizes):
             raise UsageError(f"this model has {len(self.sizes)} stochastic layers; got {len(given)} temperatures")
         each = [*given, *given[-1:] * (len(self.sizes) - len(given))]
-        top = self.top.generate(n, each[0]).flatten(2)
+        top = self.top.generate(n, replace(how, temperature=each[0])).flatten(2)
         noise = [t * torch.randn(1, n, size, device=top.device) for size, t in zip(self.sizes[1:], each[1:], strict=True)]
         return torch.cat([top, *noise], 2)
+
+    @property
+    def fitted(self) -> Prior | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The top's, so that the two cannot differ."""
+        return self.top.fitted
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "fitted":  # a setter would not do: torch keeps modules out of properties
+            setattr(self.top, name, value)
+        else:
+            super().__setattr__(name, value)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def fit_space(self) -> Space | None:
+        return self.top.fit_space
+
+    def to_fit(self, h: Tensor) -> Tensor:
+        return self.top.to_fit(self._seen(h)[-1])
+
+    @property
+    def prior_is_learned(self) -> bool:
+        return self.top.prior_is_learned
 
     def _seen(self, h: Tensor) -> list[Tensor]:
         """The encoder's features on every grid, from fine to coarse."""
@@ -155,39 +245,50 @@ class TopDown(Latents):
 class LadderPlan:
     """Shapes of a ladder before its parts are made."""
 
-    grids: list[tuple[int, int]]
+    grids: list[Grid]
     dim: int
     rungs: tuple[int, ...]
     channels: int
-    width: int
+    make: Make
+    blocks: tuple[int, ...]
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self) -> Grid:
         return self.grids[0]
 
     def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> TopDown:
         if len(features) != 3:
             raise UsageError("top_down needs an encoder whose features lie on a grid, such as resnet or conv; this one "
                              f"ends in {features[0]} numbers")
-        q = posterior((self.width, *self.grids[-1]), (self.dim,))
+        q = posterior((self.make.width, *self.grids[-1]), (self.dim,))
         top = OneLayer(q, prior(q, False), (self.dim,))
-        return TopDown(features, top, self.grids, self.rungs, self.channels, self.width)
+        return TopDown(features, top, self.grids, self.rungs, self.channels, self.make, self.blocks)
 
 
 @latent("top_down")
 def top_down(image_shape: Shape, dim: int = 32, rungs: tuple[int, ...] = (2,), channels: int = 2, width: int = 64,
-             factor: int = 4) -> LadderPlan:
+             factor: int = 4, blocks: tuple[int, ...] = (), bottleneck: int = 0) -> LadderPlan:
     """A ladder: a vector of `dim` numbers at the top, then stochastic layers of `channels` maps, coarse to fine.
 
     `rungs` counts the layers on each grid from the coarsest to the finest, which is the image's by `factor`; each grid
-    halves the one below. (2,) is one grid with two layers; (2, 3, 3) has three grids. The recipe's posterior and prior are
-    the top's. (Child, 2021, arXiv:2011.10650)
+    halves the one below. (2,) is one grid with two layers; (2, 3, 3) has three grids; (1, 0, 2) leaves the middle one
+    out. The recipe's posterior and prior are the top's. `blocks` counts the residual blocks on each grid on the way up
+    from the encoder, in the order of `rungs`; () is one on each but the finest. For more than about ten layers give a
+    `bottleneck`: blocks whose 3×3 convolutions have so many times fewer channels, 4 in the paper; and wherever detail
+    counts, a `factor` of 1. (Child, 2021, arXiv:2011.10650)
     """
     if min(dim, channels, width, factor) < 1 or not rungs or min(rungs) < 0:
         raise UsageError(f"top_down({dim}, {rungs}, {channels}, {width}, {factor}): dim, channels, width and factor are at "
                          "least 1, and rungs are counts of layers, such as (2,) or (2, 3)")
+    if not 0 <= bottleneck <= width:
+        raise UsageError(f"top_down(bottleneck={bottleneck}): by how much blocks are narrower inside than their width of "
+                         f"{width}, such as 4; 0 is for plain blocks")
+    blocks = blocks or (*[1] * (len(rungs) - 1), 0)
+    if len(blocks) != len(rungs) or min(blocks) < 0:
+        raise UsageError(f"top_down(rungs={rungs}, blocks={blocks}): blocks are counts of residual blocks, one for each of "
+                         f"the {len(rungs)} grids that rungs names")
     size = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))
     grids = [size]
     for _ in rungs[1:]:
         grids.append((-(-grids[-1][0] // 2), -(-grids[-1][1] // 2)))
-    return LadderPlan(grids, dim, rungs, channels, width)
+    return LadderPlan(grids, dim, rungs, channels, Make(width, bottleneck, sum(rungs)), blocks)

@@ -19,7 +19,7 @@ from .distributions import Distribution, Reparameterized
 from .errors import UsageError
 from .nets.layers import Shape
 from .posteriors import Posterior
-from .priors import Prior
+from .priors import Draw, Prior
 from .registry import latent
 from .space import Space
 
@@ -66,17 +66,17 @@ class Latents(nn.Module):
         """What the decoder reads of a code."""
 
     @abstractmethod
-    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
-                 label: int | None = None) -> Float[Tensor, "k n *d"]:
-        """Draws n codes, from the fitted prior when there is one and `fitted`.
-
-        A lower temperature makes them less varied; layers from the top down may have one each, the last for all below.
-        """
+    def generate(self, n: int, how: Draw = Draw()) -> Float[Tensor, "k n *d"]:
+        """Draws n codes."""
 
     @property
-    def can_be_fitted(self) -> bool:
-        """Whether codes are draws of one layer of real numbers, for which a density can be fitted after training."""
-        return False
+    def fit_space(self) -> Space | None:
+        """Where the draws live that a prior can be fitted to after training; None where there are none."""
+        return None
+
+    def to_fit(self, h: Tensor) -> Float[Tensor, "b *d"]:
+        """Draws of the posterior in `fit_space`, one for the features of each image."""
+        raise UsageError("nothing can be fitted to the codes of this latent: choose a learned --prior")
 
     @property
     def prior_is_learned(self) -> bool:
@@ -100,21 +100,6 @@ def unfolded(q: Q, batch: tuple[int, int]) -> Q:
     return replace(q, **{k: v.unflatten(0, batch) for k, v in values.items() if isinstance(v, Tensor)})  # type: ignore
 
 
-def no_labels(label: int | None) -> None:
-    """Refuses a label where there are no classes."""
-    if label is not None:
-        raise UsageError("this model knows no classes: train one with --preset cvae or --preset m2")
-
-
-def one_temperature(temperature: float | tuple[float, ...]) -> float:
-    """The temperature of a latent with one layer."""
-    if isinstance(temperature, tuple):
-        if len(temperature) != 1:
-            raise UsageError(f"this model has one stochastic layer, so it takes one temperature; got {temperature}")
-        return temperature[0]
-    return temperature
-
-
 class OneLayer(Latents):
     """One stochastic layer: z ~ q(z | x), judged by p(z)."""
 
@@ -136,15 +121,16 @@ class OneLayer(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
-                 label: int | None = None) -> Tensor:
-        no_labels(label)
-        p: Distribution = self.fitted() if fitted and self.fitted is not None else self.prior()
-        return self.posterior.embed(p.tempered((1, n), one_temperature(temperature)))
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        prior = self.fitted if how.fitted and self.fitted is not None else self.prior
+        return self.posterior.embed(prior.draw((1, n), how))
 
     @property
-    def can_be_fitted(self) -> bool:
-        return self.space.kind == "real"
+    def fit_space(self) -> Space | None:
+        return Space(self.space.shape, self.space.kind, self.space.levels) if self.space.kind in ("real", "codes") else None
+
+    def to_fit(self, h: Tensor) -> Tensor:
+        return self.posterior(h).sample()
 
     @property
     def prior_is_learned(self) -> bool:
@@ -169,10 +155,8 @@ class Drawn(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def generate(self, n: int, temperature: float | tuple[float, ...] = 1.0, *, fitted: bool = True,
-                 label: int | None = None) -> Tensor:
-        no_labels(label)
-        return self.prior().tempered((1, n), one_temperature(temperature))
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        return self.prior.draw((1, n), how)
 
 
 NO_ENCODER = ("a GAN has no encoder: it makes images of codes, and cannot find the code of an image. A hybrid has both: "

@@ -73,6 +73,8 @@ class State:
     """0 at the start, 1 at the end of the budget."""
     parts: dict[str, float] = field(default_factory=dict[str, float])
     """Batch mean of each term, nats per example."""
+    weights: dict[str, float] = field(default_factory=dict[str, float])
+    """Weights that training finds, by their term, as the next step will use them; none for most objectives."""
     loss: float = float("nan")
     critic_loss: float = float("nan")
     """The second player's, NaN while it does not play."""
@@ -96,6 +98,7 @@ class State:
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
         numbers: dict[str, Any] = {k: getattr(self, k) for k in COUNTED}
+        numbers["weights"] = dict(self.weights)
         numbers["guard"] = self.guard.to_dict()
         if self.rival is not None:
             numbers["critic_guard"] = self.rival.guard.to_dict()
@@ -115,6 +118,8 @@ class State:
         if self.rival is not None:
             self.rival.adversary.load_state_dict(groups.get("critic", {}))
             _fill(self.rival.optimizer, groups.get("critic_optimizer", {}))
+        saved_weights = numbers.get("weights", {})  # a state of an earlier version has none
+        self.weights = {k: saved_weights.get(k, v) for k, v in self.weights.items()}
         if weights_only:
             return
         torch.set_rng_state(groups["rng"]["cpu"].cpu())
@@ -196,7 +201,7 @@ def training(
     averaged = copy.deepcopy(model).requires_grad_(False) if ema else model
     trained = [p for p in model.parameters() if p.requires_grad]
     state = State(model, averaged, registry.optimizer.make(optimizer, trained), Guard(clip=clip),
-                  _rival(adversary, critic_optimizer, clip, accelerator))
+                  _rival(adversary, critic_optimizer, clip, accelerator), weights=objective.unfound)
     if resume is not None:
         try:
             state.restore(resume)
@@ -300,7 +305,7 @@ class _Loop:
         if heard:
             state.grad_norm = norm
             state.parts = dict(zip(self.objective.names, values, strict=True))
-            state.loss = sum(w * v for w, v in zip(self.objective.weights(state.progress), values, strict=True))
+            state.loss = sum(w * v for w, v in zip(self._weights(), values, strict=True))
             verdicts.append(state.guard.judge(self.objective.names, values, norm))
         if rival is not None:
             verdicts.append(rival.guard.judge(["critic"], [critic_loss], critic_norm))
@@ -329,12 +334,18 @@ class _Loop:
             if verdict.scale < 1:
                 torch._foreach_mul_(own, verdict.scale)  # pyright: ignore
             optimizer.step()
+        if heard:
+            self.state.weights = self.objective.after(self.state.weights, self.state.parts)
+
+    def _weights(self) -> list[float]:
+        """Of the objective's terms, in this step."""
+        return self.objective.weights(self.state.progress, self.state.weights)
 
     def _backward(self, x: Tensor, y: Tensor | None, rival: Adversary | None, heard: bool) -> Tensor:
         """Accumulates the gradients of the weighted terms and of the critic's loss; returns their means, (terms + 1,)."""
         for optimizer in self._optimizers():
             optimizer.zero_grad(set_to_none=True)
-        weights = torch.tensor([*self.objective.weights(self.state.progress), 1.0], device=self.accelerator.device)
+        weights = torch.tensor([*self._weights(), 1.0], device=self.accelerator.device)
         total = torch.zeros_like(weights)
         progress = torch.tensor(self.state.progress, device=self.accelerator.device)
         labels = y.chunk(self.accumulate) if y is not None else [None] * self.accumulate

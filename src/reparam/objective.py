@@ -3,6 +3,7 @@
     nll + kl                     the negative ELBO, nats per example
     nll + 4*kl                   β-VAE
     nll + linear(0, 1, 0.1)*kl   KL warm-up over the first tenth of training
+    nll + target_rate(30)*kl     30 nats of KL, by the weight that it takes
 
 In Python the same is written with the same operators: `nll + linear(0, 1, 0.1) * kl`.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import overload
 
@@ -133,6 +134,61 @@ class cyclic(Weight):
         return self.start + (self.end - self.start) * min(within / self.fraction, 1.0)
 
 
+class FoundWeight(Weight):
+    """A weight that training finds from what its term comes to. It remembers nothing: the training loop's state does."""
+
+    @abstractmethod
+    def after(self, weight: float, value: float) -> float:
+        """The next step's weight, from this step's and the batch mean that its term came to, nats per example."""
+
+
+FOUND = 1e-4, 1e4
+"""Between these a weight is looked for."""
+
+
+@registry.weight("target_rate")
+@dataclass(frozen=True)
+class target_rate(FoundWeight):
+    """The weight at which its term comes to `nats` per example, found in training: a rate in place of a β.
+
+    log w ← log w + speed · clip(term / nats − 1, −1, 1) after every step, w from 1e-4 to 1e4, beginning at `start`. The sum
+    over steps averages the noise of batches, so nothing else is smoothed. A term that is slow to answer, as of a latent that
+    has collapsed, first overshoots. Where no weight brings it to the target, w ends at a bound. (An integral controller of
+    log w, in kind like Rezende & Viola, 2018, arXiv:1810.00597, and Shao et al., 2020, arXiv:2004.05988)
+    """
+
+    nats: float
+    start: float = 1.0
+    speed: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 < self.nats < math.inf:
+            raise UsageError(f"{self}: the target is what the term shall come to, in nats per example, above 0, such as "
+                             "target_rate(30)*kl; to go without the term leave it out")
+        low, high = FOUND
+        if not low <= self.start <= high:
+            raise UsageError(f"{self}: the weight begins from {low:g} to {high:g}; 1 does for most, as in "
+                             f"target_rate({self.nats:.12g})")
+        if not 0 < self.speed <= 1:
+            raise UsageError(f"{self}: the speed is the most that log w moves in a step, above 0 and at most 1; 0.01 does "
+                             "for thousands of steps")
+
+    def __call__(self, progress: float) -> float:
+        """Where it begins: what is found lies in the training loop's state."""
+        return self.start
+
+    def after(self, weight: float, value: float) -> float:
+        low, high = FOUND
+        error = min(max(value / self.nats - 1, -1.0), 1.0)
+        return min(max(weight * math.exp(self.speed * error), low), high)
+
+    def __str__(self) -> str:
+        given = [getattr(self, f.name) for f in fields(self)]
+        while len(given) > 1 and given[-1] == fields(self)[len(given) - 1].default:
+            given.pop()
+        return f"target_rate({', '.join(f'{v:.12g}' for v in given)})"
+
+
 @dataclass(frozen=True)
 class Objective:
     """Σ_k w_k(progress) · E_B[term_k]. Written, printed and stored alike: 'nll + linear(0, 1, 0.1)*kl'."""
@@ -161,8 +217,21 @@ class Objective:
     def names(self) -> list[str]:
         return [term.name for _, term in self.terms]
 
-    def weights(self, progress: float) -> list[float]:
-        return [w(progress) if isinstance(w, Weight) else w for w, _ in self.terms]
+    def weights(self, progress: float, found: Mapping[str, float] | None = None) -> list[float]:
+        """The weight of each term; `found` are those that training has found so far, by their term."""
+        known = found or {}
+        return [known[term.name] if term.name in known else w(progress) if isinstance(w, Weight) else w
+                for w, term in self.terms]
+
+    @property
+    def unfound(self) -> dict[str, float]:
+        """Where the weights begin that training finds, by their term."""
+        return {term.name: w(0.0) for w, term in self.terms if isinstance(w, FoundWeight)}
+
+    def after(self, found: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
+        """The weights found after a step in which the terms came to `parts`, their batch means, nats per example."""
+        return {term.name: w.after(found[term.name], parts[term.name])
+                for w, term in self.terms if isinstance(w, FoundWeight)}
 
     def heeds_critic(self, progress: float) -> bool:
         """Whether a term that asks a critic has any weight."""

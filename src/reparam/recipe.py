@@ -147,7 +147,10 @@ class Recipe:
     prior: str = "normal"
     """p(z), learned together with the model when it has parameters."""
     fitted_prior: str = "auto"
-    """Density fitted to the codes after training, used by `sample`; auto: mixture(50) unless the prior is learned."""
+    """Density fitted to the codes after training, used by `sample`: mixture(n), flow, flow_matching and others; auto: a
+    mixture up to 256 dimensions and flow_matching beyond, or none where the prior is learned."""
+    prior_share: float = 0.25
+    """Share of the minutes that a fitted prior gets which learns step by step; with --steps it gets as many as the model."""
     likelihood: str = "gaussian(sigma='optimal')"
     """p(x | z)."""
     objective: str = "nll + kl"
@@ -205,6 +208,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0; got {value}")
+        if not 0 < self.prior_share < 1:
+            raise UsageError(f"prior_share is a share of the minutes, above 0 and below 1; got {self.prior_share}")
         if self.ema >= 1:
             raise UsageError(f"ema must be below 1; got {self.ema}")
         if self.batch_size % self.accumulate:

@@ -116,7 +116,8 @@ decoder = Role("decoder", ("latent_shape", "out_shape"), _NETS)
 latent = Role("latent", ("image_shape",), ("latent", "ladder", "classes"))
 posterior = Role("posterior", ("features", "shape"),
                  _in("posteriors", "gaussian", "flow", "sphere", "point", "relaxed", "quantised"))
-prior = Role("prior", ("space",), _in("priors", "basic", "flows", "vamp", "sphere", "relaxed", "codes"))
+prior = Role("prior", ("space",), _in("priors", "basic", "flows", "vamp", "sphere", "relaxed", "codes", "matching"))
+velocity = Role("velocity", ("shape", "out_shape", "condition"), _in("nets", "velocity"))
 likelihood = Role("likelihood", ("image_shape",), ("likelihoods",))
 term = Role("term", (), (*_in("terms", "elbo", "importance", "decomposition", "matching", "quantised", "regularity",
                               "similarity", "adversarial", "perceptual"), "classes"))
@@ -128,9 +129,9 @@ weight = Role("weight", (), ("objective",))
 optimizer = Role("optimizer", ("parameters",), ("optim",))
 schedule = Role("schedule", (), ("optim",))
 augmentation = Role("augmentation", (), ("data.augment",))
-metric = Role("metric", ("evaluation",), _in("metrics", "bounds", "images", "latents", "codes", "samples",
+metric = Role("metric", ("evaluation",), _in("metrics", "bounds", "images", "latents", "modellable", "codes", "samples",
                                             "balance", "tables", "cost"))
 
 ROLES: dict[str, Role] = {role.name: role for role in (
-    encoder, decoder, latent, posterior, prior, likelihood, term, weight, adversary, game, penalty, features, optimizer,
-    schedule, augmentation, metric)}
+    encoder, decoder, latent, posterior, prior, velocity, likelihood, term, weight, adversary, game, penalty, features,
+    optimizer, schedule, augmentation, metric)}

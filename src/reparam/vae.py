@@ -19,6 +19,7 @@ from .distributions import Distribution
 from .latent import Latent, Latents
 from .likelihoods import Likelihood
 from .nets.layers import fold
+from .priors import Draw
 
 
 class Contest(ABC):
@@ -81,7 +82,7 @@ class Model(nn.Module):
 
     def draw(self, n: int) -> Distribution:
         """p(x | z) of n codes from the model's own prior, batch shape (1, n)."""
-        return self.decode(self.latent.generate(n, fitted=False))
+        return self.decode(self.latent.generate(n, Draw(fitted=False)))
 
     def _decode(self, features: Tensor) -> Distribution:
         return self.likelihood(fold(self.decoder, features))

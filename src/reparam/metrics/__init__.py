@@ -9,9 +9,9 @@ from ..registry import metric
 from .evaluation import Evaluation, FactorTable, Unavailable
 from .figures import PROTOCOL, Figure
 
-STANDARD = ("elbo, iw_nll(100), psnr, ssim, perceptual, active_units, prior_auc, mutual_information, accuracy, "
-            "codebook_usage, fd, fd_inf, kd, prdc, vendi, class_balance, memorisation, duplicates, sharpness, factors, "
-            "training")
+STANDARD = ("elbo, iw_nll(100), psnr, ssim, perceptual, active_units, prior_auc, mutual_information, modellable, "
+            "accuracy, codebook_usage, fd, fd_inf, kd, prdc, vendi, class_balance, memorisation, duplicates, sharpness, "
+            "factors, training")
 """Everything; what does not apply to a model, or lacks its data, is left out."""
 QUICK = "elbo, iw_nll(50, images=250), psnr, ssim, active_units, prior_auc, accuracy, codebook_usage"
 """What is measured at the end of training: nothing that needs a feature network."""

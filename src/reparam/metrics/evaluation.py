@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..latent import NO_ENCODER
+from ..priors import Draw
 from ..vae import VAE, Model
 
 CHUNK = 250
@@ -194,7 +195,8 @@ class Evaluation:
     def _drawn(self, *, fitted: bool) -> Tensor:
         count, model = len(self.real), self.model
         with self.drawing():
-            return torch.cat([saved(model.decode(model.latent.generate(min(CHUNK, count - begin), fitted=fitted)).mean[0])
+            how = Draw(fitted=fitted)
+            return torch.cat([saved(model.decode(model.latent.generate(min(CHUNK, count - begin), how)).mean[0])
                               for begin in range(0, count, CHUNK)])
 
     def _rows(self, available: int) -> Tensor:

@@ -14,6 +14,7 @@ from ..checkpoint import Axis
 from ..classes import SemiSupervised
 from ..distributions import Distribution, Gaussian, Quantized, gaussian_kl
 from ..distributions.point import Point
+from ..priors import Draw
 from ..registry import metric
 from ..vae import VAE
 from .evaluation import CHUNK, FEWEST, Codes, Evaluation, Unavailable
@@ -113,7 +114,8 @@ def _auc(name: str, evaluation: Evaluation, most: int, *, fitted: bool) -> Figur
     kept = codes.information.argsort(descending=True)[:128]
     real = codes.draw[:most, kept].numpy()
     with evaluation.drawing():
-        drawn = evaluation.model.latent.generate(len(real), fitted=fitted)[0].flatten(1)[:, kept.to(evaluation.x.device)]
+        drawn = evaluation.model.latent.generate(len(real), Draw(fitted=fitted))[0].flatten(1)
+        drawn = drawn[:, kept.to(evaluation.x.device)]
     both = np.concatenate([real, drawn.cpu().numpy()])
     both = np.clip((both - real.mean(0)) / (real.std(0) + 1e-6), -10, 10)
     label = np.repeat([1, 0], len(real))

@@ -22,7 +22,7 @@ from ..errors import UsageError
 from ..nets.layers import Shape, bounded, no_autocast
 from ..registry import prior
 from ..space import Space
-from .base import Prior
+from .base import Prior, Whitening
 
 
 @prior("normal")
@@ -104,7 +104,11 @@ class Flow(Prior):
         super().__init__(space)
         if not 1 <= couplings <= 64 or hidden < 1:
             raise UsageError(f"flow({couplings}, {hidden}): give 1 to 64 couplings and at least one hidden unit")
+        self.whitening = Whitening(self.shape)
         self.couplings = nn.ModuleList(Coupling(math.prod(self.shape), hidden) for _ in range(couplings))
+
+    def prepare(self, codes: Float[Tensor, "n *d"]) -> None:
+        self.whitening.fit(codes)
 
     @property
     def device(self) -> torch.device:
@@ -113,8 +117,8 @@ class Flow(Prior):
     def encode(self, z: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*m d"], Float[Tensor, "*m"]]:
         """Code to noise, flattened over the latent's shape, and the log-determinant."""
         with no_autocast(z):
-            u = z.float().flatten(-len(self.shape))
-            log_det = u.new_zeros(u.shape[:-1])
+            u = self.whitening(z.float()).flatten(-len(self.shape))
+            log_det = self.whitening.log_det.expand(u.shape[:-1])
             for coupling in self.couplings:
                 u, change = coupling(u)
                 u, log_det = u.flip(-1), log_det + change
@@ -126,7 +130,7 @@ class Flow(Prior):
             z = u.flatten(-len(self.shape))
             for coupling in reversed(self.couplings):
                 z = coupling.inverse(z.flip(-1))  # type: ignore[operator]
-            return z.unflatten(-1, self.shape)
+            return self.whitening.inverse(z.unflatten(-1, self.shape))
 
     def forward(self) -> FlowDistribution:
         return FlowDistribution(self)

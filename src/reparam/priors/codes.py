@@ -115,7 +115,7 @@ class AutoregressiveCodes(Distribution):
 
     def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
         """Draws with logits divided by `temperature`; at 0, the likeliest code at every step."""
-        return self.net.draw(math.prod(shape), temperature).reshape(*shape, *self.net.shape)
+        return self.net.sequences(math.prod(shape), temperature).reshape(*shape, *self.net.shape)
 
 
 @prior("autoregressive")
@@ -158,7 +158,7 @@ class Autoregressive(Prior):
             return self.head(self.norm(x))
 
     @torch.no_grad()
-    def draw(self, n: int, temperature: float) -> Int[Tensor, "n t"]:
+    def sequences(self, n: int, temperature: float) -> Int[Tensor, "n t"]:
         """n sequences of codes, with logits divided by `temperature`."""
         codes = torch.zeros(n, self.length, dtype=torch.int64, device=self.start.device)
         past: list[Cache | None] = [None] * len(self.blocks)

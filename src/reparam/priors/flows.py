@@ -12,7 +12,7 @@ from ..distributions.flows import Autoregressive
 from ..errors import UsageError
 from ..registry import prior
 from ..space import Space
-from .base import Prior
+from .base import Prior, Whitening
 from .basic import Flow
 
 
@@ -30,6 +30,7 @@ class AutoregressiveFlow(Flow):
         if not 1 <= transforms <= 64 or hidden < 1:
             raise UsageError(f"autoregressive_flow({transforms}, {hidden}): give 1 to 64 transforms and at least one "
                              "hidden unit")
+        self.whitening = Whitening(self.shape)
         self.couplings = nn.ModuleList(Autoregressive(math.prod(self.shape), hidden, interleaved=i // 2 % 2 == 1)
                                        for i in range(transforms))
 
@@ -50,6 +51,7 @@ class SplineFlow(Flow):
                              "at least two hidden units")
         dim = math.prod(self.shape)
         splines = (Autoregressive(dim, hidden, bins=bins, passes=2, interleaved=i // 2 % 2 == 1) for i in range(transforms))
+        self.whitening = Whitening(self.shape)
         self.couplings = nn.ModuleList([Standardise(dim), *splines])
 
 

@@ -1,0 +1,41 @@
+"""The command `fit-prior`: a better prior for a model that has been trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .cli import Device, Json, app, print_json
+from .errors import UsageError
+
+
+@app.command
+def fit_prior(run: str, /, *, prior: str = "flow_matching", minutes: float | None = None, steps: int | None = None,
+              device: Device = "auto", json: Json = False) -> None:
+    """Fit a prior to the codes of a trained model, for better samples; its encoder and decoder stay as they are.
+
+    It replaces the one that was fitted before, and figures, pictures and report are made anew.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    prior
+        mixture(n), flow, spline_flow, autoregressive_flow or flow_matching; for integer codes autoregressive; none to
+        sample from the model's own prior.
+    minutes
+        Time for a prior that learns step by step, which all but mixture do; 2 by default.
+    steps
+        Steps instead of minutes.
+    """
+    for name, value in (("--minutes", minutes), ("--steps", steps)):
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} must be above 0; got {value}")
+    from .finish import refit
+    from .reporting import Silent, for_this_terminal
+
+    done = refit(run, prior, minutes=minutes, steps=steps, device=device, report=Silent() if json else for_this_terminal())
+    samples = Path(run) / "samples.png"
+    if json:
+        print_json({"run": run, "prior": done.facts["fitted_prior"], "samples": str(samples)})
+    else:
+        print(f"fitted {done.facts['fitted_prior']}; {samples} and {Path(run) / 'report.html'} show what it gives")
