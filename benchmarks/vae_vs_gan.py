@@ -30,14 +30,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reparam.build import build_adversary, build_model, build_objective
+from reparam.build import build_adversary, build_model, build_objective, build_prior
 from reparam.checkpoint import Config, load_model, save_model
 from reparam.data import open_images
 from reparam.data.stream import Stream, to_batch
 from reparam.errors import TrainingDiverged
 from reparam.features import get_features
 from reparam.files import write_json
-from reparam.fitting import calibrate_likelihood, fit_prior, latent_axes
+from reparam.fitting import Effort, Shares, calibrate_likelihood, fit_prior, fit_refiner, fitting_of, latent_axes
 from reparam.generate import ImageModel
 from reparam.loop import training
 from reparam.metrics import PROTOCOL, Evaluation, measure
@@ -45,8 +45,9 @@ from reparam.metrics.distance import frechet
 from reparam.pictures import grid, save_png
 from reparam.presets import PRESETS
 from reparam.recipe import Recipe
+from reparam.refiner import build_refiner
 from reparam.run import held_out_figures
-from reparam.vae import VAE
+from reparam.vae import VAE, Model
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "vae_vs_gan"
@@ -56,7 +57,7 @@ SEEDS = (0, 1, 2)
 MEASURED = 2500
 """Real images, and samples, that distances are measured with."""
 FIT_SECONDS = 15
-"""Kept back from training for fitting a prior."""
+"""Kept back from training for fitting a mixture; a prior that learns step by step gets its share of the time."""
 TUNING_SECONDS = 75
 
 
@@ -144,12 +145,19 @@ def parameters(recipe: Recipe, image_shape: tuple[int, ...]) -> int:
     """Of all networks that sampling needs: decoder, likelihood and prior, with the fitted one's free parameters."""
     with torch.device("meta"):
         model = build_model(recipe, image_shape)
-    prior = model.latent.prior
-    count = sum(p.numel() for part in (model.decoder, model.likelihood, prior) for p in part.parameters())
-    if isinstance(model, VAE) and recipe.fitted_prior == "auto":
+    call = fitting_of(recipe, model.latent) if isinstance(model, VAE) else None
+    if call is not None and call.name == "mixture":
         d = math.prod(model.latent.shape)
-        count += 50 * (d + d * (d + 1) // 2 + 1)
-    return count
+        fitted = int(call.args[0] if call.args else 50) * (d + d * (d + 1) // 2 + 1)
+    elif call is not None:
+        with torch.device("meta"):
+            fitted = sum(p.numel() for p in build_prior(str(call), model.latent.fit_space, of="codes").parameters())
+    else:
+        fitted = sum(p.numel() for p in model.latent.prior.parameters())
+    if recipe.refiner != "none":
+        with torch.device("meta"):
+            fitted += sum(p.numel() for p in build_refiner(recipe.refiner, image_shape).parameters())
+    return fitted + sum(p.numel() for part in (model.decoder, model.likelihood) for p in part.parameters())
 
 
 @cache
@@ -162,6 +170,15 @@ def images_of(data: str, folder: str):
     return source, train, test[:: len(test) // MEASURED][:MEASURED]
 
 
+def seconds_after(recipe: Recipe, model: Model, seconds: float) -> tuple[float, float]:
+    """What prior and refiner get of a model's seconds."""
+    if not isinstance(model, VAE):
+        return 0.0, 0.0
+    call, shares = fitting_of(recipe, model.latent), Shares.of(recipe, model.latent)
+    mixture = call is not None and call.name == "mixture"
+    return FIT_SECONDS if mixture else shares.prior * seconds, shares.refiner * seconds
+
+
 def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: float, watched: np.ndarray, out: Path) -> dict:
     """Trains for so much processor time and leaves the model in `out`; returns what it cost and the course it took."""
     torch.set_num_threads(1)
@@ -169,22 +186,26 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     _, h, w, c = images.shape
     model, objective = build_model(recipe, (c, h, w)), build_objective(recipe)
     adversary = build_adversary(recipe, model, (c, h, w))
-    fits = isinstance(model, VAE) and recipe.fitted_prior == "auto"
+    fit_seconds, refine_seconds = seconds_after(recipe, model, seconds)
     held_out, known = to_batch(images[watched[:500]]), to_batch(images[indices[:500]])
     curve, state = [], None
     for state in training(model, objective, Stream(images, indices, recipe.batch_size, recipe.seed),
-                          minutes=(seconds - FIT_SECONDS * fits) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
+                          minutes=(seconds - fit_seconds - refine_seconds) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
                           clip=recipe.clip, ema=recipe.ema, precision="bf16", population=len(indices), adversary=adversary,
                           critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
         if state.progress * 12 >= len(curve) + 1:
             curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
     began = time.process_time()
     model = state.ema.eval()
-    spread = to_batch(images[indices[:: max(len(indices) // 20_000, 1)][:20_000]])
-    calibrate_likelihood(model, spread[:2000])
-    fitted = fit_prior(model, recipe, spread, recipe.seed)
+    spread = to_batch(images[indices])
+    few = spread[:: max(len(spread) // 2000, 1)][:2000]
+    calibrate_likelihood(model, few)
+    effort = Effort(max(fit_seconds, 1) / 60, clock=time.process_time, precision="bf16")
+    fitted = fit_prior(model, recipe, spread, recipe.seed, effort=effort)
     fit_seconds = time.process_time() - began
-    save_model(out, model, Config(recipe, (c, h, w), fitted, latent_axes(model, spread[:2000])))
+    effort = Effort(max(refine_seconds, 1) / 60, clock=time.process_time, precision="bf16")
+    refiner = fit_refiner(model, recipe, spread, recipe.seed, effort=effort)
+    save_model(out, model, Config(recipe, (c, h, w), fitted, latent_axes(model, few), refiner=refiner))
     return {"recipe": {k: v for k, v in recipe.to_dict().items() if v != getattr(Recipe(), k)},
             "parameters": parameters(recipe, (c, h, w)),
             "trained_parameters": sum(p.numel() for m in (model, adversary) if m is not None for p in m.parameters()),

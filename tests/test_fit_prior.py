@@ -15,7 +15,7 @@ from reparam.build import build_model
 from reparam.checkpoint import Config, load_model, save_model
 from reparam.cli import main
 from reparam.errors import UsageError
-from reparam.fitting import Effort, codes_to_fit, effort_of, fit_prior, fitting_of, minutes_to_train
+from reparam.fitting import Effort, Shares, codes_to_fit, effort_of, fit_prior, fitting_of
 from reparam.generate import ImageModel
 from reparam.priors import Draw, FlowMatching, Whitening
 from reparam.recipe import Recipe
@@ -107,7 +107,8 @@ def test_guidance_goes_beyond_the_label():
     torch.testing.assert_close(Constant().carry(noise, 4, guidance=2.0), noise + 1.0)
 
 
-NETS = [(name, shape) for name in sorted(ROLES["velocity"].parts) for shape in [(4,), (3, 8, 8), (2, 5, 7), (1, 2, 2), (2, 32, 24)]
+SHAPES = [(4,), (3, 8, 8), (2, 5, 7), (1, 2, 2), (2, 32, 24)]
+NETS = [(name, shape) for name in sorted(ROLES["velocity"].parts) for shape in SHAPES
         if name == "mlp" or len(shape) == 3]
 
 
@@ -182,8 +183,8 @@ def share_near(z, y=None):
     return float(((distance.min(1).values if y is None else distance[:, y]) < 2).float().mean())
 
 
-@pytest.mark.parametrize("prior", ["mixture(3)", "flow_matching('mlp(64, 2)')", "spline_flow(2, hidden=32)", "flow(4, hidden=32)",
-                                   "autoregressive_flow(2, hidden=32)"])
+@pytest.mark.parametrize("prior", ["mixture(3)", "flow_matching('mlp(64, 2)')", "spline_flow(2, hidden=32)",
+                                   "flow(4, hidden=32)", "autoregressive_flow(2, hidden=32)"])
 def test_a_fitted_prior_finds_clusters_far_from_the_origin(prior):
     torch.manual_seed(1)
     codes, _ = ring(2000)
@@ -229,8 +230,8 @@ def test_what_a_plain_prior_cannot_do_is_told(small):
 
 @pytest.mark.parametrize("fields", [
     {"latent": "flat(4)"}, {"latent": "spatial(2, 4)", "encoder": "conv(8)", "decoder": "conv(8)"},
-    {"latent": "top_down(3, (1, 2), 2, 8, 2)", "encoder": "resnet(width=8, patch=2)", "decoder": "resnet(width=8, patch=1)"}],
-    ids=lambda f: f["latent"])
+    {"latent": "top_down(3, (1, 2), 2, 8, 2)", "encoder": "resnet(width=8, patch=2)",
+     "decoder": "resnet(width=8, patch=1)"}], ids=lambda f: f["latent"])
 def test_models_carry_their_fitted_prior_into_the_file(fields, tmp_path):
     recipe = Recipe(fitted_prior="flow_matching('mlp(16, 1)', 3)", encoder="mlp((16,))", decoder="mlp((16,))").but(**fields)
     model, x = build_model(recipe, (1, 8, 8)).eval(), torch.rand(40, 1, 8, 8)
@@ -264,31 +265,39 @@ def test_integer_codes_get_an_autoregressive_prior():
     assert float(model.latent.prior().log_prob(codes[:1])) < float(model.latent.fitted().log_prob(codes[:1])) - 3
 
 
-def test_wide_posteriors_are_drawn_several_times(small):
-    model, x = small((1, 4, 4), moved=0.0), torch.rand(8000, 1, 4, 4)
+def test_an_image_gives_several_codes_as_far_as_memory_goes(small, monkeypatch):
+    model, x = small((1, 4, 4)), torch.rand(6000, 1, 4, 4)
     assert len(codes_to_fit(model, x[:50])) == 20_000  # few images, many draws
-    assert len(codes_to_fit(model, x)) == 32_000  # at the start q(z | x) is nearly N(0, 1) for every image
-    point = small((1, 4, 4), posterior="deterministic")
-    assert len(codes_to_fit(point, x)) == 16_000
+    codes = codes_to_fit(model, x)
+    assert len(codes) == 24_000
+    with torch.no_grad():
+        q = model.latent.posterior(model.encoder(x))
+    for draw in codes.split(6000):  # image after image, over and over: standard normal noise around each one's mean
+        noise = (draw - q.loc) / (0.5 * q.log_var).exp()
+        assert abs(float(noise.mean())) < 0.05 and abs(float(noise.std()) - 1) < 0.05
+    assert not torch.equal(codes[:6000], codes[6000:12_000])
+    monkeypatch.setattr("reparam.fitting.MOST_NUMBERS", 2 * 6000 * 4)
+    assert len(codes_to_fit(model, x)) == 18_000
 
 
 @pytest.mark.parametrize(("fields", "name"), [
     ({}, "mixture"), ({"latent": "flat(300)"}, "flow_matching"), ({"prior": "flow"}, None), ({"fitted_prior": "none"}, None),
-    ({"posterior": "vmf", "prior": "sphere"}, None), ({"latent": "conditional(4, 3)"}, None), ({"fitted_prior": "flow"}, "flow")])
+    ({"posterior": "vmf", "prior": "sphere"}, None), ({"latent": "conditional(4, 3)"}, None),
+    ({"fitted_prior": "flow"}, "flow")])
 def test_what_is_fitted_follows_from_the_recipe(fields, name):
-    recipe = Recipe(encoder="mlp((8,))", decoder="mlp((8,))", minutes=8, prior_share=0.5).but(**fields)
+    recipe = Recipe(encoder="mlp((8,))", decoder="mlp((8,))", prior_share=0.5).but(**fields)
     latent = build_model(recipe, (1, 4, 4)).latent
     call = fitting_of(recipe, latent)
     assert (call.name if call else None) == name
-    assert minutes_to_train(recipe, latent, 8.0) == (4.0 if name in ("flow_matching", "flow") else 8.0)
+    assert Shares.of(recipe, latent).model == (0.5 if name in ("flow_matching", "flow") else 1.0)
 
 
 def test_the_effort_of_a_fit_is_a_share_of_the_minutes_or_as_many_steps():
-    state = SimpleNamespace(seconds=90.0, step=70)
-    assert effort_of(Recipe(minutes=2), state, "bf16") == Effort(0.5, None, precision="bf16")
-    assert effort_of(Recipe(), state, "bf16") == Effort(0.5, None, precision="bf16")
-    assert effort_of(Recipe(steps=70), state, "float32") == Effort(None, 70)
-    assert effort_of(Recipe(epochs=1), state, "float32") == Effort(None, 70)
+    state, shares = SimpleNamespace(seconds=60.0, step=70), Shares(0.25, 0.25)
+    assert effort_of(Recipe(minutes=2), state, 0.25, shares, "bf16") == Effort(0.5, None, precision="bf16")
+    assert effort_of(Recipe(), state, 0.25, shares, "bf16") == Effort(0.5, None, precision="bf16")
+    assert effort_of(Recipe(steps=70), state, 0.25, shares, "float32") == Effort(None, 70)
+    assert effort_of(Recipe(epochs=1), state, 0.25, shares, "float32") == Effort(None, 70)
 
 
 @pytest.mark.parametrize(("fields", "told"), [
@@ -341,7 +350,8 @@ def test_the_command_fits_a_prior_and_completes_the_folder_anew(tmp_path, monkey
     assert config.fitted_prior == facts["prior"] and Run.read("run").recipe.fitted_prior == "flow_matching('mlp(16, 1)')"
     assert all(torch.equal(v, model.decoder.state_dict()[k]) for k, v in weights.items())
     assert all((tmp_path / "run" / name).read_bytes() != content for name, content in before.items())
-    assert told(capsys, "sample", "run", "-n", 2, "--label", 3, "--guidance", 1.5, "--steps", 2, "--out", "three.npy")[0] == 0
+    guided = ["-n", 2, "--label", 3, "--guidance", 1.5, "--steps", 2]
+    assert told(capsys, "sample", "run", *guided, "--out", "three.npy")[0] == 0
     assert np.load("three.npy").shape == (2, 8, 8)
     code, message = told(capsys, "sample", "run", "--label", "eleven")
     assert code == 2 and "unknown class" in message
@@ -359,8 +369,9 @@ def test_the_command_fits_a_prior_and_completes_the_folder_anew(tmp_path, monkey
 
 def test_training_leaves_the_prior_its_share_of_the_minutes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "digits", "--out", "run", "--minutes", "0.05", "--encoder", "mlp((32,))", "--decoder", "mlp((32,))",
-                 "--latent", "flat(4)", "--fitted-prior", "flow_matching('mlp(16, 1)')", "--prior-share", "0.5"]) == 0
+    small = ["--encoder", "mlp((32,))", "--decoder", "mlp((32,))", "--latent", "flat(4)"]
+    assert main(["train", "digits", "--out", "run", "--minutes", "0.05", *small, "--fitted-prior",
+                 "flow_matching('mlp(16, 1)')", "--prior-share", "0.5"]) == 0
     outcome = Run.read("run").facts["outcome"]
     assert 1.4 < outcome["training_seconds"] < 1.9
     assert load_model("run")[1].fitted_prior == "flow_matching('mlp(16, 1)', classes=10)"

@@ -21,14 +21,15 @@ from .objective import Objective, parse_objective
 from .posteriors import Posterior
 from .priors import Prior
 from .recipe import Recipe, parse_call
+from .refiner import build_refiner
 from .space import Space
 from .vae import VAE, Generator, Model
 
 
-def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None = None) -> Model:
+def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None = None, refiner: str | None = None) -> Model:
     """The model of a recipe for images of shape (C, H, W), freshly initialised: a VAE, or without an encoder a generator.
 
-    `fitted_prior` adds the module of a prior that was fitted after training, for its weights to be loaded into.
+    `fitted_prior` and `refiner` add the modules of what was fitted after training, for their weights to be loaded into.
 
     Raises:
         UsageError: an unknown part, or parts and image that do not fit together.
@@ -58,7 +59,9 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
     decoder = registry.decoder.make(recipe.decoder, latent.features, out_shape)
     if fitted_prior is not None:
         latent.fitted = build_prior(fitted_prior, latent.fit_space or Space(latent.shape), of="codes")
-    return VAE(encoder, latent, decoder, likelihood)
+    model = VAE(encoder, latent, decoder, likelihood)
+    model.refiner = build_refiner(refiner, image_shape) if refiner is not None else None
+    return model
 
 
 NO_ENCODER = "none"
@@ -72,6 +75,9 @@ def _generator(recipe: Recipe, plan: object, likelihood: Likelihood, out_shape: 
     if recipe.fitted_prior not in ("auto", "none"):
         raise UsageError(f"fitted_prior={recipe.fitted_prior!r} is fitted to the codes of images, and a GAN, which has no "
                          "encoder, has none: leave it at 'auto' or 'none'")
+    if recipe.refiner != "none":
+        raise UsageError(f"refiner={recipe.refiner!r} learns from images and their reconstructions, which a GAN does not "
+                         "make: leave it at 'none'")
     latent = Drawn(build_prior(recipe.prior, Space(plan.shape), of="a GAN's code"), Space(plan.shape))
     return Generator(latent, registry.decoder.make(recipe.decoder, latent.features, out_shape), likelihood)
 
@@ -138,6 +144,7 @@ def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> None:
     objective = build_objective(recipe)
     with torch.random.fork_rng():
         model = build_model(recipe, image_shape)
+        build_refiner(recipe.refiner, image_shape)
         adversary = build_adversary(recipe, model, image_shape)
         contested = [term.name for _, term in objective.terms if term.contest]
         if isinstance(model, Generator):

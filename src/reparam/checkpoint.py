@@ -54,6 +54,8 @@ class Config:
     classes: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the model was trained on: source, number of images, fingerprint."""
+    refiner: str | None = None
+    """The network of the refiner trained after the model, as a part call."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": "reparam", "version": VERSION, **asdict(self)}
@@ -77,7 +79,7 @@ def load_model(folder: str | Path) -> tuple[Model, Config]:
     path = folder / "model.safetensors"
     try:
         with torch.device("meta"):
-            model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior)
+            model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior, refiner=config.refiner)
         with safe_open(path, "pt") as f:
             _check_header(path, _header(f), model)
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
@@ -106,7 +108,7 @@ def _read_config(path: Path) -> Config:
     try:
         c, h, w = (int(n) for n in raw["image_shape"])
         return Config(Recipe().but(**raw["recipe"]), (c, h, w), raw["fitted_prior"],
-                      tuple(Axis(**a) for a in raw["axes"]), tuple(raw["classes"]), dict(raw["data"]))
+                      tuple(Axis(**a) for a in raw["axes"]), tuple(raw["classes"]), dict(raw["data"]), raw["refiner"])
     except (KeyError, TypeError, ValueError, OverflowError) as e:
         raise ModelFileError(f"{path} does not describe a model: {e}") from e
 

@@ -163,7 +163,7 @@ def _clear_demo(folder: Path) -> None:
 @app.command
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
            prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
-           guidance: float = 1.0, seed: int = 0, device: Device = "auto", json: Json = False) -> None:
+           guidance: float = 1.0, refine: bool = True, seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Draw new images into one picture, or into a folder of single images.
 
     Parameters
@@ -184,16 +184,19 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
         Steps of integration of a prior fitted by flow_matching; by default as it was fitted.
     guidance
         Above 1: beyond what the label says, more typical of it and less varied.
+    refine
+        Add the detail that a refiner draws, when the model has one.
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1; got {n}")
     model = _load(run, device)
     each = _numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
-    _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps, guidance=guidance), out, json)
+    _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps, guidance=guidance,
+                        refine=refine), out, json)
 
 
 @app.command
-def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", device: Device = "auto",
+def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", refine: bool = True, device: Device = "auto",
                 json: Json = False) -> None:
     """Encode and decode images: originals above what the model rebuilds.
 
@@ -205,12 +208,14 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", dev
         Image files.
     out
         A .png for a picture, an .npy for the rebuilt images as an array, or a folder for one file each.
+    refine
+        Add the detail that a refiner draws, when the model has one; without it, what the code alone says.
     """
     from .pictures import pairs
 
     model = _load(run, device)
     x = _images(model, images, at_least=1)
-    rebuilt = model.reconstruct(x)
+    rebuilt = model.reconstruct(x, refine=refine)
     _write(pairs(x, rebuilt, min(len(x), 8)) if out.endswith(".png") else rebuilt, out, json, columns=min(len(x), 8))
 
 

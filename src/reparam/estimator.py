@@ -20,7 +20,7 @@ from .checkpoint import Config
 from .data.augment import parse_augmentation
 from .data.stream import Stream, binarized, keep_labels, to_batch
 from .errors import UsageError
-from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, latent_axes, minutes_to_train
+from .fitting import Effort, Shares, calibrate_likelihood, effort_of, fit_prior, fit_refiner, latent_axes
 from .generate import ImageModel
 from .loop import training
 from .presets import find
@@ -68,7 +68,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self, latent_dim: int | None = None, *, preset: str = "mlp", random_state: Any = None, device: str = "auto",
         encoder: str | None = None, decoder: str | None = None, latent: str | None = None,
         posterior: str | None = None, prior: str | None = None, fitted_prior: str | None = None,
-        prior_share: float | None = None, likelihood: str | None = None, objective: str | None = None,
+        prior_share: float | None = None, refiner: str | None = None, refiner_share: float | None = None,
+        likelihood: str | None = None, objective: str | None = None,
         adversary: str | None = None, critic: str | None = None, game: str | None = None, penalty: str | None = None,
         critic_optimizer: str | None = None, critic_augment: str | None = None, optimizer: str | None = None,
         schedule: str | None = None, batch_size: int | None = None, steps: int | None = None,
@@ -88,6 +89,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.prior = prior
         self.fitted_prior = fitted_prior
         self.prior_share = prior_share
+        self.refiner = refiner
+        self.refiner_share = refiner_share
         self.likelihood = likelihood
         self.objective = objective
         self.adversary = adversary
@@ -123,14 +126,15 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         recipe = self._recipe(epochs, batch_size)
         array = self._validated(X, reset=True)
         pixels = self._to_images(array)
-        model, effort = self._train(recipe, pixels, y)
+        model, (for_prior, for_refiner) = self._train(recipe, pixels, y)
         known = to_batch(pixels[:2000])
         known = binarized(known) if recipe.binarize else known
         calibrate_likelihood(model.eval(), known)
-        fitted = fit_prior(model, recipe, binarized(to_batch(pixels)) if recipe.binarize else to_batch(pixels),
-                           recipe.seed, effort=effort) if len(pixels) > 1 else None
+        x = binarized(to_batch(pixels)) if recipe.binarize else to_batch(pixels)
+        fitted = fit_prior(model, recipe, x, recipe.seed, effort=for_prior) if len(pixels) > 1 else None
+        refiner = fit_refiner(model, recipe, x, recipe.seed, effort=for_refiner)
         shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
-        self.model_ = ImageModel(model, Config(recipe, shape, fitted, latent_axes(model, known)))
+        self.model_ = ImageModel(model, Config(recipe, shape, fitted, latent_axes(model, known), refiner=refiner))
         self._n_features_out = math.prod(self.model_.latent_shape)
         return self
 
@@ -213,7 +217,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         low, high = self._range
         return (pixels * (high - low) + low).astype(self._dtype)
 
-    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> tuple[Model, Effort]:
+    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> tuple[Model, tuple[Effort, Effort]]:
         objective = build_objective(recipe)
         with torch.random.fork_rng(), _threads(recipe.threads):
             torch.manual_seed(recipe.seed)
@@ -229,7 +233,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                             recipe.binarize, accelerator.device,
                             labels=_labels(y, len(pixels), model.latent.classes, recipe))
             state, losses = None, list[float]()
-            minutes = minutes_to_train(recipe, model.latent, recipe.minutes)
+            shares = Shares.of(recipe, model.latent)
+            minutes = recipe.minutes * shares.model if recipe.minutes else None
             for state in training(model, objective, stream, steps=steps, minutes=minutes,
                                   optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip,
                                   ema=recipe.ema, accumulate=recipe.accumulate, compile=recipe.compile,
@@ -241,7 +246,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if state is None:
             raise UsageError("there was nothing to train on")
         self.n_iter_, self.loss_curve_ = state.step, losses
-        return state.ema.cpu(), effort_of(recipe, state, "float32")
+        return state.ema.cpu(), (effort_of(recipe, state, shares.prior, shares, "float32"),
+                                 effort_of(recipe, state, shares.refiner, shares, "float32"))
 
 
 def _labels(y: Any, n: int, classes: int, recipe: Recipe) -> np.ndarray | None:

@@ -20,7 +20,7 @@ from .diagnose import History, diagnose
 from .errors import DataError, ModelFileError
 from .evaluating import Options, evaluate_arrays, write_evaluation
 from .files import write_text
-from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fitting_of, latent_axes
+from .fitting import Effort, Shares, calibrate_likelihood, effort_of, fit_prior, fit_refiner, fitting_of, latent_axes
 from .generate import ImageModel, load
 from .loop import State
 from .metrics import OF_GANS, QUICK
@@ -44,11 +44,19 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     model = state.ema.eval()
     known, y = _known(run, images, next(model.parameters()).device)
     calibrate_likelihood(model, _few(known))
-    fitted = _fit(run, model, known, y, effort_of(run.recipe, state, run.precision or "float32"), report)
+    shares = Shares.of(run.recipe, model.latent)
+
+    def effort(share: float, doing: str) -> Effort:
+        return _told(effort_of(run.recipe, state, share, shares, run.precision or "float32"), doing, report)
+
+    if isinstance(model, VAE):
+        report.say("fitting the prior to the codes")
+    fitted = fit_prior(model, run.recipe, known, run.recipe.seed, y=y, effort=effort(shares.prior, "fitting the prior"))
+    refiner = fit_refiner(model, run.recipe, known, run.recipe.seed, effort=effort(shares.refiner, "training the refiner"))
     run.facts["outcome"] = {
         "steps": state.step, "images_seen": state.images, "training_seconds": round(state.seconds, 1),
         "cpu_seconds": round(state.cpu_seconds, 1), "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
-    _conclude(run, images, model, _config(run, images, fitted, latent_axes(model, _few(known))), report)
+    _conclude(run, images, model, _config(run, images, fitted, refiner, latent_axes(model, _few(known))), report)
     run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
     run.status = "interrupted" if interrupted else "finished"
     run.save()
@@ -79,9 +87,9 @@ def refit(folder: str | Path, prior: str, *, minutes: float | None = None, steps
     known, y = _known(run, images, model.device)
     network.latent.fitted = None
     effort = Effort(minutes if minutes or steps else 2.0, steps, precision=run.precision or "float32")
-    fitted = _fit(run, network, known, y, effort, report)
+    fitted = fit_prior(network, run.recipe, known, run.recipe.seed, y=y, effort=_told(effort, "fitting the prior", report))
     run.facts["fitted_prior"] = fitted
-    _conclude(run, images, network, _config(run, images, fitted, model.config.axes), report)
+    _conclude(run, images, network, _config(run, images, fitted, model.config.refiner, model.config.axes), report)
     run.save()
     return run
 
@@ -99,18 +107,16 @@ def _few(known: Tensor) -> Tensor:
     return known[:: max(len(known) // 2000, 1)][:2000]
 
 
-def _fit(run: Run, model: Model, known: Tensor, y: Tensor | None, effort: Effort, report: Reporter) -> str | None:
-    if isinstance(model, VAE):
-        report.say("fitting the prior to the codes")
-    told = replace(effort, follow=lambda state: report.count("fitting the prior", round(1000 * state.progress), 1000))
-    return fit_prior(model, run.recipe, known, run.recipe.seed, y=y, effort=told)
+def _told(effort: Effort, doing: str, report: Reporter) -> Effort:
+    """The effort, whose progress is reported."""
+    return replace(effort, follow=lambda state: report.count(doing, round(1000 * state.progress), 1000))
 
 
-def _config(run: Run, images: ImageSet, fitted: str | None, axes: tuple[Axis, ...]) -> Config:
+def _config(run: Run, images: ImageSet, fitted: str | None, refiner: str | None, axes: tuple[Axis, ...]) -> Config:
     _, h, w, c = images.images.shape
     return Config(run.recipe, (c, h, w), fitted, axes, images.classes,
                   {"source": images.source, "fingerprint": images.fingerprint, "images": len(images.split()[0]),
-                   "background": run.options.background, "value_range": run.options.value_range})
+                   "background": run.options.background, "value_range": run.options.value_range}, refiner)
 
 
 def _conclude(run: Run, images: ImageSet, model: Model, config: Config, report: Reporter) -> None:

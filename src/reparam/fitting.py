@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -22,14 +24,15 @@ from .metrics.latents import axes_of, codes_of
 from .objective import Objective
 from .priors import Draw, Mixture, Prior
 from .recipe import Call, Recipe, parse_call
+from .refiner import Refiner, build_refiner
 from .space import Space
 from .terms import nll
 from .vae import VAE, Model, Trace
 
 CODES = 20_000
 """Codes that a prior is fitted to; with fewer images, each is drawn several times."""
-WIDE = 0.05
-"""Share of noise in the variance of codes from which several draws of each are fitted to."""
+DRAWS, MOST_NUMBERS = 4, 100_000_000
+"""Draws of each code that a prior learns from, as far as so many numbers hold them."""
 BATCH = 256
 """Codes a step."""
 MOST_CLASSES = 1000
@@ -55,7 +58,7 @@ def calibrate_likelihood(model: Model, x: Tensor, seed: int = 0) -> None:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a prior that learns step by step is fitted."""
+    """How long something is trained after the model."""
 
     minutes: float | None = None
     steps: int | None = None
@@ -114,25 +117,37 @@ def fitting_of(recipe: Recipe, latent: Latents) -> Call | None:
     return call
 
 
-def minutes_to_train(recipe: Recipe, latent: Latents, minutes: float | None) -> float | None:
-    """What is left of a run's minutes for the model itself, where the prior that is fitted after it learns step by step."""
-    call = fitting_of(recipe, latent)
-    learns = call is not None and call.name != "mixture"
-    return minutes * (1 - recipe.prior_share) if minutes is not None and learns else minutes
+@dataclass(frozen=True)
+class Shares:
+    """How a run's minutes are divided between the model and what is trained after it."""
+
+    prior: float = 0.0
+    refiner: float = 0.0
+
+    @staticmethod
+    def of(recipe: Recipe, latent: Latents) -> Shares:
+        call = fitting_of(recipe, latent)
+        return Shares(recipe.prior_share if call is not None and call.name != "mixture" else 0.0,
+                      recipe.refiner_share if recipe.refiner != "none" else 0.0)
+
+    @property
+    def model(self) -> float:
+        return 1 - self.prior - self.refiner
 
 
-def effort_of(recipe: Recipe, state: State, precision: str) -> Effort:
-    """The prior's share of the training's minutes; where the end was counted in steps, as many steps."""
+def effort_of(recipe: Recipe, state: State, share: float, shares: Shares, precision: str) -> Effort:
+    """A share of the minutes, of which training took the model's; where the end was counted in steps, as many steps."""
     if recipe.minutes is None and (recipe.steps is not None or recipe.epochs is not None):
         return Effort(steps=state.step, precision=precision)
-    return Effort(state.seconds / 60 * recipe.prior_share / (1 - recipe.prior_share), precision=precision)
+    return Effort(state.seconds / 60 * share / shares.model, precision=precision)
 
 
 @torch.no_grad()
 def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> tuple[Call, Prior]:
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
     codes = codes_to_fit(model, x[:: max(len(x) // CODES, 1)])[:CODES].flatten(1)
-    informative = (codes_of(model, x[:2000]).information.numpy() > NOISE
+    few = x[:: max(len(x) // 2000, 1)][:2000]
+    informative = (codes_of(model, few).information.numpy() > NOISE
                    if codes.shape[1] == math.prod(model.latent.shape) else None)
     with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
         fitted = Mixture.fit(codes.cpu().numpy(), _space(model).shape, n, seed, informative)
@@ -148,18 +163,10 @@ def _space(model: VAE) -> Space:
 
 @torch.no_grad()
 def codes_to_fit(model: VAE, x: Tensor) -> Tensor:
-    """Draws of the posterior of images x, at least `CODES` of them, or four an image where posteriors are wide: (m, *d),
-    image after image, over and over."""
-    def once() -> Tensor:
-        return torch.cat([model.latent.to_fit(model.encoder(chunk)) for chunk in x.split(250)])
-
-    first = once()
-    draws = max(CODES // len(x), 1)
-    if first.is_floating_point() and draws < 4:
-        few, again = first[:2000].flatten(1), torch.cat([model.latent.to_fit(model.encoder(c)) for c in x[:2000].split(250)])
-        noise = (few - again.flatten(1)).var(0).mean() / 2
-        draws = 4 if noise > WIDE * few.var(0).mean() else draws
-    return torch.cat([first, *(once() for _ in range(draws - 1))])
+    """Draws of the posterior of images x, several for each where memory allows or images are few: (m, *d), image after
+    image, over and over."""
+    draws = max(CODES // len(x), min(DRAWS, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))), 1)
+    return torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
 
 
 def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) -> tuple[Call, Prior]:
@@ -173,15 +180,32 @@ def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) 
     codes = codes_to_fit(model, x)
     prior.prepare(codes)
     labels = y.repeat(len(codes) // len(y)) if y is not None and call.kwargs.get("classes") else None
-    state, learner = None, cast(Model, CodeModel(prior))  # the loop asks of a model that it makes traces, and no more
-    for state in training(learner, Objective(((1.0, nll),)), _batches(codes, labels), steps=effort.steps,
-                          minutes=effort.minutes, optimizer="adamw(lr=2e-3)", ema=0.998, precision=effort.precision,
-                          population=len(codes), clock=effort.clock, accelerator=Accelerator(cpu=x.device.type == "cpu")):
-        if effort.follow is not None:
-            effort.follow(state)
-    if state is None:
-        raise UsageError("a prior that learns step by step needs minutes or steps above 0")
-    return call, cast(CodeModel, state.ema).prior
+    return call, _trained(PriorLearner(prior), _batches(codes, labels, BATCH), effort, x.device).part
+
+
+def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effort: Effort = Effort(steps=2000)
+                ) -> str | None:
+    """Trains the recipe's refiner on images x and puts it into the model; returns its network as a part call.
+
+    Raises:
+        UsageError: a network that cannot refine images.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        refiner = build_refiner(recipe.refiner, tuple(x.shape[1:]))
+        if refiner is None or not isinstance(model, VAE):
+            return None
+        refiner.to(x.device).prepare(*_pairs(model, x[:: max(len(x) // 1000, 1)][:1000]))
+        learner = RefinerLearner(refiner, model)
+        model.refiner = _trained(learner, _batches(x, None, recipe.batch_size), effort, x.device).part
+    model.refiner.eval().requires_grad_(False)
+    return recipe.refiner
+
+
+@torch.no_grad()
+def _pairs(model: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Images, and what the decoder makes of a draw of their codes."""
+    return x, model.decode(model.encode(x, sample=True)[None]).mean[0]
 
 
 def _with_classes(call: Call, y: Tensor | None) -> Call:
@@ -190,22 +214,62 @@ def _with_classes(call: Call, y: Tensor | None) -> Call:
     return Call(call.name, call.args, {"classes": most} | call.kwargs) if 2 <= most <= MOST_CLASSES else call
 
 
-def _batches(codes: Tensor, labels: Tensor | None) -> Iterator[Batch]:
+def _batches(examples: Tensor, labels: Tensor | None, size: int) -> Iterator[Batch]:
     while True:
-        chosen = torch.randint(len(codes), (min(BATCH, len(codes)),), device=codes.device)
-        yield codes[chosen] if labels is None else (codes[chosen], labels[chosen])
+        chosen = torch.randint(len(examples), (min(size, len(examples)),), device=examples.device)
+        yield examples[chosen] if labels is None else (examples[chosen], labels[chosen])
 
 
-class CodeModel(nn.Module):
-    """A prior as a model of codes, for the loop that trains models: what it calls log p(x | z) is minus the prior's loss."""
+Part = TypeVar("Part", bound=nn.Module)
 
-    def __init__(self, prior: Prior) -> None:
+
+class Learner(nn.Module, Generic[Part]):
+    """A part with a loss of its own, for the loop that trains models: what it calls −log p(x | z) is that loss."""
+
+    def __init__(self, part: Part) -> None:
         super().__init__()
-        self.prior = prior
+        self.part = part
+
+    @abstractmethod
+    def loss(self, x: Tensor, y: Tensor | None) -> Tensor: ...
 
     def forward(self, x: Tensor, samples: int = 1, y: Tensor | None = None, *, progress: Tensor | None = None,
                 population: int = 0) -> Trace:
-        return Trace(x, (), Implicit(x[None]), -self.prior.loss(x, y)[None], y=y, progress=progress, population=population)
+        return Trace(x, (), Implicit(x[None]), -self.loss(x, y)[None], y=y, progress=progress, population=population)
+
+
+class PriorLearner(Learner[Prior]):
+    """A prior learns from codes."""
+
+    def loss(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return self.part.loss(x, y)
+
+
+class RefinerLearner(Learner[Refiner]):
+    """A refiner learns from images, and from what a model makes of them."""
+
+    def __init__(self, part: Refiner, model: VAE) -> None:
+        super().__init__(part)
+        self.pairs = partial(_pairs, model)  # not a module of its own: the model stays as it is
+
+    def loss(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return self.part.loss(*self.pairs(x))
+
+
+L = TypeVar("L", bound=Learner[Any])
+
+
+def _trained(learner: L, batches: Iterator[Batch], effort: Effort, device: torch.device) -> L:
+    """Trains with the loop that trains models, which asks of a model that it makes traces, and no more."""
+    state = None
+    for state in training(cast(Model, learner), Objective(((1.0, nll),)), batches, steps=effort.steps,
+                          minutes=effort.minutes, optimizer="adamw(lr=2e-3)", ema=0.998, precision=effort.precision,
+                          clock=effort.clock, accelerator=Accelerator(cpu=device.type == "cpu")):
+        if effort.follow is not None:
+            effort.follow(state)
+    if state is None:
+        raise UsageError("what learns step by step needs minutes or steps above 0")
+    return cast(L, state.ema)
 
 
 @torch.no_grad()

@@ -109,16 +109,17 @@ class ImageModel:
 
     def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-               guidance: float = 1.0) -> np.ndarray:
+               guidance: float = 1.0, refine: bool = True) -> np.ndarray:
         """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
 
         `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one. A lower
         `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. `label`
         is a class's name or number, for a model or prior that knows classes. `steps` and `guidance` are for a prior
-        fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go.
+        fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go. Without
+        `refine` a refiner is left out, if the model has one.
         """
         return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior, label=label,
-                                                           steps=steps, guidance=guidance))
+                                                           steps=steps, guidance=guidance, refine=refine))
 
     def encode(self, images: np.ndarray, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
@@ -134,10 +135,10 @@ class ImageModel:
                             f"(n, {', '.join(map(str, self.latent_shape))})")
         return self._new_layout().write(self.decode_pixels(codes))
 
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """What remains of images after encoding and decoding, in their own layout."""
+    def reconstruct(self, images: np.ndarray, *, refine: bool = True) -> np.ndarray:
+        """What remains of images after encoding and decoding, in their own layout; without `refine`, of the code alone."""
         layout, x = Layout.read(images, self.config.image_shape)
-        return layout.write(self.decode_pixels(self.encode_pixels(x, sample=False)))
+        return layout.write(self.decode_pixels(self.encode_pixels(x, sample=False), refine=refine))
 
     def interpolate(self, a: np.ndarray | None = None, b: np.ndarray | None = None, steps: int = 8, *,
                     seed: int | None = None) -> np.ndarray:
@@ -188,14 +189,15 @@ class ImageModel:
 
     def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                       prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-                      guidance: float = 1.0) -> Tensor:
+                      guidance: float = 1.0, refine: bool = True) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
         how = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance)
-        return self.decode_pixels(self._seeded(seed, lambda: self._drawn(n, how)))
+        return self._seeded(seed, lambda: self._drawn(n, how, refine=refine)).float().cpu()
 
-    def _drawn(self, n: int, how: Draw) -> Tensor:
-        chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [0]
-        return torch.cat([self.network.latent.generate(count, how)[0] for count in chunks])
+    def _drawn(self, n: int, how: Draw, *, refine: bool) -> Tensor:
+        chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [1]
+        codes = [self.network.latent.generate(count, how)[0] for count in chunks]
+        return torch.cat([self.network.render(z, refine=refine) for z in codes])[:n]
 
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
         """`encode` of (n, C, H, W)."""
@@ -203,9 +205,11 @@ class ImageModel:
         x = binarized(x, shared=True) if self.config.recipe.binarize else x
         return self._chunked(lambda chunk: vae.encode(chunk, sample=sample), x)
 
-    def decode_pixels(self, z: Tensor) -> Tensor:
-        """`decode` to (n, C, H, W), about [0, 1] and not clipped to it."""
-        return self._chunked(lambda chunk: self.network.decode(chunk[None]).mean[0], z)
+    def decode_pixels(self, z: Tensor, *, refine: bool = True) -> Tensor:
+        """`decode` to (n, C, H, W), about [0, 1] and not clipped to it. A refiner begins from the same noise for all, so
+        that images differ as their codes do."""
+        noise = self._seeded(0, lambda: torch.randn(1, *self.config.image_shape)).to(self.device)
+        return self._chunked(lambda chunk: self.network.render(chunk, noise, refine=refine), z)
 
     def score_pixels(self, x: Tensor, *, samples: int = 1, seed: int | None = 0) -> Tensor:
         """`score` of (n, C, H, W). All images share one draw of noise, so that a score depends on its image alone."""

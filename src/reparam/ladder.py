@@ -216,8 +216,8 @@ class TopDown(Latents):
     def fit_space(self) -> Space | None:
         return self.top.fit_space
 
-    def to_fit(self, h: Tensor) -> Tensor:
-        return self.top.to_fit(self._seen(h)[-1])
+    def to_fit(self, h: Tensor, draws: int) -> Tensor:
+        return self.top.to_fit(self._seen(h)[-1], draws)
 
     @property
     def prior_is_learned(self) -> bool:

@@ -74,8 +74,8 @@ class Latents(nn.Module):
         """Where the draws live that a prior can be fitted to after training; None where there are none."""
         return None
 
-    def to_fit(self, h: Tensor) -> Float[Tensor, "b *d"]:
-        """Draws of the posterior in `fit_space`, one for the features of each image."""
+    def to_fit(self, h: Tensor, draws: int) -> Float[Tensor, "k b *d"]:
+        """So many draws of the posterior in `fit_space` for the features of each image."""
         raise UsageError("nothing can be fitted to the codes of this latent: choose a learned --prior")
 
     @property
@@ -129,8 +129,8 @@ class OneLayer(Latents):
     def fit_space(self) -> Space | None:
         return Space(self.space.shape, self.space.kind, self.space.levels) if self.space.kind in ("real", "codes") else None
 
-    def to_fit(self, h: Tensor) -> Tensor:
-        return self.posterior(h).sample()
+    def to_fit(self, h: Tensor, draws: int) -> Tensor:
+        return self.posterior(h).sample((draws,))
 
     @property
     def prior_is_learned(self) -> bool:

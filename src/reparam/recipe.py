@@ -151,6 +151,10 @@ class Recipe:
     mixture up to 256 dimensions and flow_matching beyond, or none where the prior is learned."""
     prior_share: float = 0.25
     """Share of the minutes that a fitted prior gets which learns step by step; with --steps it gets as many as the model."""
+    refiner: str = "none"
+    """Network, trained after the model, that adds to its images what codes do not hold: 'unet(32, patch=2)' and others."""
+    refiner_share: float = 0.4
+    """Share of the minutes that the refiner gets; with --steps it gets as many as the model."""
     likelihood: str = "gaussian(sigma='optimal')"
     """p(x | z)."""
     objective: str = "nll + kl"
@@ -208,8 +212,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0; got {value}")
-        if not 0 < self.prior_share < 1:
-            raise UsageError(f"prior_share is a share of the minutes, above 0 and below 1; got {self.prior_share}")
+        for name in ("prior_share", "refiner_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise UsageError(f"{name} is a share of the minutes, above 0 and below 1; got {getattr(self, name)}")
+        if self.prior_share + self.refiner_share >= 1:
+            raise UsageError(f"prior_share={self.prior_share} and refiner_share={self.refiner_share} leave nothing of the "
+                             "minutes for the model itself")
         if self.ema >= 1:
             raise UsageError(f"ema must be below 1; got {self.ema}")
         if self.batch_size % self.accumulate:

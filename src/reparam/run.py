@@ -35,7 +35,7 @@ from .data.stream import Stream, binarized, keep_labels, to_batch
 from .errors import DataError, ModelFileError, UsageError
 from .features import get_features
 from .files import write_json, write_text
-from .fitting import calibrate_likelihood, minutes_to_train
+from .fitting import Shares, calibrate_likelihood
 from .loop import Batch, State, training
 from .metrics.bounds import importance_nll
 from .metrics.distance import frechet
@@ -227,7 +227,7 @@ class _Session:
         saved = load_state(run.state_file) if run.state_file.exists() else None
         batch_size = min(recipe.batch_size, len(self.training_set))
         steps, minutes = self._budget(batch_size)
-        minutes = minutes_to_train(recipe, model.latent, minutes)
+        minutes = minutes * Shares.of(recipe, model.latent).model if minutes is not None else None
         stream = Stream(self.images.images, self.training_set, batch_size, recipe.seed,
                         parse_augmentation(recipe.augment), recipe.binarize, self.accelerator.device,
                         self.accelerator.process_index, self.accelerator.num_processes,

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from .latent import Latent, Latents
 from .likelihoods import Likelihood
 from .nets.layers import fold
 from .priors import Draw
+from .refiner import Refiner
 
 
 class Contest(ABC):
@@ -70,6 +72,7 @@ class Model(nn.Module):
     def __init__(self, latent: Latents, decoder: nn.Module, likelihood: Likelihood) -> None:
         super().__init__()
         self.latent, self.decoder, self.likelihood = latent, decoder, likelihood
+        self.refiner: Refiner | None = None
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
@@ -79,6 +82,15 @@ class Model(nn.Module):
     def decode(self, code: Float[Tensor, "k b *d"]) -> Distribution:
         """p(x | z) of codes."""
         return self._decode(self.latent.read(code))
+
+    def render(self, code: Float[Tensor, "b *d"], noise: Float[Tensor, "b c h w"] | None = None, *, refine: bool = True
+               ) -> Float[Tensor, "b c h w"]:
+        """The image of each code: the mean of p(x | z), with the detail that a refiner draws where there is one. `noise` is
+        what it begins from; one image of it serves all codes, which then change nothing but what they stand for."""
+        means = self.decode(code[None]).mean[0]
+        if self.refiner is None or not refine:
+            return means
+        return self.refiner(means, torch.randn_like(means) if noise is None else noise.expand_as(means))
 
     def draw(self, n: int) -> Distribution:
         """p(x | z) of n codes from the model's own prior, batch shape (1, n)."""

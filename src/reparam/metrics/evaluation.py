@@ -160,7 +160,7 @@ class Evaluation:
 
     @cached_property
     def samples(self) -> Tensor:
-        """As many as real images, (n, C, H, W), from the model's default prior: the mean of p(x | z), as a saved picture."""
+        """As many as real images, (n, C, H, W), from the model's default prior, as it renders them in a saved picture."""
         return self._drawn(fitted=True)
 
     @cached_property
@@ -170,10 +170,10 @@ class Evaluation:
 
     @cached_property
     def reconstructions(self) -> Tensor:
-        """Of all images x, from the posterior's mean; clipped to [0, 1] and not rounded."""
+        """Of all images x, rendered from the posterior's mean; clipped to [0, 1] and not rounded."""
         model = self.vae
         with self.drawing():
-            return torch.cat([model.decode(model.encode(chunk)[None]).mean[0].clamp(0, 1) for chunk in self.x.split(CHUNK)])
+            return torch.cat([model.render(model.encode(chunk)).clamp(0, 1) for chunk in self.x.split(CHUNK)])
 
     def embedded(self, kind: Kind) -> Tensor:
         """Features (n, D), float32 on the CPU, of one kind of pictures."""
@@ -196,7 +196,7 @@ class Evaluation:
         count, model = len(self.real), self.model
         with self.drawing():
             how = Draw(fitted=fitted)
-            return torch.cat([saved(model.decode(model.latent.generate(min(CHUNK, count - begin), how)).mean[0])
+            return torch.cat([saved(model.render(model.latent.generate(min(CHUNK, count - begin), how)[0]))
                               for begin in range(0, count, CHUNK)])
 
     def _rows(self, available: int) -> Tensor:

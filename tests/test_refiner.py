@@ -1,0 +1,158 @@
+"""The refiner: detail in pixels that codes do not hold."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from reparam.build import build_model
+from reparam.checkpoint import Config, load_model, save_model
+from reparam.cli import main
+from reparam.errors import UsageError
+from reparam.fitting import Effort, Shares, fit_refiner
+from reparam.generate import ImageModel
+from reparam.metrics import Evaluation
+from reparam.recipe import Recipe
+from reparam.refiner import Refiner, build_refiner
+
+NET = "unet(8)"
+RECIPE = Recipe(encoder="mlp((16,))", decoder="mlp((16,))", latent="flat(3)", refiner=NET, batch_size=32)
+
+
+def checkered(n):
+    """Grey images, each plus or minus a checkerboard: what a mean over both signs does not show."""
+    sign = 2.0 * torch.randint(2, (n, 1, 1, 1)) - 1
+    board = torch.tensor([[1.0, -1.0] * 2, [-1.0, 1.0] * 2] * 2)[None, None]
+    return torch.full((n, 1, 4, 4), 0.5), 0.3 * sign * board
+
+
+def refined(seed=0):
+    """A model whose decoder says grey, with a refiner trained for a moment."""
+    torch.manual_seed(seed)
+    model = build_model(RECIPE, (1, 4, 4)).eval()
+    for p in model.decoder.parameters():
+        p.data.zero_()
+    model.decoder.net[-2].bias.data.fill_(0.5)
+    return model
+
+
+def test_a_refiner_draws_what_the_mean_leaves_out():
+    model = refined()
+    grey, detail = checkered(400)
+    assert fit_refiner(model, RECIPE, grey + detail, effort=Effort(steps=500)) == NET
+    torch.testing.assert_close(model.refiner.scale, torch.full((1, 1, 1), 0.3), atol=0.01, rtol=0)
+    with torch.no_grad():
+        x = model.render(torch.randn(200, 3))
+    board = detail[0] / detail[0, 0, 0, 0]
+    share = (board * (x - 0.5)).mean((1, 2, 3))
+    assert (share.abs() - 0.3).abs().mean() < 0.1  # one of the two, and not the grey between them
+    assert 0.25 < float((share > 0).float().mean()) < 0.75
+    assert not any(p.requires_grad for p in model.refiner.parameters())
+
+
+def test_the_model_itself_stays_as_it_is():
+    model, x = refined(), torch.rand(40, 1, 4, 4)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    state = torch.get_rng_state()
+    fit_refiner(model, RECIPE, x, effort=Effort(steps=3))
+    assert torch.equal(torch.get_rng_state(), state)
+    after = model.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    assert all(k.startswith("refiner.") for k in after.keys() - before.keys())
+    assert fit_refiner(refined(), RECIPE.but(refiner="none"), x) is None
+
+
+@pytest.fixture
+def trained():
+    """A model that has a refiner which does something."""
+    model = build_model(RECIPE, (3, 6, 5), refiner=NET).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return ImageModel(model, Config(RECIPE, (3, 6, 5), refiner=NET))
+
+
+def test_images_are_refined_unless_told_otherwise(trained):
+    plain = trained.sample(5, seed=1, refine=False)
+    assert np.array_equal(trained.sample(5, seed=1), trained.sample(5, seed=1))
+    assert not np.array_equal(trained.sample(5, seed=1), plain)
+    x = np.random.default_rng(0).random((4, 6, 5, 3)).astype(np.float32)
+    assert not np.allclose(trained.reconstruct(x), trained.reconstruct(x, refine=False))
+    assert np.array_equal(trained.reconstruct(x), trained.reconstruct(x))
+    model, z = trained.network, torch.randn(4, 3)
+    with torch.no_grad():
+        assert torch.equal(model.render(z, refine=False), model.decode(z[None]).mean[0])
+        twice = model.render(torch.cat([z[:1], z[:1]]))
+        assert not torch.allclose(twice[0], twice[1])  # fresh noise for each
+
+
+def test_an_image_follows_its_code_and_no_other_chance(trained):
+    z = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    assert np.array_equal(trained.decode(z)[::-1], trained.decode(z[::-1]))  # the same noise for all
+    near = trained.decode_pixels(torch.tensor(np.stack([z[0], z[0] + 1e-5])))
+    torch.testing.assert_close(near[0], near[1], atol=1e-3, rtol=0)
+
+
+def test_metrics_of_pictures_see_the_refiner_and_likelihoods_do_not(trained):
+    x = torch.rand(30, 3, 6, 5)
+    model, seen = trained.network, Evaluation(trained.network, x, n=30)
+    rendered = seen.reconstructions
+    score = trained.score_pixels(x)
+    refiner, model.refiner = model.refiner, None
+    try:
+        assert not torch.allclose(Evaluation(model, x, n=30).reconstructions, rendered)
+        assert torch.equal(trained.score_pixels(x), score)
+    finally:
+        model.refiner = refiner
+
+
+def test_a_refiner_is_saved_with_its_model(trained, tmp_path):
+    save_model(tmp_path, trained.network, trained.config)
+    loaded = ImageModel(*load_model(tmp_path))
+    assert loaded.config.refiner == NET
+    assert np.array_equal(loaded.sample(3, seed=2), trained.sample(3, seed=2))
+
+
+def test_shares_divide_the_minutes():
+    latent = build_model(RECIPE, (1, 4, 4)).latent
+    assert Shares.of(RECIPE, latent) == Shares(0.0, 0.4) and Shares.of(RECIPE, latent).model == pytest.approx(0.6)
+    both = RECIPE.but(fitted_prior="flow", prior_share=0.25, refiner_share=0.5)
+    assert Shares.of(both, latent) == Shares(0.25, 0.5) and Shares.of(both, latent).model == pytest.approx(0.25)
+    assert Shares.of(RECIPE.but(refiner="none"), latent).model == 1
+    with pytest.raises(UsageError, match="leave nothing"):
+        RECIPE.but(prior_share=0.5, refiner_share=0.5)
+    with pytest.raises(UsageError, match="refiner_share is a share"):
+        RECIPE.but(refiner_share=0.0)
+
+
+@pytest.mark.parametrize(("what", "told"), [
+    ("mlp", "a list of numbers"), ("unit", "did you mean 'unet'"), ("unet(0)", "width")])
+def test_networks_that_cannot_refine_are_refused(what, told):
+    with pytest.raises(UsageError, match=told):
+        build_refiner(what, (1, 8, 8))
+    assert isinstance(build_refiner("dit(16, 1, 2)", (1, 8, 8)), Refiner) and build_refiner("none", (1, 8, 8)) is None
+
+
+def test_a_gan_has_nothing_to_refine():
+    with pytest.raises(UsageError, match="which a GAN does not make"):
+        build_model(Recipe(encoder="none", likelihood="implicit", objective="adversarial", adversary="images", refiner=NET),
+                    (1, 8, 8))
+
+
+def test_the_commands_train_and_use_a_refiner(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ["--encoder", "mlp((32,))", "--decoder", "mlp((32,))", "--latent", "flat(4)", "--steps", "10"]
+    assert main(["train", "digits", "--out", "run", *small, "--refiner", NET, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "finished"
+    assert load_model("run")[1].refiner == NET
+    for extra in ([], ["--no-refine"]):
+        assert main(["sample", "run", "-n", "3", "--out", f"s{len(extra)}.npy", *extra]) == 0
+    assert not np.array_equal(np.load("s0.npy"), np.load("s1.npy"))
+    assert main(["fit-prior", "run", "--prior", "mixture(2)"]) == 0
+    assert load_model("run")[1].refiner == NET  # a new prior leaves it
+    capsys.readouterr()
+    assert main(["train", "digits", "--out", "other", *small, "--refiner", "mlp"]) == 2
+    assert "a list of numbers" in capsys.readouterr().err and not (tmp_path / "other").exists()
