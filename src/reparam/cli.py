@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 app = App(name="reparam", help="Train, measure and use variational autoencoders on images.",
-          result_action="return_value", version_flags=["--version"])
+          result_action="return_value", version_flags=["--version"], help_format="plaintext")
 
 
 def _overrides() -> type:

@@ -1,0 +1,108 @@
+"""Four priors over the codes of one model: what each brings to samples, what it costs to fit and to draw from.
+
+    python benchmarks/fitted_priors.py run DATA [--jobs 2] [--only mnist]
+    python benchmarks/fitted_priors.py table
+
+The model is the VAE of `vae_vs_gan.py` (seed 0, four minutes of processor time on one core, taken from --work or trained first).
+`normal` is its own prior; `mixture` takes the time it takes; `flow` and `flow_matching` get `--seconds` (30) of processor time. Fréchet
+distances are to 2,500 evenly spaced test images (faces64: the last 2,500), by EfficientNet-Lite0, with as many samples. Speed is of one
+core: images per second from the prior through the decoder, and through the decoder alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from vae_vs_gan import MEASURED, SETS, chosen, embedded, images_of, recipe_of, side_by_side, train
+
+from reparam.checkpoint import load_model
+from reparam.data.stream import to_batch
+from reparam.files import write_json
+from reparam.fitting import Effort, fit_prior
+from reparam.generate import ImageModel
+from reparam.metrics.distance import frechet
+
+RESULTS = Path(__file__).parent / "results" / "fitted_priors"
+PRIORS = ("none", "mixture(50)", "flow", "flow_matching")
+
+
+def run(data: str, folder: str, work: Path, seconds: float, minutes: float) -> None:
+    """Fits every prior to one model's codes, and measures."""
+    source, indices, test = images_of(data, folder)
+    _, h, w, c = source.images.shape
+    out = work / data / "vae-0"
+    if not (out / "config.json").exists():
+        train(recipe_of("vae", chosen("vae"), data, (c, h, w), 0), source.images, indices, 60 * minutes, test, out)
+    torch.set_num_threads(1)
+    network, config = load_model(out)
+    x, real_images = to_batch(source.images[indices]), to_batch(source.images[test])
+    real = embedded(real_images)
+    network.latent.fitted = None
+    model = ImageModel(network, config)
+    rebuilt = model.decode_pixels(model.encode_pixels(real_images)).clamp(0, 1)
+    z = torch.randn(MEASURED, *model.latent_shape)
+    began = time.process_time()
+    model.decode_pixels(z)
+    found: dict[str, object] = {"recipe": config.recipe.to_dict(), "seconds": seconds, "n": len(test),
+                                "fd of reconstructions": round(frechet(embedded(rebuilt), real), 2),
+                                "decoder, images/s": round(MEASURED / (time.process_time() - began)), "priors": {}}
+    for prior in PRIORS:
+        began = time.process_time()
+        fit_prior(network, config.recipe.but(fitted_prior=prior), x, 0,
+                  effort=Effort(seconds / 60, clock=time.process_time, precision="bf16"))
+        fitting = time.process_time() - began
+        began = time.process_time()
+        samples = model.sample_pixels(MEASURED, seed=0).clamp(0, 1)
+        drawing = time.process_time() - began
+        parameters = sum(p.numel() for p in network.latent.fitted.parameters()) if network.latent.fitted is not None else 0
+        found["priors"][prior if prior != "none" else "normal"] = {
+            "fd": round(frechet(embedded(samples), real), 2), "fitting_seconds": round(fitting, 1),
+            "images/s": round(MEASURED / drawing), "parameters": parameters}
+        print(data, prior, found["priors"][prior if prior != "none" else "normal"], file=sys.stderr, flush=True)
+    write_json(RESULTS / f"{data}.json", found)
+
+
+def rows() -> list[list[str]]:
+    """One row for each data set and prior; used by docs/make_reference.py too."""
+    lines = []
+    for data in SETS:
+        path = RESULTS / f"{data}.json"
+        if path.exists():
+            found = json.loads(path.read_text())
+            for name, r in found["priors"].items():
+                lines.append([data, f"`{name}`", f"{r['fd']:.0f}", f"{found['fd of reconstructions']:.0f}", f"{r['fitting_seconds']:.0f}",
+                              f"{r['images/s']:,}", f"{r['images/s'] / found['decoder, images/s']:.2f}", f"{r['parameters']:,}"])
+    return lines
+
+
+HEAD = ["data", "prior", "FD of samples", "FD of reconstructions", "seconds to fit", "images/s", "share of the decoder's speed",
+        "parameters"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "set", "table"))
+    parser.add_argument("data", nargs="?", default="")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--work", type=Path, default=Path("runs/vae_vs_gan"))
+    given = parser.parse_args()
+    if given.what == "set":
+        run(given.only, given.data, given.work, given.seconds, given.minutes)
+    elif given.what == "run":
+        wanted = [d for d in SETS if given.only in d and not (RESULTS / f"{d}.json").exists()]
+        side_by_side([["set", given.data, "--only", d, "--seconds", str(given.seconds), "--minutes", str(given.minutes), "--work",
+                       str(given.work)] for d in wanted], given.jobs, __file__)
+    else:
+        print("\n".join(" | ".join(r) for r in [HEAD, *rows()]))
+
+
+if __name__ == "__main__":
+    main()
