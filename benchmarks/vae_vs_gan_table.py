@@ -106,6 +106,36 @@ def answer(cells: dict[tuple[str, str], list[dict]]) -> list[str]:
     return table(["data", "VAE, N(0, I)", "VAE, fitted prior", "VAE-GAN, fitted prior", "best GAN", "seeds lost"], rows)
 
 
+def reading(cells: dict[tuple[str, str], list[dict]]) -> list[str]:
+    """The same in words, made from the figures."""
+    lines = []
+    for data, label in NAMES.items():
+        gans = {n: float(np.mean(values(cells[data, n], "fd"))) for n in GANS if values(cells.get((data, n), []), "fd")}
+        vae = cells.get((data, "vae"), [])
+        if not gans or not values(vae, "fd"):
+            continue
+        best = min(gans, key=gans.__getitem__)
+        plain, fitted, floor = (float(np.mean(values(vae, k))) for k in ("fd of prior samples", "fd", "fd of reconstructions"))
+        ahead = (f"the VAE with its fitted prior is ahead of every GAN, FD {fitted:.0f} against {gans[best]:.0f} of `{best}`"
+                 if fitted <= gans[best] else f"`{best}` is ahead, FD {gans[best]:.0f} against {fitted:.0f} of the VAE with its fitted prior")
+        if plain <= gans[best]:
+            gap = f"N(0, I) alone, at {plain:.0f}, is ahead already"
+        elif fitted <= gans[best]:
+            gap = f"the fitted prior closes the gap that N(0, I) leaves, {plain:.0f}, and goes beyond it"
+        else:
+            gap = f"of the gap that N(0, I) leaves, {plain:.0f}, the fitted prior closes {100 * (plain - fitted) / (plain - gans[best]):.0f} %"
+        said = [ahead, gap, f"reconstructions are at {floor:.0f}, so the decoder costs that much and the prior {fitted - floor:.0f} more"]
+        hybrid = cells.get((data, "vae_gan"), [])
+        if values(hybrid, "fd"):
+            fd, elbo = float(np.mean(values(hybrid, "fd"))), float(np.mean(values(hybrid, "-elbo")) - np.mean(values(vae, "-elbo")))
+            said.append(f"the hybrid is {'nearer' if fd < fitted else 'farther'} than the VAE, {fd:.0f}, and its −ELBO is "
+                        f"{abs(elbo):.0f} nats {'worse' if elbo > 0 else 'better'}")
+        gone = [f"`{n}` {lost(cells[data, n])} of {len(cells[data, n])}" for n in (*VAES, *GANS) if lost(cells.get((data, n), []))]
+        said.append(f"seeds lost: {', '.join(gone)}" if gone else "no seed was lost")
+        lines.append(f"- **{label}**: {'; '.join(said)}.")
+    return [*lines, ""]
+
+
 def trials(path: Path) -> list[str]:
     if not path.exists():
         return []
@@ -186,7 +216,7 @@ def write(results: Path, trial_file: Path, work: Path) -> None:
             pictures(work)
         curves(cells)
         sample = next(f for v in cells.values() for c in v for f in c.get("figures", []) if f["name"] == "fd")
-        lines += ["## The answer in figures", "", "FD of samples, mean over seeds, lower is better.", "", *answer(cells),
+        lines += ["## The answer in figures", "", "FD of samples, mean over seeds, lower is better.", "", *answer(cells), *reading(cells),
                   f"{sum(len(v) for v in cells.values())} of 72 cells are measured. FD and its like: features "
                   f"`{sample['features']}`, images resized {sample['resize']}, {sample['n']:,} samples against as many test images; "
                   "numbers in brackets are the least and greatest over seeds. A seed counts as lost when training ended in an "
