@@ -6,7 +6,7 @@
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. A cell of the grid that has its file in
 benchmarks/results/vae_vs_gan is left out, so that an interrupted run goes on where it stopped; `--only fashion/vae_gan/0` (or
-`fashion`, `/vae_gan`, …) runs a part. Trained models stay in `--work`, so that `run --again` measures them without training.
+`fashion`, `/vae_gan`, …) runs a part, and `--minutes 10` gives those cells another budget, in files of their own. Trained models stay in `--work`, so that `run --again` measures them without training.
 
 Budget: `--minutes` (4) of processor time on one core, one thread, two runs side by side; it covers everything that is learned,
 the fitted prior too. Every model gets the same number of trials, of the same length, on Fashion-MNIST: trained without the last
@@ -54,6 +54,7 @@ RESULTS = HERE / "results" / "vae_vs_gan"
 TRIALS = HERE / "results" / "vae_vs_gan_trials.json"
 SETS = {"mnist": "mnist.npz", "fashion": "fashion-mnist.npz", "faces": "faces64.zip", "cifar": "cifar10-jpeg.zip"}
 SEEDS = (0, 1, 2)
+MINUTES = 4.0
 MEASURED = 2500
 """Real images, and samples, that distances are measured with."""
 FIT_SECONDS = 15
@@ -233,8 +234,13 @@ METRICS = "fd, kd, prdc, vendi, memorisation, duplicates, sharpness"
 OF_VAES = ", elbo, psnr, ssim, active_units, prior_auc"
 
 
-def result_path(cell: str) -> Path:
-    return RESULTS / f"{cell.replace('/', '-')}.json"
+def result_path(cell: str, minutes: float) -> Path:
+    return RESULTS / f"{cell.replace('/', '-')}{budget(minutes)}.json"
+
+
+def budget(minutes: float) -> str:
+    """What a name says of a budget other than the grid's own."""
+    return "" if minutes == MINUTES else f"-{minutes:g}min"
 
 
 def cell(data: str, name: str, seed: int, folder: str, work: Path, minutes: float) -> None:
@@ -242,13 +248,13 @@ def cell(data: str, name: str, seed: int, folder: str, work: Path, minutes: floa
     source, indices, test = images_of(data, folder)
     _, h, w, c = source.images.shape
     recipe = recipe_of(name, chosen(name), data, (c, h, w), seed)
-    out = work / data / f"{name}-{seed}"
+    out = work / data / f"{name}-{seed}{budget(minutes)}"
     try:
         if not (out / "facts.json").exists():
             facts = train(recipe, source.images, indices, 60 * minutes, test, out)
             (out / "facts.json").write_text(json.dumps(facts))
     except TrainingDiverged as e:
-        write_json(result_path(f"{data}/{name}/{seed}"), {"failed": str(e)})
+        write_json(result_path(f"{data}/{name}/{seed}", minutes), {"failed": str(e)})
         return
     facts = json.loads((out / "facts.json").read_text())
     network, config = load_model(out)
@@ -269,10 +275,10 @@ def cell(data: str, name: str, seed: int, folder: str, work: Path, minutes: floa
     began_sampling = time.process_time()
     model.sample(1000, seed=0)
     facts["images_per_second"] = round(1000 / (time.process_time() - began_sampling))
-    write_json(result_path(f"{data}/{name}/{seed}"), {
+    write_json(result_path(f"{data}/{name}/{seed}", minutes), {
         "protocol": PROTOCOL, **facts, "measuring_seconds": round(began_sampling - began, 1), "figures": figures})
     told = {f["name"]: round(f["value"], 3) for f in figures if f["name"] in ("fd", "fd of reconstructions", "coverage", "recall")}
-    print(f"{data}/{name}/{seed}", told, facts["steps"], "steps", file=sys.stderr, flush=True)
+    print(f"{data}/{name}/{seed}{budget(minutes)}", told, facts["steps"], "steps", file=sys.stderr, flush=True)
 
 
 def embedded(x: torch.Tensor) -> np.ndarray:
@@ -315,7 +321,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--work", type=Path, default=Path("runs/vae_vs_gan"))
     parser.add_argument("--again", action="store_true")
     given = parser.parse_args()
@@ -335,7 +341,7 @@ def main() -> None:
         cell(data, name, int(seed), given.data, given.work, given.minutes)
     elif given.what == "run":
         wanted = [c for c in ("/".join(map(str, c)) for c in cells()) if given.only in c]
-        missing = [c for c in wanted if given.again or not result_path(c).exists()]
+        missing = [c for c in wanted if given.again or not result_path(c, given.minutes).exists()]
         side_by_side([["cell", given.data, "--only", c, *passed] for c in missing], given.jobs)
     else:
         from vae_vs_gan_table import write

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from reparam.build import build_model
@@ -58,6 +59,36 @@ def test_the_density_is_that_of_the_law_carried_to(dims):
     expected = torch.distributions.Normal(MEAN, SPREAD).log_prob(z).sum(1)
     # the divergence of this field is the same in every direction, so a random one tells it exactly
     torch.testing.assert_close(ToGaussian(dims).log_prob(z, 100), expected, atol=2e-3 * dims, rtol=1e-4)
+
+
+def test_the_density_has_its_gradient():
+    """Of `Transported`, whose log p is that of its velocity at whitened codes, in float32."""
+    z = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(lambda z: ToGaussian(2).log_prob(z, 5), (z,))
+
+
+def some_prior(dims=1):
+    """Away from its start, so that the law is no Gaussian."""
+    torch.manual_seed(4)
+    prior = FlowMatching(Space((dims,)), "mlp(16, 2)", 60)
+    with torch.no_grad():
+        for p in prior.velocity.net.parameters():
+            p.add_(0.4 * torch.randn_like(p))
+        prior.whitening.loc.fill_(0.7)
+        prior.whitening.scale.fill_(1.6)
+    return prior
+
+
+def test_density_and_draws_are_of_one_law():
+    p = some_prior()()
+    points = torch.linspace(-25, 25, 4001)[:, None]
+    with torch.no_grad():
+        mass = p.log_prob(points).exp().double() * 50 / 4000
+        drawn = p.sample((20_000,))[:, 0].numpy()
+    assert float(mass.sum()) == pytest.approx(1, abs=2e-3)
+    cdf = mass.cumsum(0).numpy()
+    assert stats.kstest(drawn, lambda v: np.interp(v, points[:, 0].numpy(), cdf)).pvalue > 1e-3
+    assert stats.kstest((drawn - drawn.mean()) / drawn.std(), "norm").pvalue < 1e-6
 
 
 def test_the_divergence_is_the_trace_of_the_jacobian():

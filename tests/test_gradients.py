@@ -114,7 +114,8 @@ CONSTANT = (Implicit, Point, Quantized, UniformSphere, UniformClass, UniformCode
 ELSEWHERE_DENSITIES = {
     "Student": "test_likelihoods.py", "Categorical": "test_likelihoods.py", "ContinuousBernoulli": "test_likelihoods.py",
     "BetaBinomial": "test_likelihoods.py", "VonMisesFisher": "test_posteriors.py", "RelaxedBernoulli": "test_posteriors.py",
-    "RelaxedCategorical": "test_posteriors.py", "FlowedGaussian": "test_flows.py", "EvenMixture": "test_flows.py"}
+    "RelaxedCategorical": "test_posteriors.py", "FlowedGaussian": "test_flows.py", "EvenMixture": "test_flows.py",
+    "Transported": "test_fit_prior.py"}
 """Tested in the file of their family."""
 
 

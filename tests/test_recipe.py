@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reparam.build import build_objective
+from reparam.build import build_objective, check
 from reparam.data.augment import parse_augmentation
 from reparam.errors import UsageError
 from reparam.objective import Objective, Term, constant, cyclic, linear, parse_objective
+from reparam.presets import ANY, PRESETS
 from reparam.recipe import Call, Recipe, field_help, parse_call, parse_list, parse_sum
 from reparam.registry import ROLES
 from reparam.space import Space
@@ -302,3 +303,10 @@ def test_a_sum_of_augmentations_applies_each_in_turn(images):
         parse_augmentation("flip - crop(1)")
     with pytest.raises(UsageError, match="did you mean 'crop'"):
         parse_augmentation("crp(1)")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_fits_its_images(name):
+    """Its parts exist, go together, and give finite losses on grey images and on colour ones that are not square."""
+    for shape in ((1, 28, 28), (3, 33, 20)) if PRESETS[name].data == ANY and name != "ladder_l" else ((1, 28, 28),):
+        check(PRESETS[name].recipe, shape)

@@ -275,8 +275,8 @@ def test_distances_of_each_prior_stand_side_by_side(small, digits):
         def forward(self):
             return self
 
-        def tempered(self, shape, temperature):
-            return 30 + self.normal().tempered(shape, temperature)
+        def draw(self, shape, how):
+            return 30 + self.normal.draw(shape, how)
 
     model = small((1, 8, 8)).eval()
     evaluation = Evaluation(model, digits[1][0], features=Pixels())

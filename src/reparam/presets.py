@@ -55,6 +55,15 @@ def _gan(about: str, reference: str, **changes: Any) -> Preset:
     return Preset(base.but(**changes), about, reference)
 
 
+def _generate(about: str, **changes: Any) -> Preset:
+    """A preset for samples above all: latents that a second model can learn, and that model."""
+    return _any(about, "Rombach et al., 2022, arXiv:2112.10752; Dao et al., 2023, arXiv:2307.08698", batch_size=64,
+                objective="0.9*nll + 0.1*latent_noise(0.1) + 100*perceptual('wavelets') + kl + "
+                          "late(1, 0.6, 0.1)*adversarial(balance=0.2)",
+                adversary="images('reconstructions', patch=8)", critic="dcgan(32)", fitted_prior="flow_matching",
+                prior_share=0.4, **changes)
+
+
 PRESETS: dict[str, Preset] = {
     "default": _any(
         "σ-VAE: a residual network whose noise level is calibrated at every step, so that no weight has to be chosen; "
@@ -177,6 +186,10 @@ PRESETS: dict[str, Preset] = {
         "Rombach et al., 2022, arXiv:2112.10752", latent="spatial(4, 4)", likelihood="laplace",
         objective="nll + 100*perceptual('wavelets') + 0.01*kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)",
         adversary="images('reconstructions', patch=8)", game="hinge", batch_size=64),
+    "generate32": _generate(
+        "For new images of about 32 pixels a side: a map of codes, a late critic of patches, and a flow-matching prior that "
+        "is fitted within the same minutes.", latent="spatial(4, 4)"),
+    "generate64": _generate("The same for about 64 pixels a side.", latent="spatial(4, 8)"),
     "dcgan": _gan("The classic GAN: BatchNorm, transposed convolutions, the non-saturating game.",
                   "Radford et al., 2016, arXiv:1511.06434", decoder="dcgan", critic="dcgan",
                   likelihood="implicit(squash=True)"),
