@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
-from accelerate import Accelerator
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from .checkpoint import Axis
 from .distributions import Implicit
 from .errors import UsageError
 from .latent import Latents
-from .loop import Batch, State, training
+from .loop import Alone, Batch, State, training
 from .metrics.latents import axes_of, codes_of
 from .objective import Objective
 from .priors import Draw, Mixture, Prior
@@ -264,7 +263,7 @@ def _trained(learner: L, batches: Iterator[Batch], effort: Effort, device: torch
     state = None
     for state in training(cast(Model, learner), Objective(((1.0, nll),)), batches, steps=effort.steps,
                           minutes=effort.minutes, optimizer="adamw(lr=2e-3)", ema=0.998, precision=effort.precision,
-                          clock=effort.clock, accelerator=Accelerator(cpu=device.type == "cpu")):
+                          clock=effort.clock, accelerator=Alone(device)):
         if effort.follow is not None:
             effort.follow(state)
     if state is None:

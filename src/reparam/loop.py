@@ -41,6 +41,18 @@ Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors and numbers that continue a run exactly."""
 
 
+@dataclass(frozen=True)
+class Alone:
+    """Stands for an Accelerator where one process trains by itself, whatever others there are."""
+
+    device: torch.device
+    num_processes: int = 1
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """There is nobody to exchange with."""
+        return tensor
+
+
 @dataclass
 class Rival:
     """The second player, with what it takes to train it."""
@@ -169,7 +181,7 @@ def training(
     accumulate: int = 1,
     precision: str = "float32",
     compile: bool = False,
-    accelerator: Accelerator | None = None,
+    accelerator: Accelerator | Alone | None = None,
     resume: Snapshot | None = None,
     population: int = 0,
     adversary: Adversary | None = None,
@@ -226,13 +238,13 @@ def training(
         yield state
 
 
-def _settle(module: nn.Module, accelerator: Accelerator) -> None:
+def _settle(module: nn.Module, accelerator: Accelerator | Alone) -> None:
     module.to(accelerator.device)
     if any(isinstance(m, nn.Conv2d) for m in module.modules()):
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def _rival(adversary: Adversary | None, optimizer: str, clip: float, accelerator: Accelerator) -> Rival | None:
+def _rival(adversary: Adversary | None, optimizer: str, clip: float, accelerator: Accelerator | Alone) -> Rival | None:
     if adversary is None:
         return None
     _settle(adversary, accelerator)
@@ -254,7 +266,7 @@ class _Budget:
 class _Loop:
     """One run's step, with what it needs at hand."""
 
-    def __init__(self, state: State, objective: Objective, accelerator: Accelerator, budget: _Budget,
+    def __init__(self, state: State, objective: Objective, accelerator: Accelerator | Alone, budget: _Budget,
                  schedule: Callable[[float], float], ema: float, accumulate: int, precision: str,
                  compile: bool, population: int) -> None:
         self.state, self.objective, self.accelerator, self.budget = state, objective, accelerator, budget
