@@ -414,8 +414,9 @@ def test_training_leaves_the_prior_its_share_of_the_minutes(tmp_path, monkeypatc
 def test_of_several_processes_one_fits_the_prior(tmp_path):
     """The others wait for it: an exchange of gradients that only one of them enters would never end."""
     small = ["--encoder", "mlp((16,))", "--decoder", "mlp((16,))", "--latent", "flat(2)", "--steps", "4", "--device", "cpu"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "reparam", "train",
-               "digits", *small, "--out", "run", "--fitted-prior", "flow_matching('mlp(8, 1)')"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "reparam", "train", "digits", *small, "--out", "run", "--fitted-prior",
+               "flow_matching('mlp(8, 1)')"]
     ended = subprocess.run(command, cwd=tmp_path, timeout=240, capture_output=True, text=True, check=False,
                            env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
     assert ended.returncode == 0, ended.stderr[-2000:]
