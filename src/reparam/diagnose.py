@@ -88,8 +88,8 @@ def prior_mismatch(figures: dict[str, Figure], history: History) -> Finding | No
         return None
     return Finding(
         "prior mismatch", f"a small classifier tells codes from draws of the prior with an AUC of {auc.value:.2f}",
-        "learn the prior with the model, --prior flow; or fit a richer one, --fitted-prior \"mixture(100)\"; or use "
-        "fewer latents")
+        "fit a richer prior to its codes, reparam fit-prior RUN --prior flow_matching --minutes 10; or learn the prior with "
+        "the model, --prior flow; or use fewer latents")
 
 
 def overfitted(figures: dict[str, Figure], history: History) -> Finding | None:
