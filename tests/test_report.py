@@ -325,10 +325,11 @@ def test_advice_can_be_typed():
     advice = " ".join(f.advice for f in ill)
     for text in re.findall(r'--objective "([^"]*)"', advice):
         parse_objective(text)
-    for role, option in ((prior, "fitted-prior"), (optimizer, "optimizer")):
-        for text in re.findall(rf'--{option} "([^"]*)"', advice):
-            role.check(parse_call(text))
-    assert advice.count("--objective") == 2 and "--optimizer" in advice and "--fitted-prior" in advice
+    for text in re.findall(r'--optimizer "([^"]*)"', advice):
+        optimizer.check(parse_call(text))
+    for text in re.findall(r"fit-prior RUN --prior (\S+)", advice):
+        prior.check(parse_call(text))
+    assert advice.count("--objective") == 2 and "--optimizer" in advice and "fit-prior" in advice
 
 
 # In a browser
