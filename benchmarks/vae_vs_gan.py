@@ -44,6 +44,7 @@ from reparam.metrics import PROTOCOL, Evaluation, measure
 from reparam.metrics.distance import frechet
 from reparam.pictures import grid, save_png
 from reparam.presets import PRESETS
+from reparam.process import keep_memory
 from reparam.recipe import Recipe
 from reparam.refiner import build_refiner
 from reparam.run import held_out_figures
@@ -256,6 +257,7 @@ def cell(data: str, name: str, seed: int, folder: str, work: Path, minutes: floa
     except TrainingDiverged as e:
         write_json(result_path(f"{data}/{name}/{seed}", minutes), {"failed": str(e)})
         return
+    keep_memory()
     facts = json.loads((out / "facts.json").read_text())
     network, config = load_model(out)
     model = ImageModel(network, config)

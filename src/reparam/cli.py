@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .errors import ReparamError, UsageError
 from .recipe import Recipe, field_help
-from .threads import hush_threads
+from .process import hush_threads, keep_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -416,6 +416,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for module in ("cli_compare", "cli_listing", "cli_prior"):
         import_module(f".{module}", __package__)  # which adds its commands to `app`
     hush_threads()
+    keep_memory()
     try:
         app(list(arguments) if arguments is not None else None, exit_on_error=False, print_error=False)
         return 0
