@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from cyclopts import App, CycloptsError, Parameter
 
 from .errors import ReparamError, UsageError
-from .recipe import Recipe, field_help
 from .process import hush_threads, keep_memory
+from .recipe import Recipe, field_help
 
 if TYPE_CHECKING:
     import numpy as np
