@@ -14,9 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 from vae_vs_gan import MINUTES, RESULTS, SETS, budget
-from vae_vs_gan_table import DOCS, GANS, NAMES, VAES, values
-
-KINDS = {"A VAE": tuple(n for n in VAES if "gan" not in n), "A VAE with a critic": tuple(n for n in VAES if "gan" in n), "A GAN": GANS}
+from vae_vs_gan_table import DOCS, KINDS, NAMES, values
 
 
 def measured(data: str) -> dict[float, dict[str, dict]]:
@@ -38,7 +36,7 @@ def entry(kind: str, data: str, name: str, minutes: float, cell: dict, work: Pat
     options = " ".join(f'--{k.replace("_", "-")} "{v}"' for k, v in cell["recipe"].items() if k != "seed")
     told = [f"FD {values([cell], 'fd')[0]:.0f}", f"coverage {values([cell], 'coverage')[0]:.2f}", f"recall {values([cell], 'recall')[0]:.2f}",
             f"{cell['parameters']:,} parameters to sample with", f"{cell['images_per_second']:,} images/s on one core"]
-    return [f"### {kind}: `{name}`, {minutes:g} minutes on one core", "", f"{', '.join(told)}.", "", f"![{name} on {NAMES[data]}]({picture})", "",
+    return [f"### A {kind}: `{name}`, {minutes:g} minutes on one core", "", f"{', '.join(told)}.", "", f"![{name} on {NAMES[data]}]({picture})", "",
             "```", f"python benchmarks/vae_vs_gan.py run DATA --only {data}/{name}/0{longer}",
             f"reparam train {SETS[data]} --minutes {minutes:g} {options}", "```", ""]
 
