@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from reparam.build import build_model
+from reparam.build import Shares, build_model, check
 from reparam.checkpoint import Config, load_model, save_model
 from reparam.cli import main
 from reparam.errors import UsageError
-from reparam.fitting import Effort, Shares, fit_refiner
+from reparam.fitting import Effort, fit_refiner
 from reparam.generate import ImageModel
 from reparam.metrics import Evaluation
 from reparam.recipe import Recipe
@@ -110,6 +110,7 @@ def test_metrics_of_pictures_see_the_refiner_and_likelihoods_do_not(trained):
 
 
 def test_a_refiner_is_saved_with_its_model(trained, tmp_path):
+    trained.network.to(memory_format=torch.channels_last)  # as training leaves networks, and a file does not
     save_model(tmp_path, trained.network, trained.config)
     loaded = ImageModel(*load_model(tmp_path))
     assert loaded.config.refiner == NET
@@ -123,7 +124,8 @@ def test_shares_divide_the_minutes():
     assert Shares.of(both, latent) == Shares(0.25, 0.5) and Shares.of(both, latent).model == pytest.approx(0.25)
     assert Shares.of(RECIPE.but(refiner="none"), latent).model == 1
     with pytest.raises(UsageError, match="leave nothing"):
-        RECIPE.but(prior_share=0.5, refiner_share=0.5)
+        check(both.but(prior_share=0.5), (1, 4, 4))
+    check(both.but(prior_share=0.5, fitted_prior="mixture"), (1, 4, 4))  # which takes no share
     with pytest.raises(UsageError, match="refiner_share is a share"):
         RECIPE.but(refiner_share=0.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,13 +14,13 @@ from .data.augment import parse_augmentation
 from .distributions import Implicit
 from .errors import UsageError
 from .games import Game, parse_penalties
-from .latent import Drawn, Plan
+from .latent import Drawn, Latents, Plan
 from .likelihoods import Likelihood
 from .nets.layers import Shape
 from .objective import Objective, parse_objective
 from .posteriors import Posterior
 from .priors import Prior
-from .recipe import Recipe, parse_call
+from .recipe import Call, Recipe, parse_call
 from .refiner import build_refiner
 from .space import Space
 from .vae import VAE, Generator, Model
@@ -64,6 +64,8 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
     return model
 
 
+MOST_DIMS = 256
+"""Beyond so many latent dimensions full covariances cost more than they bring."""
 NO_ENCODER = "none"
 """What a recipe says in place of an encoder, which makes its model a GAN's generator."""
 
@@ -103,6 +105,75 @@ def build_prior(what: str, space: Space, *, of: str) -> Prior:
 
 _KINDS = {"real": "real numbers", "sphere": "points of a sphere", "relaxed": "relaxed bits or classes",
           "codes": "integer codes"}
+
+
+def fitting_of(recipe: Recipe, latent: Latents) -> Call | None:
+    """The prior to fit after training, as a part call; None for none.
+
+    'auto' is none where the model's own prior is learned; else a mixture up to 256 dimensions, `flow_matching` beyond, and
+    `autoregressive` for integer codes.
+
+    Raises:
+        UsageError: there is nothing that it could be fitted to.
+    """
+    space = latent.fit_space
+    if recipe.fitted_prior == "auto":
+        if space is None or latent.prior_is_learned:
+            return None
+        if space.kind == "codes":
+            return Call("autoregressive")
+        return Call("mixture", (50,)) if math.prod(space.shape) <= MOST_DIMS else Call("flow_matching")
+    call = parse_call(recipe.fitted_prior)
+    if call.name == "none":
+        return None
+    if space is None:
+        raise UsageError(f"nothing can be fitted to the codes of {recipe.latent} with the posterior {recipe.posterior}: "
+                         "they are neither one layer of real numbers nor integer codes. Choose a learned --prior")
+    return call
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How a run's minutes are divided between the model and what is trained after it."""
+
+    prior: float = 0.0
+    refiner: float = 0.0
+
+    @staticmethod
+    def of(recipe: Recipe, latent: Latents) -> Shares:
+        """Those of a recipe; 0 for what it does not train.
+
+        Raises:
+            UsageError: nothing is left for the model.
+        """
+        call = fitting_of(recipe, latent)
+        shares = Shares(recipe.prior_share if call is not None and call.name != "mixture" else 0.0,
+                        recipe.refiner_share if recipe.refiner != "none" else 0.0)
+        if shares.model <= 0:
+            raise UsageError(f"prior_share={recipe.prior_share} and refiner_share={recipe.refiner_share} leave nothing of "
+                             "the minutes for the model itself")
+        return shares
+
+    @property
+    def model(self) -> float:
+        return 1 - self.prior - self.refiner
+
+
+def check_fitting(recipe: Recipe, latent: Latents) -> None:
+    """Refuses a prior that could not be fitted to the codes once training has ended, and shares that leave no time to train.
+
+    Raises:
+        UsageError: that, with the reason.
+    """
+    call, space = fitting_of(recipe, latent), latent.fit_space
+    Shares.of(recipe, latent)
+    if call is None or space is None:
+        return
+    with torch.device("meta"):  # its covariances alone may be gigabytes
+        made = build_prior(str(call), space, of="codes")
+    if not any(True for _ in made.parameters()):
+        raise UsageError(f"the prior {call} has nothing to learn from codes; priors that can be fitted: mixture, flow, "
+                         "spline_flow, autoregressive_flow, flow_matching, and for integer codes autoregressive")
 
 
 def build_objective(recipe: Recipe) -> Objective:
@@ -145,6 +216,7 @@ def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> None:
     with torch.random.fork_rng():
         model = build_model(recipe, image_shape)
         build_refiner(recipe.refiner, image_shape)
+        check_fitting(recipe, model.latent)
         adversary = build_adversary(recipe, model, image_shape)
         contested = [term.name for _, term in objective.terms if term.contest]
         if isinstance(model, Generator):

@@ -38,4 +38,6 @@ def fit_prior(run: str, /, *, prior: str = "flow_matching", minutes: float | Non
     if json:
         print_json({"run": run, "prior": done.facts["fitted_prior"], "samples": str(samples)})
     else:
-        print(f"fitted {done.facts['fitted_prior']}; {samples} and {Path(run) / 'report.html'} show what it gives")
+        fitted = done.facts["fitted_prior"]
+        done_is = f"fitted {fitted}" if fitted else "its own prior is used again"
+        print(f"{done_is}; {samples} and {Path(run) / 'report.html'} show what it gives")

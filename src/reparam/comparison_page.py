@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from .compare import COURSE, Comparison, Contender, Row
+from .data.stream import evenly
 from .errors import DataError
 from .files import write_json, write_text
 from .generate import load
@@ -81,7 +82,7 @@ def _real_images(comparison: Comparison) -> Image.Image | None:
         return None
     _, validation, test = images.split()
     rows = test if len(test) else validation
-    return grid(images.images[rows[:: max(len(rows) // SHOWN, 1)][:SHOWN]])
+    return grid(images.images[rows[evenly(len(rows), SHOWN)]])
 
 
 def _curves(comparison: Comparison) -> Image.Image | None:
@@ -256,7 +257,7 @@ def _course(comparison: Comparison, course: Path | None) -> str:
     if course is None:
         return ""
     held_out = comparison.first.facts["validation"]
-    n = min(-(-held_out // max(held_out // 500, 1)), 500)  # as a run watches them
+    n = min(held_out, 500)  # as a run watches them
     dotted = " Dotted lines are of runs that failed." if any(c.failed for c in comparison.contenders) else ""
     return (f"<h2>Quality against time</h2>{_picture(course, 'distance of samples to held-out images while training')}"
             f"<p class='soft'>{COURSE} of n = {n:,} held-out images and as many samples of the averaged "

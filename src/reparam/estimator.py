@@ -15,12 +15,12 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .build import build_adversary, build_model, build_objective
+from .build import Shares, build_adversary, build_model, build_objective
 from .checkpoint import Config
 from .data.augment import parse_augmentation
-from .data.stream import Stream, binarized, keep_labels, to_batch
+from .data.stream import Stream, binarized, evenly, keep_labels, to_batch
 from .errors import UsageError
-from .fitting import Effort, Shares, calibrate_likelihood, effort_of, fit_prior, fit_refiner, latent_axes
+from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_refiner, latent_axes
 from .generate import ImageModel
 from .loop import training
 from .presets import find
@@ -126,15 +126,17 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         recipe = self._recipe(epochs, batch_size)
         array = self._validated(X, reset=True)
         pixels = self._to_images(array)
-        model, (for_prior, for_refiner) = self._train(recipe, pixels, y)
-        known = to_batch(pixels[:2000])
-        known = binarized(known) if recipe.binarize else known
-        calibrate_likelihood(model.eval(), known)
-        x = binarized(to_batch(pixels)) if recipe.binarize else to_batch(pixels)
-        fitted = fit_prior(model, recipe, x, recipe.seed, effort=for_prior) if len(pixels) > 1 else None
-        refiner = fit_refiner(model, recipe, x, recipe.seed, effort=for_refiner)
+        with torch.random.fork_rng(), _threads(recipe.threads):
+            model, (for_prior, for_refiner) = self._train(recipe, pixels, y)
+            x = to_batch(pixels, next(model.parameters()).device)
+            x = binarized(x) if recipe.binarize else x
+            known = x[evenly(len(x), 2000)]
+            calibrate_likelihood(model.eval(), known)
+            fitted = fit_prior(model, recipe, x, recipe.seed, effort=for_prior) if len(pixels) > 1 else None
+            refiner = fit_refiner(model, recipe, x, recipe.seed, effort=for_refiner)
+            axes = latent_axes(model, known)
         shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
-        self.model_ = ImageModel(model, Config(recipe, shape, fitted, latent_axes(model, known), refiner=refiner))
+        self.model_ = ImageModel(model.cpu(), Config(recipe, shape, fitted, axes, refiner=refiner))
         self._n_features_out = math.prod(self.model_.latent_shape)
         return self
 
@@ -219,34 +221,33 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> tuple[Model, tuple[Effort, Effort]]:
         objective = build_objective(recipe)
-        with torch.random.fork_rng(), _threads(recipe.threads):
-            torch.manual_seed(recipe.seed)
-            image_shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
-            model = build_model(recipe, image_shape)
-            if model.likelihood.discrete and pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1):
-                raise UsageError(f"{recipe.likelihood} takes uint8 levels or floats in [0, 1]; scale X to that range")
-            batch = min(recipe.batch_size, len(pixels))
-            by_epochs = math.ceil(recipe.epochs * len(pixels) / batch) if recipe.epochs else None
-            steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
-            accelerator = Accelerator(cpu=self.device == "cpu")
-            stream = Stream(pixels, np.arange(len(pixels)), batch, recipe.seed, parse_augmentation(recipe.augment),
-                            recipe.binarize, accelerator.device,
-                            labels=_labels(y, len(pixels), model.latent.classes, recipe))
-            state, losses = None, list[float]()
-            shares = Shares.of(recipe, model.latent)
-            minutes = recipe.minutes * shares.model if recipe.minutes else None
-            for state in training(model, objective, stream, steps=steps, minutes=minutes,
-                                  optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip,
-                                  ema=recipe.ema, accumulate=recipe.accumulate, compile=recipe.compile,
-                                  precision="float32" if recipe.precision == "auto" else recipe.precision,
-                                  accelerator=accelerator, population=len(pixels),
-                                  adversary=build_adversary(recipe, model, image_shape),
-                                  critic_optimizer=recipe.critic_optimizer):
-                losses.append(state.loss)
+        torch.manual_seed(recipe.seed)
+        image_shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
+        model = build_model(recipe, image_shape)
+        if model.likelihood.discrete and pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1):
+            raise UsageError(f"{recipe.likelihood} takes uint8 levels or floats in [0, 1]; scale X to that range")
+        batch = min(recipe.batch_size, len(pixels))
+        by_epochs = math.ceil(recipe.epochs * len(pixels) / batch) if recipe.epochs else None
+        steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
+        accelerator = Accelerator(cpu=self.device == "cpu")
+        stream = Stream(pixels, np.arange(len(pixels)), batch, recipe.seed, parse_augmentation(recipe.augment),
+                        recipe.binarize, accelerator.device,
+                        labels=_labels(y, len(pixels), model.latent.classes, recipe))
+        state, losses = None, list[float]()
+        shares = Shares.of(recipe, model.latent)
+        minutes = recipe.minutes * shares.model if recipe.minutes else None
+        for state in training(model, objective, stream, steps=steps, minutes=minutes,
+                              optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip,
+                              ema=recipe.ema, accumulate=recipe.accumulate, compile=recipe.compile,
+                              precision="float32" if recipe.precision == "auto" else recipe.precision,
+                              accelerator=accelerator, population=len(pixels),
+                              adversary=build_adversary(recipe, model, image_shape),
+                              critic_optimizer=recipe.critic_optimizer):
+            losses.append(state.loss)
         if state is None:
             raise UsageError("there was nothing to train on")
         self.n_iter_, self.loss_curve_ = state.step, losses
-        return state.ema.cpu(), (effort_of(recipe, state, shares.prior, shares, "float32"),
+        return state.ema, (effort_of(recipe, state, shares.prior, shares, "float32"),
                                  effort_of(recipe, state, shares.refiner, shares, "float32"))
 
 

@@ -13,7 +13,7 @@ import torch
 from .data import ImageSet
 from .data.members import members
 from .data.reading import BYTES_PER_PIXEL
-from .data.stream import binarized, to_batch
+from .data.stream import binarized, evenly, to_batch
 from .diagnose import Verdict
 from .errors import DataError, ModelFileError, UsageError
 from .files import write_json
@@ -68,7 +68,7 @@ def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, met
     if options.factors is not None:
         names = image_names(images, table_of or DataOptions())
         table = match(read_table(options.factors), [names[i] for i in chosen])
-    rows = None if known is None else spread(known, min(len(chosen), options.n))
+    rows = None if known is None else known[evenly(len(known), min(len(chosen), options.n))]
     return measure(Evaluation(
         model.network, x, _labels(model, images, chosen), pictures=pictures,
         known=None if rows is None else to_batch(images.images[rows], model.device),
@@ -78,12 +78,6 @@ def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, met
 
 def _labels(model: ImageModel, images: ImageSet, rows: np.ndarray) -> torch.Tensor | None:
     return None if images.labels is None else torch.from_numpy(images.labels[rows]).to(model.device)
-
-
-def spread(indices: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the indices, evenly spaced over them."""
-    count = min(len(indices), most)
-    return indices[np.arange(count) * len(indices) // max(count, 1)]
 
 
 def image_names(images: ImageSet, options: DataOptions) -> list[str]:

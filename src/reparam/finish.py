@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .build import build_prior
+from .build import Shares, check_fitting, fitting_of
 from .checkpoint import Axis, Config, save_model
 from .data import ImageSet
-from .data.stream import binarized, to_batch
+from .data.stream import binarized, evenly, to_batch
 from .diagnose import History, diagnose
 from .errors import DataError, ModelFileError
 from .evaluating import Options, evaluate_arrays, write_evaluation
 from .files import write_text
-from .fitting import Effort, Shares, calibrate_likelihood, effort_of, fit_prior, fit_refiner, fitting_of, latent_axes
+from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_refiner, latent_axes
 from .generate import ImageModel, load
 from .loop import State
 from .metrics import OF_GANS, QUICK
@@ -29,7 +29,6 @@ from .pictures import curves, grid, pairs, save_png
 from .report import model_card, report_html
 from .reporting import Reporter, Silent
 from .run import Run, open_data, read_metrics
-from .space import Space
 from .vae import VAE, Model
 
 MOST_MEASURED = 2000
@@ -43,20 +42,26 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     began = time.perf_counter()
     model = state.ema.eval()
     known, y = _known(run, images, next(model.parameters()).device)
-    calibrate_likelihood(model, _few(known))
-    shares = Shares.of(run.recipe, model.latent)
+    few = known[evenly(len(known), 2000)]
+    calibrate_likelihood(model, few)
+    axes, shares = latent_axes(model, few), Shares.of(run.recipe, model.latent)
+    save_model(run.folder, model, _config(run, images, None, None, axes))  # whatever happens to what follows
+    spent: list[State] = [state]
 
     def effort(share: float, doing: str) -> Effort:
-        return _told(effort_of(run.recipe, state, share, shares, run.precision or "float32"), doing, report)
+        return _told(effort_of(run.recipe, state, share, shares, run.precision or "float32"), doing, report, spent)
 
-    if isinstance(model, VAE):
+    if fitting_of(run.recipe, model.latent) is not None:
         report.say("fitting the prior to the codes")
     fitted = fit_prior(model, run.recipe, known, run.recipe.seed, y=y, effort=effort(shares.prior, "fitting the prior"))
     refiner = fit_refiner(model, run.recipe, known, run.recipe.seed, effort=effort(shares.refiner, "training the refiner"))
     run.facts["outcome"] = {
-        "steps": state.step, "images_seen": state.images, "training_seconds": round(state.seconds, 1),
-        "cpu_seconds": round(state.cpu_seconds, 1), "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
-    _conclude(run, images, model, _config(run, images, fitted, refiner, latent_axes(model, _few(known))), report)
+        "steps": state.step, "images_seen": state.images,
+        "training_seconds": round(sum(s.seconds for s in spent), 1),
+        "second_stage_seconds": round(sum(s.seconds for s in spent[1:]), 1),
+        "cpu_seconds": round(sum(s.cpu_seconds for s in spent), 1),
+        "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
+    _conclude(run, images, model, _config(run, images, fitted, refiner, axes), report)
     run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
     run.status = "interrupted" if interrupted else "finished"
     run.save()
@@ -78,16 +83,15 @@ def refit(folder: str | Path, prior: str, *, minutes: float | None = None, steps
         raise ModelFileError(f"{folder} has not been trained to an end; go on with: reparam train --resume {folder}")
     network = model.vae
     run.recipe = run.recipe.but(fitted_prior=prior)
-    call = fitting_of(run.recipe, network.latent)
-    if call is not None:
-        build_prior(str(call), network.latent.fit_space or Space(()), of="codes")  # told before images are read
+    check_fitting(run.recipe, network.latent)  # told before images are read
     images = open_data(run.source, run.options, report)
     if images.fingerprint != run.fingerprint:
         raise DataError(f"{run.source} changed since this model was trained, so its codes are not those that it learned")
     known, y = _known(run, images, model.device)
     network.latent.fitted = None
-    effort = Effort(minutes if minutes or steps else 2.0, steps, precision=run.precision or "float32")
-    fitted = fit_prior(network, run.recipe, known, run.recipe.seed, y=y, effort=_told(effort, "fitting the prior", report))
+    precision = (run.precision or "float32") if model.device.type != "cpu" else "float32"  # another machine may not have it
+    effort = _told(Effort(minutes if minutes or steps else 2.0, steps, precision=precision), "fitting the prior", report, [])
+    fitted = fit_prior(network, run.recipe, known, run.recipe.seed, y=y, effort=effort)
     run.facts["fitted_prior"] = fitted
     _conclude(run, images, network, _config(run, images, fitted, model.config.refiner, model.config.axes), report)
     run.save()
@@ -97,19 +101,20 @@ def refit(folder: str | Path, prior: str, *, minutes: float | None = None, steps
 def _known(run: Run, images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor | None]:
     """Training images, evenly spaced where there are many, and their labels."""
     training_set = images.split()[0]
-    rows = _spread(training_set, min(MOST_KNOWN, MOST_VALUES // math.prod(images.images.shape[1:])))
+    rows = training_set[evenly(len(training_set), min(MOST_KNOWN, MOST_VALUES // math.prod(images.images.shape[1:])))]
     known = to_batch(images.images[rows], device)
     y = torch.from_numpy(images.labels[rows]).to(device) if images.labels is not None else None
     return (binarized(known) if run.recipe.binarize else known), y
 
 
-def _few(known: Tensor) -> Tensor:
-    return known[:: max(len(known) // 2000, 1)][:2000]
+def _told(effort: Effort, doing: str, report: Reporter, spent: list[State]) -> Effort:
+    """The effort, whose progress is reported, and whose last state is added to `spent`."""
+    def follow(state: State) -> None:
+        if state.step == 1:
+            spent.append(state)
+        report.count(doing, int(1000 * state.progress), 1000)
 
-
-def _told(effort: Effort, doing: str, report: Reporter) -> Effort:
-    """The effort, whose progress is reported."""
-    return replace(effort, follow=lambda state: report.count(doing, round(1000 * state.progress), 1000))
+    return replace(effort, follow=follow)
 
 
 def _config(run: Run, images: ImageSet, fitted: str | None, refiner: str | None, axes: tuple[Axis, ...]) -> Config:
@@ -126,22 +131,19 @@ def _conclude(run: Run, images: ImageSet, model: Model, config: Config, report: 
     save_model(run.folder, model, config)
     measured, kind = (test_set, "test") if len(test_set) else (validation_set, "held-out")
     quick = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
-    figures = evaluate_arrays(ImageModel(model, config, device), images, _spread(measured, MOST_MEASURED), quick[0], report,
-                              options=quick[1]) if isinstance(model, VAE) or len(measured) >= FEWEST else []
+    rows = measured[evenly(len(measured), MOST_MEASURED)]
+    figures = evaluate_arrays(ImageModel(model, config, device), images, rows, quick[0], report, options=quick[1]) \
+        if isinstance(model, VAE) or len(measured) >= FEWEST else []
     records, outcome = read_metrics(run.folder / "metrics.jsonl"), run.facts["outcome"]
     verdict = diagnose(figures, History(outcome["steps"], outcome["skipped_steps"], outcome["rollbacks"],
                                         [r["held_out"]["-elbo"] for r in records if "-elbo" in r.get("held_out", {})]))
     outcome["measured_on"] = kind
     write_evaluation(run, figures, verdict, kind)
     report.say("drawing pictures")
-    draw(run, ImageModel(model, config, device), images.images[_spread(measured, 16)], records)
+    draw(run, ImageModel(model, config, device), images.images[measured[evenly(len(measured), 16)]], records)
     write_text(run.folder / "report.html", report_html(run, config, figures, verdict))
     write_text(run.folder / "README.md", model_card(run, config, figures, verdict))
 
-
-def _spread(indices: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the indices, evenly spaced."""
-    return indices[:: max(-(-len(indices) // most), 1)]
 
 
 def draw(run: Run, model: ImageModel, originals: np.ndarray, records: list[dict[str, Any]]) -> None:

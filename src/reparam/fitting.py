@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from .build import build_prior
+from . import registry
+from .build import MOST_DIMS, Shares, build_prior, check_fitting, fitting_of
 from .checkpoint import Axis
+from .data.stream import evenly
 from .distributions import Implicit
 from .errors import UsageError
-from .latent import Latents
 from .loop import Alone, Batch, State, training
 from .metrics.latents import axes_of, codes_of
 from .objective import Objective
 from .priors import Draw, Mixture, Prior
-from .recipe import Call, Recipe, parse_call
+from .recipe import Call, Recipe
 from .refiner import Refiner, build_refiner
 from .space import Space
 from .terms import nll
@@ -35,8 +34,6 @@ DRAWS, MOST_NUMBERS = 4, 100_000_000
 BATCH = 256
 """Codes a step."""
 MOST_CLASSES = 1000
-MOST_DIMS = 256
-"""Beyond so many latent dimensions full covariances cost more than they bring."""
 NOISE = 0.01
 """A dimension that carries less about an image, in nats, is left out of the fit."""
 
@@ -81,6 +78,7 @@ def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tens
     call = fitting_of(recipe, model.latent)
     if call is None or not isinstance(model, VAE):
         return None
+    check_fitting(recipe, model.latent)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if call.name == "mixture":
@@ -89,49 +87,6 @@ def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tens
             call, fitted = _learn(model, call, x, y, effort)
     model.latent.fitted = fitted.to(x.device).eval().requires_grad_(False)
     return str(call)
-
-
-def fitting_of(recipe: Recipe, latent: Latents) -> Call | None:
-    """The prior to fit after training, as a part call; None for none.
-
-    'auto' is none where the model's own prior is learned; else a mixture up to 256 dimensions, `flow_matching` beyond, and
-    `autoregressive` for integer codes.
-
-    Raises:
-        UsageError: there is nothing that it could be fitted to.
-    """
-    space = latent.fit_space
-    if recipe.fitted_prior == "auto":
-        if space is None or latent.prior_is_learned:
-            return None
-        if space.kind == "codes":
-            return Call("autoregressive")
-        return Call("mixture", (50,)) if math.prod(space.shape) <= MOST_DIMS else Call("flow_matching")
-    call = parse_call(recipe.fitted_prior)
-    if call.name == "none":
-        return None
-    if space is None:
-        raise UsageError(f"nothing can be fitted to the codes of {recipe.latent} with the posterior {recipe.posterior}: "
-                         "they are neither one layer of real numbers nor integer codes. Choose a learned --prior")
-    return call
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How a run's minutes are divided between the model and what is trained after it."""
-
-    prior: float = 0.0
-    refiner: float = 0.0
-
-    @staticmethod
-    def of(recipe: Recipe, latent: Latents) -> Shares:
-        call = fitting_of(recipe, latent)
-        return Shares(recipe.prior_share if call is not None and call.name != "mixture" else 0.0,
-                      recipe.refiner_share if recipe.refiner != "none" else 0.0)
-
-    @property
-    def model(self) -> float:
-        return 1 - self.prior - self.refiner
 
 
 def effort_of(recipe: Recipe, state: State, share: float, shares: Shares, precision: str) -> Effort:
@@ -144,8 +99,8 @@ def effort_of(recipe: Recipe, state: State, share: float, shares: Shares, precis
 @torch.no_grad()
 def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> tuple[Call, Prior]:
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
-    codes = codes_to_fit(model, x[:: max(len(x) // CODES, 1)])[:CODES].flatten(1)
-    few = x[:: max(len(x) // 2000, 1)][:2000]
+    few, x = x[evenly(len(x), 2000)], x[evenly(len(x), CODES)]
+    codes = codes_to_fit(model, x, 1).flatten(1)
     informative = (codes_of(model, few).information.numpy() > NOISE
                    if codes.shape[1] == math.prod(model.latent.shape) else None)
     with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
@@ -161,25 +116,21 @@ def _space(model: VAE) -> Space:
 
 
 @torch.no_grad()
-def codes_to_fit(model: VAE, x: Tensor) -> Tensor:
-    """Draws of the posterior of images x, several for each where memory allows or images are few: (m, *d), image after
-    image, over and over."""
-    draws = max(CODES // len(x), min(DRAWS, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))), 1)
+def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
+    """Draws of the posterior of images x, `most` for each where memory allows and more where images are few: (m, *d),
+    image after image, over and over."""
+    draws = max(-(-CODES // len(x)), min(most, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))))
     return torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
 
 
 def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) -> tuple[Call, Prior]:
     """Trains a prior on codes that are drawn once, with the loop that trains models."""
-    call = _with_classes(call, y)
-    prior = build_prior(str(call), _space(model), of="codes")
-    if not any(True for _ in prior.parameters()):
-        raise UsageError(f"the prior {call} has nothing to learn from codes; priors that can be fitted: mixture, flow, "
-                         "spline_flow, autoregressive_flow, flow_matching, and for integer codes autoregressive")
-    prior = prior.to(x.device)
+    call, labels = _with_classes(call, y)
+    prior = build_prior(str(call), _space(model), of="codes").to(x.device)
     codes = codes_to_fit(model, x)
-    prior.prepare(codes)
-    labels = y.repeat(len(codes) // len(y)) if y is not None and call.kwargs.get("classes") else None
-    return call, _trained(PriorLearner(prior), _batches(codes, labels, BATCH), effort, x.device).part
+    labels = labels.repeat(len(codes) // len(labels)) if labels is not None else None
+    prior.prepare(codes, labels)
+    return call, _trained(prior, lambda z, y: (z, y), _batches(codes, labels, BATCH), effort, x.device)
 
 
 def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effort: Effort = Effort(steps=2000)
@@ -194,9 +145,10 @@ def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effor
         refiner = build_refiner(recipe.refiner, tuple(x.shape[1:]))
         if refiner is None or not isinstance(model, VAE):
             return None
-        refiner.to(x.device).prepare(*_pairs(model, x[:: max(len(x) // 1000, 1)][:1000]))
-        learner = RefinerLearner(refiner, model)
-        model.refiner = _trained(learner, _batches(x, None, recipe.batch_size), effort, x.device).part
+        few = x[evenly(len(x), 1000)].split(250)
+        refiner.to(x.device).prepare(*map(torch.cat, zip(*(_pairs(model, chunk) for chunk in few), strict=True)))
+        batches = _batches(x, None, recipe.batch_size)
+        model.refiner = _trained(refiner, lambda x, _: _pairs(model, x), batches, effort, x.device)
     model.refiner.eval().requires_grad_(False)
     return recipe.refiner
 
@@ -207,10 +159,23 @@ def _pairs(model: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
     return x, model.decode(model.encode(x, sample=True)[None]).mean[0]
 
 
-def _with_classes(call: Call, y: Tensor | None) -> Call:
-    """`flow_matching` is told how many classes the labels have."""
-    most = int(y.max()) + 1 if y is not None and call.name == "flow_matching" else 0
-    return Call(call.name, call.args, {"classes": most} | call.kwargs) if 2 <= most <= MOST_CLASSES else call
+def _with_classes(call: Call, y: Tensor | None) -> tuple[Call, Tensor | None]:
+    """`flow_matching` is told how many classes the labels have, and gets them; other priors get none.
+
+    Raises:
+        UsageError: it is told of fewer classes than there are, or of classes where images have no labels.
+    """
+    if call.name != "flow_matching":
+        return call, None
+    most = int(y.max()) + 1 if y is not None else 0
+    told = registry.prior.check(call).arguments.get("classes")
+    if told is None and 2 <= most <= MOST_CLASSES:
+        return Call(call.name, call.args, call.kwargs | {"classes": most}), y
+    if told and not most:
+        raise UsageError(f"{call}: the images have no labels; leave the classes out")
+    if told and told < most:
+        raise UsageError(f"{call}: the images are of {most} classes; give as many, or leave the number out")
+    return call, y if told else None
 
 
 def _batches(examples: Tensor, labels: Tensor | None, size: int) -> Iterator[Batch]:
@@ -219,56 +184,34 @@ def _batches(examples: Tensor, labels: Tensor | None, size: int) -> Iterator[Bat
         yield examples[chosen] if labels is None else (examples[chosen], labels[chosen])
 
 
-Part = TypeVar("Part", bound=nn.Module)
+Part = TypeVar("Part", Prior, Refiner)
+Inputs = Callable[[Tensor, Tensor | None], tuple[Any, ...]]
+"""What a loss is of, made of a batch and its labels."""
 
 
 class Learner(nn.Module, Generic[Part]):
     """A part with a loss of its own, for the loop that trains models: what it calls −log p(x | z) is that loss."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, inputs: Inputs) -> None:
         super().__init__()
-        self.part = part
-
-    @abstractmethod
-    def loss(self, x: Tensor, y: Tensor | None) -> Tensor: ...
+        self.part, self.inputs = part, inputs
 
     def forward(self, x: Tensor, samples: int = 1, y: Tensor | None = None, *, progress: Tensor | None = None,
                 population: int = 0) -> Trace:
-        return Trace(x, (), Implicit(x[None]), -self.loss(x, y)[None], y=y, progress=progress, population=population)
+        loss = self.part.loss(*self.inputs(x, y))
+        return Trace(x, (), Implicit(x[None]), -loss[None], y=y, progress=progress, population=population)
 
 
-class PriorLearner(Learner[Prior]):
-    """A prior learns from codes."""
-
-    def loss(self, x: Tensor, y: Tensor | None) -> Tensor:
-        return self.part.loss(x, y)
-
-
-class RefinerLearner(Learner[Refiner]):
-    """A refiner learns from images, and from what a model makes of them."""
-
-    def __init__(self, part: Refiner, model: VAE) -> None:
-        super().__init__(part)
-        self.pairs = partial(_pairs, model)  # not a module of its own: the model stays as it is
-
-    def loss(self, x: Tensor, y: Tensor | None) -> Tensor:
-        return self.part.loss(*self.pairs(x))
-
-
-L = TypeVar("L", bound=Learner[Any])
-
-
-def _trained(learner: L, batches: Iterator[Batch], effort: Effort, device: torch.device) -> L:
+def _trained(part: Part, inputs: Inputs, batches: Iterator[Batch], effort: Effort, device: torch.device) -> Part:
     """Trains with the loop that trains models, which asks of a model that it makes traces, and no more."""
+    learner = Learner(part, inputs)
     state = None
     for state in training(cast(Model, learner), Objective(((1.0, nll),)), batches, steps=effort.steps,
                           minutes=effort.minutes, optimizer="adamw(lr=2e-3)", ema=0.998, precision=effort.precision,
                           clock=effort.clock, accelerator=Alone(device)):
         if effort.follow is not None:
             effort.follow(state)
-    if state is None:
-        raise UsageError("what learns step by step needs minutes or steps above 0")
-    return cast(L, state.ema)
+    return cast(Learner[Part], state.ema).part if state is not None else part
 
 
 @torch.no_grad()

@@ -215,9 +215,6 @@ class Recipe:
         for name in ("prior_share", "refiner_share"):
             if not 0 < getattr(self, name) < 1:
                 raise UsageError(f"{name} is a share of the minutes, above 0 and below 1; got {getattr(self, name)}")
-        if self.prior_share + self.refiner_share >= 1:
-            raise UsageError(f"prior_share={self.prior_share} and refiner_share={self.refiner_share} leave nothing of the "
-                             "minutes for the model itself")
         if self.ema >= 1:
             raise UsageError(f"ema must be below 1; got {self.ema}")
         if self.batch_size % self.accumulate:

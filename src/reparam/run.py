@@ -27,15 +27,15 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor
 
 from . import calibrate
-from .build import build_adversary, build_model, build_objective, check
+from .build import Shares, build_adversary, build_model, build_objective, check
 from .checkpoint import load_state, save_state
 from .data import ImageSet, open_images
 from .data.augment import parse_augmentation
-from .data.stream import Stream, binarized, keep_labels, to_batch
+from .data.stream import Stream, binarized, evenly, keep_labels, to_batch
 from .errors import DataError, ModelFileError, UsageError
 from .features import get_features
 from .files import write_json, write_text
-from .fitting import Shares, calibrate_likelihood
+from .fitting import calibrate_likelihood
 from .loop import Batch, State, training
 from .metrics.bounds import importance_nll
 from .metrics.distance import frechet
@@ -196,8 +196,7 @@ class _Session:
         state = self._train()
         if self.accelerator.is_main_process:
             finish(self.run, self.images, state, self.report, interrupted=self.stopped)
-        self.accelerator.wait_for_everyone()
-        return self.run
+        return self.run  # other processes do not wait: what follows may take longer than they are allowed to
 
     def _begin(self) -> None:
         run, images = self.run, self.images
@@ -287,10 +286,9 @@ class _Session:
 
     def _watched(self) -> tuple[Tensor, Tensor]:
         """Training images to calibrate the likelihood on, and held-out ones to measure."""
-        held_out = self.validation_set[:: max(len(self.validation_set) // 500, 1)][:500]
-        known = self.training_set[:: max(len(self.training_set) // 500, 1)][:500]
         device = self.accelerator.device
-        pair = tuple(to_batch(self.images.images[i], device) for i in (known, held_out))
+        pair = tuple(to_batch(self.images.images[rows[evenly(len(rows), 500)]], device)
+                     for rows in (self.training_set, self.validation_set))
         return (binarized(pair[0]), binarized(pair[1])) if self.recipe.binarize else (pair[0], pair[1])
 
     def _follow(self, loop: Iterator[State], journal: _Journal, pace: calibrate.Pace | None) -> State:

@@ -90,7 +90,8 @@ class Model(nn.Module):
         means = self.decode(code[None]).mean[0]
         if self.refiner is None or not refine:
             return means
-        return self.refiner(means, torch.randn_like(means) if noise is None else noise.expand_as(means))
+        noise = torch.randn(means.shape, device=means.device) if noise is None else noise.expand_as(means)
+        return self.refiner(means, noise)  # not randn_like, whose order is that of the memory and changes with it
 
     def draw(self, n: int) -> Distribution:
         """p(x | z) of n codes from the model's own prior, batch shape (1, n)."""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..data.stream import evenly
 from ..distributions import kl as divergence
 from ..distributions.point import Point
 from ..errors import UsageError
@@ -104,7 +105,7 @@ def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None
     if samples < 1 or (images is not None and images < 1):
         raise UsageError(f"iw_nll({samples}, images={images}): give at least one sample and one image")
     model = _with_likelihood(evaluation)
-    x = evaluation.x[:: max(len(evaluation.x) // images, 1)][:images] if images else evaluation.x
+    x = evaluation.x[evenly(len(evaluation.x), images)] if images else evaluation.x
     with evaluation.drawing():
         deterministic = _is_point(model(x[:1]).latents)
     if deterministic:

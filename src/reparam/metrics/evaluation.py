@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..data.stream import evenly
 from ..errors import UsageError
 from ..latent import NO_ENCODER
 from ..priors import Draw
@@ -201,8 +202,7 @@ class Evaluation:
 
     def _rows(self, available: int) -> Tensor:
         """Evenly spaced rows, `n` at most."""
-        count = min(self.n, available)
-        return torch.arange(count) * available // count
+        return torch.from_numpy(evenly(available, self.n))
 
 
 def saved(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..registry import velocity
 from .embeddings import Modulate
 from .layers import Patches, Shape, Unpatch, Upsample, pyramid, zeroed
-from .vit import Attention, FeedForward, OnGrid, Positions
+from .vit import Attention, FeedForward, OnGrid, Positions, cut
 
 
 def _check(name: str, width: int, depth: int) -> None:
@@ -60,8 +60,9 @@ class MLPVelocity(nn.Module):
 class DiTVelocity(nn.Module):
     """A transformer over squares of patch×patch positions of a map, each block modulated by the conditions.
 
-    With patch=0 there are at most 64 squares. (Peebles & Xie, 2023, arXiv:2212.09748; here the modulation stands before
-    the block, whose residual branches start at zero by themselves)
+    With patch=0 it is chosen so that there are at most 64 squares, or 256 of 8 and more positions a side. (Peebles & Xie,
+    2023, arXiv:2212.09748; here the modulation stands before the block, whose residual branches start at zero by
+    themselves)
     """
 
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 128, depth: int = 4, heads: int = 4,
@@ -69,8 +70,7 @@ class DiTVelocity(nn.Module):
         super().__init__()
         _check("dit", width, depth)
         size = _grid(shape, "dit")
-        patch = patch or next(p for p in range(1, max(size) + 1) if -(-size[0] // p) * -(-size[1] // p) <= 64)
-        tokens = (-(-size[0] // patch), -(-size[1] // patch))
+        patch, tokens = cut(size, patch, None)
         self.first = nn.Sequential(Patches(patch), nn.Conv2d(shape[0] * patch**2, width, 1),
                                    OnGrid(Positions(tokens, width)))
         self.modulations = nn.ModuleList(Modulate(width, condition) for _ in range(depth))
@@ -116,6 +116,8 @@ class UNetVelocity(nn.Module):
                  patch: int = 1) -> None:
         super().__init__()
         _check("unet", width, depth)
+        if patch < 1:
+            raise UsageError(f"unet(patch={patch}): the side of a square is at least 1")
         size = _grid(shape, "unet")
         levels = pyramid(size, patch, None) if min(size) > 8 * patch else _down_to(size, patch)
         widths = [width * min(2**i, 2) for i in range(len(levels))]

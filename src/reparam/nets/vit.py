@@ -83,7 +83,7 @@ class ViTEncoder(nn.Module):
     def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int = 128, depth: int = 4,
                  heads: int = 4, patch: int = 0) -> None:
         super().__init__()
-        patch, tokens = _cut((image_shape[1], image_shape[2]), patch, grid)
+        patch, tokens = cut((image_shape[1], image_shape[2]), patch, grid)
         transformer = _transformer(tokens, width, depth, heads)
         self.net = nn.Sequential(Centre(), Patches(patch), nn.Conv2d(image_shape[0] * patch**2, width, 1), transformer)
         self.features: Shape = (width, *tokens)
@@ -100,7 +100,7 @@ class ViTDecoder(nn.Module):
                  patch: int = 0) -> None:
         super().__init__()
         size = (out_shape[1], out_shape[2])
-        patch, tokens = _cut(size, patch, (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None)
+        patch, tokens = cut(size, patch, (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None)
         transformer = _transformer(tokens, width, depth, heads)
         pixels = nn.Conv2d(width, out_shape[0] * patch**2, 1)
         nn.init.normal_(pixels.weight, std=0.02)  # tokens are normalised: by default the first images would be strong noise
@@ -119,7 +119,7 @@ def _transformer(tokens: tuple[int, int], width: int, depth: int, heads: int) ->
     return OnGrid(Positions(tokens, width), *blocks, nn.LayerNorm(width))
 
 
-def _cut(size: tuple[int, int], patch: int, grid: tuple[int, int] | None) -> tuple[int, tuple[int, int]]:
+def cut(size: tuple[int, int], patch: int, grid: tuple[int, int] | None) -> tuple[int, tuple[int, int]]:
     """The patch to use, and the grid of squares that an image of `size` is cut into."""
     if patch < 0:
         raise UsageError(f"patch must be at least 1, or 0 to choose it by the image's size; got {patch}")

@@ -85,8 +85,8 @@ class Prior(nn.Module):
         how.check_plain()
         return self().tempered(shape, how.one_temperature)
 
-    def prepare(self, codes: Float[Tensor, "n *d"]) -> None:
-        """Takes from codes what is not learned step by step, such as their scale, before a fit."""
+    def prepare(self, codes: Float[Tensor, "n *d"], y: Int[Tensor, "n"] | None = None) -> None:
+        """Takes from codes and labels what is not learned step by step, such as their scale, before a fit."""
 
     def loss(self, z: Float[Tensor, "b *d"], y: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b"]:
         """What a fit to codes with labels y (−1: none) minimises: −log p(z), nats."""

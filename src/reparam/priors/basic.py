@@ -107,7 +107,7 @@ class Flow(Prior):
         self.whitening = Whitening(self.shape)
         self.couplings = nn.ModuleList(Coupling(math.prod(self.shape), hidden) for _ in range(couplings))
 
-    def prepare(self, codes: Float[Tensor, "n *d"]) -> None:
+    def prepare(self, codes: Float[Tensor, "n *d"], y: Tensor | None = None) -> None:
         self.whitening.fit(codes)
 
     @property

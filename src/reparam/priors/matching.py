@@ -31,7 +31,7 @@ class Transported(Distribution):
     @property
     def mean(self) -> Tensor:
         """Where the noise's mean is carried, which stands for the middle of the distribution."""
-        return self.prior.carried(torch.zeros(1, *self.prior.shape, device=self.prior.device), Draw())[0]
+        return self.prior.carried(torch.zeros(1, *self.prior.shape, device=self.prior.device), self.prior.steps)[0]
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         return self.prior.draw(shape, Draw())
@@ -52,11 +52,15 @@ class FlowMatching(Prior):
     """Rectified flow on whitened codes, fitted to those of a trained model: for maps of codes, and for classes.
 
     `net` is one of mlp, unet and dit with its sizes, 'mlp(320, 3)'; auto takes mlp up to 512 numbers and unet beyond.
-    Draws take `steps` of Heun's method, two evaluations each. With `classes`, labels steer the draws. `transport.py` has
-    the equations. (Lipman et al., 2023, arXiv:2210.02747; on latents: Dao et al., 2023, arXiv:2307.08698)
+    Draws take `steps` of Heun's method, two evaluations each. With `classes`, labels steer the draws, and where none is
+    asked for each draw gets one, as often as the codes had it. `transport.py` has the equations. (Lipman et al., 2023,
+    arXiv:2210.02747; on latents: Dao et al., 2023, arXiv:2307.08698)
     """
 
     joint: ClassVar[bool] = False
+
+    frequencies: Tensor
+    """How often codes have no label, and each of the classes."""
 
     def __init__(self, space: Space, net: str = "auto", steps: int = 10, classes: int = 0) -> None:
         super().__init__(space)
@@ -67,6 +71,7 @@ class FlowMatching(Prior):
         self.steps = steps
         self.whitening = Whitening(self.shape)
         self.velocity = Velocity(net, self.shape, classes=classes)
+        self.register_buffer("frequencies", torch.ones(classes + 1))
 
     @property
     def device(self) -> torch.device:
@@ -75,26 +80,35 @@ class FlowMatching(Prior):
     def forward(self) -> Transported:
         return Transported(self)
 
-    def prepare(self, codes: Float[Tensor, "n *d"]) -> None:
+    def prepare(self, codes: Float[Tensor, "n *d"], y: Int[Tensor, "n"] | None = None) -> None:
         self.whitening.fit(codes)
+        if y is not None:
+            self.frequencies.copy_(torch.bincount(y + 1, minlength=len(self.frequencies)))
 
     def loss(self, z: Float[Tensor, "b *d"], y: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b"]:
         return self.velocity.loss(self.whitening(z), y)
 
     def draw(self, shape: tuple[int, ...], how: Draw) -> Tensor:
-        noise = torch.randn(math.prod(shape), *self.shape, device=self.device) * how.one_temperature
-        return self.carried(noise, how).reshape(*shape, *self.shape)
-
-    def carried(self, noise: Float[Tensor, "n *d"], how: Draw) -> Float[Tensor, "n *d"]:
-        """The codes that noise becomes."""
-        classes = self.velocity.classes
+        n, classes = math.prod(shape), self.velocity.classes
         if how.label is not None and not 0 <= how.label < classes:
             raise UsageError(f"this prior knows the classes 0 to {classes - 1}; got {how.label}" if classes else NO_CLASSES)
+        if how.guidance != 1 and not classes:
+            raise UsageError(NO_CLASSES)
         if how.steps is not None and how.steps < 1:
             raise UsageError(f"steps must be at least 1; got {how.steps}")
-        y = None if how.label is None else torch.full((len(noise),), how.label, device=noise.device)
-        with torch.no_grad(), no_autocast(noise):
-            return self.whitening.inverse(self.velocity.carry(noise, how.steps or self.steps, y=y, guidance=how.guidance))
+        y = None
+        if classes:  # p(z) = Σ_y p(y) p(z | y), of which every part has learned from all codes of its class
+            y = (torch.multinomial(self.frequencies, n, replacement=True) - 1 if how.label is None else
+                 torch.full((n,), how.label, device=self.device))
+        noise = torch.randn(n, *self.shape, device=self.device) * how.one_temperature
+        return self.carried(noise, how.steps or self.steps, y, how.guidance).reshape(*shape, *self.shape)
+
+    @torch.no_grad()
+    def carried(self, noise: Float[Tensor, "n *d"], steps: int, y: Int[Tensor, "n"] | None = None, guidance: float = 1.0
+                ) -> Float[Tensor, "n *d"]:
+        """The codes that noise becomes."""
+        with no_autocast(noise):
+            return self.whitening.inverse(self.velocity.carry(noise, steps, y=y, guidance=guidance))
 
 
 NO_CLASSES = ("this prior was fitted without labels: fit one where images have them, in sub-folders or an array 'labels', "
