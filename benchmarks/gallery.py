@@ -9,36 +9,34 @@ Fréchet distance, after the longest time that was measured. The pictures hold t
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from PIL import Image
 from vae_vs_gan import MINUTES, RESULTS, SETS, budget
-from vae_vs_gan_table import DOCS, KINDS, NAMES, values
+from vae_vs_gan_table import DOCS, KINDS, NAMES, Cells, failures, nearest, read_all, values
 
 
-def measured(data: str) -> dict[float, dict[str, dict]]:
-    """Cells of seed 0, by minutes and model."""
-    found: dict[float, dict[str, dict]] = {}
-    for path in RESULTS.glob(f"{data}-*-0*.json"):
-        _, name, _, *rest = path.stem.split("-")
-        cell = json.loads(path.read_text())
-        if "failed" not in cell:
-            found.setdefault(float(rest[0].removesuffix("min")) if rest else MINUTES, {})[name] = cell
-    return found
-
-
-def entry(kind: str, data: str, name: str, minutes: float, cell: dict, work: Path) -> list[str]:
-    """A heading, the commands, the picture and its figures."""
+def entry(kind: str, data: str, name: str, minutes: float, cells: Cells, work: Path) -> list[str]:
+    """A heading, the commands, the picture and its figures, all of seed 0."""
     picture = f"gallery-{data}-{name}.png"
-    Image.open(work / data / f"{name}-0{budget(minutes)}" / "samples.png").convert("RGB").quantize(128).save(DOCS / picture, optimize=True)
+    samples = Image.open(work / data / f"{name}-0{budget(minutes)}" / "samples.png")
+    samples.convert("RGB").quantize(128).save(DOCS / picture, optimize=True)
+    cell = cells[data, name][0]
     longer = "" if minutes == MINUTES else f" --minutes {minutes:g}"
-    options = " ".join(f'--{k.replace("_", "-")} "{v}"' for k, v in cell["recipe"].items() if k != "seed")
-    told = [f"FD {values([cell], 'fd')[0]:.0f}", f"coverage {values([cell], 'coverage')[0]:.2f}", f"recall {values([cell], 'recall')[0]:.2f}",
-            f"{cell['parameters']:,} parameters to sample with", f"{cell['images_per_second']:,} images/s on one core"]
-    return [f"### A {kind}: `{name}`, {minutes:g} minutes on one core", "", f"{', '.join(told)}.", "", f"![{name} on {NAMES[data]}]({picture})", "",
+    options = " ".join(flag(k, v) for k, v in cell["recipe"].items() if k != "seed")
+    said = [*(f"{label} {values([cell], key)[0]:.{digits}f}" for key, label, digits in (("fd", "FD", 0), ("coverage", "coverage", 2),
+                                                                                      ("recall", "recall", 2))),
+            f"{cell['parameters']:,} parameters to sample with", f"{cell['images_per_second']:,} images/s on one core",
+            *(f"**{reason}**" for reason in failures({(data, name): [cell]} | {k: v for k, v in cells.items() if k != (data, name)}, data)[name])]
+    return [f"### A {kind}: `{name}`, {minutes:g} minutes on one core", "", f"{', '.join(said)}.", "", f"![{name} on {NAMES[data]}]({picture})", "",
             "```", f"python benchmarks/vae_vs_gan.py run DATA --only {data}/{name}/0{longer}",
             f"reparam train {SETS[data]} --minutes {minutes:g} {options}", "```", ""]
+
+
+def flag(name: str, value: object) -> str:
+    """A recipe's field on the command line."""
+    told = f"--{name.replace('_', '-')}"
+    return told if value is True else f'{told} "{value}"'
 
 
 def main() -> None:
@@ -46,17 +44,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/vae_vs_gan"))
     work = parser.parse_args().work
     lines = ["# Gallery", "", "The first 64 samples of seed 0, as they came: none was selected, and none left out. Written by "
-             "`python benchmarks/gallery.py` from the models that [vae-versus-gan.md](vae-versus-gan.md) measures; under each picture stand "
-             "the command that made it and the same model as a run of one's own, for as many minutes.", ""]
+             "`python benchmarks/gallery.py` from the models that [vae-versus-gan.md](vae-versus-gan.md) measures, of each kind the one with the "
+             "least FD after the longest time that was measured. Under each picture stand the command that made it, and a run with the same "
+             "settings, which will be similar, not equal. What *collapsed* and *far* mean stands there, too.", ""]
+    found = read_all(RESULTS)
     for data, label in NAMES.items():
         lines += [f"## {label}", ""]
-        by_minutes = measured(data)
         for kind, names in KINDS.items():
-            minutes = max((m for m, cells in by_minutes.items() if cells.keys() & set(names)), default=None)
+            minutes = max((m for m, cells in found.items() if nearest(cells, data, names)), default=None)
             if minutes is not None:
-                cells = {n: c for n, c in by_minutes[minutes].items() if n in names}
-                best = min(cells, key=lambda n: values([cells[n]], "fd")[0])
-                lines += entry(kind, data, best, minutes, cells[best], work)
+                lines += entry(kind, data, nearest(found[minutes], data, names), minutes, found[minutes], work)
     (DOCS / "gallery.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 

@@ -75,7 +75,6 @@ def outcome(recipe: Recipe, images: np.ndarray, known: np.ndarray, test: np.ndar
     _, h, w, c = images.shape
     recipe = recipe.but(precision="bf16", threads=1)
     if not heard:
-        assert "late(1, " in recipe.objective
         recipe = recipe.but(objective=recipe.objective.replace("late(1, ", "late(1e-9, "))
     objective = build_objective(recipe)
     torch.set_num_threads(1)

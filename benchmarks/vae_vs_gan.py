@@ -42,7 +42,9 @@ from reparam.fitting import Effort, calibrate_likelihood, fit_prior, fit_refiner
 from reparam.generate import ImageModel
 from reparam.loop import training
 from reparam.metrics import PROTOCOL, Evaluation, measure
-from reparam.metrics.distance import frechet
+from reparam.metrics.distance import frechet, kernel_distance
+from reparam.metrics.diversity import vendi
+from reparam.metrics.neighbours import prdc
 from reparam.pictures import grid, save_png
 from reparam.presets import PRESETS
 from reparam.process import keep_memory
@@ -234,6 +236,21 @@ def trial(name: str, number: int, folder: str, work: Path) -> dict:
             "parameters": facts["parameters"], "skipped": facts["skipped"]}
 
 
+def real_figures(data: str, folder: str) -> dict[str, float]:
+    """What training images get, measured as if they were samples: kept in a file of its own."""
+    path = RESULTS / "real.json"
+    held = json.loads(path.read_text()) if path.exists() else {}
+    if data not in held:
+        source, indices, test = images_of(data, folder)
+        known = to_batch(source.images[indices[evenly(len(indices), MEASURED)]])
+        real, pictures = embedded(to_batch(source.images[test])), embedded(known)
+        found = prdc(torch.from_numpy(real), torch.from_numpy(pictures))
+        held[data] = {"fd": frechet(pictures, real), "kd": kernel_distance(real, pictures).value, "vendi": vendi(real).value,
+                      **{k: float(v.float().mean()) for k, v in found._asdict().items()}}
+        write_json(path, held)
+    return held[data]
+
+
 METRICS = "fd, kd, prdc, vendi, memorisation, duplicates, sharpness"
 OF_VAES = ", elbo, psnr, ssim, active_units, prior_auc"
 
@@ -351,7 +368,7 @@ def main() -> None:
     else:
         from vae_vs_gan_table import write
 
-        write(RESULTS, TRIALS, given.work)
+        write(RESULTS, TRIALS, given.work, {data: real_figures(data, given.data) for data in SETS})
 
 
 def keep(path: Path, keys: tuple[str, str], found: dict) -> None:

@@ -108,3 +108,15 @@ def test_mode_collapse_is_told_by_any_of_its_signs(name, value, ill):
     found = illnesses_of([Figure(name, float(value), "", 2000)])
     assert [f.title for f in found] == ["mode collapse"] * ill
     assert all(f.evidence and "vae_gan" in f.advice for f in found)
+
+
+@pytest.mark.parametrize(("figures", "titles"), [
+    ({"coverage": 0.02, "precision": 0.5}, ["mode collapse"]),
+    ({"coverage": 0.02, "precision": 0.05}, ["samples far from the images"]), ({"coverage": 0.5, "precision": 0.05}, []),
+    ({"classes missing": 2, "accuracy of class_balance's classifier": 0.51}, []),
+    ({"coverage": 0.0, "precision": 0.0, "duplicates": 0.9}, ["mode collapse", "samples far from the images"])])
+def test_poor_samples_are_no_mode_collapse(figures, titles):
+    from reparam.diagnose import illnesses_of
+    from reparam.metrics import Figure
+
+    assert [f.title for f in illnesses_of([Figure(name, float(v), "", 2000) for name, v in figures.items()])] == titles

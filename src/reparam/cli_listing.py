@@ -48,7 +48,8 @@ def presets(*, json: Json = False) -> None:
     for name, preset in PRESETS.items():
         print(f"{name}: {preset.about}\n  for {DATA[preset.data]} ({preset.reference})")
         for k, v in preset.changes.items():
-            print(f"    --{k.replace('_', '-')} {v!r}")
+            flag = f"--{k.replace('_', '-')}"
+            print(f"    {flag}" if v is True else f"    {flag} {v!r}")
         if name in measured():
             found = measured()[name]
             print(f"  {found['data']}, {found['seconds']:.0f} s on one core: "

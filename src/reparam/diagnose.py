@@ -66,12 +66,13 @@ def collapsed(figures: dict[str, Figure], history: History) -> Finding | None:
 def mode_collapse(figures: dict[str, Figure], history: History) -> Finding | None:
     """Samples repeat one another, or leave out most of what the images show."""
     duplicates, coverage, missing = (figures.get(k) for k in ("duplicates", "coverage", "classes missing"))
+    judge = figures.get("accuracy of class_balance's classifier")
     evidence: list[str] = []
     if duplicates is not None and duplicates.value >= 0.2:
         evidence.append(f"{duplicates.value:.0%} of the samples nearly repeat another one, where real images do in 1 %")
-    if coverage is not None and coverage.value <= 0.1:
+    if coverage is not None and coverage.value <= UNCOVERED and not _astray(figures):
         evidence.append(f"only {coverage.value:.0%} of the real images have a sample in their neighbourhood")
-    if missing is not None and missing.value >= 1:
+    if missing is not None and missing.value >= 1 and (judge is None or judge.value >= 0.8):
         evidence.append(f"{missing.value:.0f} classes do not occur among the samples")
     if not evidence:
         return None
@@ -79,6 +80,25 @@ def mode_collapse(figures: dict[str, Figure], history: History) -> Finding | Non
         "mode collapse", "; ".join(evidence),
         "train longer; hold the critic flat, --penalty \"r1 + r2\" --game relativistic, or show it changed images, "
         "--critic-augment \"translate + cutout\"; or take a hybrid, --preset vae_gan, which has to rebuild every image")
+
+
+UNCOVERED = 0.1
+"""Share of real images with a sample near them below which something is missing; and of samples among real images."""
+
+
+def _astray(figures: dict[str, Figure]) -> bool:
+    """Whether samples are hardly ever where images are, so that what they miss says nothing of their variety."""
+    return "precision" in figures and figures["precision"].value <= UNCOVERED
+
+
+def far_samples(figures: dict[str, Figure], history: History) -> Finding | None:
+    """Samples do not look like the images."""
+    coverage = figures.get("coverage")
+    if coverage is None or coverage.value > UNCOVERED or not _astray(figures):
+        return None
+    among = figures["precision"].value
+    return Finding("samples far from the images", f"{among:.0%} of the samples lie among real images, and {coverage.value:.0%} of "
+                   "these have a sample near them", "train longer, or take a larger network")
 
 
 def prior_mismatch(figures: dict[str, Figure], history: History) -> Finding | None:
@@ -142,7 +162,7 @@ def unfinished(figures: dict[str, Figure], history: History) -> Finding | None:
                    "train longer: --minutes, --epochs or --steps")
 
 
-ILLNESSES: tuple[Check, ...] = (collapsed, mode_collapse, prior_mismatch, overfitted, unstable)
+ILLNESSES: tuple[Check, ...] = (collapsed, mode_collapse, far_samples, prior_mismatch, overfitted, unstable)
 REMARKS: tuple[Check, ...] = (oversized, unfinished)
 
 
