@@ -97,8 +97,8 @@ def far_samples(figures: dict[str, Figure], history: History) -> Finding | None:
     if coverage is None or coverage.value > UNCOVERED or not _astray(figures):
         return None
     among = figures["precision"].value
-    return Finding("samples far from the images", f"{among:.0%} of the samples lie among real images, and {coverage.value:.0%} of "
-                   "these have a sample near them", "train longer, or take a larger network")
+    return Finding("samples far from the images", f"{among:.0%} of the samples lie among real images, and "
+                   f"{coverage.value:.0%} of these have a sample near them", "train longer, or take a larger network")
 
 
 def prior_mismatch(figures: dict[str, Figure], history: History) -> Finding | None:
