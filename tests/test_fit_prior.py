@@ -72,7 +72,8 @@ class Bent(ToGaussian):
 
 
 def test_the_density_has_its_gradient():
-    """That of the divergence too, which a field that is linear in z would not show."""
+    """Of `Transported`, whose log p is that of its velocity at whitened codes; that of the divergence too, which a field
+    that is linear in z would not show."""
     z = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
     torch.autograd.gradcheck(lambda z: Bent(2).log_prob(z, 5), (z,))
 

@@ -169,7 +169,7 @@ def check_fitting(recipe: Recipe, latent: Latents) -> None:
     Shares.of(recipe, latent)
     if call is None or space is None:
         return
-    with torch.device("meta"):  # its covariances alone may be gigabytes
+    with torch.random.fork_rng(), torch.device("meta"):  # its covariances alone may be gigabytes
         made = build_prior(str(call), space, of="codes")
     if not any(True for _ in made.parameters()):
         raise UsageError(f"the prior {call} has nothing to learn from codes; priors that can be fitted: mixture, flow, "
