@@ -110,6 +110,35 @@ def test_the_guard_names_the_broken_term_and_asks_to_go_back(bad):
     assert "gradient is not finite" in guard.judge(["nll"], [1.0], math.inf).reason
 
 
+@pytest.mark.parametrize(("loss", "ways_back"), [(2.0, 2), (0.5, 0), (math.nan, 0)])
+def test_weights_that_have_lost_everything_are_not_kept(loss, ways_back):
+    """Norms that jump while the loss is worse than any at the start: back, but not for ever; else as they come."""
+    guard = Guard()
+    for i in range(300):
+        guard.judge(["nll"], [1.0], 1.0, 1.0 - i / 300)
+    jumps = ([1000.0] * 5 + [1.0] * 300) * 3
+    verdicts = [guard.judge(["nll"], [1.0], norm, loss) for norm in jumps]
+    back = [i for i, v in enumerate(verdicts) if v.roll_back]
+    assert back == [4, 309][:ways_back]
+    assert all("above any at the start" in verdicts[i].reason for i in back)
+
+
+def test_a_run_whose_weights_break_goes_back(small, batch, monkeypatch):
+    """After a step that ruins them, no gradient leads home: they are taken back to what they were."""
+    monkeypatch.setattr(train, "SNAPSHOT_EVERY", 10)
+    model, kept = small(), {}
+    for state in training(model, parse_objective("nll + kl"), forever(batch), steps=60, **STEADY):
+        kept[state.step] = weights_of(model)
+        if state.step == 45:
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.mul_(100)
+        if state.rollbacks:
+            break
+    assert state.step == 50 and "above any at the start" in state.event and "step 30" in state.event
+    assert torch.equal(weights_of(model), kept[30]) and state.lr_scale == 0.5
+
+
 def test_good_steps_between_broken_ones_need_no_way_back():
     guard = Guard()
     for i in range(50):

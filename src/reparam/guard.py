@@ -25,37 +25,52 @@ class Verdict:
     """The last steps all failed: return to an earlier state."""
 
 
+FEW = 32
+"""Norms that a judgement takes."""
+
+
 @dataclass
 class Guard:
     """Judges steps by their losses and gradient norms, and remembers what it has seen.
 
     A norm above `clip` × the running median is scaled down to it. One above `skip` × the running 90 % quantile is left
     out, but never more than `patience` in a row: all norms enter the window, so a run whose gradients have grown for
-    good goes on. `patience` non-finite steps in a row ask to roll back.
+    good goes on. `patience` non-finite steps in a row ask to roll back; so do, `rescues` times, as many left out for their
+    norm with a loss above any at the start: such weights have lost what they had learned.
     """
 
     clip: float = 2.0
     skip: float = 10.0
     window: int = 256
     patience: int = 5
+    rescues: int = 2
     norms: deque[float] = field(default_factory=deque[float])
     skipped: int = 0
     in_a_row: int = 0
     broken_in_a_row: int = 0
+    at_start: float = -math.inf
+    """The greatest loss before there is enough to judge norms by."""
 
-    def judge(self, names: Sequence[str], parts: Sequence[float], norm: float) -> Verdict:
-        """`parts` are the batch means of the terms called `names`; `norm` is the gradient's."""
+    def judge(self, names: Sequence[str], parts: Sequence[float], norm: float, loss: float = math.nan) -> Verdict:
+        """`parts` are the batch means of the terms called `names`; `norm` is the gradient's; `loss` is what falls when all
+        goes well, if anything does."""
         if not math.isfinite(norm) or not all(map(math.isfinite, parts)):
             return self._broken(names, parts)
         self.broken_in_a_row = 0
         typical, high = self._quantiles()
+        if len(self.norms) < FEW and loss > self.at_start:
+            self.at_start = loss
         self.norms.append(norm)
         if len(self.norms) > self.window:
             self.norms.popleft()
         if norm > self.skip * high > 0 and self.in_a_row < self.patience:
             self.skipped += 1
             self.in_a_row += 1
-            return Verdict(0.0, f"gradient norm {norm:.3g} is {norm / high:.0f} times the usual high of {high:.3g}")
+            lost = self.in_a_row == self.patience and loss > self.at_start and self.rescues > 0
+            if lost:
+                self.rescues, self.in_a_row = self.rescues - 1, 0
+            reason = f"gradient norm {norm:.3g} is {norm / high:.0f} times the usual high of {high:.3g}"
+            return Verdict(0.0, reason + ", the loss above any at the start" * lost, roll_back=lost)
         self.in_a_row = 0
         limit = self.clip * typical if self.clip and typical else math.inf
         return Verdict(min(1.0, limit / norm) if norm > 0 else 1.0)
@@ -72,17 +87,19 @@ class Guard:
 
     def _quantiles(self) -> tuple[float, float]:
         """Median and 90 % quantile of the window; infinite until there is enough to judge by."""
-        if len(self.norms) < 32:
+        if len(self.norms) < FEW:
             return math.inf, math.inf
         ordered = sorted(self.norms)
         return statistics.median(ordered), ordered[int(0.9 * len(ordered))]
 
     def to_dict(self) -> dict[str, object]:
         return {"norms": list(self.norms), "skipped": self.skipped, "in_a_row": self.in_a_row,
-                "broken_in_a_row": self.broken_in_a_row}
+                "broken_in_a_row": self.broken_in_a_row, "rescues": self.rescues, "at_start": self.at_start}
 
     def load(self, saved: dict[str, object]) -> None:
         self.norms = deque(saved["norms"])  # type: ignore[arg-type]
         self.skipped = int(saved["skipped"])  # type: ignore[call-overload]
         self.in_a_row = int(saved["in_a_row"])  # type: ignore[call-overload]
         self.broken_in_a_row = int(saved["broken_in_a_row"])  # type: ignore[call-overload]
+        self.rescues = int(saved["rescues"])  # type: ignore[call-overload]
+        self.at_start = float(saved["at_start"])  # type: ignore[arg-type]

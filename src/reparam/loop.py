@@ -10,6 +10,7 @@ step itself is plain PyTorch, since wrappers cost a small model more than its ar
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,7 @@ from .vae import Model
 
 EMA_EVERY = 8
 """The average is moved once in so many steps: memory traffic is what it costs."""
-SNAPSHOT_EVERY = 250
+SNAPSHOT_EVERY = 100
 """Steps between the states that a roll-back can return to."""
 MAX_ROLLBACKS = 8
 COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
@@ -318,7 +319,8 @@ class _Loop:
             state.grad_norm = norm
             state.parts = dict(zip(self.objective.names, values, strict=True))
             state.loss = sum(w * v for w, v in zip(self._weights(), values, strict=True))
-            verdicts.append(state.guard.judge(self.objective.names, values, norm))
+            falls = state.loss if rival is None else math.nan  # that of a game goes either way
+            verdicts.append(state.guard.judge(self.objective.names, values, norm, falls))
         if rival is not None:
             verdicts.append(rival.guard.judge(["critic"], [critic_loss], critic_norm))
         self._take(gradients, verdicts, heard)
