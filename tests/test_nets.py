@@ -12,7 +12,7 @@ from torch import nn
 
 from reparam.errors import UsageError
 from reparam.nets.embeddings import LabelEmbedding, Modulate, TimeEmbedding, grid_positions, sinusoids
-from reparam.nets.layers import Residual, fold
+from reparam.nets.layers import Residual, WideLinear, fold
 from reparam.nets.vit import Attention, FeedForward, OnGrid, Positions
 from reparam.objective import parse_objective
 from reparam.registry import ROLES
@@ -334,3 +334,27 @@ def test_modulation_scales_and_shifts_channels(grid):
     scale, shift = (F.silu(c) @ layer.linear.weight.T + layer.linear.bias).split(4, 1)
     expected = torch.stack([torch.stack([x[b, i] * (1 + scale[b, i]) + shift[b, i] for i in range(4)]) for b in range(2)])
     torch.testing.assert_close(layer(x, c), expected)
+
+
+@pytest.mark.parametrize("inputs", [100, 4096, 16_384])
+def test_a_wide_head_is_the_same_function_at_the_start(inputs):
+    torch.manual_seed(0)
+    head = WideLinear(inputs, 50)
+    x = torch.randn(200, inputs)
+    assert float((head(x) - head.bias).std()) == pytest.approx(3**-0.5, rel=0.1)  # as nn.Linear begins
+
+
+def test_steps_of_wide_heads_do_not_grow_with_their_inputs():
+    """Adam moves every weight as far; the outputs of 16,384 inputs no farther than those of 4,096."""
+
+    def moved(inputs):
+        head, x = WideLinear(inputs, 1), torch.ones(1, inputs)
+        before = head(x).item()
+        optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
+        head(x).sum().backward()
+        optimizer.step()
+        return before - head(x).item()
+
+    assert moved(2048) == pytest.approx(2.05, rel=0.01)
+    assert moved(4096) == pytest.approx(4.1, rel=0.01)
+    assert moved(16_384) == pytest.approx(4.1, rel=0.01)

@@ -15,11 +15,29 @@ Shape = tuple[int, ...]
 """Shape of one example: (D,) or (C, H, W)."""
 
 
+class WideLinear(nn.Linear):
+    """A dense layer that moves no faster than one of 4,096 inputs.
+
+    Adam moves every weight by the learning rate, so that outputs move by it times the number of inputs; with ten thousand, one
+    step can throw a posterior to where no code was. Beyond 4,096 inputs are scaled down and weights start as much larger: the
+    same function, with steps in proportion. (Yang et al., 2022, arXiv:2203.03466, Table 8)
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.factor = min(1.0, 4096 / inputs)
+        with torch.no_grad():
+            self.weight /= self.factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.factor == 1 else x * self.factor)
+
+
 def to_latent(features: Shape, shape: Shape) -> nn.Module:
     """A linear head from features to a latent: 1×1 convolution when both lie on one grid, dense otherwise."""
     if len(features) == 3 and len(shape) == 3 and features[1:] == shape[1:]:
         return nn.Conv2d(features[0], shape[0], 1)
-    dense = nn.Linear(math.prod(features), math.prod(shape))
+    dense = WideLinear(math.prod(features), math.prod(shape))
     return nn.Sequential(nn.Flatten(), dense, *([nn.Unflatten(1, shape)] if len(shape) > 1 else []))
 
 
