@@ -18,9 +18,9 @@ Shape = tuple[int, ...]
 class WideLinear(nn.Linear):
     """A dense layer that moves no faster than one of 4,096 inputs.
 
-    Adam moves every weight by the learning rate, so that outputs move by it times the number of inputs; with ten thousand, one
-    step can throw a posterior to where no code was. Beyond 4,096 inputs are scaled down and weights start as much larger: the
-    same function, with steps in proportion. (Yang et al., 2022, arXiv:2203.03466, Table 8)
+    Adam moves every weight by the learning rate, so that outputs move by it times the number of inputs; with ten thousand
+    one step can throw a posterior to where no code was. Beyond 4,096, inputs are scaled down and weights start as much
+    larger: the same function, with steps in proportion. (Yang et al., 2022, arXiv:2203.03466, Table 8)
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -29,8 +29,8 @@ class WideLinear(nn.Linear):
         with torch.no_grad():
             self.weight /= self.factor
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.factor == 1 else x * self.factor)
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input if self.factor == 1 else input * self.factor)
 
 
 def to_latent(features: Shape, shape: Shape) -> nn.Module:
