@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 from vae_vs_gan import MINUTES, RESULTS, SETS, budget
-from vae_vs_gan_table import DOCS, KINDS, NAMES, Cells, failures, nearest, read_all, values
+from vae_vs_gan_table import DOCS, KINDS, NAMES, Cells, covered, failure, nearest, read_all, values
 
 
 def entry(kind: str, data: str, name: str, minutes: float, cells: Cells, work: Path) -> list[str]:
@@ -27,7 +27,7 @@ def entry(kind: str, data: str, name: str, minutes: float, cells: Cells, work: P
     said = [*(f"{label} {values([cell], key)[0]:.{digits}f}" for key, label, digits in (("fd", "FD", 0), ("coverage", "coverage", 2),
                                                                                       ("recall", "recall", 2))),
             f"{cell['parameters']:,} parameters to sample with", f"{cell['images_per_second']:,} images/s on one core",
-            *(f"**{reason}**" for reason in failures({(data, name): [cell]} | {k: v for k, v in cells.items() if k != (data, name)}, data)[name])]
+            *([f"**{why}**"] if (why := failure(cell, covered(cells, data))) else [])]
     return [f"### A {kind}: `{name}`, {minutes:g} minutes on one core", "", f"{', '.join(said)}.", "", f"![{name} on {NAMES[data]}]({picture})", "",
             "```", f"python benchmarks/vae_vs_gan.py run DATA --only {data}/{name}/0{longer}",
             f"reparam train {SETS[data]} --minutes {minutes:g} {options}", "```", ""]

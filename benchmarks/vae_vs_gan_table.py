@@ -71,19 +71,19 @@ def covered(cells: Cells, data: str) -> bool:
     return any(c > FEW for name in (*VAES, *GANS) for c in values(cells.get((data, name), []), "coverage"))
 
 
+def failure(cell: dict, asked: bool) -> str | None:
+    """Why one seed failed, if it did; `asked` says whether coverage counts."""
+    if "failed" in cell or not values([cell], "fd"):
+        return "stopped"
+    if values([cell], "duplicates")[0] >= REPEATS:
+        return "collapsed"
+    return "far" if asked and values([cell], "coverage")[0] <= FEW else None
+
+
 def failures(cells: Cells, data: str) -> dict[str, list[str]]:
     """Why seeds of each model failed."""
-    here = {name: cells[data, name] for name in (*VAES, *GANS) if (data, name) in cells}
-    asked = covered(cells, data)
-
-    def why(cell: dict) -> str | None:
-        if "failed" in cell or not values([cell], "fd"):
-            return "stopped"
-        if values([cell], "duplicates")[0] >= REPEATS:
-            return "collapsed"
-        return "far" if asked and values([cell], "coverage")[0] <= FEW else None
-
-    return {name: [w for cell in found if (w := why(cell))] for name, found in here.items()}
+    here, asked = {name: cells[data, name] for name in (*VAES, *GANS) if (data, name) in cells}, covered(cells, data)
+    return {name: [why for cell in found if (why := failure(cell, asked))] for name, found in here.items()}
 
 
 def told(reasons: list[str], of: int) -> str:
