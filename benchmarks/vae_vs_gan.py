@@ -1,7 +1,7 @@
 """How far is a VAE from a GAN on the same data, with as many parameters and as much time? Settings, grid and table.
 
     python benchmarks/vae_vs_gan.py tune DATA [--jobs 2]       the trials that chose each model's settings
-    python benchmarks/vae_vs_gan.py run DATA [--jobs 2]        the grid: four sets of images, six models, three seeds
+    python benchmarks/vae_vs_gan.py run DATA [--jobs 2]        the grid: four sets of images, seven models, three seeds
     python benchmarks/vae_vs_gan.py table DATA                 docs/vae-versus-gan.md from what has been measured
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. A cell of the grid that has its file in
@@ -27,6 +27,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from reparam.data.stream import Stream, evenly, to_batch
 from reparam.errors import TrainingDiverged
 from reparam.features import get_features
 from reparam.files import write_json
-from reparam.fitting import Effort, calibrate_likelihood, fit_prior, fit_refiner, latent_axes
+from reparam.fitting import Effort, calibrate_likelihood, fit_second_stages, latent_axes
 from reparam.generate import ImageModel
 from reparam.loop import training
 from reparam.metrics import PROTOCOL, Evaluation, measure
@@ -50,8 +51,9 @@ from reparam.presets import PRESETS
 from reparam.process import keep_memory
 from reparam.recipe import Recipe
 from reparam.refiner import build_refiner
+from reparam.resampler import build_resampler
 from reparam.run import held_out_figures
-from reparam.vae import VAE, Model
+from reparam.vae import VAE
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "vae_vs_gan"
@@ -72,7 +74,7 @@ class Entry:
     """A model of the comparison: a preset, what is the same in all its trials, and the trials."""
 
     preset: str
-    trials: tuple[dict[str, str], ...]
+    trials: tuple[dict[str, Any], ...]
     decoder: str = "resnet(width={w}, patch={p})"
 
 
@@ -83,12 +85,20 @@ def lrs(model: float, critic: float, first: float = 0.5) -> dict[str, str]:
 
 EARLY = {"objective": "nll + kl + late(1, 0.4, 0.1)*adversarial(balance=0.6)"}
 BOTH = {"adversary": "images"}
+FAST = {"patch": "4", "optimizer": "adamw(lr=4e-3)", "latent": "flat(96)"}
+"""The best trial of `vae`."""
 MODELS = {
     "vae": Entry("default", (
         {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"},
         {"patch": "4", "optimizer": "adamw(lr=6e-3)"}, {"patch": "2", "optimizer": "adamw(lr=4e-3)"},
         {"patch": "4", "optimizer": "adamw(lr=4e-3)", "latent": "flat(96)"},
         {"decoder": "dcgan", "optimizer": "adamw(lr=4e-3)"})),
+    "vae_resampled": Entry("default", (
+        {**FAST, "resampler": "resnet(32)"}, {**FAST, "resampler": "resnet(32)", "resampler_share": 0.3},
+        {**FAST, "resampler": "resnet(16)"}, {**FAST, "resampler": "dcgan(32)"},
+        {**FAST, "resampler": "resnet(32, patch=2)"}, {**FAST, "resampler": "resnet(32)", "optimizer": "adamw(lr=6e-3)"},
+        {**FAST, "resampler": "resnet(32)", "fitted_prior": "flow_matching('mlp(256, 2)')"},
+        {**FAST, "resampler": "resnet(32)", "objective": "nll + 2*kl"})),
     "vae_gan": Entry("vae_gan", (
         {"patch": "4", **EARLY, **BOTH, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
         {"patch": "2", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
@@ -132,7 +142,7 @@ TARGET = {"mnist": 800_000, "fashion": 800_000, "cifar": 800_000, "faces": 1_200
 """Parameters of everything that sampling needs."""
 
 
-def recipe_of(name: str, changes: dict[str, str], data: str, image_shape: tuple[int, ...], seed: int) -> Recipe:
+def recipe_of(name: str, changes: dict[str, Any], data: str, image_shape: tuple[int, ...], seed: int) -> Recipe:
     """The preset with its changes and the decoder's width that meets the target."""
     entry = MODELS[name]
     changes = dict(changes)
@@ -160,9 +170,9 @@ def parameters(recipe: Recipe, image_shape: tuple[int, ...]) -> int:
             fitted = sum(p.numel() for p in build_prior(str(call), model.latent.fit_space, of="codes").parameters())
     else:
         fitted = sum(p.numel() for p in model.latent.prior.parameters())
-    if recipe.refiner != "none":
-        with torch.device("meta"):
-            fitted += sum(p.numel() for p in build_refiner(recipe.refiner, image_shape).parameters())
+    with torch.device("meta"):
+        later = [m for m in (build_resampler(recipe.resampler, image_shape), build_refiner(recipe.refiner, image_shape)) if m]
+    fitted += sum(p.numel() for m in later for p in m.parameters())
     return fitted + sum(p.numel() for part in (model.decoder, model.likelihood) for p in part.parameters())
 
 
@@ -176,15 +186,6 @@ def images_of(data: str, folder: str):
     return source, train, test[:: len(test) // MEASURED][:MEASURED]
 
 
-def seconds_after(recipe: Recipe, model: Model, seconds: float, fit_seconds: float) -> tuple[float, float]:
-    """What prior and refiner get of a model's seconds."""
-    if not isinstance(model, VAE):
-        return 0.0, 0.0
-    call, shares = fitting_of(recipe, model.latent), Shares.of(recipe, model.latent)
-    mixture = call is not None and call.name == "mixture"
-    return fit_seconds if mixture else shares.prior * seconds, shares.refiner * seconds
-
-
 def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: float, watched: np.ndarray, out: Path,
           kept_back: float = FIT_SECONDS) -> dict:
     """Trains for so much processor time and leaves the model in `out`; returns what it cost and the course it took."""
@@ -193,11 +194,12 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     _, h, w, c = images.shape
     model, objective = build_model(recipe, (c, h, w)), build_objective(recipe)
     adversary = build_adversary(recipe, model, (c, h, w))
-    fit_seconds, refine_seconds = seconds_after(recipe, model, seconds, kept_back)
+    call, shares = fitting_of(recipe, model.latent), Shares.of(recipe, model.latent)
+    kept_back = kept_back if call is not None and call.name == "mixture" else 0.0
     held_out, known = to_batch(images[watched[:500]]), to_batch(images[indices[:500]])
     curve, state = [], None
     for state in training(model, objective, Stream(images, indices, recipe.batch_size, recipe.seed),
-                          minutes=(seconds - fit_seconds - refine_seconds) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
+                          minutes=(shares.model * seconds - kept_back) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
                           clip=recipe.clip, ema=recipe.ema, precision="bf16", population=len(indices), adversary=adversary,
                           critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
         if state.progress * 12 >= len(curve) + 1:
@@ -207,12 +209,10 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     spread = to_batch(images[indices])
     few = spread[evenly(len(spread), 2000)]
     calibrate_likelihood(model, few)
-    effort = Effort(max(fit_seconds, 1) / 60, clock=time.process_time, precision="bf16")
-    fitted = fit_prior(model, recipe, spread, recipe.seed, effort=effort)
+    fitted = fit_second_stages(model, recipe, spread, lambda share, _: Effort(
+        max(share * seconds, 1) / 60, clock=time.process_time, precision="bf16"))
     fit_seconds = time.process_time() - began
-    effort = Effort(max(refine_seconds, 1) / 60, clock=time.process_time, precision="bf16")
-    refiner = fit_refiner(model, recipe, spread, recipe.seed, effort=effort)
-    save_model(out, model, Config(recipe, (c, h, w), fitted, latent_axes(model, few), refiner=refiner))
+    save_model(out, model, Config(recipe, (c, h, w), axes=latent_axes(model, few), **fitted))
     return {"recipe": {k: v for k, v in recipe.to_dict().items() if v != getattr(Recipe(), k)},
             "parameters": parameters(recipe, (c, h, w)),
             "trained_parameters": sum(p.numel() for m in (model, adversary) if m is not None for p in m.parameters()),
@@ -308,7 +308,7 @@ def embedded(x: torch.Tensor) -> np.ndarray:
         return torch.cat([get_features("efficientnet").embed(chunk) for chunk in x.split(250)]).numpy()
 
 
-def chosen(name: str) -> dict[str, str]:
+def chosen(name: str) -> dict[str, Any]:
     """The changes of the trial with the least distance."""
     trials = json.loads(TRIALS.read_text())[name]
     if len(trials) < len(MODELS[name].trials):

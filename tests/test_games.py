@@ -13,7 +13,7 @@ from scipy.optimize import linprog, minimize
 from scipy.stats import kstest, wasserstein_distance
 from torch import nn
 
-from reparam.adversary import Critic, make_critic
+from reparam.critic import Critic, make_critic
 from reparam.data.augment import color, crop, cutout, flip, parse_augmentation, translate
 from reparam.errors import UsageError
 from reparam.games import Scored, parse_penalties

@@ -119,9 +119,10 @@ def test_a_refiner_is_saved_with_its_model(trained, tmp_path):
 
 def test_shares_divide_the_minutes():
     latent = build_model(RECIPE, (1, 4, 4)).latent
-    assert Shares.of(RECIPE, latent) == Shares(0.0, 0.4) and Shares.of(RECIPE, latent).model == pytest.approx(0.6)
+    assert Shares.of(RECIPE, latent) == Shares(refiner=0.4) and Shares.of(RECIPE, latent).model == pytest.approx(0.6)
     both = RECIPE.but(fitted_prior="flow", prior_share=0.25, refiner_share=0.5)
-    assert Shares.of(both, latent) == Shares(0.25, 0.5) and Shares.of(both, latent).model == pytest.approx(0.25)
+    assert Shares.of(both, latent) == Shares(prior=0.25, refiner=0.5)
+    assert Shares.of(both, latent).model == pytest.approx(0.25)
     assert Shares.of(RECIPE.but(refiner="none"), latent).model == 1
     with pytest.raises(UsageError, match="leave nothing"):
         check(both.but(prior_share=0.5), (1, 4, 4))

@@ -22,14 +22,17 @@ from .posteriors import Posterior
 from .priors import Prior
 from .recipe import Call, Recipe, parse_call
 from .refiner import build_refiner
+from .resampler import build_resampler
 from .space import Space
 from .vae import VAE, Generator, Model
 
 
-def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None = None, refiner: str | None = None) -> Model:
+def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None = None, resampler: str | None = None,
+                refiner: str | None = None) -> Model:
     """The model of a recipe for images of shape (C, H, W), freshly initialised: a VAE, or without an encoder a generator.
 
-    `fitted_prior` and `refiner` add the modules of what was fitted after training, for their weights to be loaded into.
+    `fitted_prior`, `resampler` and `refiner` add the modules of what was fitted after training, for their weights to be
+    loaded into.
 
     Raises:
         UsageError: an unknown part, or parts and image that do not fit together.
@@ -60,6 +63,7 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
     if fitted_prior is not None:
         latent.fitted = build_prior(fitted_prior, latent.fit_space or Space(latent.shape), of="codes")
     model = VAE(encoder, latent, decoder, likelihood)
+    model.resampler = build_resampler(resampler, image_shape) if resampler is not None else None
     model.refiner = build_refiner(refiner, image_shape) if refiner is not None else None
     return model
 
@@ -80,6 +84,9 @@ def _generator(recipe: Recipe, plan: object, likelihood: Likelihood, out_shape: 
     if recipe.refiner != "none":
         raise UsageError(f"refiner={recipe.refiner!r} learns from images and their reconstructions, which a GAN does not "
                          "make: leave it at 'none'")
+    if recipe.resampler != "none":
+        raise UsageError(f"resampler={recipe.resampler!r} learns from the codes of images, and a GAN, which has no encoder, "
+                         "has none: leave it at 'none'")
     latent = Drawn(build_prior(recipe.prior, Space(plan.shape), of="a GAN's code"), Space(plan.shape))
     return Generator(latent, registry.decoder.make(recipe.decoder, latent.features, out_shape), likelihood)
 
@@ -137,6 +144,7 @@ class Shares:
     """How a run's minutes are divided between the model and what is trained after it."""
 
     prior: float = 0.0
+    resampler: float = 0.0
     refiner: float = 0.0
 
     @staticmethod
@@ -148,15 +156,16 @@ class Shares:
         """
         call = fitting_of(recipe, latent)
         shares = Shares(recipe.prior_share if call is not None and call.name != "mixture" else 0.0,
+                        recipe.resampler_share if recipe.resampler != "none" else 0.0,
                         recipe.refiner_share if recipe.refiner != "none" else 0.0)
         if shares.model <= 0:
-            raise UsageError(f"prior_share={recipe.prior_share} and refiner_share={recipe.refiner_share} leave nothing of "
-                             "the minutes for the model itself")
+            raise UsageError(f"prior_share={recipe.prior_share}, resampler_share={recipe.resampler_share} and "
+                             f"refiner_share={recipe.refiner_share} leave nothing of the minutes for the model itself")
         return shares
 
     @property
     def model(self) -> float:
-        return 1 - self.prior - self.refiner
+        return 1 - self.prior - self.resampler - self.refiner
 
 
 def check_fitting(recipe: Recipe, latent: Latents) -> None:
@@ -215,6 +224,7 @@ def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> None:
     objective = build_objective(recipe)
     with torch.random.fork_rng():
         model = build_model(recipe, image_shape)
+        build_resampler(recipe.resampler, image_shape)
         build_refiner(recipe.refiner, image_shape)
         check_fitting(recipe, model.latent)
         adversary = build_adversary(recipe, model, image_shape)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,6 +40,14 @@ class Axis:
     """Of the aggregate posterior."""
 
 
+class Added(TypedDict, total=False):
+    """What was trained after a model, as part calls; fields of its `Config`."""
+
+    fitted_prior: str | None
+    resampler: str | None
+    refiner: str | None
+
+
 @dataclass(frozen=True)
 class Config:
     """What a model is: its recipe, what its images look like, and what was learned about its latents."""
@@ -54,6 +62,8 @@ class Config:
     classes: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the model was trained on: source, number of images, fingerprint."""
+    resampler: str | None = None
+    """The network of the resampler trained after the prior, as a part call."""
     refiner: str | None = None
     """The network of the refiner trained after the model, as a part call."""
 
@@ -79,7 +89,8 @@ def load_model(folder: str | Path) -> tuple[Model, Config]:
     path = folder / "model.safetensors"
     try:
         with torch.device("meta"):
-            model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior, refiner=config.refiner)
+            model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior,
+                                resampler=config.resampler, refiner=config.refiner)
         with safe_open(path, "pt") as f:
             _check_header(path, _header(f), model)
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
@@ -108,7 +119,8 @@ def _read_config(path: Path) -> Config:
     try:
         c, h, w = (int(n) for n in raw["image_shape"])
         return Config(Recipe().but(**raw["recipe"]), (c, h, w), raw["fitted_prior"],
-                      tuple(Axis(**a) for a in raw["axes"]), tuple(raw["classes"]), dict(raw["data"]), raw["refiner"])
+                      tuple(Axis(**a) for a in raw["axes"]), tuple(raw["classes"]), dict(raw["data"]), raw.get("resampler"),
+                      raw["refiner"])
     except (KeyError, TypeError, ValueError, OverflowError) as e:
         raise ModelFileError(f"{path} does not describe a model: {e}") from e
 

@@ -163,7 +163,8 @@ def _clear_demo(folder: Path) -> None:
 @app.command
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
            prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
-           guidance: float = 1.0, refine: bool = True, seed: int = 0, device: Device = "auto", json: Json = False) -> None:
+           guidance: float = 1.0, resample: bool = True, refine: bool = True, seed: int = 0, device: Device = "auto",
+           json: Json = False) -> None:
     """Draw new images into one picture, or into a folder of single images.
 
     Parameters
@@ -184,6 +185,8 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
         Steps of integration of a prior fitted by flow_matching; by default as it was fitted.
     guidance
         Above 1: beyond what the label says, more typical of it and less varied.
+    resample
+        Let a resampler choose among draws, when the model has one.
     refine
         Add the detail that a refiner draws, when the model has one.
     """
@@ -192,7 +195,7 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     model = _load(run, device)
     each = _numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
     _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps, guidance=guidance,
-                        refine=refine), out, json)
+                        resample=resample, refine=refine), out, json)
 
 
 @app.command

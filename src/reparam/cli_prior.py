@@ -9,8 +9,8 @@ from .errors import UsageError
 
 
 @app.command
-def fit_prior(run: str, /, *, prior: str = "flow_matching", minutes: float | None = None, steps: int | None = None,
-              device: Device = "auto", json: Json = False) -> None:
+def fit_prior(run: str, /, *, prior: str = "flow_matching", resampler: str | None = None, minutes: float | None = None,
+              steps: int | None = None, device: Device = "auto", json: Json = False) -> None:
     """Fit a prior to the codes of a trained model, for better samples; its encoder and decoder stay as they are.
 
     It replaces the one that was fitted before, and figures, pictures and report are made anew.
@@ -22,8 +22,11 @@ def fit_prior(run: str, /, *, prior: str = "flow_matching", minutes: float | Non
     prior
         mixture(n), flow, spline_flow, autoregressive_flow or flow_matching; for integer codes autoregressive; none to
         sample from the model's own prior.
+    resampler
+        Network that then learns to choose among the prior's draws, such as "resnet(32)", or none; by default as the run was
+        trained.
     minutes
-        Time for a prior that learns step by step, which all but mixture do; 2 by default.
+        Time for what learns step by step, which all priors but mixture do; 2 by default.
     steps
         Steps instead of minutes.
     """
@@ -33,10 +36,12 @@ def fit_prior(run: str, /, *, prior: str = "flow_matching", minutes: float | Non
     from .finish import refit
     from .reporting import Silent, for_this_terminal
 
-    done = refit(run, prior, minutes=minutes, steps=steps, device=device, report=Silent() if json else for_this_terminal())
+    done = refit(run, prior, resampler=resampler, minutes=minutes, steps=steps, device=device,
+                 report=Silent() if json else for_this_terminal())
     samples = Path(run) / "samples.png"
     if json:
-        print_json({"run": run, "prior": done.facts["fitted_prior"], "samples": str(samples)})
+        print_json({"run": run, "prior": done.facts["fitted_prior"], "resampler": done.facts["resampler"],
+                    "samples": str(samples)})
     else:
         fitted = done.facts["fitted_prior"]
         done_is = f"fitted {fitted}" if fitted else "its own prior is used again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Self, cast
 
 import numpy as np
@@ -16,11 +16,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .build import Shares, build_adversary, build_model, build_objective
-from .checkpoint import Config
+from .checkpoint import Added, Config
 from .data.augment import parse_augmentation
 from .data.stream import Stream, binarized, evenly, keep_labels, to_batch
 from .errors import UsageError
-from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_refiner, latent_axes
+from .fitting import Effort, calibrate_likelihood, effort_of, fit_second_stages, latent_axes
 from .generate import ImageModel
 from .loop import training
 from .presets import find
@@ -68,7 +68,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self, latent_dim: int | None = None, *, preset: str = "mlp", random_state: Any = None, device: str = "auto",
         encoder: str | None = None, decoder: str | None = None, latent: str | None = None,
         posterior: str | None = None, prior: str | None = None, fitted_prior: str | None = None,
-        prior_share: float | None = None, refiner: str | None = None, refiner_share: float | None = None,
+        prior_share: float | None = None, resampler: str | None = None, resampler_share: float | None = None,
+        refiner: str | None = None, refiner_share: float | None = None,
         likelihood: str | None = None, objective: str | None = None,
         adversary: str | None = None, critic: str | None = None, game: str | None = None, penalty: str | None = None,
         critic_optimizer: str | None = None, critic_augment: str | None = None, optimizer: str | None = None,
@@ -89,6 +90,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.prior = prior
         self.fitted_prior = fitted_prior
         self.prior_share = prior_share
+        self.resampler = resampler
+        self.resampler_share = resampler_share
         self.refiner = refiner
         self.refiner_share = refiner_share
         self.likelihood = likelihood
@@ -127,16 +130,15 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         array = self._validated(X, reset=True)
         pixels = self._to_images(array)
         with torch.random.fork_rng(), _threads(recipe.threads):
-            model, (for_prior, for_refiner) = self._train(recipe, pixels, y)
+            model, effort = self._train(recipe, pixels, y)
             x = to_batch(pixels, next(model.parameters()).device)
             x = binarized(x) if recipe.binarize else x
             known = x[evenly(len(x), 2000)]
             calibrate_likelihood(model.eval(), known)
-            fitted = fit_prior(model, recipe, x, recipe.seed, effort=for_prior) if len(pixels) > 1 else None
-            refiner = fit_refiner(model, recipe, x, recipe.seed, effort=for_refiner)
+            added = fit_second_stages(model, recipe, x, effort) if len(pixels) > 1 else Added()
             axes = latent_axes(model, known)
         shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
-        self.model_ = ImageModel(model.cpu(), Config(recipe, shape, fitted, axes, refiner=refiner))
+        self.model_ = ImageModel(model.cpu(), Config(recipe, shape, axes=axes, **added))
         self._n_features_out = math.prod(self.model_.latent_shape)
         return self
 
@@ -219,7 +221,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         low, high = self._range
         return (pixels * (high - low) + low).astype(self._dtype)
 
-    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> tuple[Model, tuple[Effort, Effort]]:
+    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> tuple[Model, Callable[[float, str], Effort]]:
         objective = build_objective(recipe)
         torch.manual_seed(recipe.seed)
         image_shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
@@ -247,8 +249,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if state is None:
             raise UsageError("there was nothing to train on")
         self.n_iter_, self.loss_curve_ = state.step, losses
-        return state.ema, (effort_of(recipe, state, shares.prior, shares, "float32"),
-                                 effort_of(recipe, state, shares.refiner, shares, "float32"))
+        return state.ema, lambda share, doing: effort_of(recipe, state, share, shares, "float32")
 
 
 def _labels(y: Any, n: int, classes: int, recipe: Recipe) -> np.ndarray | None:

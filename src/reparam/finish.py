@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from .build import Shares, check_fitting, fitting_of
-from .checkpoint import Axis, Config, save_model
+from .checkpoint import Added, Axis, Config, save_model
 from .data import ImageSet
 from .data.stream import binarized, evenly, to_batch
 from .diagnose import History, diagnose
 from .errors import DataError, ModelFileError
 from .evaluating import Options, evaluate_arrays, write_evaluation
 from .files import write_text
-from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_refiner, latent_axes
+from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_resampler, fit_second_stages, latent_axes
 from .generate import ImageModel, load
 from .loop import State
 from .metrics import OF_GANS, QUICK
@@ -45,7 +45,7 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     few = known[evenly(len(known), 2000)]
     calibrate_likelihood(model, few)
     axes, shares = latent_axes(model, few), Shares.of(run.recipe, model.latent)
-    save_model(run.folder, model, _config(run, images, None, None, axes))  # whatever happens to what follows
+    save_model(run.folder, model, _config(run, images, axes, Added()))  # whatever happens to what follows
     spent: list[State] = [state]
 
     def effort(share: float, doing: str) -> Effort:
@@ -53,24 +53,24 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
 
     if fitting_of(run.recipe, model.latent) is not None:
         report.say("fitting the prior to the codes")
-    fitted = fit_prior(model, run.recipe, known, run.recipe.seed, y=y, effort=effort(shares.prior, "fitting the prior"))
-    refiner = fit_refiner(model, run.recipe, known, run.recipe.seed, effort=effort(shares.refiner, "training the refiner"))
+    added = fit_second_stages(model, run.recipe, known, effort, y=y)
     run.facts["outcome"] = {
         "steps": state.step, "images_seen": state.images,
         "training_seconds": round(sum(s.seconds for s in spent), 1),
         "second_stage_seconds": round(sum(s.seconds for s in spent[1:]), 1),
         "cpu_seconds": round(sum(s.cpu_seconds for s in spent), 1),
         "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
-    _conclude(run, images, model, _config(run, images, fitted, refiner, axes), report)
+    _conclude(run, images, model, _config(run, images, axes, added), report)
     run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
     run.status = "interrupted" if interrupted else "finished"
     run.save()
 
 
-def refit(folder: str | Path, prior: str, *, minutes: float | None = None, steps: int | None = None, device: str = "auto",
-          report: Reporter | None = None) -> Run:
+def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minutes: float | None = None,
+          steps: int | None = None, device: str = "auto", report: Reporter | None = None) -> Run:
     """Fits a prior to the codes of a trained run's model, in place of the one that it carries, and completes the folder
-    anew. A mixture needs no `minutes` or `steps`; what learns step by step gets two minutes by default.
+    anew. A mixture needs no `minutes` or `steps`; what learns step by step gets two minutes by default. A resampler learns
+    anew with its prior: the one that is named, or by default that of the recipe.
 
     Raises:
         ModelFileError: no finished run there.
@@ -82,18 +82,22 @@ def refit(folder: str | Path, prior: str, *, minutes: float | None = None, steps
     if "outcome" not in run.facts:
         raise ModelFileError(f"{folder} has not been trained to an end; go on with: reparam train --resume {folder}")
     network = model.vae
-    run.recipe = run.recipe.but(fitted_prior=prior)
+    run.recipe = run.recipe.but(fitted_prior=prior, resampler=resampler or run.recipe.resampler)
     check_fitting(run.recipe, network.latent)  # told before images are read
     images = open_data(run.source, run.options, report)
     if images.fingerprint != run.fingerprint:
         raise DataError(f"{run.source} changed since this model was trained, so its codes are not those that it learned")
     known, y = _known(run, images, model.device)
-    network.latent.fitted = None
+    network.latent.fitted = network.resampler = None
     precision = (run.precision or "float32") if model.device.type != "cpu" else "float32"  # another machine may not have it
-    effort = _told(Effort(minutes if minutes or steps else 2.0, steps, precision=precision), "fitting the prior", report, [])
-    fitted = fit_prior(network, run.recipe, known, run.recipe.seed, y=y, effort=effort)
-    run.facts["fitted_prior"] = fitted
-    _conclude(run, images, network, _config(run, images, fitted, model.config.refiner, model.config.axes), report)
+    effort = Effort(minutes if minutes or steps else 2.0, steps, precision=precision)
+    fitted = fit_prior(network, run.recipe, known, run.recipe.seed, y=y,
+                       effort=_told(effort, "fitting the prior", report, []))
+    chooser = fit_resampler(network, run.recipe, known, run.recipe.seed,
+                            effort=_told(effort, "training the resampler", report, []))
+    run.facts |= {"fitted_prior": fitted, "resampler": chooser}
+    _conclude(run, images, network, _config(run, images, model.config.axes, {
+        "fitted_prior": fitted, "resampler": chooser, "refiner": model.config.refiner}), report)
     run.save()
     return run
 
@@ -117,11 +121,11 @@ def _told(effort: Effort, doing: str, report: Reporter, spent: list[State]) -> E
     return replace(effort, follow=follow)
 
 
-def _config(run: Run, images: ImageSet, fitted: str | None, refiner: str | None, axes: tuple[Axis, ...]) -> Config:
+def _config(run: Run, images: ImageSet, axes: tuple[Axis, ...], added: Added) -> Config:
     _, h, w, c = images.images.shape
-    return Config(run.recipe, (c, h, w), fitted, axes, images.classes,
-                  {"source": images.source, "fingerprint": images.fingerprint, "images": len(images.split()[0]),
-                   "background": run.options.background, "value_range": run.options.value_range}, refiner)
+    data = {"source": images.source, "fingerprint": images.fingerprint, "images": len(images.split()[0]),
+            "background": run.options.background, "value_range": run.options.value_range}
+    return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, **added)
 
 
 def _conclude(run: Run, images: ImageSet, model: Model, config: Config, report: Reporter) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from . import registry
 from .build import MOST_DIMS, Shares, build_prior, check_fitting, fitting_of
-from .checkpoint import Axis
+from .checkpoint import Added, Axis
 from .data.stream import evenly
 from .distributions import Implicit
 from .errors import UsageError
@@ -23,6 +23,7 @@ from .objective import Objective
 from .priors import Draw, Mixture, Prior
 from .recipe import Call, Recipe
 from .refiner import Refiner, build_refiner
+from .resampler import Resampler, build_resampler
 from .space import Space
 from .terms import nll
 from .vae import VAE, Model, Trace
@@ -63,6 +64,20 @@ class Effort:
     precision: str = "float32"
     follow: Callable[[State], None] | None = None
     """Told of every step."""
+
+
+def fit_second_stages(model: Model, recipe: Recipe, x: Tensor, effort: Callable[[float, str], Effort], *,
+                      y: Tensor | None = None) -> Added:
+    """Trains what a recipe adds to a trained model: prior, resampler and refiner, which it puts into the model.
+
+    `effort` says how long, given a share of the minutes and what is being done. Returns what they are.
+    """
+    shares = Shares.of(recipe, model.latent)
+    return {
+        "fitted_prior": fit_prior(model, recipe, x, recipe.seed, y=y, effort=effort(shares.prior, "fitting the prior")),
+        "resampler": fit_resampler(model, recipe, x, recipe.seed,
+                                   effort=effort(shares.resampler, "training the resampler")),
+        "refiner": fit_refiner(model, recipe, x, recipe.seed, effort=effort(shares.refiner, "training the refiner"))}
 
 
 def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tensor | None = None,
@@ -133,6 +148,34 @@ def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) 
     return call, _trained(prior, lambda z, y: (z, y), _batches(codes, labels, BATCH), effort, x.device)
 
 
+def fit_resampler(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effort: Effort = Effort(steps=2000)
+                  ) -> str | None:
+    """Trains the recipe's resampler to tell codes of images x from draws of the prior that `sample` uses, and puts it into
+    the model; returns its network as a part call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        resampler = build_resampler(recipe.resampler, tuple(x.shape[1:]))
+        if resampler is None or not isinstance(model, VAE):
+            return None
+        model.resampler = None  # draws are to be the prior's own
+        resampler = _trained(resampler.to(x.device), lambda x, _: _alike(model, x), _batches(x, None, recipe.batch_size),
+                             effort, x.device).eval()
+        with torch.no_grad():
+            resampler.settle(torch.cat([_drawn_images(model, 250) for _ in range(16)]))
+        model.resampler = resampler.requires_grad_(False)
+        return recipe.resampler
+
+
+@torch.no_grad()
+def _alike(model: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The decoder's images of the codes of images, and of as many draws of the prior."""
+    return _pairs(model, x)[1], _drawn_images(model, len(x))
+
+
+def _drawn_images(model: VAE, n: int) -> Tensor:
+    return model.decode(model.generate(n)[None]).mean[0]
+
+
 def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effort: Effort = Effort(steps=2000)
                 ) -> str | None:
     """Trains the recipe's refiner on images x and puts it into the model; returns its network as a part call.
@@ -184,7 +227,7 @@ def _batches(examples: Tensor, labels: Tensor | None, size: int) -> Iterator[Bat
         yield examples[chosen] if labels is None else (examples[chosen], labels[chosen])
 
 
-Part = TypeVar("Part", Prior, Refiner)
+Part = TypeVar("Part", Prior, Resampler, Refiner)
 Inputs = Callable[[Tensor, Tensor | None], tuple[Any, ...]]
 """What a loss is of, made of a batch and its labels."""
 

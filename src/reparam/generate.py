@@ -109,17 +109,17 @@ class ImageModel:
 
     def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-               guidance: float = 1.0, refine: bool = True) -> np.ndarray:
+               guidance: float = 1.0, resample: bool = True, refine: bool = True) -> np.ndarray:
         """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
 
         `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one. A lower
         `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. `label`
         is a class's name or number, for a model or prior that knows classes. `steps` and `guidance` are for a prior
         fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go. Without
-        `refine` a refiner is left out, if the model has one.
+        `resample` or `refine` a resampler or refiner is left out, if the model has one.
         """
         return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior, label=label,
-                                                           steps=steps, guidance=guidance, refine=refine))
+                                                           steps=steps, guidance=guidance, resample=resample, refine=refine))
 
     def encode(self, images: np.ndarray, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
@@ -153,7 +153,7 @@ class ImageModel:
         if (a is None) != (b is None):
             raise UsageError("interpolate between two images, or without any between two draws of the prior")
         if a is None or b is None:
-            drawn = self._seeded(seed, lambda: self.network.latent.generate(2, Draw(fitted=self._fitted(None)))[0]).cpu()
+            drawn = self._seeded(seed, lambda: self.network.generate(2, Draw(fitted=self._fitted(None)))).cpu()
             ends = [drawn[:1], drawn[1:]]
         else:
             ends = [self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False) for image in (a, b)]
@@ -189,14 +189,14 @@ class ImageModel:
 
     def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                       prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-                      guidance: float = 1.0, refine: bool = True) -> Tensor:
+                      guidance: float = 1.0, resample: bool = True, refine: bool = True) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
-        how = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance)
+        how = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample)
         return self._seeded(seed, lambda: self._drawn(n, how, refine=refine)).float().cpu()
 
     def _drawn(self, n: int, how: Draw, *, refine: bool) -> Tensor:
         chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [1]
-        codes = [self.network.latent.generate(count, how)[0] for count in chunks]
+        codes = [self.network.generate(count, how) for count in chunks]
         return torch.cat([self.network.render(z, refine=refine) for z in codes])[:n]
 
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:

@@ -151,6 +151,10 @@ class Recipe:
     mixture up to 256 dimensions and flow_matching beyond, or none where the prior is learned."""
     prior_share: float = 0.25
     """Share of the minutes that a fitted prior gets which learns step by step; with --steps it gets as many as the model."""
+    resampler: str = "none"
+    """Network, trained after the prior, that chooses among its draws by their images: 'resnet(32)' and other encoders."""
+    resampler_share: float = 0.15
+    """Share of the minutes that the resampler gets; with --steps it gets as many as the model."""
     refiner: str = "none"
     """Network, trained after the model, that adds to its images what codes do not hold: 'unet(32, patch=2)' and others."""
     refiner_share: float = 0.4
@@ -212,7 +216,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0; got {value}")
-        for name in ("prior_share", "refiner_share"):
+        for name in ("prior_share", "resampler_share", "refiner_share"):
             if not 0 < getattr(self, name) < 1:
                 raise UsageError(f"{name} is a share of the minutes, above 0 and below 1; got {getattr(self, name)}")
         if self.ema >= 1:

@@ -138,7 +138,8 @@ def model_card(run: Run, config: Config, figures: Sequence[Figure], verdict: Ver
         f"codes = model.encode(images)     # (16, {shape})"
     judged = "" if r.adversary == "none" else \
         f"\n| adversary, critic, game, penalty | `{r.adversary}`, `{r.critic}`, `{r.game}`, `{r.penalty}` |"
-    refined = f"\n| refiner | `{config.refiner}` |" if config.refiner else ""
+    added = "".join(f"\n| {name} | `{what}` |" for name, what in
+                    (("resampler", config.resampler), ("refiner", config.refiner)) if what)
     source = str(config.data["source"]).replace("`", "'")  # a backtick would end the code span
     return f"""---
 library_name: reparam
@@ -166,7 +167,7 @@ images = model.sample(16)        # uint8 {'(16, H, W)' if c == 1 else '(16, H, W
 |---|---|
 | encoder, decoder | `{r.encoder}`, `{r.decoder}` |{judged}
 | {'latent' if is_gan(config) else 'latent, posterior'} | `{r.latent}`{'' if is_gan(config) else f', `{r.posterior}`'} |
-| prior | `{r.prior}`{f', and `{config.fitted_prior}` fitted to the codes' if config.fitted_prior else ''} |{refined}
+| prior | `{r.prior}`{f', and `{config.fitted_prior}` fitted to the codes' if config.fitted_prior else ''} |{added}
 | likelihood | `{r.likelihood}` |
 | objective | `{r.objective}` |
 

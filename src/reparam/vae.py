@@ -22,6 +22,7 @@ from .likelihoods import Likelihood
 from .nets.layers import fold
 from .priors import Draw
 from .refiner import Refiner
+from .resampler import Resampler
 
 
 class Contest(ABC):
@@ -72,6 +73,7 @@ class Model(nn.Module):
     def __init__(self, latent: Latents, decoder: nn.Module, likelihood: Likelihood) -> None:
         super().__init__()
         self.latent, self.decoder, self.likelihood = latent, decoder, likelihood
+        self.resampler: Resampler | None = None
         self.refiner: Refiner | None = None
 
     @abstractmethod
@@ -92,6 +94,16 @@ class Model(nn.Module):
             return means
         noise = torch.randn(means.shape, device=means.device) if noise is None else noise.expand_as(means)
         return self.refiner(means, noise)  # not randn_like, whose order is that of the memory and changes with it
+
+    def generate(self, n: int, how: Draw = Draw()) -> Float[Tensor, "n *d"]:
+        """n codes of new images: draws of the prior; where a resampler has learned to judge them, those that it keeps."""
+        def draw(count: int) -> Tensor:
+            return self.latent.generate(count, how)[0]
+
+        judged = how.fitted or self.latent.fitted is None
+        if self.resampler is None or not how.resample or not judged:
+            return draw(n)
+        return self.resampler.chosen(n, draw, lambda z: self.decode(z[None]).mean[0])
 
     def draw(self, n: int) -> Distribution:
         """p(x | z) of n codes from the model's own prior, batch shape (1, n)."""

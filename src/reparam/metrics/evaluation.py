@@ -197,7 +197,7 @@ class Evaluation:
         count, model = len(self.real), self.model
         with self.drawing():
             how = Draw(fitted=fitted)
-            return torch.cat([saved(model.render(model.latent.generate(min(CHUNK, count - begin), how)[0]))
+            return torch.cat([saved(model.render(model.generate(min(CHUNK, count - begin), how)))
                               for begin in range(0, count, CHUNK)])
 
     def _rows(self, available: int) -> Tensor:

@@ -30,6 +30,8 @@ class Draw:
     """Of a prior that draws in steps; by default as it was fitted."""
     guidance: float = 1.0
     """How many times as far as the label says; 1 is what the label says."""
+    resample: bool = True
+    """Whether a resampler, where there is one, chooses among draws."""
 
     @property
     def one_temperature(self) -> float:

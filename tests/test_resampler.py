@@ -1,0 +1,214 @@
+"""The resampler: which draws of a prior are kept."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch.distributions import Normal
+
+from reparam.build import Shares, build_model, check
+from reparam.checkpoint import Config, load_model, save_model
+from reparam.cli import main
+from reparam.errors import UsageError
+from reparam.fitting import Effort, fit_resampler
+from reparam.generate import ImageModel
+from reparam.metrics import Evaluation
+from reparam.priors import Draw
+from reparam.recipe import Recipe
+from reparam.resampler import KEPT, TRIES, Resampler, build_resampler, level_of
+
+NET = "mlp((16,))"
+RECIPE = Recipe(encoder="mlp((16,))", decoder="mlp((16,))", latent="flat(3)", resampler=NET, fitted_prior="none",
+                batch_size=64)
+
+
+class Odds(nn.Module):
+    """log q/π of pixels that are codes themselves, q = N(1, 0.5), π = N(0, 1)."""
+
+    def forward(self, x):
+        z = x.flatten()
+        return Normal(1, 0.5).log_prob(z) - Normal(0, 1).log_prob(z)
+
+
+def known_odds(level=None):
+    """A resampler that knows the density ratio, at the level for its share or at another."""
+    resampler = Resampler("mlp((2,))", (1, 1, 1))
+    resampler.critic = Odds()
+    torch.manual_seed(0)
+    resampler.settle(torch.randn(20_000, 1, 1, 1))
+    if level is not None:
+        resampler.level.fill_(level)
+    return resampler
+
+
+def test_with_the_true_ratio_and_a_high_level_draws_follow_the_codes():
+    top = float(Odds()(torch.linspace(-8, 8, 10_001)).max())  # at its greatest ratio nothing is cut off
+    torch.manual_seed(1)
+    z = known_odds(top).chosen(4000, lambda n: torch.randn(n, 1), lambda z: z[:, :, None, None])[:, 0]
+    assert stats.kstest(z.numpy(), stats.norm(1, 0.5).cdf).pvalue > 0.01
+    assert stats.kstest(z.numpy(), stats.norm(0, 1).cdf).pvalue < 1e-6
+
+
+def test_at_any_level_draws_follow_the_law_that_the_docs_give():
+    resampler = known_odds()
+    grid = torch.linspace(-8, 8, 200_001, dtype=torch.float64)
+    weight = Normal(0, 1).log_prob(grid).exp() * (Odds()(grid) - resampler.level).exp().clamp(max=1)
+    share = float(torch.trapezoid(weight, grid))
+    assert share == pytest.approx(KEPT, abs=0.01)  # Z, by quadrature
+    cdf = torch.cumulative_trapezoid(weight, grid) / share
+    torch.manual_seed(2)
+    z = resampler.chosen(4000, lambda n: torch.randn(n, 1), lambda z: z[:, :, None, None])[:, 0]
+    assert stats.kstest(z.numpy(), lambda v: np.interp(v, grid[1:].numpy(), cdf.numpy())).pvalue > 0.01
+
+
+@pytest.mark.parametrize("odds", [torch.zeros(10), torch.linspace(-300, 300, 50), torch.tensor([2.0]), torch.randn(999)])
+def test_the_level_keeps_the_share_that_it_is_to(odds):
+    assert (odds - level_of(odds)).exp().clamp(max=1).mean() == pytest.approx(KEPT, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 600])
+def test_as_many_codes_come_as_are_asked_for(n):
+    z = known_odds().chosen(n, lambda count: torch.randn(count, 1), lambda z: z[:, :, None, None])
+    assert z.shape == (n, 1)
+
+
+def test_sampling_ends_where_nothing_is_kept():
+    drawn = []
+    z = known_odds(1e9).chosen(5, lambda n: drawn.append(n) or torch.randn(n, 1), lambda z: z[:, :, None, None])
+    assert len(z) == 5 and sum(drawn) <= TRIES * 5 + 250
+
+
+def two_places(n):
+    """Images with one bright side; the code of each says which."""
+    side = torch.randint(2, (n,))
+    x = torch.zeros(n, 1, 2, 4)
+    x[torch.arange(n), 0, :, side * 3] = 1.0
+    return x
+
+
+class Side(nn.Module):
+    """Encoder and decoder by hand: z₀ = ±1 for the bright side; between them both are half bright."""
+
+    features = (3,)
+
+    def forward(self, x):
+        z = torch.zeros(len(x), 3)
+        z[:, 0] = 2 * x[:, 0, 0, 3] - 1
+        return z
+
+
+class Bright(nn.Module):
+    def forward(self, z):
+        x = torch.zeros(len(z), 1, 2, 4)
+        x[:, 0, :, 3] = (0.5 + 0.5 * z[:, :1]).clamp(0, 1)
+        x[:, 0, :, 0] = (0.5 - 0.5 * z[:, :1]).clamp(0, 1)
+        return x
+
+
+def halved(seed=0):
+    """A model whose codes are ±1 and whose prior, N(0, I), lies mostly between them."""
+    torch.manual_seed(seed)
+    model = build_model(RECIPE, (1, 2, 4)).eval()
+    model.decoder, model.encoder = Bright(), Side()
+    model.latent.code = lambda h, *, sample=False: h + 0.05 * torch.randn_like(h) * sample
+    return model
+
+
+def test_a_resampler_learns_which_draws_have_no_image():
+    model, x = halved(), two_places(1000)
+    between = lambda z: float((z[:, 0].abs() < 0.5).float().mean())  # noqa: E731
+    assert fit_resampler(model, RECIPE.but(resampler="mlp((64, 64))"), x, effort=Effort(steps=600)) == "mlp((64, 64))"
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert between(model.generate(500, Draw(resample=False))) > 0.3
+        assert between(model.generate(500)) < 0.05
+        low, high = (float((model.generate(500)[:, 0] * way > 0).float().mean()) for way in (-1, 1))
+    assert min(low, high) > 0.3  # neither of the two is lost
+    assert not any(p.requires_grad for p in model.resampler.parameters())
+
+
+def test_the_model_itself_stays_as_it_is():
+    torch.manual_seed(0)
+    model, x = build_model(RECIPE, (1, 4, 4)).eval(), torch.rand(40, 1, 4, 4)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    state = torch.get_rng_state()
+    fit_resampler(model, RECIPE, x, effort=Effort(steps=3))
+    assert torch.equal(torch.get_rng_state(), state)
+    after = model.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    assert all(k.startswith("resampler.") for k in after.keys() - before.keys()) and len(after) > len(before)
+    assert fit_resampler(model, RECIPE.but(resampler="none"), x) is None
+
+
+@pytest.fixture
+def trained():
+    """A model with a resampler and a fitted prior."""
+    torch.manual_seed(0)
+    model = build_model(RECIPE, (1, 6, 5), fitted_prior="mixture(2)", resampler=NET).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+        model.resampler.settle(model.decode(model.latent.generate(500)).mean[0])
+    return ImageModel(model, Config(RECIPE, (1, 6, 5), fitted_prior="mixture(2)", resampler=NET))
+
+
+def test_it_chooses_among_draws_of_the_prior_that_it_knows(trained):
+    plain = trained.sample(9, seed=1, resample=False)
+    assert np.array_equal(trained.sample(9, seed=1), trained.sample(9, seed=1))
+    assert not np.array_equal(trained.sample(9, seed=1), plain)
+    of_normal = [trained.sample(9, seed=1, prior="normal", resample=r) for r in (True, False)]
+    assert np.array_equal(*of_normal)  # it has not learned to judge these
+    assert len(trained.interpolate(steps=3, seed=0)) == 3
+    seen = Evaluation(trained.network, torch.rand(30, 1, 6, 5), n=30).samples
+    trained.network.resampler = None
+    assert not torch.equal(Evaluation(trained.network, torch.rand(30, 1, 6, 5), n=30).samples, seen)
+
+
+def test_a_resampler_is_saved_with_its_model(trained, tmp_path):
+    save_model(tmp_path, trained.network, trained.config)
+    loaded = ImageModel(*load_model(tmp_path))
+    assert loaded.config.resampler == NET and float(loaded.network.resampler.level) != 0
+    assert np.array_equal(loaded.sample(5, seed=2), trained.sample(5, seed=2))
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["resampler"]  # as an earlier version wrote it
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Exception, match="resampler"):
+        load_model(tmp_path)
+
+
+def test_it_has_its_share_of_the_minutes():
+    latent = build_model(RECIPE, (1, 4, 4)).latent
+    assert Shares.of(RECIPE, latent) == Shares(resampler=0.15) and Shares.of(RECIPE, latent).model == pytest.approx(0.85)
+    with pytest.raises(UsageError, match="leave nothing"):
+        check(RECIPE.but(resampler_share=0.6, refiner="unet(8)", refiner_share=0.4), (1, 8, 8))
+
+
+def test_networks_that_cannot_judge_are_refused():
+    with pytest.raises(UsageError, match="did you mean 'resnet'"):
+        build_resampler("resnt", (1, 8, 8))
+    assert build_resampler("none", (1, 8, 8)) is None
+    with pytest.raises(UsageError, match="a GAN"):
+        build_model(Recipe(encoder="none", likelihood="implicit", objective="adversarial", adversary="images",
+                           resampler=NET), (1, 8, 8))
+
+
+def test_the_commands_train_and_use_a_resampler(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ["--encoder", "mlp((32,))", "--decoder", "mlp((32,))", "--latent", "flat(4)", "--steps", "10"]
+    assert main(["train", "digits", "--out", "run", *small, "--resampler", NET, "--json"]) == 0
+    assert load_model("run")[1].resampler == NET and "| resampler |" in (tmp_path / "run" / "README.md").read_text()
+    for extra in ([], ["--no-resample"]):
+        assert main(["sample", "run", "-n", "3", "--out", f"s{len(extra)}.npy", *extra]) == 0
+    assert not np.array_equal(np.load("s0.npy"), np.load("s1.npy"))
+    before = load_model("run")[0].resampler.state_dict()
+    assert main(["fit-prior", "run", "--prior", "mixture(2)", "--steps", "5"]) == 0
+    after = load_model("run")[0].resampler.state_dict()
+    assert any(not torch.equal(v, after[k]) for k, v in before.items())  # learned anew, for the new prior
+    capsys.readouterr()
+    assert main(["fit-prior", "run", "--prior", "mixture(2)", "--resampler", "none", "--json"]) == 0
+    assert load_model("run")[0].resampler is None and json.loads(capsys.readouterr().out)["resampler"] is None
