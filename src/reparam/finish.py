@@ -28,6 +28,7 @@ from .metrics.evaluation import FEWEST
 from .pictures import curves, grid, pairs, save_png
 from .report import model_card, report_html
 from .reporting import Reporter, Silent
+from .resampler import build_resampler
 from .run import Run, open_data, read_metrics
 from .vae import VAE, Model
 
@@ -84,6 +85,7 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
     network = model.vae
     run.recipe = run.recipe.but(fitted_prior=prior, resampler=resampler or run.recipe.resampler)
     check_fitting(run.recipe, network.latent)  # told before images are read
+    build_resampler(run.recipe.resampler, model.config.image_shape)
     images = open_data(run.source, run.options, report)
     if images.fingerprint != run.fingerprint:
         raise DataError(f"{run.source} changed since this model was trained, so its codes are not those that it learned")
