@@ -40,7 +40,7 @@ def known_odds(level=None):
     resampler = Resampler("mlp((2,))", (1, 1, 1))
     resampler.critic = Odds()
     torch.manual_seed(0)
-    resampler.settle(torch.randn(20_000, 1, 1, 1))
+    resampler.settle(Odds()(torch.randn(20_000)))
     if level is not None:
         resampler.level.fill_(level)
     return resampler
@@ -153,20 +153,89 @@ def trained():
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))
-        model.resampler.settle(model.decode(model.latent.generate(500)).mean[0])
+        model.resampler.settle(model.resampler(model.decode(model.latent.generate(500)).mean[0]))
     return ImageModel(model, Config(RECIPE, (1, 6, 5), fitted_prior="mixture(2)", resampler=NET))
 
 
-def test_it_chooses_among_draws_of_the_prior_that_it_knows(trained):
-    plain = trained.sample(9, seed=1, resample=False)
-    assert np.array_equal(trained.sample(9, seed=1), trained.sample(9, seed=1))
-    assert not np.array_equal(trained.sample(9, seed=1), plain)
-    of_normal = [trained.sample(9, seed=1, prior="normal", resample=r) for r in (True, False)]
-    assert np.array_equal(*of_normal)  # it has not learned to judge these
-    assert len(trained.interpolate(steps=3, seed=0)) == 3
-    seen = Evaluation(trained.network, torch.rand(30, 1, 6, 5), n=30).samples
-    trained.network.resampler = None
-    assert not torch.equal(Evaluation(trained.network, torch.rand(30, 1, 6, 5), n=30).samples, seen)
+class FirstPositive(Resampler):
+    """Keeps what is bright on the right, so codes of z₀ > 0."""
+
+    def __init__(self):
+        super().__init__("mlp((2,))", (1, 2, 4))
+
+    def forward(self, images):
+        return 1e4 * (images[:, 0, 0, 3] - images[:, 0, 0, 0])
+
+
+def right(pictures):
+    """Share of pictures (n, C, H, W) or (n, H, W) that are bright on the right."""
+    x = torch.as_tensor(pictures)
+    x = x if x.dim() == 3 else x[:, 0]
+    return float((x[:, 0, 3] > x[:, 0, 0]).float().mean())
+
+
+@pytest.fixture
+def handmade():
+    """A model that says left and right, with a fitted prior for both and a resampler that keeps the right."""
+    torch.manual_seed(0)
+    model = halved()
+    model.latent.fitted = build_model(RECIPE, (1, 2, 4), fitted_prior="mixture(1)").latent.fitted
+    torch.nn.init.zeros_(model.latent.fitted.locs)
+    model.resampler = FirstPositive()
+    return ImageModel(model.eval(), Config(RECIPE, (1, 2, 4), fitted_prior="mixture(1)", resampler=NET))
+
+
+@pytest.mark.parametrize("how", [{"prior": "normal"}, {"temperature": 0.9}, {"resample": False}])
+def test_what_it_has_not_learned_to_judge_is_left_alone(handmade, how):
+    assert right(handmade.sample(200, seed=1)) == right(handmade.sample(200, seed=1, temperature=1.0)) == 1
+    assert 0.3 < right(handmade.sample(200, seed=1, **how)) < 0.7
+
+
+@pytest.mark.parametrize(("how", "plain"), [
+    (Draw(), True), (Draw(temperature=(1.0,)), True), (Draw(steps=3), True), (Draw(fitted=False), True),
+    (Draw(label=2), False), (Draw(guidance=2.0), False), (Draw(temperature=(1.0, 0.5)), False)])
+def test_plain_draws_are_of_the_prior_as_it_is(how, plain):
+    assert how.is_plain == plain
+
+
+def test_with_a_prior_of_its_own_alone_that_one_is_judged(handmade):
+    handmade.network.latent.fitted = None
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert (handmade.network.generate(100, Draw(fitted=False))[:, 0] > 0).all()
+
+
+def test_walks_begin_and_end_at_what_it_keeps(handmade):
+    assert all(right(handmade.interpolate(steps=2, seed=seed)) == 1 for seed in range(8))
+
+
+def test_samples_are_measured_with_it_and_priors_without(handmade):
+    seen = Evaluation(handmade.network, two_places(60), n=60)
+    assert right(seen.samples) == 1
+    assert (seen.drawn_from("prior"), seen.drawn_from("fitted prior")) == ("prior samples", "fitted-prior samples")
+    for own in (False, True):
+        assert 0.2 < right(seen._drawn(Draw(fitted=own, resample=False))) < 0.8
+    handmade.network.resampler = None
+    plain = Evaluation(handmade.network, two_places(60), n=60)
+    assert (plain.drawn_from("prior"), plain.drawn_from("fitted prior")) == ("prior samples", "samples")
+    handmade.network.latent.fitted = None
+    assert plain.drawn_from("prior") == "samples"
+
+
+def test_draws_that_it_learns_from_are_the_prior_s_own(handmade):
+    """A second fit must not see what the first one kept."""
+    fit_resampler(handmade.network, RECIPE.but(resampler="mlp((64, 64))"), two_places(1000), effort=Effort(steps=600))
+    assert 0.2 < right(handmade.sample(300, seed=0)) < 0.8
+
+
+def test_batches_of_a_critic_with_batch_norm_do_not_sway_its_verdicts():
+    torch.manual_seed(0)
+    model, x = build_model(RECIPE.but(batch_size=16), (1, 8, 8)).eval(), torch.rand(64, 1, 8, 8)
+    fit_resampler(model, RECIPE.but(resampler="dcgan(8)"), x, effort=Effort(steps=4, precision="bf16"))
+    assert not model.resampler.training
+    with torch.no_grad():
+        torch.testing.assert_close(model.resampler(x)[:3], model.resampler(x[:3]), atol=1e-5, rtol=1e-4)
+        assert model.generate(20).shape == (20, 3)
 
 
 def test_a_resampler_is_saved_with_its_model(trained, tmp_path):
@@ -174,11 +243,16 @@ def test_a_resampler_is_saved_with_its_model(trained, tmp_path):
     loaded = ImageModel(*load_model(tmp_path))
     assert loaded.config.resampler == NET and float(loaded.network.resampler.level) != 0
     assert np.array_equal(loaded.sample(5, seed=2), trained.sample(5, seed=2))
+
+
+def test_models_of_before_there_were_resamplers_are_read(tmp_path):
+    model = build_model(RECIPE.but(resampler="none"), (1, 6, 5)).eval()
+    save_model(tmp_path, model, Config(RECIPE.but(resampler="none"), (1, 6, 5)))
     config = json.loads((tmp_path / "config.json").read_text())
-    del config["resampler"]  # as an earlier version wrote it
+    del config["resampler"], config["recipe"]["resampler"], config["recipe"]["resampler_share"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(Exception, match="resampler"):
-        load_model(tmp_path)
+    loaded, known = load_model(tmp_path)
+    assert known.resampler is None and loaded.resampler is None
 
 
 def test_it_has_its_share_of_the_minutes():

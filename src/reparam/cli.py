@@ -186,7 +186,7 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     guidance
         Above 1: beyond what the label says, more typical of it and less varied.
     resample
-        Let a resampler choose among draws, when the model has one.
+        Let a resampler choose among plain draws, when the model has one.
     refine
         Add the detail that a refiner draws, when the model has one.
     """

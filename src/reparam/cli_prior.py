@@ -26,7 +26,7 @@ def fit_prior(run: str, /, *, prior: str = "flow_matching", resampler: str | Non
         Network that then learns to choose among the prior's draws, such as "resnet(32)", or none; by default as the run was
         trained.
     minutes
-        Time for what learns step by step, which all priors but mixture do; 2 by default.
+        Time for each that learns step by step: the resampler, and all priors but mixture; 2 by default.
     steps
         Steps instead of minutes.
     """

@@ -23,7 +23,7 @@ from .objective import Objective
 from .priors import Draw, Mixture, Prior
 from .recipe import Call, Recipe
 from .refiner import Refiner, build_refiner
-from .resampler import Resampler, build_resampler
+from .resampler import MOST, Resampler, build_resampler
 from .space import Space
 from .terms import nll
 from .vae import VAE, Model, Trace
@@ -35,6 +35,8 @@ DRAWS, MOST_NUMBERS = 4, 100_000_000
 BATCH = 256
 """Codes a step."""
 MOST_CLASSES = 1000
+SETTLED_ON = 8
+"""Batches of draws that a resampler's level is set by."""
 NOISE = 0.01
 """A dimension that carries less about an image, in nats, is left out of the fit."""
 
@@ -161,7 +163,7 @@ def fit_resampler(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, eff
         resampler = _trained(resampler.to(x.device), lambda x, _: _alike(model, x), _batches(x, None, recipe.batch_size),
                              effort, x.device).eval()
         with torch.no_grad():
-            resampler.settle(torch.cat([_drawn_images(model, 250) for _ in range(16)]))
+            resampler.settle(torch.cat([resampler(_drawn_images(model, MOST)) for _ in range(SETTLED_ON)]))
         model.resampler = resampler.requires_grad_(False)
         return recipe.resampler
 

@@ -3,10 +3,11 @@
     p(z) = π(z) a(z) / Z,    a(z) = min(1, exp(s(x̂(z)) − c)),    Z = E_π a
 
 π is the prior, x̂(z) the decoder's image, and s the log odds, by a small classifier, that it comes from a code of an image,
-z ~ q(z | x), rather than from π. At its best s = log q(z) / π(z) with q(z) the average of q(z | x) over images, so that a
-high level c leaves q(z) itself, of which π was only a fit, at the price of draws that are thrown away. Nothing plays
-against the classifier: model and prior stay as they are. (Bauer & Mnih, 2019, arXiv:1810.11428, with a classifier as in
-Aneja et al., 2021, arXiv:2010.02917; of images: Azadi et al., 2019, arXiv:1810.06758)
+z ~ q(z | x), rather than from π. At its best, and where the decoder tells codes apart, s = log q(z) / π(z) with q(z) the
+average of q(z | x) over images. Then p is q itself for c at the greatest s, and for a lower c what of q lies under e^c π,
+at the price of fewer draws thrown away. Nothing plays against the classifier: model and prior stay as they are. (Azadi et
+al., 2019, arXiv:1810.06758, of a GAN's images; of priors: Bauer & Mnih, 2019, arXiv:1810.11428, and with a classifier of
+codes Aneja et al., 2021, arXiv:2010.02917)
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ class Resampler(nn.Module):
         known, drawn = self(torch.cat([of_images, of_draws])).chunk(2)
         return F.softplus(-known) + F.softplus(drawn)
 
-    def settle(self, of_draws: Float[Tensor, "n c h w"]) -> None:
-        """Sets the level at which so many draws are kept as are to be."""
-        self.level.copy_(level_of(torch.cat([self(chunk) for chunk in of_draws.split(MOST)])))
+    def settle(self, odds: Float[Tensor, "n"]) -> None:
+        """Sets the level at which so many draws are kept as are to be, given the log odds of some."""
+        self.level.copy_(level_of(odds))
 
     def keeps(self, images: Float[Tensor, "n c h w"]) -> Bool[Tensor, "n"]:
-        """Whether each is kept, by chance where the odds are even."""
+        """Whether each is kept: surely from the level on, by chance below it."""
         odds = self(images)
         return torch.rand(odds.shape, device=odds.device) < (odds - self.level).exp()
 
@@ -72,7 +73,7 @@ class Resampler(nn.Module):
 
 def level_of(odds: Float[Tensor, "n"], kept: float = KEPT) -> Float[Tensor, ""]:
     """The c at which min(1, exp(s − c)) is `kept` on average over log odds s; found by halving an interval."""
-    odds = odds.double()
+    odds = odds.cpu().double()
     low, high = odds.min(), odds.max() - math.log(kept)
     for _ in range(60):
         middle = (low + high) / 2

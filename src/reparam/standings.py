@@ -67,9 +67,9 @@ KNOWN: dict[str, About] = {
     "copying AUC": _share("how much nearer samples lie to training images than held-out ones do, 0.5 is fair", "near", 0.5),
     "duplicates": _share("samples that repeat one another", "low"),
     "sharpness": About("Samples", "fine detail of samples against real images'", "near", 0.0),
-    **{f"{name} of prior samples": About("Samples", "distance of samples from the model's own prior", lead=False)
+    **{f"{name} of prior samples": About("Samples", "distance of samples from the model's own prior alone", lead=False)
        for name in ("fd", "FID")},
-    **{f"{name} of fitted-prior samples": About("Samples", "distance of samples from the fitted prior", lead=False)
+    **{f"{name} of fitted-prior samples": About("Samples", "distance of samples from the fitted prior alone", lead=False)
        for name in ("fd", "FID")},
     **{f"{name} of reconstructions": _error("Reconstructions", "distance of reconstructions to real images", lead=False)
        for name in ("fd", "FID")},

@@ -100,8 +100,8 @@ class Model(nn.Module):
         def draw(count: int) -> Tensor:
             return self.latent.generate(count, how)[0]
 
-        judged = how.fitted or self.latent.fitted is None
-        if self.resampler is None or not how.resample or not judged:
+        learned = how.is_plain and (how.fitted or self.latent.fitted is None)
+        if self.resampler is None or not how.resample or not learned:
             return draw(n)
         return self.resampler.chosen(n, draw, lambda z: self.decode(z[None]).mean[0])
 

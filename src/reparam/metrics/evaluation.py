@@ -22,7 +22,7 @@ CHUNK = 250
 FEWEST = 20
 """With fewer images a set of samples, or a classifier of codes, says nothing."""
 
-Kind = Literal["real", "known", "samples", "prior samples", "reconstructions"]
+Kind = Literal["real", "known", "samples", "prior samples", "fitted-prior samples", "reconstructions"]
 """Of which pictures features are taken."""
 
 
@@ -161,13 +161,15 @@ class Evaluation:
 
     @cached_property
     def samples(self) -> Tensor:
-        """As many as real images, (n, C, H, W), from the model's default prior, as it renders them in a saved picture."""
-        return self._drawn(fitted=True)
+        """As many as real images, (n, C, H, W), drawn as the model draws by default, as a saved picture holds them."""
+        return self._drawn(Draw())
 
-    @cached_property
-    def prior_samples(self) -> Tensor:
-        """The same from the model's own prior, when another one was fitted to its codes."""
-        return self._drawn(fitted=False) if self.model.latent.fitted is not None else self.samples
+    def drawn_from(self, which: Literal["prior", "fitted prior"]) -> Kind:
+        """The pictures that show what the own prior, or the fitted one, gives by itself, without a resampler."""
+        fitted = self.model.latent.fitted is not None
+        if self.model.resampler is None and fitted == (which == "fitted prior"):
+            return "samples"
+        return "fitted-prior samples" if which == "fitted prior" else "prior samples"
 
     @cached_property
     def reconstructions(self) -> Tensor:
@@ -181,7 +183,8 @@ class Evaluation:
         if kind not in self._embedded:
             make: dict[Kind, Callable[[], Tensor]] = {
                 "real": lambda: self.real, "known": lambda: self.training_set, "samples": lambda: self.samples,
-                "prior samples": lambda: self.prior_samples,
+                "prior samples": lambda: self._drawn(Draw(fitted=False, resample=False)),
+                "fitted-prior samples": lambda: self._drawn(Draw(resample=False)),
                 "reconstructions": lambda: saved(self.reconstructions[self._rows(len(self.x))])}
             network = self.network  # before anything is drawn: it may be missing
             pictures = make[kind]()
@@ -193,10 +196,9 @@ class Evaluation:
     def _embedded(self) -> dict[Kind, Tensor]:
         return {}
 
-    def _drawn(self, *, fitted: bool) -> Tensor:
+    def _drawn(self, how: Draw) -> Tensor:
         count, model = len(self.real), self.model
         with self.drawing():
-            how = Draw(fitted=fitted)
             return torch.cat([saved(model.render(model.generate(min(CHUNK, count - begin), how)))
                               for begin in range(0, count, CHUNK)])
 

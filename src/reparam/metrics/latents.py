@@ -114,8 +114,8 @@ def _auc(name: str, evaluation: Evaluation, most: int, *, fitted: bool) -> Figur
     kept = codes.information.argsort(descending=True)[:128]
     real = codes.draw[:most, kept].numpy()
     with evaluation.drawing():
-        model, how = evaluation.model, Draw(fitted=fitted)
-        drawn = torch.cat([model.generate(len(chunk), how).flatten(1) for chunk in codes.draw[:most].split(CHUNK)])
+        latent, how = evaluation.model.latent, Draw(fitted=fitted)
+        drawn = torch.cat([latent.generate(len(chunk), how)[0].flatten(1) for chunk in codes.draw[:most].split(CHUNK)])
         drawn = drawn[:, kept.to(evaluation.x.device)]
     both = np.concatenate([real, drawn.cpu().numpy()])
     both = np.clip((both - real.mean(0)) / (real.std(0) + 1e-6), -10, 10)

@@ -30,13 +30,11 @@ def fd(evaluation: Evaluation) -> list[Figure]:
     name = _called(evaluation, "fd")
     of: dict[str, Kind] = {name: "samples"}
     if isinstance(evaluation.model, VAE):
-        of |= {f"{name} of reconstructions": "reconstructions", f"{name} of prior samples": "prior samples"}
+        of |= {f"{name} of reconstructions": "reconstructions", f"{name} of prior samples": evaluation.drawn_from("prior")}
         if evaluation.model.latent.fitted is not None:
-            of[f"{name} of fitted-prior samples"] = "samples"
+            of[f"{name} of fitted-prior samples"] = evaluation.drawn_from("fitted prior")
     found = {kind: _of_set(evaluation, name, frechet_estimate(evaluation.embedded("real"), evaluation.embedded(kind)),
                            SQUARED, least=0.0) for kind in dict.fromkeys(of.values())}
-    if isinstance(evaluation.model, VAE) and evaluation.model.latent.fitted is None:
-        found["prior samples"] = found["samples"]
     return [replace(found[kind], name=each) for each, kind in of.items()]
 
 

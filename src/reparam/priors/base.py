@@ -34,6 +34,11 @@ class Draw:
     """Whether a resampler, where there is one, chooses among draws."""
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it draws from the prior as it is, and not from a part of it or beyond it."""
+        return self.temperature in (1.0, (1.0,)) and self.label is None and self.guidance == 1
+
+    @property
     def one_temperature(self) -> float:
         """The temperature of a prior, which is of one layer.
 
