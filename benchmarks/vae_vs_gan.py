@@ -209,10 +209,10 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     spread = to_batch(images[indices])
     few = spread[evenly(len(spread), 2000)]
     calibrate_likelihood(model, few)
-    fitted = fit_second_stages(model, recipe, spread, lambda share, _: Effort(
+    added = fit_second_stages(model, recipe, spread, lambda share, _: Effort(
         max(share * seconds, 1) / 60, clock=time.process_time, precision="bf16"))
     fit_seconds = time.process_time() - began
-    save_model(out, model, Config(recipe, (c, h, w), axes=latent_axes(model, few), **fitted))
+    save_model(out, model, Config(recipe, (c, h, w), axes=latent_axes(model, few), **added))
     return {"recipe": {k: v for k, v in recipe.to_dict().items() if v != getattr(Recipe(), k)},
             "parameters": parameters(recipe, (c, h, w)),
             "trained_parameters": sum(p.numel() for m in (model, adversary) if m is not None for p in m.parameters()),
