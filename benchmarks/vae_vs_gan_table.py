@@ -185,7 +185,8 @@ def reading(cells: Cells, real: dict[str, dict[str, float]]) -> list[str]:
         else:
             said = [f"`{least}` is ahead, FD {other:.0f} against {fitted:.0f} of the VAE with its fitted prior"]
         if least not in standing:
-            said.append(f"that GAN failed in most seeds, {'as did the others' if not standing else 'as did some of the others'}")
+            others = [n for n in GANS if n != least and (data, n) in cells]
+            said.append(f"that GAN failed in most seeds, as did {len(set(others) - set(standing))} of the other {len(others)}")
         if plain > other:
             closed = 100 * (plain - fitted) / (plain - other)
             said.append(f"N(0, I) is at {plain:.0f}, and the fitted prior " + (
