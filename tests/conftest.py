@@ -180,3 +180,17 @@ def images():
         return levels.float() / 255
 
     return draw
+
+
+@pytest.fixture
+def adds_only():
+    """Fits something to a model, and asserts that its weights and the random state stay and that one module is added."""
+    def check(model, module, fit):
+        before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+        fit(model)
+        assert torch.equal(torch.get_rng_state(), state)
+        after = model.state_dict()
+        assert all(torch.equal(v, after[k]) for k, v in before.items())
+        assert len(after) > len(before) and all(k.startswith(f"{module}.") for k in after.keys() - before.keys())
+
+    return check
