@@ -1,6 +1,6 @@
 """How far is a VAE from a GAN on the same data, with as many parameters and as much time? Settings, grid and table.
 
-    python benchmarks/vae_vs_gan.py tune DATA [--jobs 2]       the trials that chose each model's settings
+    python benchmarks/vae_vs_gan.py tune DATA [--jobs 2]       the trials that chose each model's settings (`--minutes 10`: the finalists')
     python benchmarks/vae_vs_gan.py run DATA [--jobs 2]        the grid: four sets of images, seven models, three seeds
     python benchmarks/vae_vs_gan.py table DATA                 docs/vae-versus-gan.md from what has been measured
 
@@ -10,7 +10,8 @@ benchmarks/results/vae_vs_gan is left out, so that an interrupted run goes on wh
 
 Budget: `--minutes` (4) of processor time on one core, one thread, two runs side by side; it covers everything that is learned,
 the fitted prior too. Every model gets the same number of trials, of the same length, on Fashion-MNIST: trained without the last
-5,000 training images and judged on 2,500 of those. Test images choose nothing: `run` measures on them, and draws its curves over time
+5,000 training images and judged on 2,500 of those. The finalists, which are the best VAE and the best GAN of these trials, have a
+few more for budgets beyond four minutes, 2.5 times as long. Test images choose nothing: `run` measures on them, and draws its curves over time
 with 500 of them. Parameters are those of all networks
 that sampling needs, within 10 % of a target; a decoder's width follows from it.
 """
@@ -67,15 +68,19 @@ FIT_SECONDS = 45
 """Kept back from training for fitting a mixture, which took 19 to 42; what learns step by step gets its share of the time."""
 TUNING_SECONDS, TUNING_FIT_SECONDS = 75, 15
 """Of a trial; a mixture took longer than is kept back for it."""
+LONGER = 2.5
+"""Times as long are the finalists' trials for longer budgets."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of the comparison: a preset, what is the same in all its trials, and the trials."""
+    """A model of the comparison: a preset, what is the same in all its trials, the trials, and those of a finalist, which are held
+    against the best of the former for budgets beyond `MINUTES`."""
 
     preset: str
     trials: tuple[dict[str, Any], ...]
     decoder: str = "resnet(width={w}, patch={p})"
+    longer: tuple[dict[str, Any], ...] = ()
 
 
 def lrs(model: float, critic: float, first: float = 0.5) -> dict[str, str]:
@@ -98,7 +103,9 @@ MODELS = {
         {**FAST, "resampler": "resnet(16)"}, {**FAST, "resampler": "dcgan(32)"},
         {**FAST, "resampler": "resnet(32, patch=2)"}, {**FAST, "resampler": "resnet(32)", "optimizer": "adamw(lr=6e-3)"},
         {**FAST, "resampler": "resnet(32)", "fitted_prior": "flow_matching('mlp(256, 2)')"},
-        {**FAST, "resampler": "resnet(32)", "objective": "nll + 2*kl"})),
+        {**FAST, "resampler": "resnet(32)", "objective": "nll + 2*kl"}),
+        longer=({**FAST, "resampler": "resnet(32)", "patch": "2"},
+                {**FAST, "resampler": "resnet(32)", "patch": "2", "latent": "flat(128)", "fitted_prior": "mixture(30)"})),
     "vae_gan": Entry("vae_gan", (
         {"patch": "4", **EARLY, **BOTH, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
         {"patch": "2", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
@@ -114,7 +121,8 @@ MODELS = {
     "dcgan": Entry("dcgan", (
         lrs(2e-4, 2e-4), lrs(4e-4, 4e-4), lrs(1e-3, 4e-4), {**lrs(4e-4, 4e-4), "critic": "dcgan(32)"},
         {**lrs(1e-3, 1e-3), "critic": "dcgan(32)"}, {**lrs(4e-4, 4e-4), "critic": "dcgan(16)"},
-        {**lrs(8e-4, 4e-4), "critic": "dcgan(32)"}, {**lrs(4e-4, 4e-4), "critic": "dcgan(32)", "penalty": "0.1*r1(0.1)"}), "dcgan({w})"),
+        {**lrs(8e-4, 4e-4), "critic": "dcgan(32)"}, {**lrs(4e-4, 4e-4), "critic": "dcgan(32)", "penalty": "0.1*r1(0.1)"}), "dcgan({w})",
+        longer=({**lrs(1e-3, 1e-3), "critic": "dcgan(64)"}, {**lrs(4e-4, 4e-4), "critic": "dcgan(32)"})),
     "sngan": Entry("sngan", (
         {"patch": "4"}, {"patch": "4", **lrs(1e-3, 1e-3, 0.0)}, {"decoder": "dcgan", **lrs(4e-4, 4e-4)},
         {"decoder": "dcgan", "critic": "dcgan(32)", **lrs(4e-4, 1e-3)},
@@ -220,14 +228,19 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
             "images_seen": state.images, "skipped": state.guard.skipped, "rollbacks": state.rollbacks, "curve": curve}
 
 
-def trial(name: str, number: int, folder: str, work: Path) -> dict:
+def trials_of(name: str, minutes: float) -> tuple[dict[str, Any], ...]:
+    """The settings that are tried for a budget."""
+    return MODELS[name].trials if minutes == MINUTES else (chosen(name), *MODELS[name].longer)
+
+
+def trial(name: str, number: int, folder: str, work: Path, minutes: float) -> dict:
     """One trial on Fashion-MNIST, judged on held-out training images."""
     source, indices, _ = images_of("fashion", folder)
-    changes = MODELS[name].trials[number]
+    changes, scale = trials_of(name, minutes)[number], 1 if minutes == MINUTES else LONGER
     _, h, w, c = source.images.shape
     recipe = recipe_of(name, changes, "fashion", (c, h, w), 0)
-    out = work / "trials" / f"{name}-{number}"
-    facts = train(recipe, source.images, indices[:-5000], TUNING_SECONDS, indices[-5000::2], out, TUNING_FIT_SECONDS)
+    out = work / "trials" / f"{tuned(name, minutes)}-{number}"
+    facts = train(recipe, source.images, indices[:-5000], scale * TUNING_SECONDS, indices[-5000::2], out, scale * TUNING_FIT_SECONDS)
     model = ImageModel(*load_model(out))
     samples = model.sample_pixels(MEASURED, seed=0).clamp(0, 1)
     save_png(grid(model.sample(64, seed=0), 8), out / "samples.png")
@@ -268,7 +281,7 @@ def cell(data: str, name: str, seed: int, folder: str, work: Path, minutes: floa
     """Trains one model, unless it stands in `work` already, and measures it on test images."""
     source, indices, test = images_of(data, folder)
     _, h, w, c = source.images.shape
-    recipe = recipe_of(name, chosen(name), data, (c, h, w), seed)
+    recipe = recipe_of(name, chosen(name, minutes), data, (c, h, w), seed)
     out = work / data / f"{name}-{seed}{budget(minutes)}"
     try:
         if not (out / "facts.json").exists():
@@ -308,11 +321,17 @@ def embedded(x: torch.Tensor) -> np.ndarray:
         return torch.cat([get_features("efficientnet").embed(chunk) for chunk in x.split(250)]).numpy()
 
 
-def chosen(name: str) -> dict[str, Any]:
-    """The changes of the trial with the least distance."""
-    trials = json.loads(TRIALS.read_text())[name]
-    if len(trials) < len(MODELS[name].trials):
-        sys.exit(f"{name} has {len(trials)} of its {len(MODELS[name].trials)} trials: go on with `tune` first")
+def tuned(name: str, minutes: float) -> str:
+    """What a model's trials for a budget are called."""
+    return name if minutes == MINUTES else f"{name}-longer"
+
+
+def chosen(name: str, minutes: float = MINUTES) -> dict[str, Any]:
+    """The changes of the trial with the least distance; of a model that is no finalist, for any budget the same."""
+    minutes = minutes if MODELS[name].longer else MINUTES
+    trials = json.loads(TRIALS.read_text()).get(tuned(name, minutes), {})
+    if len(trials) < (n := len(trials_of(name, minutes))):
+        sys.exit(f"{tuned(name, minutes)} has {len(trials)} of its {n} trials: go on with `tune` first")
     return min(trials.values(), key=lambda t: t["fd"])["changes"]
 
 
@@ -350,14 +369,15 @@ def main() -> None:
     passed = ["--minutes", str(given.minutes), "--work", str(given.work), *(["--again"] if given.again else [])]
     if given.what == "trial":
         name, number = given.only.split("/")
-        found = trial(name, int(number), given.data, given.work)
-        keep(TRIALS, (name, number), found)
+        found = trial(name, int(number), given.data, given.work, given.minutes)
+        keep(TRIALS, (tuned(name, given.minutes), number), found)
         print(given.only, found, file=sys.stderr, flush=True)
     elif given.what == "tune":
         done = json.loads(TRIALS.read_text()) if TRIALS.exists() else {}
-        tasks = [f"{name}/{i}" for i in range(8) for name, entry in MODELS.items() if i < len(entry.trials)]
-        side_by_side([["trial", given.data, "--only", t, *passed] for t in tasks if given.only in t and
-                      t.split("/")[1] not in done.get(t.split("/")[0], {})], given.jobs)
+        names = [n for n in MODELS if given.minutes == MINUTES or MODELS[n].longer]
+        tasks = [(n, i) for i in range(8) for n in names if i < len(trials_of(n, given.minutes))]
+        side_by_side([["trial", given.data, "--only", f"{n}/{i}", *passed] for n, i in tasks if given.only in f"{n}/{i}" and
+                      str(i) not in done.get(tuned(n, given.minutes), {})], given.jobs)
     elif given.what == "cell":
         data, name, seed = given.only.split("/")
         cell(data, name, int(seed), given.data, given.work, given.minutes)

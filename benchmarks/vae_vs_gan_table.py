@@ -253,7 +253,8 @@ def trials(path: Path) -> list[str]:
             rows.append([f"`{name}`", i, ", ".join(f"{k} `{v}`" for k, v in t["changes"].items()) or "as the preset",
                          f"{t['fd']:.0f}", str(t["steps"]), "chosen" if t is best else ""])
     return ["## Trials", "", "Each model has eight, of 75 s of processor time (where there is a prior to be fitted 60 s, and the fit, which may pass "
-            "75 s), on Fashion-MNIST without its last 5,000 training images, judged by the FD to 2,500 of those, one seed.", "",
+            "75 s), on Fashion-MNIST without its last 5,000 training images, judged by the FD to 2,500 of those, one seed. Rows `-longer` are "
+            "the finalists' for budgets beyond four minutes, 2.5 times as long.", "",
             *table(["model", "trial", "changes to the preset", "FD", "steps", ""], rows)]
 
 
