@@ -92,6 +92,7 @@ EARLY = {"objective": "nll + kl + late(1, 0.4, 0.1)*adversarial(balance=0.6)"}
 BOTH = {"adversary": "images"}
 FAST = {"patch": "4", "optimizer": "adamw(lr=4e-3)", "latent": "flat(96)"}
 """The best trial of `vae`."""
+REFINED = {**FAST, "resampler": "resnet(32)", "refiner": "autoregressive", "refiner_share": 0.3}
 MODELS = {
     "vae": Entry("default", (
         {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"},
@@ -106,6 +107,13 @@ MODELS = {
         {**FAST, "resampler": "resnet(32)", "objective": "nll + 2*kl"}),
         longer=({**FAST, "resampler": "resnet(32)", "patch": "2"},
                 {**FAST, "resampler": "resnet(32)", "patch": "2", "latent": "flat(128)", "fitted_prior": "mixture(30)"})),
+    "vae_refined": Entry("default", (
+        REFINED, {**REFINED, "objective": "nll + 2*kl"}, {**REFINED, "objective": "nll + 3*kl"},
+        {**REFINED, "objective": "nll + 2*kl", "refiner_share": 0.4},
+        {**REFINED, "objective": "nll + 2*kl", "refiner": "autoregressive(32)"},
+        {**REFINED, "objective": "nll + 2*kl", "refiner": "autoregressive(temperature=0.35)"},
+        {**REFINED, "objective": "nll + 2*kl", "resampler": "none"},
+        {**REFINED, "objective": "nll + 2*kl", "optimizer": "adamw(lr=6e-3)"})),
     "vae_gan": Entry("vae_gan", (
         {"patch": "4", **EARLY, **BOTH, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
         {"patch": "2", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},

@@ -120,6 +120,25 @@ def test_chained_logistic_probabilities_sum_to_one():
     assert d.log_prob(pixels).exp().sum().item() == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.parametrize("log_scale", [(-7.0, -6.0), (-3.0, -1.0)])
+def test_uniform_noise_becomes_levels_as_often_as_they_are_probable(log_scale):
+    d = logistic_mixture(3, 1, log_scale=log_scale)
+    u = (torch.arange(200_000, **F64) + 0.5) / 200_000
+    levels = (255 * d.from_uniform(u[:, None, None, None])).round().long().flatten()
+    p = d.log_prob(LEVELS[:, None, None, None]).exp()
+    torch.testing.assert_close(torch.bincount(levels, minlength=256).double() / 200_000, p, atol=1e-4, rtol=0)
+
+
+def test_channels_of_a_pixel_are_drawn_with_the_law_of_their_chain():
+    d = logistic_mixture(2, 2, log_scale=(-2.0, -1.0))
+    n = 600
+    u = (torch.cartesian_prod(*[torch.arange(n, **F64)] * 2) + 0.5) / n
+    levels = (255 * d.from_uniform(u[:, :, None, None])).round().long()[:, :, 0, 0] // 32
+    drawn = torch.bincount(8 * levels[:, 0] + levels[:, 1], minlength=64).double() / n**2
+    p = d.log_prob(torch.cartesian_prod(LEVELS, LEVELS)[:, :, None, None]).exp().view(8, 32, 8, 32).sum((1, 3)).flatten()
+    torch.testing.assert_close(drawn, p, atol=2e-3, rtol=0)
+
+
 def test_logistic_probabilities_of_pixels_multiply():
     d, x = logistic_mixture(2, 3, 2, 2), LEVELS[torch.randint(0, 256, (3, 2, 2))]
     fields, alone = (d.log_weights, d.means, d.log_scales, d.chain), 0.0

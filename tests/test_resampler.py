@@ -253,7 +253,7 @@ def test_it_has_its_share_of_the_minutes():
     latent = build_model(RECIPE, (1, 4, 4)).latent
     assert Shares.of(RECIPE, latent) == Shares(resampler=0.15) and Shares.of(RECIPE, latent).model == pytest.approx(0.85)
     with pytest.raises(UsageError, match="leave nothing"):
-        check(RECIPE.but(resampler_share=0.6, refiner="unet(8)", refiner_share=0.4), (1, 8, 8))
+        check(RECIPE.but(resampler_share=0.6, refiner="autoregressive(8)", refiner_share=0.4), (1, 8, 8))
 
 
 def test_networks_that_cannot_judge_are_refused():

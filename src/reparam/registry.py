@@ -118,6 +118,7 @@ posterior = Role("posterior", ("features", "shape"),
                  _in("posteriors", "gaussian", "flow", "sphere", "point", "relaxed", "quantised"))
 prior = Role("prior", ("space",), _in("priors", "basic", "flows", "vamp", "sphere", "relaxed", "codes", "matching"))
 velocity = Role("velocity", ("shape", "out_shape", "condition"), _in("nets", "velocity"))
+refiner = Role("refiner", ("image_shape",), ("refiner",))
 likelihood = Role("likelihood", ("image_shape",), ("likelihoods",))
 term = Role("term", (), (*_in("terms", "elbo", "importance", "decomposition", "matching", "quantised", "regularity",
                               "similarity", "adversarial", "perceptual"), "classes"))
@@ -133,5 +134,5 @@ metric = Role("metric", ("evaluation",), _in("metrics", "bounds", "images", "lat
                                             "balance", "tables", "cost"))
 
 ROLES: dict[str, Role] = {role.name: role for role in (
-    encoder, decoder, latent, posterior, prior, velocity, likelihood, term, weight, adversary, game, penalty, features,
-    optimizer, schedule, augmentation, metric)}
+    encoder, decoder, latent, posterior, prior, velocity, refiner, likelihood, term, weight, adversary, game, penalty,
+    features, optimizer, schedule, augmentation, metric)}

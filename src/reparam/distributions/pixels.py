@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -69,27 +69,36 @@ class LogisticMixture(Distribution):
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
-            full = (*shape, *self.means.shape)
-            gumbel = -torch.log(-torch.log(torch.rand((*shape, *self.log_weights.shape), device=self.means.device)
-                                           .clamp(1e-9, 1 - 1e-7)))
-            m = (self.log_weights + gumbel).argmax(-4, keepdim=True)
-            m = m.expand(*m.shape[:-3], *full[-3:])
-            loc = self.means.expand(full).gather(-4, m).squeeze(-4)
-            scale = self.log_scales.expand(full).gather(-4, m).squeeze(-4).exp()
-            chain = self.chain.expand(*shape, *self.chain.shape)
-            chain = chain.gather(-5, m.unsqueeze(-3).expand(*m.shape[:-2], full[-3], *full[-2:])).squeeze(-5)
-            u = torch.rand(loc.shape, device=loc.device).clamp(1e-5, 1 - 1e-5)
-            noise = scale * (u.log() - (1 - u).log())
-            channels: list[Tensor] = []
-            for c in range(full[-3]):
-                v = loc[..., c, :, :] + noise[..., c, :, :]
-                for d, before in enumerate(channels):
-                    v = v + chain[..., c, d, :, :] * before
-                levels = ((v + 1) * 127.5).round().clamp(0, 255)
-                channels.append(levels / 127.5 - 1)
-            return (torch.stack(channels, -3) + 1) / 2
+            of_values = (*self.means.shape[:-4], *self.means.shape[-3:])
+            return self.from_uniform(torch.rand((*shape, *of_values), device=self.means.device))
+
+    def from_uniform(self, u: Tensor) -> Tensor:
+        """The draw that uniform noise u (…, C, H, W) stands for: where the first channel's falls among the weights says the
+        component, how far it falls in says where in that component."""
+        above = self.log_weights.exp().cumsum(-4)
+        first = u[..., None, :1, :, :]
+        m = (first > above).sum(-4, keepdim=True).clamp(max=self.means.shape[-4] - 1)
+        above, weight = _taken(above, m, -4), _taken(self.log_weights, m, -4).exp()
+        u = torch.cat([1 - (above - u[..., :1, :, :]) / weight, u[..., 1:, :, :]], -3).clamp(1e-5, 1 - 1e-5)
+        values = _taken(self.means, m, -4) + _taken(self.log_scales, m, -4).exp() * (u.log() - (-u).log1p())
+        chain, channels = _taken(self.chain, m[..., None, :, :], -5), list[Tensor]()
+        for c in range(values.shape[-3]):
+            v = values[..., c, :, :]
+            for d, before in enumerate(channels):
+                v = v + chain[..., c, d, :, :] * before
+            channels.append(((v + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1)
+        return (torch.stack(channels, -3) + 1) / 2
+
+    def sharpened(self, temperature: float) -> LogisticMixture:
+        """Weights to the power of 1/temperature, and scales times it: below 1 nearer to the likeliest values."""
+        return replace(self, log_weights=F.log_softmax(self.log_weights / temperature, -4),
+                       log_scales=self.log_scales + math.log(temperature))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        return sum_event(self.log_prob_of_pixels(value), 2)
+
+    def log_prob_of_pixels(self, value: Tensor) -> Tensor:
+        """log p of each pixel, all its channels together, (…, H, W)."""
         v = 2 * value - 1
         centred = v.unsqueeze(-4) - self._shifted(v)
         inv_scale = (-self.log_scales).exp()
@@ -98,8 +107,12 @@ class LogisticMixture(Distribution):
         inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-2 / 255 * inv_scale))
         x = value.unsqueeze(-4)
         t = torch.where(x < 0.5 / 255, F.logsigmoid(upper), torch.where(x > 254.5 / 255, F.logsigmoid(-lower), inside))
-        per_pixel = torch.logsumexp(self.log_weights.squeeze(-3) + t.sum(-3), -3)
-        return sum_event(per_pixel, 2)
+        return torch.logsumexp(self.log_weights.squeeze(-3) + t.sum(-3), -3)
+
+
+def _taken(t: Tensor, m: Tensor, axis: int) -> Tensor:
+    """The components that `m` names along an axis that is counted from the end, where t has all of them and m has 1."""
+    return t.expand(*m.shape[:axis], *t.shape[axis:]).take_along_dim(m, axis).squeeze(axis)
 
 
 def _level(value: Tensor) -> Tensor:
