@@ -129,6 +129,15 @@ def test_uniform_noise_becomes_levels_as_often_as_they_are_probable(log_scale):
     torch.testing.assert_close(torch.bincount(levels, minlength=256).double() / 200_000, p, atol=1e-4, rtol=0)
 
 
+def test_the_ends_of_uniform_noise_are_numbers():
+    """Also where a weight is too small for a number, and where rounding leaves the weights a little short of 1."""
+    weights = torch.tensor([-120.0, 0.0, -120.0]).view(3, 1, 1, 1)
+    d = LogisticMixture(weights, torch.tensor([-0.8, 0.0, 0.8]).view(3, 1, 1, 1), torch.full((3, 1, 1, 1), -6.0),
+                        torch.zeros(3, 1, 1, 1, 1))
+    drawn = d.from_uniform(torch.tensor([0.0, 1e-7, 0.5, 1 - 6e-8, 1.0]).view(5, 1, 1, 1)).flatten()
+    assert ((drawn - 0.5).abs() < 0.03).all()
+
+
 def test_channels_of_a_pixel_are_drawn_with_the_law_of_their_chain():
     d = logistic_mixture(2, 2, log_scale=(-2.0, -1.0))
     n = 600

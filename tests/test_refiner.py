@@ -149,32 +149,46 @@ def test_a_group_is_told_of_those_before_it_and_of_no_other(groupwise):
         assert torch.equal(told, groupwise.order < group)
 
 
-def test_the_loss_is_the_likelihood_of_all_groups_one_after_the_other(groupwise):
-    x, means = pictures(1)
-    total = []
+@pytest.mark.parametrize("shape", [(2, 5, 6), (1, 1, 7)])
+def test_the_loss_is_an_unbiased_estimate_of_the_likelihood(groupwise, shape):
+    refiner = build_refiner("autoregressive(16, 2, mixtures=3, side=2)", shape).double()
+    x, means = torch.randint(256, (1, *shape)).double() / 255, torch.rand(1, *shape, dtype=torch.float64)
+    exact, of_group = 0.0, []
     with torch.no_grad():
-        for group in range(groupwise.groups):
-            p = groupwise.given(x, means, (groupwise.order < group).double()[None, None])
-            at = (groupwise.order == group).nonzero()
-            alone = [LogisticMixture(*(t[..., i, None, j, None] for t in (p.log_weights, p.means, p.log_scales, p.chain)))
-                     .log_prob(x[..., i, None, j, None]) for i, j in at]
-            total.append(-sum(alone) / (2 * len(at)))
-        many = torch.cat([groupwise.loss(x.expand(500, -1, -1, -1), means.expand(500, -1, -1, -1)) for _ in range(4)])
-    off = (many - torch.stack(total)).abs()  # (groups, draws)
-    assert off.min(0).values.max() < 1e-5  # each is one of them
-    assert ((off < 1e-5).sum(1) - 500).abs().max() < 100  # about as often as the others: a standard deviation is 19
+        for group in range(refiner.groups):
+            p = refiner.given(x, means, (refiner.order < group).double()[None, None])
+            fields = (p.log_weights, p.means, p.log_scales, p.chain)
+            alone = [float(LogisticMixture(*(t[..., i, None, j, None] for t in fields)).log_prob(x[..., i, None, j, None]))
+                     for i, j in (refiner.order == group).nonzero()]
+            exact -= sum(alone) / x.numel()
+            of_group.append(-sum(alone) / (shape[0] * max(len(alone), 1)))
+        many = torch.cat([refiner.loss(x.expand(1000, -1, -1, -1), means.expand(1000, -1, -1, -1)) for _ in range(20)])
+    assert abs(float(many.mean()) - exact) < 4 * float(many.std()) / 20_000**0.5
+    assert float(many.std()) > 0 and np.isclose(many[:100, None], of_group, atol=1e-4).any(1).all()
 
 
 def test_pixels_are_drawn_from_what_the_groups_before_them_say(groupwise):
     _, means = pictures()
     noise = torch.randn(3, 2, 5, 6, dtype=torch.float64)
-    groupwise.temperature = 1.0
+    assert groupwise.temperature == 0.5
     with torch.no_grad():
         x = groupwise(means, noise)
         for group in range(groupwise.groups):
-            p = groupwise.given(x, means, (groupwise.order < group).double().expand(3, 1, -1, -1))
+            p = groupwise.given(x, means, (groupwise.order < group).double().expand(3, 1, -1, -1)).sharpened(0.5)
             own = (groupwise.order == group).expand_as(x)
             torch.testing.assert_close(p.from_uniform(torch.special.ndtr(noise))[own], x[own])
+
+
+def test_links_between_channels_are_of_what_the_decoder_lacks(groupwise):
+    """As far as the first channel is from the decoder's image, so much is the second's mean moved, times the link."""
+    x, means = pictures(1)
+    with torch.no_grad():
+        p = groupwise.given(x, means, torch.zeros(1, 1, 5, 6, dtype=torch.float64))
+        right = p.means[:, :, 1] + p.chain[:, :, 1, 0] * (2 * means[:, None, 0] - 1)  # at the decoder's own image
+        link = p.chain[:, :, 1, 0]
+        moved = p._shifted(2 * x - 1)[:, :, 1] - right
+    torch.testing.assert_close(moved, link * 2 * (x - means)[:, None, 0])
+    assert link.abs().max() > 1e-3
 
 
 def test_the_order_of_groups_is_that_of_ordered_dithering():
@@ -202,6 +216,27 @@ def test_networks_that_cannot_refine_are_refused(what, told):
         build_refiner(what, (1, 8, 8))
     assert isinstance(build_refiner("flow_matching('dit(16, 1, 2)')", (1, 8, 8)), Refiner)
     assert build_refiner("none", (1, 8, 8)) is None
+
+
+def test_black_and_white_is_not_refined_and_networks_are_told_their_place():
+    with pytest.raises(UsageError, match="shades of grey"):
+        check(RECIPE.but(likelihood="bernoulli", binarize=True), (1, 4, 4))
+    with pytest.raises(UsageError, match=r"flow_matching\('unet\(8\)'\)"):
+        build_refiner("unet(8)", (1, 8, 8))
+
+
+def test_a_refiner_learns_from_images_that_are_decoded_as_their_class(monkeypatch):
+    class Shade(torch.nn.Module):
+        def forward(self, code):
+            return (code[:, 3] * 0.2 + code[:, 4] * 0.8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+
+    seen = []
+    monkeypatch.setattr(Refiner, "prepare", lambda self, x, means: seen.append((x, means)))
+    model = build_model(RECIPE.but(latent="conditional(3, 2)"), (1, 4, 4)).eval()
+    model.decoder, y = Shade(), torch.arange(30) % 2
+    x = y.view(-1, 1, 1, 1).expand(-1, 1, 4, 4).float()
+    fit_refiner(model, RECIPE, x, y=y, effort=Effort(steps=1))
+    torch.testing.assert_close(seen[0][1], 0.2 + 0.6 * x)
 
 
 def test_a_gan_has_nothing_to_refine():

@@ -225,7 +225,9 @@ def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> None:
     with torch.random.fork_rng():
         model = build_model(recipe, image_shape)
         build_resampler(recipe.resampler, image_shape)
-        build_refiner(recipe.refiner, image_shape)
+        if build_refiner(recipe.refiner, image_shape) is not None and recipe.binarize:
+            raise UsageError(f"refiner={recipe.refiner!r} draws shades of grey, and binarize=True leaves black and white: "
+                             "choose one of them")
         check_fitting(recipe, model.latent)
         adversary = build_adversary(recipe, model, image_shape)
         contested = [term.name for _, term in objective.terms if term.contest]

@@ -65,7 +65,7 @@ class Config:
     resampler: str | None = None
     """The network of the resampler trained after the prior, as a part call."""
     refiner: str | None = None
-    """The network of the refiner trained after the model, as a part call."""
+    """The refiner trained after the model, as a part call."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": "reparam", "version": VERSION, **asdict(self)}

@@ -79,7 +79,7 @@ def fit_second_stages(model: Model, recipe: Recipe, x: Tensor, effort: Callable[
         "fitted_prior": fit_prior(model, recipe, x, recipe.seed, y=y, effort=effort(shares.prior, "fitting the prior")),
         "resampler": fit_resampler(model, recipe, x, recipe.seed,
                                    effort=effort(shares.resampler, "training the resampler")),
-        "refiner": fit_refiner(model, recipe, x, recipe.seed, effort=effort(shares.refiner, "training the refiner"))}
+        "refiner": fit_refiner(model, recipe, x, recipe.seed, y=y, effort=effort(shares.refiner, "training the refiner"))}
 
 
 def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tensor | None = None,
@@ -178,30 +178,31 @@ def _drawn_images(model: VAE, n: int) -> Tensor:
     return model.decode(model.generate(n)[None]).mean[0]
 
 
-def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effort: Effort = Effort(steps=2000)
-                ) -> str | None:
-    """Trains the recipe's refiner on images x and puts it into the model; returns its network as a part call.
+def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tensor | None = None,
+                effort: Effort = Effort(steps=2000)) -> str | None:
+    """Trains the recipe's refiner on images x, with their labels y (n,) where a decoder reads them, and puts it into the
+    model; returns it as a part call.
 
     Raises:
-        UsageError: a network that cannot refine images.
+        UsageError: a refiner that does not exist or fit.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         refiner = build_refiner(recipe.refiner, tuple(x.shape[1:]))
         if refiner is None or not isinstance(model, VAE):
             return None
-        few = x[evenly(len(x), 1000)].split(250)
-        refiner.to(x.device).prepare(*map(torch.cat, zip(*(_pairs(model, chunk) for chunk in few), strict=True)))
-        batches = _batches(x, None, recipe.batch_size)
-        model.refiner = _trained(refiner, lambda x, _: _pairs(model, x), batches, effort, x.device)
+        few = evenly(len(x), 1000)
+        refiner.to(x.device).prepare(*_pairs(model, x[few], None if y is None else y[few]))
+        batches = _batches(x, y, recipe.batch_size)
+        model.refiner = _trained(refiner, lambda x, y: _pairs(model, x, y), batches, effort, x.device)
     model.refiner.eval().requires_grad_(False)
     return recipe.refiner
 
 
 @torch.no_grad()
-def _pairs(model: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
+def _pairs(model: VAE, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Images, and what the decoder makes of a draw of their codes."""
-    return x, model.decode(model.encode(x, sample=True)[None]).mean[0]
+    return x, model(x, y=y).px.mean[0]
 
 
 def _with_classes(call: Call, y: Tensor | None) -> tuple[Call, Tensor | None]:

@@ -5,6 +5,7 @@ The code stays what it was, to be seen, edited and searched; the blur that a mea
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,8 @@ from .recipe import parse_call
 from .registry import refiner
 from .transport import Velocity
 
+ALL = slice(None)
+
 
 class Refiner(nn.Module):
     """What every refiner does with images (n, C, H, W) in [0, 1] and the decoder's for their codes."""
@@ -34,13 +37,13 @@ class Refiner(nn.Module):
         """Measures what decoders' images lack, the standard deviation of each channel."""
         self.scale.copy_((x - means).std((0, 2, 3)).clamp(min=1e-4)[:, None, None])
 
+    @abstractmethod
     def loss(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
         """What training makes small."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """The images that decoders' images become, given N(0, I) noise: the same for the same."""
-        raise NotImplementedError
 
 
 @refiner("autoregressive")
@@ -52,7 +55,7 @@ class AutoregressiveRefiner(Refiner):
     with mixtures of discretised logistics for p. An image is cut into squares of `side`×`side` pixels, and the pixels at one
     place of every square are a group; groups follow each other in the order of ordered dithering (Bayer, 1973), which leaves
     the smallest gaps for the last. One network, which sees the known pixels and where they are, learns all groups, one at
-    random for each image: an unbiased estimate of −log p. (Reed et al., 2017, arXiv:1703.03664; Hoogeboom et al., 2022,
+    random for each image, which estimates −log p without bias. (Reed et al., 2017, arXiv:1703.03664; Hoogeboom et al., 2022,
     arXiv:2110.02037)
     A `temperature` below 1 draws cleaner images than the law has. `width`, `blocks` and `patch` are those of the network:
     residual convolutions on squares of patch×patch pixels.
@@ -64,9 +67,10 @@ class AutoregressiveRefiner(Refiner):
         c, h, w = image_shape
         if side not in (1, 2, 4, 8):
             raise UsageError(f"autoregressive(side={side}): the side of a square of groups is 1, 2, 4 or 8")
-        if width < 1 or patch < 1 or not 0 <= blocks <= 64 or not 0 < temperature <= 1:
-            raise UsageError(f"autoregressive(width={width}, blocks={blocks}, patch={patch}, temperature={temperature}): "
-                             "give a width and a patch of at least 1, 0 to 64 blocks, and a temperature above 0 and up to 1")
+        if min(width, patch, mixtures) < 1 or not 0 <= blocks <= 64 or not 0 < temperature <= 1:
+            raise UsageError(f"autoregressive(width={width}, blocks={blocks}, patch={patch}, mixtures={mixtures}, "
+                             f"temperature={temperature}): give a width, a patch and a number of mixtures of at least 1, 0 "
+                             "to 64 blocks, and a temperature above 0 and up to 1")
         self.groups, self.temperature = side**2, temperature
         self.likelihood = LogisticLikelihood(image_shape, mixtures)
         self.net = nn.Sequential(
@@ -81,25 +85,28 @@ class AutoregressiveRefiner(Refiner):
         h, w = self.size
         return dithered(self.side).repeat(-(-h // self.side), -(-w // self.side))[:h, :w].to(self.scale.device)
 
-    def given(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"], known: Float[Tensor, "n 1 h w"]
-              ) -> LogisticMixture:
-        """p of each pixel, given the pixels of x that are `known` (1, else 0)."""
+    def given(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"], known: Float[Tensor, "n 1 h w"],
+              rows: slice = ALL, columns: slice = ALL) -> LogisticMixture:
+        """p of each pixel in `rows` and `columns`, given the pixels of x that are `known` (1, else 0)."""
         centre = 2 * means - 1
-        p = self.likelihood(self.net(torch.cat([centre, known * (x - means) / self.scale, known], 1)))
-        return replace(p, means=p.means + centre[:, None])
+        params = self.net(torch.cat([centre, known * (x - means) / self.scale, known], 1))
+        p, centre = self.likelihood(params[..., rows, columns]), centre[:, None, :, rows, columns]
+        return replace(p, means=p.means + centre - (p.chain * centre[:, :, None]).sum(-3))  # links, too, are of x − x̂
 
     def loss(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
-        """−log p of one group at random, nats for each number in it."""
-        order, group = self.order, torch.randint(self.groups, (len(x), 1, 1, 1), device=x.device)
-        p = self.given(x, means, (order < group).to(x.dtype)).log_prob_of_pixels(x)
-        drawn = (order == group[:, 0]).to(x.dtype)
-        return -(drawn * p).sum((1, 2)) / (x.shape[1] * drawn.sum((1, 2))).clamp(min=1)
+        """−log p(x | x̂) / (C·H·W) of each image, nats, estimated by the group of one pixel at random."""
+        order = self.order
+        group = order.flatten()[torch.randint(order.numel(), (len(x), 1, 1), device=x.device)]
+        p = self.given(x, means, (order < group)[:, None].to(x.dtype)).log_prob_of_pixels(x)
+        drawn = (order == group).to(x.dtype)
+        return -(drawn * p).sum((1, 2)) / (x.shape[1] * drawn.sum((1, 2)))
 
     def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        x, u, order = means, torch.special.ndtr(noise), self.order
-        for group in range(self.groups):
-            p = self.given(x, means, (order < group).to(x.dtype).expand(len(x), 1, -1, -1))
-            x = torch.where(order == group, p.sharpened(self.temperature).from_uniform(u), x)
+        x, known, u = means.clone(), torch.zeros_like(means[:, :1]), torch.special.ndtr(noise)
+        for place in dithered(self.side).flatten().argsort().tolist():
+            at = (..., slice(place // self.side, None, self.side), slice(place % self.side, None, self.side))
+            x[at] = self.given(x, means, known, *at[1:]).sharpened(self.temperature).from_uniform(u[at])
+            known[at] = 1
         return x
 
 
@@ -143,4 +150,8 @@ def build_refiner(what: str, image_shape: Shape) -> Refiner | None:
     Raises:
         UsageError: an unknown part, or arguments that do not fit.
     """
-    return None if parse_call(what).name == "none" else registry.refiner.make(what, image_shape)
+    if (name := parse_call(what).name) == "none":
+        return None
+    if name in registry.velocity.parts:
+        raise UsageError(f"{what} is a network that a refiner may use: write refiner \"flow_matching({what!r})\"")
+    return registry.refiner.make(what, image_shape)

@@ -76,10 +76,11 @@ class LogisticMixture(Distribution):
         """The draw that uniform noise u (…, C, H, W) stands for: where the first channel's falls among the weights says the
         component, how far it falls in says where in that component."""
         above = self.log_weights.exp().cumsum(-4)
-        first = u[..., None, :1, :, :]
-        m = (first > above).sum(-4, keepdim=True).clamp(max=self.means.shape[-4] - 1)
+        first = u[..., :1, :, :] * above[..., -1, :, :, :]  # a sum of weights is 1 but for rounding
+        m = (first[..., None, :, :, :] >= above).sum(-4, keepdim=True).clamp(max=self.means.shape[-4] - 1)
         above, weight = _taken(above, m, -4), _taken(self.log_weights, m, -4).exp()
-        u = torch.cat([1 - (above - u[..., :1, :, :]) / weight, u[..., 1:, :, :]], -3).clamp(1e-5, 1 - 1e-5)
+        within = 1 - (above - first) / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+        u = torch.cat([within, u[..., 1:, :, :]], -3).clamp(1e-5, 1 - 1e-5)
         values = _taken(self.means, m, -4) + _taken(self.log_scales, m, -4).exp() * (u.log() - (-u).log1p())
         chain, channels = _taken(self.chain, m[..., None, :, :], -5), list[Tensor]()
         for c in range(values.shape[-3]):
