@@ -1,7 +1,7 @@
 """How far is a VAE from a GAN on the same data, with as many parameters and as much time? Settings, grid and table.
 
     python benchmarks/vae_vs_gan.py tune DATA [--jobs 2]       the trials that chose each model's settings (`--minutes 10`: the finalists')
-    python benchmarks/vae_vs_gan.py run DATA [--jobs 2]        the grid: four sets of images, seven models, three seeds
+    python benchmarks/vae_vs_gan.py run DATA [--jobs 2]        the grid: four sets of images, eight models, three seeds
     python benchmarks/vae_vs_gan.py table DATA                 docs/vae-versus-gan.md from what has been measured
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. A cell of the grid that has its file in
