@@ -171,7 +171,7 @@ def fit_resampler(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, eff
 @torch.no_grad()
 def _alike(model: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
     """The decoder's images of the codes of images, and of as many draws of the prior."""
-    return _pairs(model, x)[1], _drawn_images(model, len(x))
+    return model.decode(model.encode(x, sample=True)[None]).mean[0], _drawn_images(model, len(x))
 
 
 def _drawn_images(model: VAE, n: int) -> Tensor:
@@ -200,7 +200,7 @@ def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Te
 
 
 @torch.no_grad()
-def _pairs(model: VAE, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _pairs(model: VAE, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Images, and what the decoder makes of a draw of their codes."""
     return x, model(x, y=y).px.mean[0]
 

@@ -76,7 +76,8 @@ class LogisticMixture(Distribution):
         """The draw that uniform noise u (…, C, H, W) stands for: where the first channel's falls among the weights says the
         component, how far it falls in says where in that component."""
         above = self.log_weights.exp().cumsum(-4)
-        first = u[..., :1, :, :] * above[..., -1, :, :, :]  # a sum of weights is 1 but for rounding
+        # the sum of weights is 1 but for rounding, and noise that rounds to 1 is to fall below it
+        first = u[..., :1, :, :].clamp(max=1 - torch.finfo(torch.float32).eps / 2) * above[..., -1, :, :, :]
         m = (first[..., None, :, :, :] >= above).sum(-4, keepdim=True).clamp(max=self.means.shape[-4] - 1)
         above, weight = _taken(above, m, -4), _taken(self.log_weights, m, -4).exp()
         within = 1 - (above - first) / weight.clamp(min=torch.finfo(weight.dtype).tiny)
