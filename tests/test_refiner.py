@@ -141,7 +141,7 @@ def pictures(n=3):
 
 def test_a_group_is_told_of_those_before_it_and_of_no_other(groupwise):
     x, means = pictures(1)
-    for group in range(groupwise.groups):
+    for group in range(groupwise.side**2):
         seen = x.clone().requires_grad_()
         p = groupwise.given(seen, means, (groupwise.order < group).double()[None, None])
         (slope,) = torch.autograd.grad((p.means.sin() + p.log_scales.sin()).sum() + p.log_weights.sin().sum(), seen)
@@ -155,7 +155,7 @@ def test_the_loss_is_an_unbiased_estimate_of_the_likelihood(groupwise, shape):
     x, means = torch.randint(256, (1, *shape)).double() / 255, torch.rand(1, *shape, dtype=torch.float64)
     exact, of_group = 0.0, []
     with torch.no_grad():
-        for group in range(refiner.groups):
+        for group in range(refiner.side**2):
             p = refiner.given(x, means, (refiner.order < group).double()[None, None])
             fields = (p.log_weights, p.means, p.log_scales, p.chain)
             alone = [float(LogisticMixture(*(t[..., i, None, j, None] for t in fields)).log_prob(x[..., i, None, j, None]))
@@ -173,7 +173,7 @@ def test_pixels_are_drawn_from_what_the_groups_before_them_say(groupwise):
     assert groupwise.temperature == 0.5
     with torch.no_grad():
         x = groupwise(means, noise)
-        for group in range(groupwise.groups):
+        for group in range(groupwise.side**2):
             p = groupwise.given(x, means, (groupwise.order < group).double().expand(3, 1, -1, -1)).sharpened(0.5)
             own = (groupwise.order == group).expand_as(x)
             torch.testing.assert_close(p.from_uniform(torch.special.ndtr(noise))[own], x[own])

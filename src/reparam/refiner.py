@@ -71,13 +71,12 @@ class AutoregressiveRefiner(Refiner):
             raise UsageError(f"autoregressive(width={width}, blocks={blocks}, patch={patch}, mixtures={mixtures}, "
                              f"temperature={temperature}): give a width, a patch and a number of mixtures of at least 1, 0 "
                              "to 64 blocks, and a temperature above 0 and up to 1")
-        self.groups, self.temperature = side**2, temperature
+        self.size, self.side, self.temperature = (h, w), side, temperature
         self.likelihood = LogisticLikelihood(image_shape, mixtures)
         self.net = nn.Sequential(
             Patches(patch), nn.Conv2d((2 * c + 1) * patch**2, width, 3, padding=1),
             *(Residual(width) for _ in range(blocks)), nn.SiLU(),
             nn.Conv2d(width, self.likelihood.channels * patch**2, 3, padding=1), Unpatch(patch, (h, w)))
-        self.size, self.side = (h, w), side
 
     @property
     def order(self) -> Tensor:
