@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -115,16 +116,18 @@ def test_no_torch_is_imported(code):
 
 
 def test_help_is_there_at_once():
-    """0.3 s as the best of five, in processor time, which other programs on the machine do not lengthen."""
-    seconds = []
-    for _ in range(5):
+    """0.3 s in processor time, which other programs lengthen too, though less than wall time: hence the best of twenty."""
+    best = math.inf
+    for _ in range(20):
         began = os.times()
         ended = subprocess.run([sys.executable, "-m", "reparam", "--help"], capture_output=True, text=True, check=False)
         now = os.times()
-        seconds.append(now.children_user - began.children_user + now.children_system - began.children_system)
+        best = min(best, now.children_user - began.children_user + now.children_system - began.children_system)
         assert ended.returncode == 0
+        if best <= 0.3:
+            break
     assert all(command in ended.stdout for command in ("train", "demo", "sample", "evaluate", "parts", "presets"))
-    assert min(seconds) <= 0.3
+    assert best <= 0.3
 
 
 def test_the_program_passes_its_exit_code_on(tmp_path):

@@ -8,11 +8,11 @@ command line, in `config.json`, in logs and in the documentation. Nothing is eve
 from __future__ import annotations
 
 import ast
-import inspect
 import math
 import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from .errors import UsageError, nearest
@@ -244,8 +244,8 @@ class Recipe:
 
 def field_help() -> dict[str, str]:
     """The sentence under each field of `Recipe`, for the command line's help and the documentation."""
-    body = ast.parse(inspect.getsource(Recipe).strip()).body[0]
-    statements = body.body if isinstance(body, ast.ClassDef) else []
+    module = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    statements = next(c.body for c in module.body if isinstance(c, ast.ClassDef) and c.name == Recipe.__name__)
     return {a.target.id: str(b.value.value) for a, b in pairwise(statements)
             if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name)
             and isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)}
