@@ -191,6 +191,31 @@ def test_links_between_channels_are_of_what_the_decoder_lacks(groupwise):
     assert link.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("temperature", [None, 0.5, 0.8])
+def test_a_temperature_may_be_asked_for_in_place_of_the_refiners_own(groupwise, temperature):
+    _, means = pictures()
+    noise = torch.randn(3, 2, 5, 6, dtype=torch.float64)
+    with torch.no_grad():
+        found = groupwise(means, noise, temperature)
+        groupwise.temperature = temperature or 0.5
+        assert torch.equal(found, groupwise(means, noise))
+        cool = build_refiner(NET, (2, 5, 6)).eval()
+        torch.testing.assert_close(cool(means.float(), noise.float(), 0.5), cool(means.float(), 0.5 * noise.float()))
+
+
+def test_a_model_is_told_the_temperature_of_its_refiner(trained):
+    own = trained.sample(3, seed=1)
+    assert not np.array_equal(trained.sample(3, seed=1, refine=0.1), own)
+    x = np.random.default_rng(0).random((4, 6, 5, 3)).astype(np.float32)
+    assert not np.array_equal(trained.reconstruct(x, refine=0.1), trained.reconstruct(x))
+    for wrong in (0.0, 1.5, float("nan")):
+        with pytest.raises(UsageError, match="above 0 and up to 1"):
+            trained.sample(1, refine=wrong)
+    trained.network.refiner = None
+    with pytest.raises(UsageError, match="no refiner"):
+        trained.sample(1, refine=0.5)
+
+
 def test_the_order_of_groups_is_that_of_ordered_dithering():
     known = [[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]  # Bayer's, as in textbooks
     assert dithered(4).tolist() == known
@@ -251,9 +276,11 @@ def test_the_commands_train_and_use_a_refiner(tmp_path, monkeypatch, capsys):
     assert main(["train", "digits", "--out", "run", *small, "--refiner", NET, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "finished"
     assert load_model("run")[1].refiner == NET
-    for extra in ([], ["--no-refine"]):
+    for extra in ([], ["--no-refine"], ["--refine-temperature", "0.1"]):
         assert main(["sample", "run", "-n", "3", "--out", f"s{len(extra)}.npy", *extra]) == 0
-    assert not np.array_equal(np.load("s0.npy"), np.load("s1.npy"))
+    assert len({np.load(f"s{i}.npy").tobytes() for i in range(3)}) == 3
+    assert main(["sample", "run", "--no-refine", "--refine-temperature", "0.1"]) == 2
+    assert "give one of them" in capsys.readouterr().err
     assert main(["fit-prior", "run", "--prior", "mixture(2)"]) == 0
     assert load_model("run")[1].refiner == NET  # a new prior leaves it
     capsys.readouterr()

@@ -163,8 +163,8 @@ def _clear_demo(folder: Path) -> None:
 @app.command
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
            prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
-           guidance: float = 1.0, resample: bool = True, refine: bool = True, seed: int = 0, device: Device = "auto",
-           json: Json = False) -> None:
+           guidance: float = 1.0, resample: bool = True, refine: bool = True, refine_temperature: float | None = None,
+           seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Draw new images into one picture, or into a folder of single images.
 
     Parameters
@@ -189,18 +189,26 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
         Let a resampler choose among plain draws, when the model has one.
     refine
         Add the detail that a refiner draws, when the model has one.
+    refine_temperature
+        Below 1: cleaner detail than the refiner's law has; by default the refiner's own.
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1; got {n}")
     model = _load(run, device)
     each = _numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
     _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps, guidance=guidance,
-                        resample=resample, refine=refine), out, json)
+                        resample=resample, refine=_refining(refine, refine_temperature)), out, json)
+
+
+def _refining(refine: bool, temperature: float | None) -> bool | float:
+    if temperature is not None and not refine:
+        raise UsageError("--no-refine leaves out what --refine-temperature is for: give one of them")
+    return refine if temperature is None else temperature
 
 
 @app.command
-def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", refine: bool = True, device: Device = "auto",
-                json: Json = False) -> None:
+def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", refine: bool = True,
+                refine_temperature: float | None = None, device: Device = "auto", json: Json = False) -> None:
     """Encode and decode images: originals above what the model rebuilds.
 
     Parameters
@@ -213,12 +221,14 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", ref
         A .png for a picture, an .npy for the rebuilt images as an array, or a folder for one file each.
     refine
         Add the detail that a refiner draws, when the model has one; without it, what the code alone says.
+    refine_temperature
+        Below 1: cleaner detail than the refiner's law has; by default the refiner's own.
     """
     from .pictures import pairs
 
     model = _load(run, device)
     x = _images(model, images, at_least=1)
-    rebuilt = model.reconstruct(x, refine=refine)
+    rebuilt = model.reconstruct(x, refine=_refining(refine, refine_temperature))
     _write(pairs(x, rebuilt, min(len(x), 8)) if out.endswith(".png") else rebuilt, out, json, columns=min(len(x), 8))
 
 

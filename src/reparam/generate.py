@@ -109,14 +109,15 @@ class ImageModel:
 
     def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-               guidance: float = 1.0, resample: bool = True, refine: bool = True) -> np.ndarray:
+               guidance: float = 1.0, resample: bool = True, refine: bool | float = True) -> np.ndarray:
         """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
 
         `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one. A lower
         `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. `label`
         is a class's name or number, for a model or prior that knows classes. `steps` and `guidance` are for a prior
         fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go. Without
-        `resample` or `refine` a resampler or refiner is left out, if the model has one.
+        `resample` or `refine` a resampler or refiner is left out, if the model has one; as a number, `refine` is the
+        refiner's temperature, above 0 and up to 1.
         """
         return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior, label=label,
                                                            steps=steps, guidance=guidance, resample=resample, refine=refine))
@@ -135,7 +136,7 @@ class ImageModel:
                             f"(n, {', '.join(map(str, self.latent_shape))})")
         return self._new_layout().write(self.decode_pixels(codes))
 
-    def reconstruct(self, images: np.ndarray, *, refine: bool = True) -> np.ndarray:
+    def reconstruct(self, images: np.ndarray, *, refine: bool | float = True) -> np.ndarray:
         """What remains of images after encoding and decoding, in their own layout; without `refine`, of the code alone."""
         layout, x = Layout.read(images, self.config.image_shape)
         return layout.write(self.decode_pixels(self.encode_pixels(x, sample=False), refine=refine))
@@ -189,12 +190,12 @@ class ImageModel:
 
     def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                       prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-                      guidance: float = 1.0, resample: bool = True, refine: bool = True) -> Tensor:
+                      guidance: float = 1.0, resample: bool = True, refine: bool | float = True) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
         how = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample)
         return self._seeded(seed, lambda: self._drawn(n, how, refine=refine)).float().cpu()
 
-    def _drawn(self, n: int, how: Draw, *, refine: bool) -> Tensor:
+    def _drawn(self, n: int, how: Draw, *, refine: bool | float) -> Tensor:
         chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [1]
         codes = [self.network.generate(count, how) for count in chunks]
         return torch.cat([self.network.render(z, refine=refine) for z in codes])[:n]
@@ -205,7 +206,7 @@ class ImageModel:
         x = binarized(x, shared=True) if self.config.recipe.binarize else x
         return self._chunked(lambda chunk: vae.encode(chunk, sample=sample), x)
 
-    def decode_pixels(self, z: Tensor, *, refine: bool = True) -> Tensor:
+    def decode_pixels(self, z: Tensor, *, refine: bool | float = True) -> Tensor:
         """`decode` to (n, C, H, W), about [0, 1] and not clipped to it. A refiner begins from the same noise for all, so
         that images differ as their codes do."""
         noise = self._seeded(0, lambda: torch.randn(1, *self.config.image_shape)).to(self.device)

@@ -42,8 +42,10 @@ class Refiner(nn.Module):
         """What training makes small."""
 
     @abstractmethod
-    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """The images that decoders' images become, given N(0, I) noise: the same for the same."""
+    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], temperature: float | None = None
+                ) -> Float[Tensor, "n c h w"]:
+        """The images that decoders' images become, given N(0, I) noise: the same for the same. A `temperature` below 1 draws
+        cleaner images than the law has; by default the refiner's own."""
 
 
 @refiner("autoregressive")
@@ -57,7 +59,7 @@ class AutoregressiveRefiner(Refiner):
     the smallest gaps for the last. One network, which sees the known pixels and where they are, learns all groups, one at
     random for each image, which estimates −log p without bias. (Reed et al., 2017, arXiv:1703.03664; Hoogeboom et al., 2022,
     arXiv:2110.02037)
-    A `temperature` below 1 draws cleaner images than the law has. `width`, `blocks` and `patch` are those of the network:
+    Images are drawn at `temperature` unless another is asked for. `width`, `blocks` and `patch` are those of the network:
     residual convolutions on squares of patch×patch pixels.
     """
 
@@ -100,11 +102,13 @@ class AutoregressiveRefiner(Refiner):
         drawn = (order == group).to(x.dtype)
         return -(drawn * p).sum((1, 2)) / (x.shape[1] * drawn.sum((1, 2)))
 
-    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], temperature: float | None = None
+                ) -> Float[Tensor, "n c h w"]:
+        t = self.temperature if temperature is None else temperature
         x, known, u = means.clone(), torch.zeros_like(means[:, :1]), torch.special.ndtr(noise)
         for place in dithered(self.side).flatten().argsort().tolist():
             at = (..., slice(place // self.side, None, self.side), slice(place % self.side, None, self.side))
-            x[at] = self.given(x, means, known, *at[1:]).sharpened(self.temperature).from_uniform(u[at])
+            x[at] = self.given(x, means, known, *at[1:]).sharpened(t).from_uniform(u[at])
             known[at] = 1
         return x
 
@@ -138,7 +142,9 @@ class FlowRefiner(Refiner):
         """Squared error of the velocity, the mean over pixel values."""
         return self.velocity.loss((x - means) / self.scale, context=2 * means - 1)
 
-    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], temperature: float | None = None
+                ) -> Float[Tensor, "n c h w"]:
+        noise = noise if temperature is None else temperature * noise
         with no_autocast(means):
             return means + self.scale * self.velocity.carry(noise, self.steps, context=2 * means - 1)
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .distributions import Distribution
+from .errors import UsageError
 from .latent import Latent, Latents
 from .likelihoods import Likelihood
 from .nets.layers import fold
@@ -85,15 +86,24 @@ class Model(nn.Module):
         """p(x | z) of codes."""
         return self._decode(self.latent.read(code))
 
-    def render(self, code: Float[Tensor, "b *d"], noise: Float[Tensor, "b c h w"] | None = None, *, refine: bool = True
-               ) -> Float[Tensor, "b c h w"]:
+    def render(self, code: Float[Tensor, "b *d"], noise: Float[Tensor, "b c h w"] | None = None, *,
+               refine: bool | float = True) -> Float[Tensor, "b c h w"]:
         """The image of each code: the mean of p(x | z), with the detail that a refiner draws where there is one. `noise` is
-        what it begins from; one image of it serves all codes, which then change nothing but what they stand for."""
+        what it begins from; one image of it serves all codes, which then change nothing but what they stand for. `refine`
+        may be a temperature in place of the refiner's own.
+
+        Raises:
+            UsageError: a temperature that is not above 0 and up to 1, or of a model without a refiner.
+        """
+        if not isinstance(refine, bool) and (self.refiner is None or not 0 < refine <= 1):
+            raise UsageError("this model has no refiner, whose temperature could be set" if self.refiner is None else
+                             f"the temperature of a refiner is above 0 and up to 1; got {refine}")
         means = self.decode(code[None]).mean[0]
-        if self.refiner is None or not refine:
+        if self.refiner is None or refine is False:
             return means
-        noise = torch.randn(means.shape, device=means.device) if noise is None else noise.expand_as(means)
-        return self.refiner(means, noise)  # not randn_like, whose order is that of the memory and changes with it
+        shape = means.shape  # not randn_like, whose order is that of the memory and changes with it
+        noise = torch.randn(shape, device=means.device) if noise is None else noise.expand(shape)
+        return self.refiner(means, noise, None if refine is True else refine)
 
     def generate(self, n: int, how: Draw = Draw()) -> Float[Tensor, "n *d"]:
         """n codes of new images: draws of the prior; where a resampler has learned to judge them, those that it keeps."""
