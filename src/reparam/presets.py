@@ -186,6 +186,13 @@ PRESETS: dict[str, Preset] = {
         "Rombach et al., 2022, arXiv:2112.10752", latent="spatial(4, 4)", likelihood="laplace",
         objective="nll + 100*perceptual('wavelets') + 0.01*kl + late(1, 0.6, 0.1)*adversarial(balance=0.2)",
         adversary="images('reconstructions', patch=8)", game="hinge", batch_size=64),
+    "terse": _any(
+        "For new images from a small code that one can see and edit: the code says what matters, flow matching draws it, a "
+        "resampler chooses among the draws, and a refiner adds the detail. Wants ten minutes or more.",
+        "Reed et al., 2017, arXiv:1703.03664; Bauer & Mnih, 2019, arXiv:1810.11428; Lipman et al., 2023, arXiv:2210.02747",
+        latent="flat(32)", objective="nll + 3*kl", fitted_prior="flow_matching('mlp(256, 2)')", prior_share=0.2,
+        resampler="resnet(32)", resampler_share=0.1, refiner="autoregressive(temperature=0.6)", refiner_share=0.35,
+        optimizer="adamw(lr=4e-3)", batch_size=64),
     "generate32": _generate(
         "For new images of about 32 pixels a side: a map of codes, a late critic of patches, and a flow-matching prior that "
         "is fitted within the same minutes.", latent="spatial(4, 4)"),
