@@ -319,7 +319,7 @@ a mixture of 50 Gaussians fitted to its codes. `vae_resampled`: such a VAE with 
 its draws in five ([priors.md](priors.md)); nothing plays against it, and it counts among the parameters. Its own trials chose a greater
 learning rate (6e-3 for 4e-3), which suits CIFAR and faces64 worse: what the classifier brings is told by FD beside that of the fitted
 prior. `vae_refined`: a VAE with twice the weight on the KL or not, a mixture, a resampler, and a refiner that draws the pixels of an image in
-sixteen groups given the decoder's image, by maximum likelihood; nothing plays against it either. `vae_terse`, for more than four minutes: the same
+sixteen groups given the decoder's image, by maximum likelihood; nothing plays against it either. `vae_terse`: the same
 with at least three times the weight on the KL, so that codes say less and are easier to draw, and flow matching for the mixture. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
 latents for 96, and about a third of the images in the same time, so that what sets it apart from `vae` is not the critic alone. `dcgan`,
 `sngan`, `wgan_gp`, `r3gan`: the presets of these names, with 64 latents.
