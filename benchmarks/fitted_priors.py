@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from vae_vs_gan import MEASURED, SETS, chosen, embedded, images_of, parameters, recipe_of, side_by_side, train
+from vae_vs_gan import MEASURED, PRECISION, SETS, chosen, embedded, images_of, parameters, recipe_of, side_by_side, train
 
 from reparam.checkpoint import load_model
 from reparam.data.stream import to_batch
@@ -56,7 +56,7 @@ def run(data: str, folder: str, work: Path, seconds: float, minutes: float) -> N
     for prior in PRIORS:
         began = time.process_time()
         fit_prior(network, config.recipe.but(fitted_prior=prior), x, 0,
-                  effort=Effort(seconds / 60, clock=time.process_time, precision="bf16"))
+                  effort=Effort(seconds / 60, clock=time.process_time, precision=PRECISION))
         fitting = time.process_time() - began
         began = time.process_time()
         samples = model.sample_pixels(MEASURED, seed=0).clamp(0, 1)

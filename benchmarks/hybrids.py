@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from vae_vs_gan import MEASURED, images_of, side_by_side
+from vae_vs_gan import MEASURED, PRECISION, images_of, side_by_side
 
 from reparam.build import build_adversary, build_model, build_objective
 from reparam.data.stream import Stream, to_batch
@@ -73,7 +73,7 @@ def trials() -> list[str]:
 def outcome(recipe: Recipe, images: np.ndarray, known: np.ndarray, test: np.ndarray, *, seconds: float, heard: bool) -> dict:
     """Trains for so much processor time, and measures reconstructions."""
     _, h, w, c = images.shape
-    recipe = recipe.but(precision="bf16", threads=1)
+    recipe = recipe.but(precision=PRECISION, threads=1)
     if not heard:
         recipe = recipe.but(objective=recipe.objective.replace("late(1, ", "late(1e-9, "))
     objective = build_objective(recipe)
@@ -83,7 +83,7 @@ def outcome(recipe: Recipe, images: np.ndarray, known: np.ndarray, test: np.ndar
     adversary, state = build_adversary(recipe, model, (c, h, w)), None
     for state in training(model, objective, Stream(images, known, recipe.batch_size, recipe.seed),
                           minutes=seconds / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
-                          clip=recipe.clip, ema=0.998, precision="bf16", population=len(known), adversary=adversary,
+                          clip=recipe.clip, ema=0.998, precision=PRECISION, population=len(known), adversary=adversary,
                           critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
         pass
     model = state.ema.eval()

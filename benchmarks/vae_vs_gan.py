@@ -34,6 +34,7 @@ import numpy as np
 import torch
 
 from reparam.build import Shares, build_adversary, build_model, build_objective, build_prior, fitting_of
+from reparam.calibrate import computes_in_bf16
 from reparam.checkpoint import Config, load_model, save_model
 from reparam.data import open_images
 from reparam.data.stream import Stream, evenly, to_batch
@@ -68,6 +69,7 @@ FIT_SECONDS = 45
 """Kept back from training for fitting a mixture, which took 19 to 42; what learns step by step gets its share of the time."""
 TUNING_SECONDS, TUNING_FIT_SECONDS = 75, 15
 """Of a trial; a mixture took longer than is kept back for it."""
+PRECISION = "bf16" if computes_in_bf16() else "float32"
 LONGER = 2.5
 """Times as long are the finalists' trials for longer budgets."""
 
@@ -110,10 +112,9 @@ MODELS = {
     "vae_refined": Entry("default", (), longer=(
         REFINED, {**REFINED, "objective": "nll + 2*kl"}, {**REFINED, "objective": "nll + 2*kl", "refiner_share": 0.45})),
     "vae_terse": Entry("terse", (), longer=(
-        {"patch": "4", "fitted_prior": "flow_matching('mlp(320, 2)')", "refiner": "autoregressive(32, temperature=0.6)"},
-        {"patch": "4", "fitted_prior": "flow_matching('mlp(320, 2)')", "refiner": "autoregressive(32, temperature=0.6)",
-         "objective": "nll + 6*kl"},
-        {"patch": "4"})),
+        {"patch": "4"}, {"patch": "4", "latent": "flat(64)", "objective": "nll + 2*kl"},
+        {"patch": "4", "fitted_prior": "flow_matching('mlp(192, 2)')", "refiner": "autoregressive(64, temperature=0.6)",
+         "refiner_share": 0.45})),
     "vae_gan": Entry("vae_gan", (
         {"patch": "4", **EARLY, **BOTH, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
         {"patch": "2", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
@@ -165,7 +166,7 @@ def recipe_of(name: str, changes: dict[str, Any], data: str, image_shape: tuple[
     patch = changes.pop("patch", "")
     decoder = "dcgan({w})" if changes.pop("decoder", "") == "dcgan" else entry.decoder
     changes = ({"latent": "flat(64)"} if PRESETS[entry.preset].recipe.encoder == "none" else {}) | changes
-    base = PRESETS[entry.preset].recipe.but(**changes, batch_size=64, seed=seed, precision="bf16", threads=1, ema=0.998)
+    base = PRESETS[entry.preset].recipe.but(**changes, batch_size=64, seed=seed, precision=PRECISION, threads=1, ema=0.998)
 
     def at(width: int) -> Recipe:
         return base.but(decoder=decoder.format(w=width, p=patch))
@@ -216,7 +217,7 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     curve, state = [], None
     for state in training(model, objective, Stream(images, indices, recipe.batch_size, recipe.seed),
                           minutes=(shares.model * seconds - kept_back) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
-                          clip=recipe.clip, ema=recipe.ema, precision="bf16", population=len(indices), adversary=adversary,
+                          clip=recipe.clip, ema=recipe.ema, precision=recipe.precision, population=len(indices), adversary=adversary,
                           critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
         if state.progress * 12 >= len(curve) + 1:
             curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
@@ -226,7 +227,7 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     few = spread[evenly(len(spread), 2000)]
     calibrate_likelihood(model, few)
     added = fit_second_stages(model, recipe, spread, lambda share, _: Effort(
-        max(share * seconds, 1) / 60, clock=time.process_time, precision="bf16"))
+        max(share * seconds, 1) / 60, clock=time.process_time, precision=recipe.precision))
     fit_seconds = time.process_time() - began
     save_model(out, model, Config(recipe, (c, h, w), axes=latent_axes(model, few), **added))
     return {"recipe": {k: v for k, v in recipe.to_dict().items() if v != getattr(Recipe(), k)},

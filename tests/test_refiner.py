@@ -17,10 +17,10 @@ from reparam.fitting import Effort, fit_refiner
 from reparam.generate import ImageModel
 from reparam.metrics import Evaluation
 from reparam.recipe import Recipe
-from reparam.refiner import Refiner, build_refiner, dithered
+from reparam.refiner import CausalConv, Refiner, build_refiner, dithered
 
 NET = "flow_matching('unet(8)')"
-NETS = (NET, "autoregressive(8, 1, temperature=1.0)")
+NETS = (NET, "autoregressive(8, 4, 1, temperature=1.0)")
 RECIPE = Recipe(encoder="mlp((16,))", decoder="mlp((16,))", latent="flat(3)", refiner=NET, batch_size=32)
 
 
@@ -132,39 +132,57 @@ def test_shares_divide_the_minutes():
 def groupwise():
     """A refiner of images of 5×6 pixels and two channels, whose last layer says something."""
     torch.manual_seed(0)
-    return build_refiner("autoregressive(16, 2, mixtures=3, side=2)", (2, 5, 6)).double().eval()
+    return build_refiner("autoregressive(16, mixtures=3, side=2)", (2, 5, 6)).double().eval()
 
 
 def pictures(n=3):
     return torch.randint(256, (n, 2, 5, 6)).double() / 255, torch.rand(n, 2, 5, 6, dtype=torch.float64)
 
 
+def groups(side=2, size=(5, 6)):
+    """The number of each pixel's group."""
+    h, w = size
+    return torch.tensor(dithered(side)).repeat(h, w)[:h, :w]
+
+
 def test_a_group_is_told_of_those_before_it_and_of_no_other(groupwise):
+    for p in groupwise.parameters():
+        torch.nn.init.normal_(p, 0.0, 0.1)  # residual blocks, too, are to say something
     x, means = pictures(1)
-    for group in range(groupwise.side**2):
-        seen = x.clone().requires_grad_()
-        p = groupwise.given(seen, means, (groupwise.order < group).double()[None, None])
-        (slope,) = torch.autograd.grad((p.means.sin() + p.log_scales.sin()).sum() + p.log_weights.sin().sum(), seen)
-        told = slope.abs().sum((0, 1)) > 0
-        assert torch.equal(told, groupwise.order < group)
+    order = groups()
+    for group in range(4):
+        seen, image = x.clone().requires_grad_(), means.clone().requires_grad_()
+        p = groupwise.given(seen, image)
+        own = (p.means.sin() + p.log_scales.sin()).sum((0, 1, 2)) + p.log_weights.sin().sum((0, 1, 2))
+        slopes = torch.autograd.grad(own[order == group].sum(), (seen, image))
+        told, shown = (slope.abs().sum((0, 1)) > 0 for slope in slopes)
+        assert torch.equal(told, order < group)
+        assert shown.all()
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 6), (1, 1, 7)])
-def test_the_loss_is_an_unbiased_estimate_of_the_likelihood(groupwise, shape):
-    refiner = build_refiner("autoregressive(16, 2, mixtures=3, side=2)", shape).double()
+def test_the_loss_is_the_likelihood_group_after_group(shape):
+    refiner = build_refiner("autoregressive(16, mixtures=3, side=2)", shape).double()
     x, means = torch.randint(256, (1, *shape)).double() / 255, torch.rand(1, *shape, dtype=torch.float64)
-    exact, of_group = 0.0, []
+    order, exact = groups(2, shape[1:]), 0.0
     with torch.no_grad():
-        for group in range(refiner.side**2):
-            p = refiner.given(x, means, (refiner.order < group).double()[None, None])
+        for group in range(4):
+            p = refiner.given(torch.where(order < group, x, means), means)  # of what is not yet drawn nothing is known
             fields = (p.log_weights, p.means, p.log_scales, p.chain)
-            alone = [float(LogisticMixture(*(t[..., i, None, j, None] for t in fields)).log_prob(x[..., i, None, j, None]))
-                     for i, j in (refiner.order == group).nonzero()]
-            exact -= sum(alone) / x.numel()
-            of_group.append(-sum(alone) / (shape[0] * max(len(alone), 1)))
-        many = torch.cat([refiner.loss(x.expand(1000, -1, -1, -1), means.expand(1000, -1, -1, -1)) for _ in range(20)])
-    assert abs(float(many.mean()) - exact) < 4 * float(many.std()) / 20_000**0.5
-    assert float(many.std()) > 0 and np.isclose(many[:100, None], of_group, atol=1e-4).any(1).all()
+            alone = [LogisticMixture(*(t[..., i, None, j, None] for t in fields)).log_prob(x[..., i, None, j, None])
+                     for i, j in (order == group).nonzero()]
+            exact -= float(sum(alone)) / x.numel()
+        assert float(refiner.loss(x, means)) == pytest.approx(exact)
+
+
+def test_weights_that_would_tell_too_much_do_not_exist():
+    levels = ([0, 1, 2], [0, 1, 1])
+    loose, strict = CausalConv(*levels, 3), CausalConv(levels[0], [1, 2], 1, strict=True)
+    assert (loose.weight.numel(), strict.weight.numel()) == (9 * (1 + 2 + 2), 1 + 2)
+    x = torch.randn(2, 3, 4, 4)
+    dense = torch.zeros(2, 3, 1, 1)
+    dense[0, 0], dense[1, :2] = strict.weight[0].detach(), strict.weight[1:, None, None].detach()
+    torch.testing.assert_close(strict(x), torch.nn.functional.conv2d(x, dense, strict.bias))
 
 
 def test_pixels_are_drawn_from_what_the_groups_before_them_say(groupwise):
@@ -173,17 +191,15 @@ def test_pixels_are_drawn_from_what_the_groups_before_them_say(groupwise):
     assert groupwise.temperature == 0.5
     with torch.no_grad():
         x = groupwise(means, noise)
-        for group in range(groupwise.side**2):
-            p = groupwise.given(x, means, (groupwise.order < group).double().expand(3, 1, -1, -1)).sharpened(0.5)
-            own = (groupwise.order == group).expand_as(x)
-            torch.testing.assert_close(p.from_uniform(torch.special.ndtr(noise))[own], x[own])
+        # the image that is drawn is the fixed point of drawing every pixel given those before it
+        torch.testing.assert_close(groupwise.given(x, means).sharpened(0.5).from_uniform(torch.special.ndtr(noise)), x)
 
 
 def test_links_between_channels_are_of_what_the_decoder_lacks(groupwise):
     """As far as the first channel is from the decoder's image, so much is the second's mean moved, times the link."""
     x, means = pictures(1)
     with torch.no_grad():
-        p = groupwise.given(x, means, torch.zeros(1, 1, 5, 6, dtype=torch.float64))
+        p = groupwise.given(x, means)
         right = p.means[:, :, 1] + p.chain[:, :, 1, 0] * (2 * means[:, None, 0] - 1)  # at the decoder's own image
         link = p.chain[:, :, 1, 0]
         moved = p._shifted(2 * x - 1)[:, :, 1] - right
@@ -218,8 +234,8 @@ def test_a_model_is_told_the_temperature_of_its_refiner(trained):
 
 def test_the_order_of_groups_is_that_of_ordered_dithering():
     known = [[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]  # Bayer's, as in textbooks
-    assert dithered(4).tolist() == known
-    assert sorted(dithered(8).flatten().tolist()) == list(range(64))
+    assert dithered(4) == known
+    assert sorted(n for row in dithered(8) for n in row) == list(range(64))
 
 
 def test_a_low_temperature_is_a_law_nearer_to_the_likeliest():
@@ -235,7 +251,8 @@ def test_a_low_temperature_is_a_law_nearer_to_the_likeliest():
     ("flow_matching('mlp')", "a list of numbers"), ("flow_matching('unit')", "did you mean 'unet'"),
     ("flow_matching('unet(0)')", "width"), ("flow_matching(steps=0)", "at least one step"),
     ("autoregresive", "did you mean 'autoregressive'"), ("autoregressive(side=3)", "1, 2, 4 or 8"),
-    ("autoregressive(temperature=0.0)", "above 0"), ("autoregressive(0)", "width")])
+    ("autoregressive(temperature=0.0)", "above 0"), ("autoregressive(0)", "width"),
+    ("autoregressive(each=0)", "each group")])
 def test_networks_that_cannot_refine_are_refused(what, told):
     with pytest.raises(UsageError, match=told):
         build_refiner(what, (1, 8, 8))
