@@ -7,16 +7,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from .cli_options import Device, Json, Overrides, Reading, Refining
 from .errors import ReparamError, UsageError
 from .process import hush_threads, keep_memory
-from .recipe import Recipe, field_help
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,43 +29,6 @@ app = App(name="reparam", help="Train, measure and use variational autoencoders 
           result_action="return_value", version_flags=["--version"], help_format="plaintext")
 
 
-def _overrides() -> type:
-    """Recipe's fields as optional flags: what is not given keeps the preset's value."""
-    told, types = field_help(), get_type_hints(Recipe)
-    flags = [(f.name, Annotated[types[f.name] | None, Parameter(help=f"{told[f.name]} [default: {f.default}]"
-                                                               if f.default is not None else told[f.name])],
-              field(default=None)) for f in fields(Recipe)]
-    made = make_dataclass("Overrides", flags, kw_only=True)
-    made.__module__ = __name__
-    return Parameter(name="*")(made)
-
-
-if TYPE_CHECKING:
-    Overrides = Recipe
-else:
-    Overrides = _overrides()
-Json = Annotated[bool, Parameter(help="Print one JSON object on stdout and nothing else.", negative="")]
-Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto takes an accelerator when there is one.")]
-Range = Annotated[str | None, Parameter(help="LO,HI: the sample values that become black and white, for 16-bit and "
-                                        "float images.")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How images are read."""
-
-    image_size: int | None = None
-    """Side of the square that images are resized and cropped to; by default the commonest size, at most 64."""
-    background: str = "white"
-    """What transparency is drawn on: white, black, #rrggbb; or keep, for an alpha channel."""
-    value_range: Range = None
-    on_bad: Literal["skip", "error"] = "skip"
-    """Leave out files that cannot be read, or stop at the first."""
-    max_pixels: int = 50_000_000
-    """Largest image that is opened, in pixels."""
-
-
 @app.command
 def train(
     data: str | None = None,
@@ -75,7 +37,7 @@ def train(
     preset: str | None = None,
     out: str | None = None,
     resume: Annotated[str | None, Parameter(help="Continue the run in this folder exactly where it stopped.")] = None,
-    changes: Overrides = Overrides(),  # noqa: B008
+    changes: Overrides = Overrides(),
     reading: Reading = Reading(),
     device: Device = "auto",
     json: Json = False,
@@ -163,8 +125,8 @@ def _clear_demo(folder: Path) -> None:
 @app.command
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
            prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
-           guidance: float = 1.0, resample: bool = True, refine: bool = True, refine_temperature: float | None = None,
-           seed: int = 0, device: Device = "auto", json: Json = False) -> None:
+           guidance: float = 1.0, resample: bool = True, refining: Refining = Refining(), seed: int = 0,
+           device: Device = "auto", json: Json = False) -> None:
     """Draw new images into one picture, or into a folder of single images.
 
     Parameters
@@ -187,28 +149,18 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
         Above 1: beyond what the label says, more typical of it and less varied.
     resample
         Let a resampler choose among plain draws, when the model has one.
-    refine
-        Add the detail that a refiner draws, when the model has one.
-    refine_temperature
-        Below 1: cleaner detail than the refiner's law has; by default the refiner's own.
     """
     if n < 1:
         raise UsageError(f"-n must be at least 1; got {n}")
     model = _load(run, device)
     each = _numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
     _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps, guidance=guidance,
-                        resample=resample, refine=_refining(refine, refine_temperature)), out, json)
-
-
-def _refining(refine: bool, temperature: float | None) -> bool | float:
-    if temperature is not None and not refine:
-        raise UsageError("--no-refine leaves out what --refine-temperature is for: give one of them")
-    return refine if temperature is None else temperature
+                        resample=resample, refine=refining.choice()), out, json)
 
 
 @app.command
-def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", refine: bool = True,
-                refine_temperature: float | None = None, device: Device = "auto", json: Json = False) -> None:
+def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", refining: Refining = Refining(),
+                device: Device = "auto", json: Json = False) -> None:
     """Encode and decode images: originals above what the model rebuilds.
 
     Parameters
@@ -219,16 +171,12 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", ref
         Image files.
     out
         A .png for a picture, an .npy for the rebuilt images as an array, or a folder for one file each.
-    refine
-        Add the detail that a refiner draws, when the model has one; without it, what the code alone says.
-    refine_temperature
-        Below 1: cleaner detail than the refiner's law has; by default the refiner's own.
     """
     from .pictures import pairs
 
     model = _load(run, device)
     x = _images(model, images, at_least=1)
-    rebuilt = model.reconstruct(x, refine=_refining(refine, refine_temperature))
+    rebuilt = model.reconstruct(x, refine=refining.choice())
     _write(pairs(x, rebuilt, min(len(x), 8)) if out.endswith(".png") else rebuilt, out, json, columns=min(len(x), 8))
 
 

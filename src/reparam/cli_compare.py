@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .cli import Device, Json, app, print_json
+from .cli import app, print_json
+from .cli_options import Device, Json
 from .errors import UsageError
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .cli import Json, app, print_json
+from .cli import app, print_json
+from .cli_options import Json
 from .errors import UsageError
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .cli import Device, Json, app, print_json
+from .cli import app, print_json
+from .cli_options import Device, Json
 from .errors import UsageError
 
 
