@@ -4,6 +4,7 @@
 
 The models are those that `vae_vs_gan.py run` left in --work: on each set of images the VAE, the hybrid and the GAN with the least
 Fréchet distance, after the longest time that was measured. The pictures hold the first 64 samples of seed 0; none is left out.
+The picture of a model that is not in --work, because it was trained elsewhere, stays as it is.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from vae_vs_gan_table import DOCS, KINDS, NAMES, Cells, covered, failure, neares
 
 def entry(kind: str, data: str, name: str, minutes: float, cells: Cells, work: Path) -> list[str]:
     """A heading, the commands, the picture and its figures, all of seed 0."""
-    picture = f"gallery-{data}-{name}.png"
-    samples = Image.open(work / data / f"{name}-0{budget(minutes)}" / "samples.png")
-    samples.convert("RGB").quantize(128).save(DOCS / picture, optimize=True)
+    picture = f"gallery-{data}-{name}{budget(minutes)}.png"
+    samples = work / data / f"{name}-0{budget(minutes)}" / "samples.png"
+    if samples.exists():
+        Image.open(samples).convert("RGB").quantize(128).save(DOCS / picture, optimize=True)
+    elif not (DOCS / picture).exists():
+        raise SystemExit(f"{samples} is missing: `vae_vs_gan.py run DATA --again` measures {data}/{name}/0 and draws it")
     cell = cells[data, name][0]
     longer = "" if minutes == MINUTES else f" --minutes {minutes:g}"
     options = " ".join(flag(k, v) for k, v in cell["recipe"].items() if k != "seed")

@@ -1,7 +1,7 @@
 """How far is a VAE from a GAN on the same data, with as many parameters and as much time? Settings, grid and table.
 
     python benchmarks/vae_vs_gan.py tune DATA [--jobs 2]       the trials that chose each model's settings
-    python benchmarks/vae_vs_gan.py run DATA [--jobs 2]        the grid: four sets of images, nine models, three seeds
+    python benchmarks/vae_vs_gan.py run DATA [--jobs 2]        the grid: four sets of images, eight models, three seeds
     python benchmarks/vae_vs_gan.py table DATA                 docs/vae-versus-gan.md from what has been measured
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. A cell of the grid that has its file in
@@ -10,7 +10,7 @@ benchmarks/results/vae_vs_gan is left out, so that an interrupted run goes on wh
 
 Budget: `--minutes` (4) of processor time on one core, one thread, two runs side by side; it covers everything that is learned,
 the fitted prior too. Settings are chosen on Fashion-MNIST: every model has eight trials of equal length, trained without the last
-5,000 training images and judged on 2,500 of those. `vae_refined` and `vae_terse`, whose four stages each need some time, have
+5,000 training images and judged on 2,500 of those. `vae_terse`, whose four stages each need some time, has
 three that are 2.5 times as long instead; for budgets beyond four minutes so have, in addition, the best of the other VAEs and the best GAN
 (`tune --minutes 10`). Test images choose nothing: `run` measures on them, and draws its curves over time with 500 of them.
 Parameters are those of all networks that sampling needs, within 10 % of a target; a decoder's width follows from it.
@@ -94,7 +94,6 @@ EARLY = {"objective": "nll + kl + late(1, 0.4, 0.1)*adversarial(balance=0.6)"}
 BOTH = {"adversary": "images"}
 FAST = {"patch": "4", "optimizer": "adamw(lr=4e-3)", "latent": "flat(96)"}
 """The best trial of `vae`."""
-REFINED = {**FAST, "resampler": "resnet(32)", "refiner": "autoregressive", "refiner_share": 0.3}
 MODELS = {
     "vae": Entry("default", (
         {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"},
@@ -109,8 +108,6 @@ MODELS = {
         {**FAST, "resampler": "resnet(32)", "objective": "nll + 2*kl"}),
         longer=({**FAST, "resampler": "resnet(32)", "patch": "2"},
                 {**FAST, "resampler": "resnet(32)", "patch": "2", "latent": "flat(128)", "fitted_prior": "mixture(30)"})),
-    "vae_refined": Entry("default", (), longer=(
-        REFINED, {**REFINED, "objective": "nll + 2*kl"}, {**REFINED, "objective": "nll + 2*kl", "refiner_share": 0.45})),
     "vae_terse": Entry("terse", (), longer=(
         {"patch": "4"}, {"patch": "4", "latent": "flat(64)", "objective": "nll + 2*kl"},
         {"patch": "4", "fitted_prior": "flow_matching('mlp(192, 2)')", "refiner": "autoregressive(64, temperature=0.6)",

@@ -13,7 +13,7 @@ NAMES = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "faces": "faces64", "cifa
 GANS = ("dcgan", "sngan", "wgan_gp", "r3gan")
 CRITICS = ("vae_gan",)
 """VAEs that learn from a critic too."""
-VAES = ("vae", "vae_resampled", "vae_refined", "vae_terse", *CRITICS)
+VAES = ("vae", "vae_resampled", "vae_terse", *CRITICS)
 KINDS = {"VAE": tuple(n for n in VAES if n not in CRITICS), "VAE with a critic": CRITICS, "GAN": GANS}
 COLUMNS = (("fd", "FD", 0, False), ("kd", "KD", 3, False), ("precision", "precision", 2, True), ("recall", "recall", 2, True),
            ("density", "density", 2, True), ("coverage", "coverage", 2, True), ("vendi", "Vendi", 1, None),
@@ -163,9 +163,9 @@ def answer(cells: Cells) -> list[str]:
             continue
         shown = f"{spread(cells[data, least], 'fd', 0)} (`{least}`{'' if least in standing else ', failed'})"
         rows.append([label, f"{mean(cells, data, 'vae', 'fd of prior samples'):.0f}", spread(cells[data, "vae"], "fd", 0),
-                     *(spread(cells.get((data, n), []), "fd", 0) for n in ("vae_resampled", "vae_refined", "vae_gan")), shown,
+                     *(spread(cells.get((data, n), []), "fd", 0) for n in ("vae_resampled", "vae_terse", "vae_gan")), shown,
                      "; ".join(f"`{n}` {told(r, len(cells[data, n]))}" for n, r in failures(cells, data).items() if r) or "none"])
-    return table(["data", "VAE, N(0, I)", "VAE, fitted prior", "resampled VAE", "refined VAE", "VAE-GAN, fitted prior", "best GAN", "failed"], rows)
+    return table(["data", "VAE, N(0, I)", "VAE, fitted prior", "resampled VAE", "terse VAE", "VAE-GAN, fitted prior", "best GAN", "failed"], rows)
 
 
 def reading(cells: Cells, real: dict[str, dict[str, float]]) -> list[str]:
@@ -196,12 +196,12 @@ def reading(cells: Cells, real: dict[str, dict[str, float]]) -> list[str]:
         ground = f", training images at {real[data]['fd']:.0f}" if data in real else ""
         said.append(f"reconstructions are at {floor:.0f}{ground}: most of the distance is there "
                     + ("before the prior comes in" if 2 * floor > fitted else "only when codes are drawn"))
-        for name, words in (("vae_resampled", "the resampled VAE"), ("vae_refined", "the refined VAE")):
+        for name, words in (("vae_resampled", "the resampled VAE"), ("vae_terse", "the terse VAE")):
             later = cells.get((data, name), [])
             if values(later, "fd"):
                 chosen, alone = (mean(cells, data, name, k) for k in ("fd", "fd of fitted-prior samples"))
                 against = "level with" if not apart(later, cells[data, least], "fd") else "ahead of" if chosen < other else "behind"
-                said.append(f"{words} is at {chosen:.0f}, {against} `{least}`, and at {alone:.0f} when every draw of its mixture is taken")
+                said.append(f"{words} is at {chosen:.0f}, {against} `{least}`, and at {alone:.0f} when every draw of its prior is taken")
         if values(cells.get((data, "vae_gan"), []), "fd"):
             fd, elbo = mean(cells, data, "vae_gan", "fd"), mean(cells, data, "vae_gan", "-elbo") - mean(cells, data, "vae", "-elbo")
             level = "level with" if not apart(cells[data, "vae_gan"], vae, "fd") else "nearer than" if fd < fitted else "farther than"
@@ -252,10 +252,10 @@ def trials(path: Path) -> list[str]:
         for i, t in sorted(found[name].items()):
             rows.append([f"`{name}`", i, ", ".join(f"{k} `{v}`" for k, v in t["changes"].items()) or "as the preset",
                          f"{t['fd']:.0f}", str(t["steps"]), "chosen" if t is best else ""])
-    return ["## Trials", "", "Each model has eight, and `vae_refined` and `vae_terse`, whose four stages each need some time, three that are 2.5 times as long (rows `-longer`), "
+    return ["## Trials", "", "Each model has eight, and `vae_terse`, whose four stages each need some time, three that are 2.5 times as long (rows `-longer`), "
             "of 75 s of processor time (where there is a prior to be fitted 60 s, and the fit, which may pass "
             "75 s), on Fashion-MNIST without its last 5,000 training images, judged by the FD to 2,500 of those, one seed. For "
-            "budgets beyond four minutes `dcgan` and `vae_resampled`, the best of each kind in trials of 75 s, have three such longer ones.", "",
+            "budgets beyond four minutes `dcgan` and `vae_resampled`, the best of each kind in trials of 75 s, have two or three such longer ones.", "",
             *table(["model", "trial", "changes to the preset", "FD", "steps", ""], rows)]
 
 
@@ -318,9 +318,9 @@ critic) is not counted.
 a mixture of 50 Gaussians fitted to its codes. `vae_resampled`: such a VAE with a classifier that, trained after the mixture, keeps one of
 its draws in five ([priors.md](priors.md)); nothing plays against it, and it counts among the parameters. Its own trials chose a greater
 learning rate (6e-3 for 4e-3), which suits CIFAR and faces64 worse: what the classifier brings is told by FD beside that of the fitted
-prior. `vae_refined`: a VAE with twice the weight on the KL or not, a mixture, a resampler, and a refiner that draws the pixels of an image in
-sixteen groups given the decoder's image, by maximum likelihood; nothing plays against it either. `vae_terse`: the same
-with at least three times the weight on the KL, so that codes say less and are easier to draw, and flow matching for the mixture. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
+prior. `vae_terse`: the preset `terse`, a VAE with two or three times the weight on the KL, so that codes say less and are easier to draw, flow
+matching for the mixture, a resampler, and a refiner that draws the pixels of an image in sixteen groups given the decoder's image, by maximum
+likelihood; nothing plays against any of these. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
 latents for 96, and about a third of the images in the same time, so that what sets it apart from `vae` is not the critic alone. `dcgan`,
 `sngan`, `wgan_gp`, `r3gan`: the presets of these names, with 64 latents.
 
@@ -329,8 +329,8 @@ for 75 s, and its settings were carried to the other sets: a GAN that collapses 
 not that GANs cannot draw faces. `dcgan`, `sngan` and `r3gan` chose the greatest learning rates that were tried for both players, so
 better ones may exist. The VAE's preset had been worked on before its eight trials, and those of `vae_resampled` begin where they ended; the
 resampler itself was first tried on models of seed 0 with held-out training images, on CIFAR with training images, and `vae_terse` was
-designed on held-out training images of MNIST and Fashion-MNIST, after `vae_refined` had been seen to fall behind at ten minutes. A GAN's samples could
-be chosen by its critic as well, which was not tried. Test images chose the best GAN of four, which favours the GANs.
+designed on held-out training images of MNIST and Fashion-MNIST, after a full code with a refiner had been seen to fall behind on test images at
+ten minutes. A GAN's samples could be chosen by its critic as well, which was not tried. Test images chose the best GAN of four, which favours the GANs.
 """
 
 
