@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from reparam import fitting
 from reparam.build import Shares, build_model, check
 from reparam.checkpoint import Config, load_model, save_model
 from reparam.cli import main
@@ -130,9 +132,16 @@ def test_shares_divide_the_minutes():
 
 @pytest.fixture
 def groupwise():
-    """A refiner of images of 5×6 pixels and two channels, whose last layer says something."""
+    """A refiner of images of 5×6 pixels and two channels."""
     torch.manual_seed(0)
-    return build_refiner("autoregressive(16, mixtures=3, side=2)", (2, 5, 6)).double().eval()
+    return spoken(build_refiner("autoregressive(16, mixtures=3, side=2)", (2, 5, 6)).double().eval())
+
+
+def spoken(refiner):
+    """With residual blocks that say something, as they do not at the start."""
+    for p in refiner.parameters():
+        torch.nn.init.normal_(p, 0.0, 0.1)
+    return refiner
 
 
 def pictures(n=3):
@@ -146,8 +155,6 @@ def groups(side=2, size=(5, 6)):
 
 
 def test_a_group_is_told_of_those_before_it_and_of_no_other(groupwise):
-    for p in groupwise.parameters():
-        torch.nn.init.normal_(p, 0.0, 0.1)  # residual blocks, too, are to say something
     x, means = pictures(1)
     order = groups()
     for group in range(4):
@@ -162,7 +169,7 @@ def test_a_group_is_told_of_those_before_it_and_of_no_other(groupwise):
 
 @pytest.mark.parametrize("shape", [(2, 5, 6), (1, 1, 7)])
 def test_the_loss_is_the_likelihood_group_after_group(shape):
-    refiner = build_refiner("autoregressive(16, mixtures=3, side=2)", shape).double()
+    refiner = spoken(build_refiner("autoregressive(16, mixtures=3, side=2)", shape).double())
     x, means = torch.randint(256, (1, *shape)).double() / 255, torch.rand(1, *shape, dtype=torch.float64)
     order, exact = groups(2, shape[1:]), 0.0
     with torch.no_grad():
@@ -175,14 +182,33 @@ def test_the_loss_is_the_likelihood_group_after_group(shape):
         assert float(refiner.loss(x, means)) == pytest.approx(exact)
 
 
-def test_weights_that_would_tell_too_much_do_not_exist():
-    levels = ([0, 1, 2], [0, 1, 1])
-    loose, strict = CausalConv(*levels, 3), CausalConv(levels[0], [1, 2], 1, strict=True)
-    assert (loose.weight.numel(), strict.weight.numel()) == (9 * (1 + 2 + 2), 1 + 2)
-    x = torch.randn(2, 3, 4, 4)
-    dense = torch.zeros(2, 3, 1, 1)
-    dense[0, 0], dense[1, :2] = strict.weight[0].detach(), strict.weight[1:, None, None].detach()
-    torch.testing.assert_close(strict(x), torch.nn.functional.conv2d(x, dense, strict.bias))
+@pytest.mark.parametrize(("inputs", "outputs", "size", "strict"), [
+    ([0, 1, 2], [0, 1, 1], 3, False), ([0, 1, 2, 0], [2, 1], 3, True), ([0, 1, 2], [1, 2], 1, True)])
+def test_weights_that_would_tell_too_much_do_not_exist(inputs, outputs, size, strict):
+    conv, x = CausalConv(inputs, outputs, size, strict), torch.randn(2, len(inputs), 4, 5)
+    weights, dense = iter(conv.weight.tolist()), torch.zeros(len(outputs), len(inputs), size, size)
+    for o, i in np.ndindex(len(outputs), len(inputs)):
+        if inputs[i] < outputs[o] + (not strict):
+            dense[o, i] = torch.tensor([next(weights) for _ in range(size**2)]).view(size, size)
+    assert next(weights, None) is None
+    for form in (torch.contiguous_format, torch.channels_last):
+        found = conv.to(memory_format=form)(x.to(memory_format=form))
+        torch.testing.assert_close(found, torch.nn.functional.conv2d(x, dense, conv.bias, padding="same"))
+
+
+def test_all_outputs_start_alike_whatever_they_see():
+    torch.manual_seed(0)
+    conv = CausalConv(10 * [0] + 990 * [1], 400 * [0] + 400 * [1], 1)
+    spread = conv(torch.randn(500, 1000, 1, 1)).detach().std(0).flatten()
+    assert float(spread[:400].mean() / spread[400:].mean()) == pytest.approx(1, abs=0.05)  # or 0.1, were all weights alike
+
+
+def test_a_refiner_is_trained_at_its_own_rate(monkeypatch):
+    told = []
+    monkeypatch.setattr(fitting, "training", lambda *_, optimizer, **__: told.append(optimizer) or iter(()))
+    for net in NETS:
+        fit_refiner(refined(), RECIPE.but(refiner=net), torch.rand(8, 1, 4, 4))
+    assert told == ["adamw(lr=0.002)", "adamw(lr=0.006)"]
 
 
 def test_pixels_are_drawn_from_what_the_groups_before_them_say(groupwise):
@@ -293,9 +319,11 @@ def test_the_commands_train_and_use_a_refiner(tmp_path, monkeypatch, capsys):
     assert main(["train", "digits", "--out", "run", *small, "--refiner", NET, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "finished"
     assert load_model("run")[1].refiner == NET
-    for extra in ([], ["--no-refine"], ["--refine-temperature", "0.1"]):
-        assert main(["sample", "run", "-n", "3", "--out", f"s{len(extra)}.npy", *extra]) == 0
-    assert len({np.load(f"s{i}.npy").tobytes() for i in range(3)}) == 3
+    Image.fromarray(np.full((8, 8), 99, np.uint8)).save("grey.png")
+    for command in (["sample", "run", "-n", "3"], ["reconstruct", "run", "grey.png"]):
+        for extra in ([], ["--no-refine"], ["--refine-temperature", "0.1"]):
+            assert main([*command, "--out", f"{len(extra)}.npy", *extra]) == 0
+        assert len({np.load(f"{i}.npy").tobytes() for i in range(3)}) == 3
     assert main(["sample", "run", "--no-refine", "--refine-temperature", "0.1"]) == 2
     assert "give one of them" in capsys.readouterr().err
     assert main(["fit-prior", "run", "--prior", "mixture(2)"]) == 0

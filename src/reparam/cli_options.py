@@ -59,7 +59,11 @@ class Refining:
     """Below 1: cleaner detail than the refiner's law has; by default the refiner's own."""
 
     def choice(self) -> bool | float:
-        """Whether to refine, or at which temperature."""
+        """Whether to refine, or at which temperature.
+
+        Raises:
+            UsageError: a temperature for what is left out.
+        """
         if self.refine_temperature is not None and not self.refine:
             raise UsageError("--no-refine leaves out what --refine-temperature is for: give one of them")
         return self.refine if self.refine_temperature is None else self.refine_temperature

@@ -5,6 +5,7 @@ The code stays what it was, to be seen, edited and searched; the blur that a mea
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import replace
 
@@ -60,8 +61,8 @@ class AutoregressiveRefiner(Refiner):
     with mixtures of discretised logistics for p. An image is cut into squares of `side`×`side` pixels, and the pixels at one
     place of every square are a group; groups follow each other in the order of ordered dithering (Bayer, 1973), which leaves
     the smallest gaps for the last (Reed et al., 2017, arXiv:1703.03664). The network is residual convolutions over the grid
-    of squares: `width` channels know the decoder's image alone, and `each` more for every group know that group and those
-    before it. So one evaluation gives p of every pixel, and drawing takes one for each group.
+    of squares: `width` channels know the decoder's image alone, and `each` more for every group but the last know that group
+    and those before it. So one evaluation gives p of every pixel, and drawing takes one for each group.
     Images are drawn at `temperature` unless another is asked for.
     """
 
@@ -80,7 +81,7 @@ class AutoregressiveRefiner(Refiner):
         self.side, self.temperature = side, temperature
         self.likelihood = LogisticLikelihood(image_shape, mixtures)
         self.cut, self.join = Patches(side), Unpatch(side, (h, w))
-        # what a channel may know: of the decoder's image 0, and of groups up to the k-th k
+        # levels say what a channel may know: 0 the decoder's image, g + 1 also group g and those before it
         places = [1 + group for row in dithered(side) for group in row]
         hidden = width * [0] + [1 + group for group in range(side**2 - 1) for _ in range(each)]
         self.net = nn.Sequential(
@@ -121,21 +122,24 @@ def dithered(side: int) -> list[list[int]]:
 class CausalConv(nn.Conv2d):
     """A convolution between channels with levels: outputs see the inputs of levels up to their own, or if `strict` below it.
 
-    `weight` is the list of weights between those, output after output; others do not exist. Weights of an output that sees
-    few inputs start larger, so that all outputs start alike. (Germain et al., 2015, arXiv:1502.03509)
+    `weight` is the list of weights between those, output after output; others do not exist (Germain et al., 2015,
+    arXiv:1502.03509, masks them). Those of an output that sees few inputs start larger, so that all outputs start alike.
     """
 
-    mask: Tensor
+    places: Tensor
 
     def __init__(self, inputs: list[int], outputs: list[int], size: int, strict: bool = False) -> None:
         super().__init__(len(inputs), len(outputs), size, padding=size // 2)
-        seen = [[i < o if strict else i <= o for i in inputs] for o in outputs]
-        self.register_buffer("mask", torch.tensor(seen)[:, :, None, None].repeat(1, 1, size, size))
-        many = [size**2 * sum(row) for row in seen]
+        with torch.device("cpu"):  # known by value, also where a model has no memory yet, and so not in its files
+            seen = torch.tensor([[i < o if strict else i <= o for i in inputs] for o in outputs])
+            places = seen.repeat_interleave(size**2, 1).flatten().nonzero().flatten()
+        self.register_buffer("places", places, persistent=False)
+        many = [size**2 * int(n) for n in seen.sum(1)]
         self.weight = nn.Parameter(torch.cat([torch.empty(n).uniform_(-(n**-0.5), n**-0.5) for n in many]))
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.weight.new_zeros(self.mask.shape).masked_scatter(self.mask, self.weight)
+        shape = (self.out_channels, self.in_channels, *self.kernel_size)
+        weight = self.weight.new_zeros(math.prod(shape)).index_copy(0, self.places, self.weight).view(shape)
         return F.conv2d(input, weight, self.bias, padding="same")
 
 
