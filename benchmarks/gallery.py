@@ -24,7 +24,7 @@ def entry(kind: str, data: str, name: str, minutes: float, cells: Cells, work: P
     if samples.exists():
         Image.open(samples).convert("RGB").quantize(128).save(DOCS / picture, optimize=True)
     elif not (DOCS / picture).exists():
-        raise SystemExit(f"{samples} is missing: `vae_vs_gan.py run DATA --again` measures {data}/{name}/0 and draws it")
+        raise SystemExit(f"{samples} is missing: `vae_vs_gan.py run DATA --again --only {data}/{name}/0 --minutes {minutes:g}` draws it")
     cell = cells[data, name][0]
     longer = "" if minutes == MINUTES else f" --minutes {minutes:g}"
     options = " ".join(flag(k, v) for k, v in cell["recipe"].items() if k != "seed")

@@ -70,6 +70,7 @@ FIT_SECONDS = 45
 TUNING_SECONDS, TUNING_FIT_SECONDS = 75, 15
 """Of a trial; a mixture took longer than is kept back for it."""
 PRECISION = "bf16" if computes_in_bf16() else "float32"
+"""What is fast here; it stands with the recipe in every result."""
 LONGER = 2.5
 """Times as long are the finalists' trials for longer budgets."""
 

@@ -123,11 +123,14 @@ def section(data: str, cells: Cells, real: dict[str, float]) -> list[str]:
     for name, found in here.items():
         kept = [c for c in found if "failed" not in c]
         seconds = [c["training_seconds"] + c["fit_seconds"] for c in kept]
-        rows.append([f"`{name}`", str(len(found)), told(gone[name], len(found)), f"{kept[0]['parameters']:,}" if kept else "–",
+        slow = any(c["recipe"]["precision"] == "float32" for c in kept)
+        rows.append([f"`{name}`{'†' * slow}", str(len(found)), told(gone[name], len(found)), f"{kept[0]['parameters']:,}" if kept else "–",
                      f"{np.mean([c['images_seen'] for c in kept]):,.0f}" if kept else "–",
                      f"{np.mean(seconds):.0f}" if kept else "–", *(spread(found, key, digits) for key, _, digits, _ in COLUMNS)])
     lines = [f"## {NAMES[data]}", "", *table(["model", "seeds", "failed", "parameters", "images seen", "processor s",
                                              *(c[1] for c in COLUMNS)], rows)]
+    if any("†" in row[0] for row in rows):
+        lines += ["† on the slower machine, in float32.", ""]
     own = [[f"`{name}`", *(spread(here[name], key, digits) for key, _, digits in OF_VAES)] for name in VAES if name in here]
     if own:
         lines += ["What only models with an encoder have:", "", *table(["model", *(c[1] for c in OF_VAES)], own)]
