@@ -95,6 +95,7 @@ EARLY = {"objective": "nll + kl + late(1, 0.4, 0.1)*adversarial(balance=0.6)"}
 BOTH = {"adversary": "images"}
 FAST = {"patch": "4", "optimizer": "adamw(lr=4e-3)", "latent": "flat(96)"}
 """The best trial of `vae`."""
+LITTLE = {"refiner": "autoregressive(temperature=0.6)", "refiner_share": 0.35}
 MODELS = {
     "vae": Entry("default", (
         {"patch": "4"}, {"patch": "2"}, {"patch": "4", "optimizer": "adamw(lr=4e-3)"}, {"patch": "4", "latent": "flat(32)"},
@@ -110,9 +111,8 @@ MODELS = {
         longer=({**FAST, "resampler": "resnet(32)", "patch": "2"},
                 {**FAST, "resampler": "resnet(32)", "patch": "2", "latent": "flat(128)", "fitted_prior": "mixture(30)"})),
     "vae_terse": Entry("terse", (), longer=(
-        {"patch": "4"}, {"patch": "4", "latent": "flat(64)", "objective": "nll + 2*kl"},
-        {"patch": "4", "fitted_prior": "flow_matching('mlp(192, 2)')", "refiner": "autoregressive(64, temperature=0.6)",
-         "refiner_share": 0.45})),
+        {"patch": "4", **LITTLE}, {"patch": "4", **LITTLE, "latent": "flat(64)", "objective": "nll + 2*kl"},
+        {"patch": "4", "fitted_prior": "flow_matching('mlp(192, 2)')"})),
     "vae_gan": Entry("vae_gan", (
         {"patch": "4", **EARLY, **BOTH, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
         {"patch": "2", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},

@@ -191,7 +191,7 @@ PRESETS: dict[str, Preset] = {
         "resampler chooses among the draws, and a refiner adds the detail. Wants ten minutes or more.",
         "Reed et al., 2017, arXiv:1703.03664; Bauer & Mnih, 2019, arXiv:1810.11428; Lipman et al., 2023, arXiv:2210.02747",
         latent="flat(32)", objective="nll + 3*kl", fitted_prior="flow_matching('mlp(256, 2)')", prior_share=0.2,
-        resampler="resnet(32)", resampler_share=0.1, refiner="autoregressive(temperature=0.6)", refiner_share=0.35,
+        resampler="resnet(32)", resampler_share=0.1, refiner="autoregressive(64, temperature=0.6)", refiner_share=0.45,
         optimizer="adamw(lr=4e-3)", batch_size=64),
     "generate32": _generate(
         "For new images of about 32 pixels a side: a map of codes, a late critic of patches, and a flow-matching prior that "
