@@ -130,7 +130,7 @@ def section(data: str, cells: Cells, real: dict[str, float]) -> list[str]:
     lines = [f"## {NAMES[data]}", "", *table(["model", "seeds", "failed", "parameters", "images seen", "processor s",
                                              *(c[1] for c in COLUMNS)], rows)]
     if any("†" in row[0] for row in rows):
-        lines += ["† on the slower machine, in float32.", ""]
+        lines += ["† on a slower machine: see the end.", ""]
     own = [[f"`{name}`", *(spread(here[name], key, digits) for key, _, digits in OF_VAES)] for name in VAES if name in here]
     if own:
         lines += ["What only models with an encoder have:", "", *table(["model", *(c[1] for c in OF_VAES)], own)]
@@ -243,6 +243,23 @@ def budgets(found: dict[float, Cells]) -> list[str]:
                 f"{k}, ahead on {len(where)} of {len(asked)}" + (f" ({', '.join(where)})" if where else "") for k, where in ahead.items()) + ".")
     return ["## At every budget", "", "The least FD of each kind; coverage, recall. Means over the seeds that were run.", "",
             *table(["data", "minutes", *KINDS], rows), *words, ""]
+
+
+def on_slower(found: dict[float, Cells], again: dict[float, Cells]) -> list[str]:
+    """What was run on both machines, and how the models of the slower one stand beside it."""
+    if not again:
+        return []
+    lines = ["## Two machines", "", "`vae_terse` was run where processors do not compute in bfloat16 (†), which takes fewer steps in the same time; all else where they "
+             "do. In the tables above it stands beside models that had more steps. On its own machine, "
+             "by the same command there, with results in `benchmarks/results/vae_vs_gan_float32`:", ""]
+    for minutes, cells in again.items():
+        for (data, name), (cell, *_) in cells.items():
+            before, ours = found[minutes][data, name][0], found[minutes][data, "vae_terse"]
+            said = [f"{label} {values([cell], key)[0]:.{digits}f} (`vae_terse` {values(ours, key)[0]:.{digits}f}, "
+                    f"{'apart' if apart([cell], ours, key) else 'level'})"
+                    for key, label, digits in (("fd", "FD", 0), ("coverage", "coverage", 2), ("recall", "recall", 2))]
+            lines.append(f"- {NAMES[data]}, {minutes:g} minutes, `{name}`: {', '.join(said)}; {cell['steps']:,} steps for {before['steps']:,}.")
+    return [*lines, ""]
 
 
 def trials(path: Path) -> list[str]:
@@ -358,7 +375,7 @@ def write(results: Path, trial_file: Path, work: Path, real: dict[str, dict[str,
                   "The two kinds of features do not agree on how far N(0, I) is from a GAN.", ""]
         for data in NAMES:
             lines += section(data, cells, real.get(data, {}))
-        lines += budgets(found)
+        lines += [*budgets(found), *on_slower(found, read_all(results.with_name(f"{results.name}_float32")))]
     else:
         lines += ["The grid has not been run yet; what stands are the trials that choose each model's settings.", ""]
     lines += trials(trial_file)
