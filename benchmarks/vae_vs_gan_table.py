@@ -249,8 +249,10 @@ def on_slower(found: dict[float, Cells], again: dict[float, Cells]) -> list[str]
     """What was run on both machines, and how the models of the slower one stand beside it."""
     if not again:
         return []
-    lines = ["## Two machines", "", "`vae_terse` was run where processors do not compute in bfloat16 (†), which takes fewer steps in the same time; all else where they "
-             "do. In the tables above it stands beside models that had more steps. On its own machine, "
+    slow = [f"`{name}` after {minutes:g} minutes" for minutes, cells in found.items() for name in (*VAES, *GANS)
+            if any(c.get("recipe", {}).get("precision") == "float32" for d in NAMES for c in cells.get((d, name), []))]
+    lines = ["## Two machines", "", f"{', '.join(slow)} (†): run where processors do not compute in bfloat16, which takes fewer steps in the same time; all else "
+             "where they do. In the tables above the one stands beside the other, which had more steps. On the slower machine, "
              "by the same command there, with results in `benchmarks/results/vae_vs_gan_float32`:", ""]
     for minutes, cells in again.items():
         for (data, name), (cell, *_) in cells.items():
@@ -338,7 +340,7 @@ critic) is not counted.
 a mixture of 50 Gaussians fitted to its codes. `vae_resampled`: such a VAE with a classifier that, trained after the mixture, keeps one of
 its draws in five ([priors.md](priors.md)); nothing plays against it, and it counts among the parameters. Its own trials chose a greater
 learning rate (6e-3 for 4e-3), which suits CIFAR and faces64 worse: what the classifier brings is told by FD beside that of the fitted
-prior. `vae_terse`: the preset `terse`, a VAE with two or three times the weight on the KL, so that codes say less and are easier to draw, flow
+prior. `vae_terse`: the preset `terse`, a VAE with three times the weight on the KL, so that codes say less and are easier to draw, flow
 matching for the mixture, a resampler, and a refiner that draws the pixels of an image in sixteen groups given the decoder's image, by maximum
 likelihood; nothing plays against any of these. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
 latents for 96, and about a third of the images in the same time, so that what sets it apart from `vae` is not the critic alone. `dcgan`,
