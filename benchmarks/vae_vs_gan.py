@@ -25,6 +25,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,7 +44,7 @@ from reparam.features import get_features
 from reparam.files import write_json
 from reparam.fitting import Effort, calibrate_likelihood, fit_second_stages, latent_axes
 from reparam.generate import ImageModel
-from reparam.loop import training
+from reparam.loop import Alone, training
 from reparam.metrics import PROTOCOL, Evaluation, measure
 from reparam.metrics.distance import frechet, kernel_distance
 from reparam.metrics.diversity import vendi
@@ -178,7 +179,7 @@ def parameters(recipe: Recipe, image_shape: tuple[int, ...]) -> int:
         model = build_model(recipe, image_shape)
     call = fitting_of(recipe, model.latent) if isinstance(model, VAE) else None
     if call is not None and call.name == "mixture":
-        d = math.prod(model.latent.shape)
+        d = math.prod(model.latent.fit_space.shape)
         fitted = int(call.args[0] if call.args else 50) * (d + d * (d + 1) // 2 + 1)
     elif call is not None:
         with torch.device("meta"):
@@ -202,31 +203,31 @@ def images_of(data: str, folder: str):
 
 
 def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: float, watched: np.ndarray, out: Path,
-          kept_back: float = FIT_SECONDS) -> dict:
-    """Trains for so much processor time and leaves the model in `out`; returns what it cost and the course it took."""
-    torch.set_num_threads(1)
+          kept_back: float = FIT_SECONDS, device: str = "cpu", clock: Callable[[], float] = time.process_time) -> dict:
+    """Trains for so many seconds of a clock and leaves the model in `out`; returns what it cost and the course it took."""
+    torch.set_num_threads(recipe.threads or torch.get_num_threads())
     torch.manual_seed(recipe.seed)
     _, h, w, c = images.shape
     model, objective = build_model(recipe, (c, h, w)), build_objective(recipe)
     adversary = build_adversary(recipe, model, (c, h, w))
     call, shares = fitting_of(recipe, model.latent), Shares.of(recipe, model.latent)
     kept_back = kept_back if call is not None and call.name == "mixture" else 0.0
-    held_out, known = to_batch(images[watched[:500]]), to_batch(images[indices[:500]])
+    held_out, known = to_batch(images[watched[:500]], device), to_batch(images[indices[:500]], device)
     curve, state = [], None
-    for state in training(model, objective, Stream(images, indices, recipe.batch_size, recipe.seed),
+    for state in training(model, objective, Stream(images, indices, recipe.batch_size, recipe.seed, device=device),
                           minutes=(shares.model * seconds - kept_back) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
                           clip=recipe.clip, ema=recipe.ema, precision=recipe.precision, population=len(indices), adversary=adversary,
-                          critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
+                          critic_optimizer=recipe.critic_optimizer, clock=clock, accelerator=Alone(torch.device(device))):
         if state.progress * 12 >= len(curve) + 1:
             curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
-    began = time.process_time()
+    began = clock()
     model = state.ema.eval()
-    spread = to_batch(images[indices])
+    spread = to_batch(images[indices], device)
     few = spread[evenly(len(spread), 2000)]
     calibrate_likelihood(model, few)
     added = fit_second_stages(model, recipe, spread, lambda share, _: Effort(
-        max(share * seconds, 1) / 60, clock=time.process_time, precision=recipe.precision))
-    fit_seconds = time.process_time() - began
+        max(share * seconds, 1) / 60, clock=clock, precision=recipe.precision))
+    fit_seconds = clock() - began
     save_model(out, model, Config(recipe, (c, h, w), axes=latent_axes(model, few), **added))
     return {"recipe": {k: v for k, v in recipe.to_dict().items() if v != getattr(Recipe(), k)},
             "parameters": parameters(recipe, (c, h, w)),
@@ -307,21 +308,10 @@ def cell(data: str, name: str, seed: int, folder: str, work: Path, minutes: floa
         return
     keep_memory()
     facts = json.loads((out / "facts.json").read_text())
-    network, config = load_model(out)
-    model = ImageModel(network, config)
+    model = ImageModel(*load_model(out))
     save_png(grid(model.sample(64, seed=0), 8), out / "samples.png")
-    known = indices[:: len(indices) // MEASURED][:MEASURED]
-
-    def labels(at: np.ndarray) -> torch.Tensor | None:
-        return None if source.labels is None or data == "faces" else torch.from_numpy(source.labels[at])
-
-    evaluation = Evaluation(network, to_batch(source.images[test]), labels(test), known=to_batch(source.images[known]),
-                            known_y=labels(known), n=MEASURED)
     began = time.process_time()
-    metrics = METRICS + OF_VAES * isinstance(network, VAE) + ", class_balance" * (labels(test) is not None and seed == 0)
-    figures = [f.to_dict() for f in measure(evaluation, metrics)]
-    for figure in figures:
-        figure.pop("detail", None)
+    figures = figures_of(model, data, folder, with_balance=seed == 0)
     began_sampling = time.process_time()
     model.sample(1000, seed=0)
     facts["images_per_second"] = round(1000 / (time.process_time() - began_sampling))
@@ -329,6 +319,23 @@ def cell(data: str, name: str, seed: int, folder: str, work: Path, minutes: floa
         "protocol": PROTOCOL, **facts, "measuring_seconds": round(began_sampling - began, 1), "figures": figures})
     told = {f["name"]: round(f["value"], 3) for f in figures if f["name"] in ("fd", "fd of reconstructions", "coverage", "recall")}
     print(f"{data}/{name}/{seed}{budget(minutes)}", told, facts["steps"], "steps", file=sys.stderr, flush=True)
+
+
+def figures_of(model: ImageModel, data: str, folder: str, with_balance: bool) -> list[dict[str, Any]]:
+    """A trained model on the test images of a set, on the model's device."""
+    source, indices, test = images_of(data, folder)
+    known = indices[:: len(indices) // MEASURED][:MEASURED]
+
+    def labels(at: np.ndarray) -> torch.Tensor | None:
+        return None if source.labels is None or data == "faces" else torch.from_numpy(source.labels[at]).to(model.device)
+
+    evaluation = Evaluation(model.network, to_batch(source.images[test], model.device), labels(test),
+                            known=to_batch(source.images[known], model.device), known_y=labels(known), n=MEASURED)
+    metrics = METRICS + OF_VAES * isinstance(model.network, VAE) + ", class_balance" * (labels(test) is not None and with_balance)
+    figures = [f.to_dict() for f in measure(evaluation, metrics)]
+    for figure in figures:
+        figure.pop("detail", None)
+    return figures
 
 
 def embedded(x: torch.Tensor) -> np.ndarray:

@@ -194,7 +194,7 @@ def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Te
         few = evenly(len(x), 1000)
         refiner.to(x.device).prepare(*_pairs(model, x[few], None if y is None else y[few]))
         batches = _batches(x, y, recipe.batch_size)
-        model.refiner = _trained(refiner, lambda x, y: _pairs(model, x, y), batches, effort, x.device, refiner.rate)
+        model.refiner = _trained(refiner, lambda x, y: _pairs(model, x, y), batches, effort, x.device)
     model.refiner.eval().requires_grad_(False)
     return recipe.refiner
 
@@ -248,13 +248,12 @@ class Learner(nn.Module, Generic[Part]):
         return Trace(x, (), Implicit(x[None]), -loss[None], y=y, progress=progress, population=population)
 
 
-def _trained(part: Part, inputs: Inputs, batches: Iterator[Batch], effort: Effort, device: torch.device,
-             rate: float = 2e-3) -> Part:
+def _trained(part: Part, inputs: Inputs, batches: Iterator[Batch], effort: Effort, device: torch.device) -> Part:
     """Trains with the loop that trains models, which asks of a model that it makes traces, and no more."""
     learner = Learner(part, inputs)
     state = None
     for state in training(cast(Model, learner), Objective(((1.0, nll),)), batches, steps=effort.steps,
-                          minutes=effort.minutes, optimizer=f"adamw(lr={rate})", ema=0.998, precision=effort.precision,
+                          minutes=effort.minutes, optimizer=f"adamw(lr={part.rate})", ema=0.998, precision=effort.precision,
                           clock=effort.clock, accelerator=Alone(device)):
         if effort.follow is not None:
             effort.follow(state)

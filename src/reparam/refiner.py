@@ -30,7 +30,7 @@ class Refiner(nn.Module):
     """What every refiner does with images (n, C, H, W) in [0, 1] and the decoder's for their codes."""
 
     scale: Tensor
-    rate = 2e-3
+    rate: float = 2e-3
     """The learning rate that suits it."""
 
     def __init__(self, image_shape: Shape) -> None:
@@ -167,6 +167,7 @@ class FlowRefiner(Refiner):
         if steps < 1:
             raise UsageError(f"flow_matching(steps={steps}): a flow takes at least one step")
         self.steps, self.velocity = steps, Velocity(net, image_shape, context=image_shape[0])
+        self.rate = self.velocity.rate
 
     def loss(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
         """Squared error of the velocity, the mean over pixel values."""

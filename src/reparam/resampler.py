@@ -36,6 +36,8 @@ class Resampler(nn.Module):
     """Judges codes by their images, (n, C, H, W)."""
 
     level: Tensor
+    rate = 2e-3
+    """The learning rate that suits it."""
 
     def __init__(self, net: str, image_shape: Shape) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ arXiv:2403.03206, section 3.1). Points are best of unit scale in every dimension
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -40,6 +41,11 @@ class Velocity(nn.Module):
         self.net = registry.velocity.make(net, (shape[0] + context, *shape[1:]), shape, CONDITION)
         self.time = TimeEmbedding(CONDITION)
         self.label = LabelEmbedding(classes, CONDITION) if classes else None
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that suits the network."""
+        return cast(float, self.net.rate)
 
     def forward(self, z: Float[Tensor, "b *d"], t: Float[Tensor, "b"], y: Int[Tensor, "b"] | None = None,
                 context: Tensor | None = None) -> Float[Tensor, "b *d"]:

@@ -119,7 +119,7 @@ def duplicates(evaluation: Evaluation) -> list[Figure]:
 def sharpness(evaluation: Evaluation) -> list[Figure]:
     """Energy of samples at high spatial frequencies against real images', dB: below 0 too smooth, above 0 too rough."""
     samples, real = high_frequencies(evaluation.samples), high_frequencies(evaluation.real)
-    floor = torch.tensor((1 / 255) ** 2 / 12)  # of rounding to 256 levels: below it no picture has detail
+    floor = (1 / 255) ** 2 / 12  # of rounding to 256 levels: below it no picture has detail
     means = [each.mean().clamp(min=floor) for each in (samples, real)]
     parts = [each.var() / len(each) / mean**2 for each, mean in zip((samples, real), means, strict=True)]
     value = 10 * float((means[0] / means[1]).log10())

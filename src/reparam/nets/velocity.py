@@ -1,6 +1,7 @@
 """Networks that say how a point moves: from a point and a vector of conditions to a velocity of some shape.
 
-They serve `transport`, which adds the time and the label. Every one starts at zero, so that at first nothing moves.
+They serve `transport`, which adds the time and the label. Every one starts at zero, so that at first nothing moves, and says
+by its `rate` what learning rate suits it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class ConditionedLayer(nn.Module):
 class MLPVelocity(nn.Module):
     """Residual dense layers on all numbers at once: for flat codes and small maps, and what samples fastest."""
 
+    rate = 2e-3
+
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 320, depth: int = 3) -> None:
         super().__init__()
         _check("mlp", width, depth)
@@ -64,6 +67,8 @@ class DiTVelocity(nn.Module):
     2023, arXiv:2212.09748; here the modulation stands before the block, whose residual branches start at zero by
     themselves)
     """
+
+    rate = 1e-3
 
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 128, depth: int = 4, heads: int = 4,
                  patch: int = 0) -> None:
@@ -111,6 +116,8 @@ class UNetVelocity(nn.Module):
     On squares of patch×patch values; each way up also sees what the way down saw at that size. `depth` is the number of
     blocks at each size. (Ho et al., 2020, arXiv:2006.11239, Appendix B)
     """
+
+    rate = 1e-3
 
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 64, depth: int = 1,
                  patch: int = 1) -> None:

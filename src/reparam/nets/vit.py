@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..registry import decoder, encoder
 from .embeddings import grid_positions
-from .layers import Centre, Patches, Shape, Unpatch, from_latent, zeroed
+from .layers import Centre, Patches, Shape, Unpatch, from_latent, no_autocast, zeroed
 
 
 class Attention(nn.Module):
@@ -33,8 +33,16 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        return x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return x + self.out(_attended(*qkv.unbind()).transpose(1, 2).flatten(2))
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ/√d) v; on a processor in float32, where bfloat16 takes five times as long for the gradient."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    with no_autocast(q):
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float())
 
 
 class FeedForward(nn.Module):

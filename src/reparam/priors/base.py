@@ -72,6 +72,8 @@ class Prior(nn.Module):
     """The kinds of space that it is a density on."""
     joint: ClassVar[bool] = True
     """Whether it can be learned together with the model, by the term `kl`; else it can only be fitted afterwards."""
+    rate: float = 2e-3
+    """The learning rate that suits a fit."""
 
     shape: Shape
     """Of one draw."""

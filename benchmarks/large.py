@@ -1,0 +1,168 @@
+"""The presets that are meant for a GPU, beside a GAN with the same minutes: on a GPU where there is one, else on the processor.
+
+    python benchmarks/large.py run DATA [--minutes 30] [--jobs 1] [--only cifar/generate32]
+    python benchmarks/large.py speed DATA [--seconds 20]      images/s of training, and memory, of each preset by itself
+    python benchmarks/large.py table
+
+DATA is a folder with faces64.zip and cifar10-jpeg.zip. Every cell is a preset as it stands, trained without labels for so many minutes of
+wall time, all that is fitted afterwards included, in a process of its own, `--jobs` of them at a time; those that share a GPU have a part of
+it each, which the table tells. Training and test images, and what is measured, are those of vae_vs_gan.py. Results stand in
+benchmarks/results/large, a file for each cell, budget and kind of device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from vae_vs_gan import FIT_SECONDS, PRECISION, budget, figures_of, images_of, train
+
+from reparam import load
+from reparam.build import build_adversary, build_model, build_objective
+from reparam.data.stream import Stream
+from reparam.files import write_json
+from reparam.loop import training
+from reparam.metrics import PROTOCOL
+from reparam.pictures import grid, save_png
+from reparam.presets import PRESETS
+
+RESULTS = Path(__file__).parent / "results" / "large"
+CELLS = ("cifar/generate32", "faces/generate64", "cifar/ladder_m", "faces/ladder_m", "cifar/dcgan", "faces/dcgan")
+GPU = torch.cuda.is_available()
+WHERE = torch.device("cuda" if GPU else "cpu")
+DEVICE = torch.cuda.get_device_name() if GPU else f"CPU, {torch.get_num_threads()} threads"
+
+
+def cell(which: str, folder: str, work: Path, minutes: float, jobs: int) -> None:
+    """Trains one preset on one set and measures it."""
+    data, preset = which.split("/")
+    source, indices, test = images_of(data, folder)
+    out = work / f"{data}-{preset}{budget(minutes)}"
+    recipe = PRESETS[preset].recipe.but(precision="bf16" if GPU else PRECISION)
+    facts = train(recipe, source.images, indices, 60 * minutes, test, out, min(FIT_SECONDS, 9 * minutes), str(WHERE), time.perf_counter)
+    memory = peak_memory()
+    model = load(out)
+    save_png(grid(model.sample(64, seed=0), 8), out / "samples.png")
+    began = time.perf_counter()
+    model.sample(1000, seed=0)
+    speed = round(1000 / (time.perf_counter() - began))
+    figures = figures_of(model, data, folder, with_balance=False)
+    write_json(RESULTS / f"{data}-{preset}{budget(minutes)}-{WHERE.type}.json", {
+        "protocol": PROTOCOL, "device": DEVICE, "jobs": jobs, "minutes": minutes, "preset": preset, **facts, "memory_mb": memory,
+        "samples_per_second": speed, "figures": figures})
+    print(which, {f["name"]: round(f["value"], 3) for f in figures if f["name"] in ("fd", "fd of reconstructions", "coverage", "recall")},
+          facts["steps"], "steps", file=sys.stderr, flush=True)
+
+
+def peak_memory() -> int:
+    """Of this process, MB: on the GPU where it trains there."""
+    return round(torch.cuda.max_memory_reserved() / 2**20 if GPU else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
+def speed(which: str, folder: str, seconds: float) -> None:
+    """Images/s of training, once it runs evenly and with the critic, if any, already there, and memory."""
+    data, preset = which.split("/")
+    source, indices, _ = images_of(data, folder)
+    _, h, w, c = source.images.shape
+    recipe = PRESETS[preset].recipe
+    objective = recipe.objective.replace("late(1, 0.6, 0.1)", "late(1, 0.0, 0.1)")
+    recipe = recipe.but(objective=objective)
+    torch.manual_seed(0)
+    model = build_model(recipe, (c, h, w))
+    loop = training(model, build_objective(recipe), Stream(source.images, indices, recipe.batch_size, device=WHERE), steps=100_000,
+                    optimizer=recipe.optimizer, precision="bf16" if GPU else PRECISION, adversary=build_adversary(recipe, model, (c, h, w)))
+    if GPU:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(5):
+        next(loop)
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        next(loop)
+        steps += 1
+    taken = time.perf_counter() - began
+    found = {"images_per_second": round(steps * recipe.batch_size / taken), "batch_size": recipe.batch_size,
+             "memory_mb": peak_memory() if GPU else None, "device": DEVICE,
+             "parameters": sum(p.numel() for p in model.parameters())}
+    write_json(RESULTS / f"speed-{data}-{preset}-{WHERE.type}.json", found)
+    print(which, found, file=sys.stderr, flush=True)
+
+
+def in_turn(tasks: list[list[str]], jobs: int) -> None:
+    """Runs this script with each list of arguments, `jobs` at a time."""
+    running: list[subprocess.Popen[Any]] = []
+    while tasks or running:
+        while tasks and len(running) < jobs:
+            running.append(subprocess.Popen([sys.executable, __file__, *tasks.pop(0)]))
+        time.sleep(0.2)
+        for process in [p for p in running if p.poll() is not None]:
+            if process.returncode:
+                print("failed:", process.args, file=sys.stderr, flush=True)
+            running.remove(process)
+
+
+def rows() -> list[list[str]]:
+    """One row for each result; used by docs/make_reference.py too."""
+    lines = []
+    for path in sorted(RESULTS.glob("*min-*.json")) if RESULTS.exists() else []:
+        r = json.loads(path.read_text())
+        data, preset = path.name.split("-")[:2]
+        f = {each["name"]: each["value"] for each in r["figures"]}
+        told = [f"{f[k]:{form}}" if k in f else "–" for k, form in (
+            ("fd", ".0f"), ("fd of reconstructions", ".0f"), ("coverage", ".2f"), ("recall", ".2f"), ("duplicates", ".2f"), ("psnr", ".1f"),
+            ("-elbo bits/dim", ".2f"))]
+        lines.append([data, f"`{preset}`", f"{r['device']}{f', one of {n} on it' if (n := r['jobs']) > 1 else ''}", f"{r['minutes']:g}",
+                      f"{r['parameters']:,}", f"{r['images_seen']:,}", *told,
+                      f"{r['samples_per_second']:,}", f"{r['memory_mb']:,}"])
+    return lines
+
+
+HEAD = ["data", "preset", "device", "minutes", "parameters", "images seen", "FD", "FD of reconstructions", "coverage", "recall",
+        "duplicates", "PSNR, dB", "−ELBO, bits/dim", "samples/s", "memory, MB"]
+
+
+def speed_rows() -> list[list[str]]:
+    """One row for each preset measured by itself; used by docs/make_reference.py too."""
+    found = [(p.name.split("-"), json.loads(p.read_text())) for p in sorted(RESULTS.glob("speed-*.json"))]
+    return [[data, f"`{preset}`", r["device"], f"{r['parameters']:,}", str(r["batch_size"]), f"{r['images_per_second']:,}",
+             f"{r['memory_mb']:,}" if r["memory_mb"] else "–"] for (_, data, preset, _), r in found]
+
+
+SPEED_HEAD = ["data", "preset", "device", "parameters", "batch", "images/s", "memory, MB"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "speed", "cell", "table"))
+    parser.add_argument("data", nargs="?", default="")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--work", type=Path, default=Path("runs/large"))
+    given = parser.parse_args()
+    passed = ["--minutes", str(given.minutes), "--jobs", str(given.jobs), "--work", str(given.work)]
+    wanted = [c for c in CELLS if given.only in c]
+    if given.what == "cell":
+        cell(given.only, given.data, given.work, given.minutes, given.jobs)
+    elif given.what == "run":
+        for data in {c.split("/")[0] for c in wanted}:
+            images_of(data, given.data)  # read once, before several processes want them
+        in_turn([["cell", given.data, "--only", c, *passed] for c in wanted], given.jobs)
+    elif given.what == "speed":
+        for c in wanted:
+            speed(c, given.data, given.seconds)
+    else:
+        for head, lines in ((HEAD, rows()), (SPEED_HEAD, speed_rows())):
+            print("\n".join(" | ".join(line) for line in [head, *lines]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
