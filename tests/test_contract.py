@@ -122,6 +122,17 @@ def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, shap
 
 
 @every_part
+def test_a_part_makes_nothing_on_another_device(role, part, model_of, images):
+    """With torch's default elsewhere, what is made without naming a device fails beside the model's, as beside a GPU."""
+    model, x = model_of(role, part), images(2, IMAGE)
+    with torch.device("meta"):
+        trace = model(x, samples=2)
+        parts = [layer.q.log_prob(layer.z) for layer in trace.latents]
+        drawn = [trace.px.sample(), model.decode(model.generate(3)[None]).mean]
+    assert all(made.device == x.device for made in (trace.log_px, *parts, *drawn))
+
+
+@every_part
 def test_importance_samples_differ(role, part, model_of, images):
     z, q, _ = model_of(role, part)(images(2, IMAGE), samples=2).latents[0]
     assert torch.equal(z[0], z[1]) == isinstance(q, Point | Quantized)

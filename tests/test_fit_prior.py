@@ -373,6 +373,16 @@ def test_a_prior_that_is_only_fitted_cannot_be_learned_with_the_model():
         build_model(Recipe(prior="flow_matching"), (1, 8, 8))
 
 
+@pytest.mark.parametrize(("net", "size"), [("mlp(8, 1)", 256), ("unet(8)", 64), ("dit(16, 1, 2)", 64)])
+def test_a_fit_takes_as_many_codes_a_step_and_as_great_steps_as_its_network_likes(net, size, small, monkeypatch):
+    model = small((1, 8, 8), latent="spatial(2, 2)", encoder="resnet(8, patch=2)", decoder="resnet(8, patch=2)")
+    seen = []
+    monkeypatch.setattr("reparam.fitting.training", lambda _, __, batches, *, optimizer, **kw: seen.append(
+        (len(next(batches)), optimizer)) or iter(()))
+    fit_prior(model, Recipe(fitted_prior=f"flow_matching({net!r})"), torch.rand(30, 1, 8, 8))
+    assert seen == [(size, "adamw(lr=0.002)" if size == 256 else "adamw(lr=0.001)")]
+
+
 def test_maps_of_codes_get_a_network_of_their_size():
     assert type(FlowMatching(Space((4, 8, 8))).velocity.net).__name__ == "MLPVelocity"
     assert type(FlowMatching(Space((4, 16, 16))).velocity.net).__name__ == "UNetVelocity"

@@ -53,6 +53,20 @@ def test_attention_is_that_of_torch():
     torch.testing.assert_close(layer(x), x + peer(n, n, n)[0])
 
 
+def test_attention_on_a_processor_is_computed_in_float32_under_autocast(monkeypatch):
+    """Where bfloat16 would take several times as long."""
+    asked = []
+    attend = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *qkv: asked.append(
+        ({t.dtype for t in qkv}, torch.is_autocast_enabled("cpu"))) or attend(*qkv))
+    layer, x = shaken(Attention(12, 3)), torch.randn(2, 7, 12)
+    exact = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer(x)
+    torch.testing.assert_close(rounded, exact, rtol=0.03, atol=0.03)
+    assert asked == [({torch.float32}, False)] * 2
+
+
 def test_a_block_is_that_of_torch():
     """nn.TransformerEncoderLayer is written independently and is pre-norm when asked."""
     attention, forward = shaken(Attention(12, 3)), shaken(FeedForward(12))

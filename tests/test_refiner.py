@@ -208,7 +208,7 @@ def test_a_refiner_is_trained_at_its_own_rate(monkeypatch):
     monkeypatch.setattr(fitting, "training", lambda *_, optimizer, **__: told.append(optimizer) or iter(()))
     for net in NETS:
         fit_refiner(refined(), RECIPE.but(refiner=net), torch.rand(8, 1, 4, 4))
-    assert told == ["adamw(lr=0.002)", "adamw(lr=0.006)"]
+    assert told == ["adamw(lr=0.001)", "adamw(lr=0.006)"]
 
 
 def test_pixels_are_drawn_from_what_the_groups_before_them_say(groupwise):

@@ -7,6 +7,7 @@ code: change it, and the same style is drawn as another class.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,14 +51,17 @@ class Classed(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def _generate(self, n: int, how: Draw, chosen: Tensor) -> Tensor:
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        if how.label is not None and not 0 <= how.label < self.classes:
+            raise UsageError(f"this model knows the classes 0 to {self.classes - 1}; got {how.label}")
         z = self.layer.generate(n, replace(how, label=None))
-        return torch.cat([z, chosen.to(z)[None]], 2)
+        chosen = (self._unasked(z[0]) if how.label is None
+                  else self.one_hot(z.new_full((n,), how.label, dtype=torch.int64), z[0]))
+        return torch.cat([z, chosen[None]], 2)
 
-    def _checked(self, label: int) -> Tensor:
-        if not 0 <= label < self.classes:
-            raise UsageError(f"this model knows the classes 0 to {self.classes - 1}; got {label}")
-        return torch.tensor(label)
+    @abstractmethod
+    def _unasked(self, like: Tensor) -> Tensor:
+        """Classes of new codes where none is asked for, (B, classes)."""
 
 
 class Conditional(Classed):
@@ -78,9 +82,8 @@ class Conditional(Classed):
         known = self.one_hot(None, h)
         return torch.cat([self.layer.code(joined(h, known), sample=sample), known], 1)
 
-    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
-        y = None if how.label is None else self._checked(how.label).expand(n)
-        return self._generate(n, how, self.one_hot(y, torch.zeros(n, 1)))
+    def _unasked(self, like: Tensor) -> Tensor:
+        return self.one_hot(None, like)
 
 
 @dataclass(frozen=True)
@@ -171,10 +174,8 @@ class SemiSupervised(Classed):
         chosen = q_y.sample() if sample else q_y.mean
         return torch.cat([self.layer.code(joined(h, chosen), sample=sample), chosen], 1)
 
-    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
-        chosen = (UniformClass(self.weights).sample((n,)) if how.label is None
-                  else self.one_hot(self._checked(how.label).expand(n), torch.zeros(n, 1)))
-        return self._generate(n, how, chosen)
+    def _unasked(self, like: Tensor) -> Tensor:
+        return UniformClass(self.weights).sample((len(like),))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ CODES = 20_000
 DRAWS, MOST_NUMBERS = 4, 100_000_000
 """Draws of each code that a prior learns from, as far as so many numbers hold them."""
 BATCH = 256
-"""Codes a step."""
+"""Codes a step, at least, where there is an accelerator, which takes hardly longer for many than for few."""
 MOST_CLASSES = 1000
 SETTLED_ON = 8
 """Batches of draws that a resampler's level is set by."""
@@ -147,7 +147,8 @@ def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) 
     codes = codes_to_fit(model, x)
     labels = labels.repeat(len(codes) // len(labels)) if labels is not None else None
     prior.prepare(codes, labels)
-    return call, _trained(prior, lambda z, y: (z, y), _batches(codes, labels, BATCH), effort, x.device)
+    size = prior.batch if x.device.type == "cpu" else max(prior.batch, BATCH)
+    return call, _trained(prior, lambda z, y: (z, y), _batches(codes, labels, size), effort, x.device)
 
 
 def fit_resampler(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effort: Effort = Effort(steps=2000)

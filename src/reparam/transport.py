@@ -47,6 +47,11 @@ class Velocity(nn.Module):
         """The learning rate that suits the network."""
         return cast(float, self.net.rate)
 
+    @property
+    def batch(self) -> int:
+        """Points a step that suit the network on a processor."""
+        return cast(int, self.net.batch)
+
     def forward(self, z: Float[Tensor, "b *d"], t: Float[Tensor, "b"], y: Int[Tensor, "b"] | None = None,
                 context: Tensor | None = None) -> Float[Tensor, "b *d"]:
         c = self.time(t)

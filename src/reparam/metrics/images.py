@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..data.stream import evenly
 from ..registry import metric
 from ..terms.similarity import ssim as similarity
 from .evaluation import CHUNK, Evaluation, Unavailable, saved
@@ -48,7 +49,7 @@ def perceptual(evaluation: Evaluation) -> list[Figure]:
     network, rebuilt = evaluation.network, evaluation.reconstructions
     if not isinstance(network, Features):
         raise Unavailable(f"{network.name} gives one vector an image; a perceptual distance reads maps")
-    rows = torch.arange(min(evaluation.n, len(rebuilt))) * len(rebuilt) // min(evaluation.n, len(rebuilt))
+    rows = evenly(len(rebuilt), evaluation.n)
     with torch.inference_mode():
         values = torch.cat([perceptual_distance(network, x, y).cpu() for x, y in
                             zip(evaluation.x[rows].split(CHUNK), saved(rebuilt[rows]).split(CHUNK), strict=True)])

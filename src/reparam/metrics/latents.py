@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..checkpoint import Axis
 from ..classes import SemiSupervised
+from ..data.stream import evenly
 from ..distributions import Distribution, Gaussian, Quantized, gaussian_kl
 from ..distributions.point import Point
 from ..priors import Draw
@@ -154,7 +155,7 @@ def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]
     n = min(most, len(evaluation.x))
     if n < FEWEST:
         return []
-    x = evaluation.x[torch.arange(n) * len(evaluation.x) // n]
+    x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
         _, layers = model.latent.infer(torch.cat([model.encoder(chunk) for chunk in x.split(CHUNK)]), 1)
         if len(layers) != 1 or isinstance(layers[0].q, Point | Quantized):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..classes import ClassPosterior
+from ..data.stream import evenly
 from ..distributions import Quantized
 from ..latent import Latent
 from ..priors.base import Whitening
@@ -134,7 +135,7 @@ def modellable(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
     n = min(most, len(evaluation.x))
     if n < FEWEST:
         return []
-    x = evaluation.x[torch.arange(n) * len(evaluation.x) // n]
+    x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
         draws = torch.cat([_top(model, chunk).z[:2].cpu() for chunk in x.split(CHUNK)], 1)
         figures = [_dimensions(draws[0]), _noise(draws), _shape(draws[0])]

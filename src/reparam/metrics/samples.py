@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-import torch
-
+from ..data.stream import evenly
 from ..errors import UsageError
 from ..registry import metric
 from ..vae import VAE
@@ -94,7 +94,7 @@ def memorisation(evaluation: Evaluation) -> list[Figure]:
     """
     known, real, samples = (evaluation.embedded(kind) for kind in ("known", "real", "samples"))
     few_known = min(len(known), len(real))
-    pairs = known[:few_known], real[torch.arange(few_known) * len(real) // few_known]
+    pairs = known[:few_known], real[evenly(len(real), few_known)]
     auc = copied(samples, *pairs)
     spread = 1.96 * _auc_error(auc, len(samples), few_known)
     return [_beside(evaluation, figure) for figure in (
@@ -123,7 +123,7 @@ def sharpness(evaluation: Evaluation) -> list[Figure]:
     means = [each.mean().clamp(min=floor) for each in (samples, real)]
     parts = [each.var() / len(each) / mean**2 for each, mean in zip((samples, real), means, strict=True)]
     value = 10 * float((means[0] / means[1]).log10())
-    half = 1.96 * 10 / torch.tensor(10.0).log().item() * float(sum(parts)) ** 0.5
+    half = 1.96 * 10 / math.log(10) * float(sum(parts)) ** 0.5
     n = len(samples)
     return [Figure("sharpness", value, "dB, high-frequency energy against real images", n, (value - half, value + half),
                    warning=few(n))]

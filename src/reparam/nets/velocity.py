@@ -1,7 +1,7 @@
 """Networks that say how a point moves: from a point and a vector of conditions to a velocity of some shape.
 
 They serve `transport`, which adds the time and the label. Every one starts at zero, so that at first nothing moves, and says
-by its `rate` what learning rate suits it.
+what learning rate and, on a processor, what number of points a step suit it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ConditionedLayer(nn.Module):
 class MLPVelocity(nn.Module):
     """Residual dense layers on all numbers at once: for flat codes and small maps, and what samples fastest."""
 
-    rate = 2e-3
+    rate, batch = 2e-3, 256
 
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 320, depth: int = 3) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class DiTVelocity(nn.Module):
     themselves)
     """
 
-    rate = 1e-3
+    rate, batch = 1e-3, 64
 
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 128, depth: int = 4, heads: int = 4,
                  patch: int = 0) -> None:
@@ -117,7 +117,7 @@ class UNetVelocity(nn.Module):
     blocks at each size. (Ho et al., 2020, arXiv:2006.11239, Appendix B)
     """
 
-    rate = 1e-3
+    rate, batch = 1e-3, 64
 
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 64, depth: int = 1,
                  patch: int = 1) -> None:

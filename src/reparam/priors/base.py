@@ -74,6 +74,8 @@ class Prior(nn.Module):
     """Whether it can be learned together with the model, by the term `kl`; else it can only be fitted afterwards."""
     rate: float = 2e-3
     """The learning rate that suits a fit."""
+    batch: int = 256
+    """Codes a step that suit a fit on a processor."""
 
     shape: Shape
     """Of one draw."""

@@ -71,7 +71,7 @@ class FlowMatching(Prior):
         self.steps = steps
         self.whitening = Whitening(self.shape)
         self.velocity = Velocity(net, self.shape, classes=classes)
-        self.rate = self.velocity.rate
+        self.rate, self.batch = self.velocity.rate, self.velocity.batch
         self.register_buffer("frequencies", torch.ones(classes + 1))
 
     @property
