@@ -56,6 +56,7 @@ def cell(which: str, folder: str, work: Path, minutes: float, jobs: int) -> None
     figures = figures_of(model, data, folder, with_balance=False)
     write_json(RESULTS / f"{data}-{preset}{budget(minutes)}-{WHERE.type}.json", {
         "protocol": PROTOCOL, "device": DEVICE, "jobs": jobs, "minutes": minutes, "preset": preset, **facts, "memory_mb": memory,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
         "samples_per_second": speed, "figures": figures})
     print(which, {f["name"]: round(f["value"], 3) for f in figures if f["name"] in ("fd", "fd of reconstructions", "coverage", "recall")},
           facts["steps"], "steps", file=sys.stderr, flush=True)
@@ -124,7 +125,7 @@ def rows() -> list[list[str]]:
     return lines
 
 
-HEAD = ["data", "preset", "device", "minutes", "parameters", "images seen", "FD", "FD of reconstructions", "coverage", "recall",
+HEAD = ["data", "preset", "device", "minutes", "parameters, with the encoder", "images seen", "FD", "FD of reconstructions", "coverage", "recall",
         "duplicates", "PSNR, dB", "−ELBO, bits/dim", "samples/s", "memory, MB"]
 
 
