@@ -23,9 +23,10 @@ from vae_vs_gan_table import DOCS, KINDS, NAMES, Cells, covered, failure, neares
 def entry(kind: str, data: str, name: str, minutes: float, cells: Cells, work: Path) -> list[str]:
     """A heading, the commands, the picture and its figures, all of seed 0."""
     picture = f"gallery-{data}-{name}{budget(minutes)}.png"
-    keep(work / data / f"{name}-0{budget(minutes)}" / "samples.png", picture)
-    cell = cells[data, name][0]
     longer = "" if minutes == MINUTES else f" --minutes {minutes:g}"
+    keep(work / data / f"{name}-0{budget(minutes)}" / "samples.png", picture,
+         f"vae_vs_gan.py run DATA --again --only {data}/{name}/0{longer}")
+    cell = cells[data, name][0]
     options = " ".join(flag(k, v) for k, v in cell["recipe"].items() if k != "seed")
     said = [*(f"{label} {values([cell], key)[0]:.{digits}f}" for key, label, digits in (("fd", "FD", 0), ("coverage", "coverage", 2),
                                                                                       ("recall", "recall", 2))),
@@ -40,23 +41,23 @@ def on_a_gpu(path: Path, large: Path) -> list[str]:
     """The same of a result of large.py."""
     r = json.loads(path.read_text())
     data, name, _ = path.name.split("-", 2)
-    picture = f"gallery-{data}-{name}-gpu.png"
-    keep(large / f"{data}-{name}{budget(r['minutes'])}" / "samples.png", picture)
-    said = {f["name"]: f["value"] for f in r["figures"]}
+    picture, command = f"gallery-{data}-{name}-gpu{budget(r['minutes'])}.png", f"large.py run DATA --minutes {r['minutes']:g} --jobs {r['jobs']}"
+    keep(large / f"{data}-{name}{budget(r['minutes'])}" / "samples.png", picture, command)
+    said, why = {f["name"]: f["value"] for f in r["figures"]}, failure(r, False)
     return [f"### On a GPU: `{name}`, {r['minutes']:g} minutes of an {r['device']}"
             f"{f' that {n} trainings shared' if (n := r['jobs']) > 1 else ''}", "",
-            f"FD {said['fd']:.0f}, coverage {said['coverage']:.2f}, recall {said['recall']:.2f}, {r['samples_per_second']:,} images/s.", "",
+            f"FD {said['fd']:.0f}, coverage {said['coverage']:.2f}, recall {said['recall']:.2f}{f', **{why}**' if why else ''}.", "",
             f"![{name} on {NAMES[data]}]({picture})", "", "```",
-            f"python benchmarks/large.py run DATA --only {data}/{name} --minutes {r['minutes']:g} --jobs {r['jobs']}",
+            f"python benchmarks/{command}",
             f"reparam train {SETS[data]} --preset {name} --minutes {r['minutes']:g}", "```", ""]
 
 
-def keep(samples: Path, picture: str) -> None:
+def keep(samples: Path, picture: str, command: str) -> None:
     """Takes a picture into docs, from where its model was trained, or leaves the one that is there."""
     if samples.exists():
         Image.open(samples).convert("RGB").quantize(128).save(DOCS / picture, optimize=True)
     elif not (DOCS / picture).exists():
-        raise SystemExit(f"{samples} is missing: running its benchmark with --again draws it")
+        raise SystemExit(f"{samples} is missing: `{command}` draws it")
 
 
 def flag(name: str, value: object) -> str:

@@ -65,7 +65,7 @@ def _composition(preset: Preset) -> list[str]:
 
 def benchmarks() -> str:
     lines = ["# Benchmarks", "", "Written by `make docs` from `benchmarks/results`. Two CPU cores (AMD EPYC with AVX-512 and "
-             "bfloat16), no GPU but where one is named; other programs on the host make timings vary by some 20 %.", ""]
+             "bfloat16), no GPU except where one is named; other programs on the host make timings vary by some 20 %.", ""]
     for section in (likelihood, disentangled, hybrids, fitted_priors, large, peers, defaults, kills, priors, listing):
         lines += section()
     return "\n".join(lines)
@@ -227,12 +227,14 @@ def large() -> list[str]:
     found, speeds = rows(), speed_rows()
     if not found:
         return []
-    return ["## On a GPU", "", "`python benchmarks/large.py run DATA --minutes 1.75 --jobs 6` on one NVIDIA H200, which six trainings shared: each had "
-            "the GPU for a part of the time, so that these are figures of some twenty seconds to a minute of a GPU, far from the half hour that these "
-            "presets are meant for. The minutes are wall time and hold the fitted prior; parameters are of what sampling needs, which is not equal "
-            "here. FD and its like by EfficientNet-Lite0 of 2,500 samples; bits per dimension of `ladder_m` are of discrete pixels, of the others of "
-            "a density. One seed. On one core the nearest after thirty minutes are in [vae-versus-gan.md](vae-versus-gan.md).", "", *table(HEAD, found),
-            "By itself, `python benchmarks/large.py speed DATA`, with the critic heard:", "", *table(SPEED_HEAD, speeds)]
+    return ["## On a GPU", "", "`python benchmarks/large.py run DATA`: presets as they stand, of unequal size, one seed, the fitted prior within the minutes, "
+            "which are wall time and held to within 4 %. *One of 6 on it*: so many trainings shared the GPU, and had less of it than "
+            "one by itself: `generate32` took in its share of the time as many images as it takes in 22 s alone, `ladder_m` in 77. Parameters are those of all "
+            "networks, the encoder included, a critic not. FD and its like by EfficientNet-Lite0 of 2,500 samples and test images; bits per dimension "
+            "are of discrete pixels for `ladder_m`, of a density for the others. What thirty minutes on one core reach is in "
+            "[vae-versus-gan.md](vae-versus-gan.md), pictures are in [gallery.md](gallery.md).", "", *table(HEAD, found),
+            "One training by itself, `python benchmarks/large.py speed DATA`, with the critic heard; memory is what the process had reserved at most, which "
+            "may hold some of the presets measured before it:", "", *table(SPEED_HEAD, speeds)]
 
 
 def listing() -> list[str]:

@@ -16,6 +16,7 @@ from reparam.fitting import Effort, calibrate_likelihood, fit_second_stages, lat
 from reparam.generate import ImageModel
 from reparam.loop import Alone, training
 from reparam.metrics import Evaluation, measure
+from reparam.priors import Draw
 from reparam.recipe import Recipe
 from reparam.run import held_out_figures
 
@@ -73,6 +74,14 @@ def made_here(make):
             return make(*args, **kwargs)
 
     return on_the_processor
+
+
+@pytest.mark.parametrize("latent", ["conditional(4, 3)", "semi_supervised(4, 3)"])
+def test_codes_of_a_class(latent):
+    model, _ = model_of(latent=latent)
+    with ELSEWHERE:
+        codes = model.generate(5, Draw(label=1))
+    assert codes[:, 4:].tolist() == [[0, 1, 0]] * 5
 
 
 @pytest.mark.parametrize("changes", [

@@ -19,7 +19,7 @@ from reparam.build import Shares, build_model, check, fitting_of
 from reparam.checkpoint import Config, load_model, save_model
 from reparam.cli import main
 from reparam.errors import UsageError
-from reparam.fitting import Effort, codes_to_fit, effort_of, fit_prior
+from reparam.fitting import Effort, codes_a_step, codes_to_fit, effort_of, fit_prior
 from reparam.generate import ImageModel
 from reparam.priors import Draw, FlowMatching, Whitening
 from reparam.recipe import Recipe
@@ -373,14 +373,17 @@ def test_a_prior_that_is_only_fitted_cannot_be_learned_with_the_model():
         build_model(Recipe(prior="flow_matching"), (1, 8, 8))
 
 
-@pytest.mark.parametrize(("net", "size"), [("mlp(8, 1)", 256), ("unet(8)", 64), ("dit(16, 1, 2)", 64)])
-def test_a_fit_takes_as_many_codes_a_step_and_as_great_steps_as_its_network_likes(net, size, small, monkeypatch):
+@pytest.mark.parametrize(("net", "size", "rate"), [
+    ("mlp(8, 1)", 256, 0.002), ("unet(8)", 64, 0.001), ("dit(16, 1, 2)", 64, 0.001)])
+def test_codes_a_step_and_learning_rate_of_a_fit_are_those_of_its_network(net, size, rate, small, monkeypatch):
     model = small((1, 8, 8), latent="spatial(2, 2)", encoder="resnet(8, patch=2)", decoder="resnet(8, patch=2)")
     seen = []
     monkeypatch.setattr("reparam.fitting.training", lambda _, __, batches, *, optimizer, **kw: seen.append(
         (len(next(batches)), optimizer)) or iter(()))
     fit_prior(model, Recipe(fitted_prior=f"flow_matching({net!r})"), torch.rand(30, 1, 8, 8))
-    assert seen == [(size, "adamw(lr=0.002)" if size == 256 else "adamw(lr=0.001)")]
+    assert seen == [(size, f"adamw(lr={rate})")]
+    prior = FlowMatching(Space((2, 4, 4)), net)
+    assert [codes_a_step(prior, torch.device(where)) for where in ("cpu", "cuda")] == [size, 256]
 
 
 def test_maps_of_codes_get_a_network_of_their_size():

@@ -7,7 +7,6 @@ code: change it, and the same style is drawn as another class.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,14 +53,16 @@ class Classed(Latents):
     def generate(self, n: int, how: Draw = Draw()) -> Tensor:
         if how.label is not None and not 0 <= how.label < self.classes:
             raise UsageError(f"this model knows the classes 0 to {self.classes - 1}; got {how.label}")
+        chosen = self._unasked(n) if how.label is None else None
         z = self.layer.generate(n, replace(how, label=None))
-        chosen = (self._unasked(z[0]) if how.label is None
-                  else self.one_hot(z.new_full((n,), how.label, dtype=torch.int64), z[0]))
+        if chosen is None:
+            y = None if how.label is None else z.new_full((n,), how.label, dtype=torch.int64)
+            chosen = self.one_hot(y, z[0])
         return torch.cat([z, chosen[None]], 2)
 
-    @abstractmethod
-    def _unasked(self, like: Tensor) -> Tensor:
-        """Classes of new codes where none is asked for, (B, classes)."""
+    def _unasked(self, n: int) -> Tensor | None:
+        """Classes of n new codes where none is asked for, (n, classes); None for no class at all."""
+        return None
 
 
 class Conditional(Classed):
@@ -82,8 +83,6 @@ class Conditional(Classed):
         known = self.one_hot(None, h)
         return torch.cat([self.layer.code(joined(h, known), sample=sample), known], 1)
 
-    def _unasked(self, like: Tensor) -> Tensor:
-        return self.one_hot(None, like)
 
 
 @dataclass(frozen=True)
@@ -174,8 +173,8 @@ class SemiSupervised(Classed):
         chosen = q_y.sample() if sample else q_y.mean
         return torch.cat([self.layer.code(joined(h, chosen), sample=sample), chosen], 1)
 
-    def _unasked(self, like: Tensor) -> Tensor:
-        return UniformClass(self.weights).sample((len(like),))
+    def _unasked(self, n: int) -> Tensor:
+        return UniformClass(self.weights).sample((n,))
 
 
 @dataclass(frozen=True)

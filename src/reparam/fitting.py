@@ -140,6 +140,11 @@ def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
     return torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
 
 
+def codes_a_step(prior: Prior, device: torch.device) -> int:
+    """How many codes a fit takes at a time."""
+    return prior.batch if device.type == "cpu" else max(prior.batch, BATCH)
+
+
 def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) -> tuple[Call, Prior]:
     """Trains a prior on codes that are drawn once, with the loop that trains models."""
     call, labels = _with_classes(call, y)
@@ -147,8 +152,8 @@ def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) 
     codes = codes_to_fit(model, x)
     labels = labels.repeat(len(codes) // len(labels)) if labels is not None else None
     prior.prepare(codes, labels)
-    size = prior.batch if x.device.type == "cpu" else max(prior.batch, BATCH)
-    return call, _trained(prior, lambda z, y: (z, y), _batches(codes, labels, size), effort, x.device)
+    batches = _batches(codes, labels, codes_a_step(prior, x.device))
+    return call, _trained(prior, lambda z, y: (z, y), batches, effort, x.device)
 
 
 def fit_resampler(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effort: Effort = Effort(steps=2000)

@@ -10,7 +10,6 @@ arXiv:2403.03206, section 3.1). Points are best of unit scale in every dimension
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +20,7 @@ from . import registry
 from .distributions import LOG_2PI
 from .nets.embeddings import LabelEmbedding, TimeEmbedding
 from .nets.layers import Shape
+from .nets.velocity import VelocityNet
 
 CONDITION = 128
 """Width of the vector that tells a network the time and the label."""
@@ -38,19 +38,19 @@ class Velocity(nn.Module):
     def __init__(self, net: str, shape: Shape, *, context: int = 0, classes: int = 0) -> None:
         super().__init__()
         self.shape, self.classes = shape, classes
-        self.net = registry.velocity.make(net, (shape[0] + context, *shape[1:]), shape, CONDITION)
+        self.net: VelocityNet = registry.velocity.make(net, (shape[0] + context, *shape[1:]), shape, CONDITION)
         self.time = TimeEmbedding(CONDITION)
         self.label = LabelEmbedding(classes, CONDITION) if classes else None
 
     @property
     def rate(self) -> float:
         """The learning rate that suits the network."""
-        return cast(float, self.net.rate)
+        return self.net.rate
 
     @property
     def batch(self) -> int:
         """Points a step that suit the network on a processor."""
-        return cast(int, self.net.batch)
+        return self.net.batch
 
     def forward(self, z: Float[Tensor, "b *d"], t: Float[Tensor, "b"], y: Int[Tensor, "b"] | None = None,
                 context: Tensor | None = None) -> Float[Tensor, "b *d"]:

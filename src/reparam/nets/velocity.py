@@ -1,12 +1,12 @@
 """Networks that say how a point moves: from a point and a vector of conditions to a velocity of some shape.
 
-They serve `transport`, which adds the time and the label. Every one starts at zero, so that at first nothing moves, and says
-what learning rate and, on a processor, what number of points a step suit it.
+They serve `transport`, which adds the time and the label. Every one starts at zero, so that at first nothing moves.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from itertools import pairwise
 
 import torch
@@ -26,6 +26,19 @@ def _check(name: str, width: int, depth: int) -> None:
         raise UsageError(f"{name}(width={width}, depth={depth}): give a width of at least 1 and 1 to 64 blocks")
 
 
+class VelocityNet(nn.Module):
+    """What `transport` asks of a network: how points move under a condition, and how a fit of it goes well."""
+
+    rate: float = 1e-3
+    """The learning rate that suits it."""
+    batch: int = 64
+    """Points a step that suit it on a processor."""
+
+    @abstractmethod
+    def forward(self, z: Float[Tensor, "b *d"], c: Float[Tensor, "b condition"]) -> Float[Tensor, "b *out"]:
+        """How the points move."""
+
+
 class ConditionedLayer(nn.Module):
     """x + W₂ silu(modulated W₁ LayerNorm(x)), with W₂ zero at the start."""
 
@@ -39,7 +52,7 @@ class ConditionedLayer(nn.Module):
 
 
 @velocity("mlp")
-class MLPVelocity(nn.Module):
+class MLPVelocity(VelocityNet):
     """Residual dense layers on all numbers at once: for flat codes and small maps, and what samples fastest."""
 
     rate, batch = 2e-3, 256
@@ -60,15 +73,13 @@ class MLPVelocity(nn.Module):
 
 
 @velocity("dit")
-class DiTVelocity(nn.Module):
+class DiTVelocity(VelocityNet):
     """A transformer over squares of patch×patch positions of a map, each block modulated by the conditions.
 
     With patch=0 it is chosen so that there are at most 64 squares, or 256 of 8 and more positions a side. (Peebles & Xie,
     2023, arXiv:2212.09748; here the modulation stands before the block, whose residual branches start at zero by
     themselves)
     """
-
-    rate, batch = 1e-3, 64
 
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 128, depth: int = 4, heads: int = 4,
                  patch: int = 0) -> None:
@@ -110,14 +121,12 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 @velocity("unet")
-class UNetVelocity(nn.Module):
+class UNetVelocity(VelocityNet):
     """Residual convolutions down a pyramid of sizes and up again, with attention at its foot.
 
     On squares of patch×patch values; each way up also sees what the way down saw at that size. `depth` is the number of
     blocks at each size. (Ho et al., 2020, arXiv:2006.11239, Appendix B)
     """
-
-    rate, batch = 1e-3, 64
 
     def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 64, depth: int = 1,
                  patch: int = 1) -> None:

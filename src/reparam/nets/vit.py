@@ -39,11 +39,11 @@ class Attention(nn.Module):
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ/√d) v; of bfloat16 on a processor in float32, since the gradient takes five times as long without."""
+    """softmax(q kᵀ/√d) v; in float32 for bfloat16 on a processor, where the gradient would take five times as long."""
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q, k, v)
     with no_autocast(q):
-        return F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(v)
 
 
 class FeedForward(nn.Module):
