@@ -116,7 +116,7 @@ MODELS = {
     "vae_terse": Entry("terse", (), longer=(
         {"patch": "4", **LITTLE}, {"patch": "4", **LITTLE, "latent": "flat(64)", "objective": "nll + 2*kl"},
         {"patch": "4", "fitted_prior": "flow_matching('mlp(192, 2)')"})),
-    "vae_flow": Entry("latent_flow", (), least=30, longer=({"patch": "2"}, {"patch": "2", "objective": "nll + 3*kl"})),
+    "vae_flow": Entry("latent_flow", (), least=30, longer=({"patch": "2", "objective": "nll + kl"}, {"patch": "2"})),
     "vae_gan": Entry("vae_gan", (
         {"patch": "4", **EARLY, **BOTH, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
         {"patch": "2", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},

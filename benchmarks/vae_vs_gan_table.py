@@ -355,7 +355,7 @@ learning rate (6e-3 for 4e-3), which suits CIFAR and faces64 worse: what the cla
 prior. `vae_terse`: the preset `terse`, a VAE with three times the weight on the KL, so that codes say less and are easier to draw, flow
 matching for the mixture, a resampler, and a refiner that draws the pixels of an image in sixteen groups given the decoder's image, by maximum
 likelihood; nothing plays against any of these. `vae_flow`: the preset `latent_flow`, whose code is a map of half as many rows and columns as the image,
-and flow matching over it by a U-Net for three quarters of the time; it wants the longest budget, and was run for that alone. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
+and flow matching over it by a U-Net for three quarters of the time; it wants the longest budget, and is run for that alone. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
 latents for 96, and about a third of the images in the same time, so that what sets it apart from `vae` is not the critic alone. `dcgan`,
 `sngan`, `wgan_gp`, `r3gan`: the presets of these names, with 64 latents.
 
