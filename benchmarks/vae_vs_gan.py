@@ -11,7 +11,7 @@ benchmarks/results/vae_vs_gan is left out, so that an interrupted run goes on wh
 Budget: `--minutes` (4) of processor time on one core, one thread, two runs side by side; it covers everything that is learned,
 the fitted prior too. Settings are chosen on Fashion-MNIST: every model has eight trials of equal length, trained without the last
 5,000 training images and judged on 2,500 of those. In place of these `vae_terse` has three and `vae_flow` two that are 2.5 times as long,
-since each of their stages needs some time; `vae_flow` is for budgets of thirty minutes and more. The best GAN and the best of the other
+since each of their stages needs some time; `vae_flow` is for budgets of ten minutes and more. The best GAN and the best of the other
 VAEs have such longer trials besides, for budgets beyond four minutes (`tune --minutes 10`). Test images choose nothing: `run` measures on them, and draws its curves over time with 500 of them.
 Parameters are those of all networks that sampling needs, within 10 % of a target; a decoder's width follows from it.
 """
@@ -116,7 +116,7 @@ MODELS = {
     "vae_terse": Entry("terse", (), longer=(
         {"patch": "4", **LITTLE}, {"patch": "4", **LITTLE, "latent": "flat(64)", "objective": "nll + 2*kl"},
         {"patch": "4", "fitted_prior": "flow_matching('mlp(192, 2)')"})),
-    "vae_flow": Entry("latent_flow", (), least=30, longer=({"patch": "2", "objective": "nll + kl"}, {"patch": "2"})),
+    "vae_flow": Entry("latent_flow", (), least=10, longer=({"patch": "2", "objective": "nll + kl"}, {"patch": "2"})),
     "vae_gan": Entry("vae_gan", (
         {"patch": "4", **EARLY, **BOTH, **lrs(2e-3, 4e-4)}, {"patch": "4", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
         {"patch": "2", **EARLY, **BOTH, **lrs(4e-3, 4e-4)},
