@@ -12,8 +12,9 @@ Budget: `--minutes` (4) of processor time on one core, one thread, two runs side
 the fitted prior too. Settings are chosen on Fashion-MNIST: every model has eight trials of equal length, trained without the last
 5,000 training images and judged on 2,500 of those. In place of these `vae_terse` has three and `vae_flow` two that are 2.5 times as long,
 since each of their stages needs some time; `vae_flow` is for budgets of ten minutes and more. The best GAN and the best of the other
-VAEs have such longer trials besides, for budgets beyond four minutes (`tune --minutes 10`). Test images choose nothing: `run` measures on them, and draws its curves over time with 500 of them.
-Parameters are those of all networks that sampling needs, within 10 % of a target; a decoder's width follows from it.
+VAEs have such longer trials besides, for budgets beyond four minutes (`tune --minutes 10`). Test images choose nothing: `run` measures
+on them, and draws its curves over time with 500 of them. Parameters are those of all networks that sampling needs, within 10 % of a
+target; a decoder's width follows from it.
 """
 
 from __future__ import annotations

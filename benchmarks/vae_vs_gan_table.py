@@ -354,7 +354,7 @@ learning rate (6e-3 for 4e-3), which suits CIFAR and faces64 worse: what the cla
 prior. `vae_terse`: the preset `terse`, a VAE with three times the weight on the KL, so that codes say less and are easier to draw, flow
 matching for the mixture, a resampler, and a refiner that draws the pixels of an image in sixteen groups given the decoder's image, by maximum
 likelihood; nothing plays against any of these. `vae_flow`: the preset `latent_flow`, whose code is a map of half as many rows and columns as the image,
-and flow matching over it by a U-Net for three quarters of the time; it wants long budgets, and is run for those alone. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
+and flow matching over it by a U-Net for three quarters of the time; it wants long budgets, is run for those alone, and so far on CIFAR alone. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
 latents for 96, and about a third of the images in the same time, so that what sets it apart from `vae` is not the critic alone. `dcgan`,
 `sngan`, `wgan_gp`, `r3gan`: the presets of these names, with 64 latents.
 
@@ -363,7 +363,8 @@ for one minute to three, and its settings were carried to the other sets: a GAN 
 not that GANs cannot draw faces. `dcgan`, `sngan` and `r3gan` chose the greatest learning rates that were tried for both players, so
 better ones may exist. The VAE's preset had been worked on before its eight trials, and those of `vae_resampled` begin where they ended; the
 resampler itself was first tried on models of seed 0 with held-out training images, on CIFAR with training images, and `vae_terse` was
-designed on held-out training images of MNIST and Fashion-MNIST (`latent_flow` without any, after what `generate32` had shown on a GPU), after a full code with a refiner had been seen to fall behind on test images at
+designed on held-out training images of MNIST and Fashion-MNIST (`latent_flow` after other maps of codes had been tried on
+held-out training images of CIFAR, and `generate32`, on a GPU, had been seen to do well on its test images), after a full code with a refiner had been seen to fall behind on test images at
 ten minutes. A GAN's samples could be chosen by its critic as well, which was not tried. Test images chose the best GAN of four, which favours the GANs.
 """
 

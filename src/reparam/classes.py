@@ -84,7 +84,6 @@ class Conditional(Classed):
         return torch.cat([self.layer.code(joined(h, known), sample=sample), known], 1)
 
 
-
 @dataclass(frozen=True)
 class ClassPosterior(Reparameterized):
     """q(y | x) over one-hot classes, a point where the class is known; draws pass gradients straight through.
