@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from .cli_options import Device, Json, Overrides, Reading, Refining
+from .cli_options import Device, Json, Overrides, Reading
 from .errors import ReparamError, UsageError
 from .process import hush_threads, keep_memory
 
 if TYPE_CHECKING:
-    import numpy as np
 
-    from .generate import ImageModel
     from .metrics.figures import Figure
     from .reporting import Reporter
     from .run import Run
@@ -123,139 +121,6 @@ def _clear_demo(folder: Path) -> None:
 
 
 @app.command
-def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
-           prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
-           guidance: float = 1.0, resample: bool = True, refining: Refining = Refining(), seed: int = 0,
-           device: Device = "auto", json: Json = False) -> None:
-    """Draw new images into one picture, or into a folder of single images.
-
-    Parameters
-    ----------
-    run
-        A run's folder.
-    n
-        How many.
-    out
-        A .png for all of them in a grid, an .npy for an array, or a folder for one file each.
-    prior
-        The model's own prior by name, such as normal, in place of the one fitted to its codes.
-    temperature
-        Below 1: less varied, nearer to the typical; one for each layer from the top down, such as 0.9,0.7.
-    label
-        Only of this class, by name or number, when the model or its prior knows classes.
-    steps
-        Steps of integration of a prior fitted by flow_matching; by default as it was fitted.
-    guidance
-        Above 1: beyond what the label says, more typical of it and less varied.
-    resample
-        Let a resampler choose among plain draws, when the model has one.
-    """
-    if n < 1:
-        raise UsageError(f"-n must be at least 1; got {n}")
-    model = _load(run, device)
-    each = _numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
-    _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps, guidance=guidance,
-                        resample=resample, refine=refining.choice()), out, json)
-
-
-@app.command
-def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", refining: Refining = Refining(),
-                device: Device = "auto", json: Json = False) -> None:
-    """Encode and decode images: originals above what the model rebuilds.
-
-    Parameters
-    ----------
-    run
-        A run's folder.
-    images
-        Image files.
-    out
-        A .png for a picture, an .npy for the rebuilt images as an array, or a folder for one file each.
-    """
-    from .pictures import pairs
-
-    model = _load(run, device)
-    x = _images(model, images, at_least=1)
-    rebuilt = model.reconstruct(x, refine=refining.choice())
-    _write(pairs(x, rebuilt, min(len(x), 8)) if out.endswith(".png") else rebuilt, out, json, columns=min(len(x), 8))
-
-
-@app.command
-def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, steps: int = 10,
-                out: str = "interpolation.png", seed: int = 0, device: Device = "auto", json: Json = False) -> None:
-    """Walk through the latent space from one image to another, or between two draws of the prior.
-
-    Parameters
-    ----------
-    run
-        A run's folder.
-    a
-        The image to start from; without images the walk goes from one draw of the prior to another.
-    b
-        The image to end at.
-    steps
-        Images on the way, both ends included.
-    out
-        A .png for all of them in a row, an .npy for an array, or a folder for one file each.
-    """
-    model = _load(run, device)
-    ends = _images(model, [path for path in (a, b) if path is not None], at_least=2) if a is not None else (None, None)
-    _write(model.interpolate(ends[0], ends[1], steps, seed=seed), out, json, columns=steps)
-
-
-@app.command
-def traverse(run: str, image: str | None = None, /, *, dims: int = 8, steps: int = 9, out: str = "traversals.png",
-             device: Device = "auto", json: Json = False) -> None:
-    """Move along the most informative latents, one a row.
-
-    Parameters
-    ----------
-    run
-        A run's folder.
-    image
-        Start from this image's code; by default from the mean of all codes.
-    dims
-        Rows: how many latents.
-    steps
-        Columns: images for each.
-    out
-        A .png for all of them in a grid, an .npy for an array, or a folder for one file each.
-    """
-    model = _load(run, device)
-    start = _images(model, (image,), at_least=1)[0] if image is not None else None
-    rows = model.traverse(start, dims=dims, steps=steps)
-    _write(rows.reshape(-1, *rows.shape[2:]), out, json, columns=steps)
-
-
-@app.command
-def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False, seed: int = 0,
-           device: Device = "auto", json: Json = False) -> None:
-    """Write the latents of images: names and z (n, *latent).
-
-    Parameters
-    ----------
-    run
-        A run's folder.
-    images
-        Image files, or one source of data as for training: a folder, archive, .npy or .npz.
-    out
-        An .npz file.
-    draw
-        Draw from the posterior; by default its mean is taken.
-    """
-    import numpy as np
-
-    from .files import replacing
-
-    model = _load(run, device)
-    names, x = _source_or_images(model, images)
-    z = model.encode(x, sample=draw, seed=seed)
-    with replacing(_with_suffix(out, ".npz")) as temporary, temporary.open("wb") as f:
-        np.savez(f, names=np.array(names), z=z)
-    _done({"out": out, "n": len(z), "latent": list(z.shape[1:])}, f"{len(z)} codes of shape {z.shape[1:]} in {out}", json)
-
-
-@app.command
 def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None, features: str | None = None,
              factors: str | None = None, n: Annotated[int, Parameter(name=["--number", "-n"])] = 10_000,
              device: Device = "auto", json: Json = False) -> None:
@@ -303,69 +168,21 @@ def _reporter(as_json: bool) -> Reporter:
     return Silent() if as_json else for_this_terminal()
 
 
-def _load(folder: str, device: str) -> ImageModel:
-    from .generate import load
-
-    return load(folder, device=device)
-
-
 def _range(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
     wanted = "--value-range takes two numbers, such as 0,4095"
-    bounds = _numbers(text, wanted)
+    bounds = numbers(text, wanted)
     if len(bounds) != 2:
         raise UsageError(f"{wanted}; got {text!r}")
     return bounds[0], bounds[1]
 
 
-def _numbers(text: str, wanted: str) -> tuple[float, ...]:
+def numbers(text: str, wanted: str) -> tuple[float, ...]:
     try:
         return tuple(float(v) for v in text.split(","))
     except ValueError as e:
         raise UsageError(f"{wanted}; got {text!r}") from e
-
-
-def _images(model: ImageModel, paths: Sequence[str], at_least: int) -> np.ndarray:
-    from .data import read_like
-
-    if len(paths) < at_least:
-        raise UsageError(f"name at least {at_least} image file{'s' if at_least > 1 else ''}")
-    made = model.config.data
-    return read_like(paths, model.config.image_shape, background=made.get("background", "white"),
-                     value_range=_pair(made.get("value_range")))
-
-
-def _pair(value: Any) -> tuple[float, float] | None:
-    return (float(value[0]), float(value[1])) if value else None
-
-
-def _source_or_images(model: ImageModel, paths: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    from .evaluating import open_for
-    from .reporting import Silent
-
-    one = paths[0] if len(paths) == 1 else ""
-    if one and (one == "digits" or Path(one).is_dir() or Path(one).suffix.lower() in (".zip", ".tar", ".npz", ".npy")):
-        images = open_for(model, one, Silent())
-        return [str(i) for i in range(len(images.images))], images.images
-    return list(paths), _images(model, paths, at_least=1)
-
-
-def _with_suffix(out: str, suffix: str) -> str:
-    if Path(out).suffix.lower() != suffix:
-        raise UsageError(f"--out must end in {suffix}; got {out!r}")
-    return out
-
-
-def _write(images: np.ndarray, out: str, as_json: bool, columns: int | None = None) -> None:
-    from .pictures import save_images
-
-    save_images(images, out, columns)
-    _done({"out": out, "n": len(images)}, out, as_json)
-
-
-def _done(facts: dict[str, Any], text: str, as_json: bool) -> None:
-    print_json(facts) if as_json else print(text)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -374,7 +191,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command: 0 done, 1 the work failed, 2 wrong usage."""
-    for module in ("cli_compare", "cli_listing", "cli_prior"):
+    for module in ("cli_use", "cli_compare", "cli_listing", "cli_prior"):
         import_module(f".{module}", __package__)  # which adds its commands to `app`
     hush_threads()
     keep_memory()
