@@ -2,5 +2,6 @@
 
 from .arrays import ImageSet, from_arrays
 from .images import open_images, read_like
+from .samples import pixels_of
 
-__all__ = ["ImageSet", "from_arrays", "open_images", "read_like"]
+__all__ = ["ImageSet", "from_arrays", "open_images", "pixels_of", "read_like"]

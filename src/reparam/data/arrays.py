@@ -19,6 +19,7 @@ from .samples import (
     MAX_CHANNELS,
     Pixels,
     Range,
+    as_array,
     check_image_size,
     check_value_range,
     choose_size,
@@ -163,11 +164,7 @@ def _keys_of(present: Sequence[str], name: str) -> list[str]:
 
 def _channels_last(images: npt.ArrayLike) -> Array:
     """The images as (n, H, W, C), or a DataError that says which shapes are accepted."""
-    try:
-        array = np.asarray(images)
-    except ValueError as e:
-        raise DataError("the images differ in shape: give a folder of files, or resize them to "
-                        "one shape first") from e
+    array = as_array(images)
     shape = array.shape
     if array.ndim == 3 and shape[2] not in (3, 4):
         array = array[..., None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -15,9 +16,11 @@ from PIL import Image
 from ..errors import DataError, UsageError, nearest
 
 MAX_CHANNELS = 16
+_HINT = "state what is black and what is white with --value-range LO,HI (in Python value_range=(LO, HI))"
 _BLOCK = 1 << 22  # samples scaled at a time, so that float64 copies stay small
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Range: TypeAlias = tuple[float, float]
 Size: TypeAlias = tuple[int, int]
 
@@ -62,6 +65,70 @@ def parse_background(background: str) -> tuple[int, int, int] | None:
                      f"#ff8000, and keep{nearest(background, known)}")
 
 
+def pixels_of(values: npt.ArrayLike, value_range: Range | None = None) -> tuple[Pixels | Floats, Range]:
+    """Pixels of values held in memory, of any shape, and the range that became black to white.
+
+    Whole numbers become levels, uint8 in 0..255, and floats become floats in [0, 1]; the shape is kept. What is black
+    and what is white follows from the type, just as in files, or is stated; nothing is clipped, and no range is
+    guessed from the values. The range that comes back, (low, high), maps pixels to the units of `values`:
+    low + (high - low) * pixel, where a level counts as level / 255.
+
+    | type | without `value_range` | range |
+    |---|---|---|
+    | uint8 | as it is, the same memory | 0 to 255 |
+    | bool | False is level 0, True is level 255 | 0 to 1 |
+    | uint16 | scaled to 0..255 and rounded, as 16-bit files are | 0 to 65535 |
+    | float16 to float64 | as it is, the same memory, when all lie in [0, 1]; otherwise refused | 0 to 1 |
+    | int8 to int64, uint32, uint64 | refused: these types have no range of their own | |
+
+    With `value_range` all types are mapped from it, and values outside it are refused. The refusal says which range
+    was found.
+
+    Args:
+        values: an array, nested lists of numbers, or a torch tensor on any device.
+        value_range: the values that become black and white, such as (0, 4095) or (-1, 1).
+
+    Raises:
+        UnreadableImage (a DataError): NaN or infinity, with how many and where the first one is; values outside the
+            range; whole numbers without a range; values that are no numbers; lists of unequal lengths.
+        UsageError: an empty `value_range`.
+
+    Example:
+        >>> pixels_of(np.array([0, 2048, 4095]), value_range=(0, 4095))
+        (array([  0, 128, 255], dtype=uint8), (0, 4095))
+    """
+    check_value_range(value_range)
+    array = as_array(values)
+    if array.dtype.kind != "f":
+        return to_uint8(array, value_range), value_range or _type_range(array, None)
+    low, high = value_range or _type_range(array, None)
+    _check_inside(array, low, high, stated=value_range is not None)
+    if (low, high) == (0, 1):
+        return array, (low, high)
+    scaled = np.empty(array.shape, np.promote_types(array.dtype, np.float32))
+    for block in _blocks(array):
+        scaled[block] = ((array[block].astype(np.float64) - low) / (high - low)).clip(0, 1)  # rounding may overstep
+    return scaled, (low, high)
+
+
+def as_array(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Values in memory as an array, copied only if they must be.
+
+    Raises:
+        UnreadableImage: lists of unequal lengths.
+    """
+    torch: Any = sys.modules.get("torch")  # not imported here: reading images needs no torch
+    tensor: Any = values
+    if torch is not None and isinstance(tensor, torch.Tensor):
+        tensor = tensor.detach().cpu()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    try:
+        return np.asarray(values)
+    except ValueError as e:
+        raise UnreadableImage("the images differ in shape: give a folder of files, or resize them to one shape "
+                              "first") from e
+
+
 def to_uint8(values: npt.NDArray[Any], value_range: Range | None = None,
              bits: int | None = None) -> Pixels:
     """Samples of any type scaled to 0..255 with rounding, by `value_range` or their type's range.
@@ -73,7 +140,8 @@ def to_uint8(values: npt.NDArray[Any], value_range: Range | None = None,
         UnreadableImage: NaN or infinity, samples outside the range, a type without a known one.
     """
     if values.dtype.kind not in "buif":
-        raise UnreadableImage(f"values of type {values.dtype} are not samples of an image")
+        raise UnreadableImage(f"values of type {values.dtype} are not samples of an image: accepted are whole numbers, "
+                              "bool and floats")
     if values.dtype == np.uint8 and value_range is None:
         return values
     low, high = value_range or _type_range(values, bits)
@@ -161,9 +229,8 @@ def _type_range(values: npt.NDArray[Any], bits: int | None) -> Range:
         return 0, 1
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return 0, 2 ** (bits or 8 * values.dtype.itemsize) - 1
-    raise UnreadableImage(f"values of type {values.dtype}, from {values.min()} to "
-                          f"{values.max()}, have no range of their own: state it with "
-                          "--value-range LO,HI")
+    found = f", from {values.min()} to {values.max()}," if values.size else ""
+    raise UnreadableImage(f"values of type {values.dtype}{found} have no range of their own: {_HINT}")
 
 
 def _check_inside(values: npt.NDArray[Any], low: float, high: float, *, stated: bool) -> None:
@@ -173,7 +240,7 @@ def _check_inside(values: npt.NDArray[Any], low: float, high: float, *, stated: 
     if least < low - slack or most > high + slack:
         whose = "stated" if stated else f"{values.dtype}"
         raise UnreadableImage(f"values from {least:g} to {most:g} lie outside the {whose} range "
-                              f"{low:g} to {high:g}: state theirs with --value-range LO,HI")
+                              f"{low:g} to {high:g}: {_HINT}")
 
 
 def _extent(values: npt.NDArray[Any]) -> Range:
