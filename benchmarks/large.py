@@ -125,7 +125,7 @@ def rows() -> list[list[str]]:
         data, preset = path.name.split("-")[:2]
         f = {each["name"]: each["value"] for each in r["figures"]}
         told = [f"{f[k]:{form}}" if k in f else "–" for k, form in (
-            ("fd", ".0f"), ("fd of reconstructions", ".0f"), ("coverage", ".2f"), ("recall", ".2f"), ("duplicates", ".2f"), ("psnr", ".1f"),
+            ("fd", ".0f"), ("fd of reconstructions", ".0f"), ("coverage", ".2f"), ("recall", ".2f"), ("psnr", ".1f"),
             ("-elbo bits/dim", ".2f"))]
         lines.append([data, f"`{preset}`", f"{r['device']}{f', one of {n} on it' if (n := r['jobs']) > 1 else ''}", f"{r['minutes']:g}",
                       f"{r['parameters']:,}", f"{r['images_seen']:,}", *told,
@@ -134,7 +134,7 @@ def rows() -> list[list[str]]:
 
 
 HEAD = ["data", "preset", "device", "minutes", "parameters", "images seen", "FD", "FD of reconstructions", "coverage", "recall",
-        "duplicates", "PSNR, dB", "−ELBO, bits/dim", "samples/s", "memory, MB"]
+        "PSNR, dB", "−ELBO, bits/dim", "samples/s", "memory, MB"]
 
 
 def speed_rows() -> list[list[str]]:
