@@ -151,12 +151,12 @@ def peers() -> list[str]:
         rows = [[kind, r["batch"], r["parameters"], r["median"]["pythae"], r["median"]["reparam"], f"{r['ratio']}×"]
                 for kind, r in found["speed"].items()]
         lines += ["The same network and batch, images per second of training, median of five. Pythae's time is its whole `train` call, "
-                  "saving included; reparam's leaves out its first twelve steps, in which compilation happens, which favours it. reparam computes in bfloat16 and "
-                  "compiled, Pythae in float32 and eagerly, each as it comes: the ratio is of two programs, not of two ways to write the same one.", "",
+                  "saving included; reparam's leaves out its first twelve steps, in which compilation happens, which favours it. reparam computes in bfloat16, "
+                  "and compiles the MLP; Pythae computes in float32, not compiled: much of the ratio is this.", "",
                   *table(["network", "batch", "parameters", "Pythae", "reparam", "ratio"], rows)]
     if "time" in found:
         lines += ["Seconds of training to the ELBO that Pythae's pipeline reaches after ten epochs, (a) with its defaults (Adam "
-                  "1e-4, batch 64, grey targets), (b) with one other setting, Adam 1e-3, batch 128 and dynamic binarisation; it was not tuned further. The slower of two runs each. All test "
+                  "1e-4, batch 64, grey targets), (b) with one other setting, Adam 1e-3, batch 128 and dynamic binarisation; it was not tuned further. Two runs each: the slower one in the table, their means in the ratio. All test "
                   "images, nats. The recipes of 'any model' were revised after a first run had shown their test figures, so these two "
                   "rows are not free of selection:", ""]
         rows = []
