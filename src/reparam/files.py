@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from .errors import ReparamError
+from .text import for_json
 
 
 @contextlib.contextmanager
@@ -42,5 +42,5 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes indented JSON atomically; NaN and infinity are refused by the JSON standard and so here."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes indented JSON atomically; any string in it is read back as it was."""
+    write_text(path, for_json(value, indent=2) + "\n")
