@@ -100,6 +100,28 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_fails_unseen():
+    """What fails after training is listed by a run and costs a picture or a figure; in tests it is an error."""
+    from reparam.attempts import Attempts
+
+    def failed(self, what, error):
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Attempts, "listed", Attempts.failed, raising=False)
+        patch.setattr(Attempts, "failed", failed)
+        yield
+
+
+@pytest.fixture
+def failures_are_listed(monkeypatch):
+    """Attempts as users have them, for tests of what follows a failure."""
+    from reparam.attempts import Attempts
+
+    monkeypatch.setattr(Attempts, "failed", Attempts.listed)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same random numbers."""

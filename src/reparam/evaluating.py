@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .attempts import Attempts
 from .data import ImageSet
 from .data.members import members
 from .data.reading import BYTES_PER_PIXEL
@@ -56,11 +57,12 @@ class Options:
 def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, metrics: str, report: Reporter, *,
                     known: np.ndarray | None = None, facts: dict[str, Any] | None = None,
                     options: Options = Options(),
-                    table_of: DataOptions | None = None) -> list[Figure]:
+                    table_of: DataOptions | None = None, attempt: Attempts | None = None) -> list[Figure]:
     """Measures a model on the chosen ones of some images.
 
     `known` are the rows of training images, of which as many are used as samples are drawn, evenly spaced; `facts` what
-    the run says of its training; `table_of` how the images were read, which the names in a table of factors depend on.
+    the run says of its training; `table_of` how the images were read, which the names in a table of factors depend on;
+    `attempt` lists metrics that fail.
     """
     pictures = to_batch(images.images[chosen], model.device)
     x = binarized(pictures) if model.config.recipe.binarize else pictures
@@ -73,7 +75,8 @@ def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, met
         model.network, x, _labels(model, images, chosen), pictures=pictures,
         known=None if rows is None else to_batch(images.images[rows], model.device),
         known_y=None if rows is None else _labels(model, images, rows),
-        features=options.features or "efficientnet", n=options.n, factors=table, facts=facts), metrics, report.say)
+        features=options.features or "efficientnet", n=options.n, factors=table, facts=facts), metrics, report.say,
+        attempt=attempt)
 
 
 def _labels(model: ImageModel, images: ImageSet, rows: np.ndarray) -> torch.Tensor | None:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from .attempts import Attempts
 from .build import Shares, check_fitting, fitting_of
 from .checkpoint import Added, Axis, Config, save_model
 from .data import ImageSet
 from .data.stream import binarized, evenly, to_batch
-from .diagnose import History, diagnose
+from .diagnose import Finding, History, Verdict, diagnose
 from .errors import DataError, ModelFileError
 from .evaluating import Options, evaluate_arrays, write_evaluation
 from .files import write_text
 from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_resampler, fit_second_stages, latent_axes
 from .generate import ImageModel, load
 from .loop import State
-from .metrics import OF_GANS, QUICK
-from .metrics.evaluation import FEWEST
+from .metrics import OF_GANS, QUICK, Figure
 from .pictures import curves, grid, pairs, save_png
 from .report import model_card, report_html
 from .reporting import Reporter, Silent
@@ -37,31 +39,41 @@ MOST_MEASURED = 2000
 MOST_KNOWN, MOST_VALUES = 60_000, 500_000_000
 """Training images that a prior is fitted to, at most, and pixel values in them."""
 
+NOT_JUDGED = Verdict((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
+
 
 def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interrupted: bool) -> None:
-    """Completes a run's folder from the state that its training ended in."""
-    began = time.perf_counter()
-    model = state.ema.eval()
-    known, y = _known(run, images, next(model.parameters()).device)
+    """Completes a run's folder from the state that its training ended in.
+
+    What follows training may fail, each figure and picture by itself: the model is kept, and `run.json` and the report list
+    what is missing.
+    """
+    began, attempt = time.perf_counter(), Attempts(report)
+    model, device = state.ema.eval(), next(state.ema.parameters()).device
+    known, y = _known(run, images, device)
     few = known[evenly(len(known), 2000)]
-    calibrate_likelihood(model, few)
-    axes, shares = latent_axes(model, few), Shares.of(run.recipe, model.latent)
+    with attempt("estimating the likelihood's scale"):
+        calibrate_likelihood(model, few)
+    axes: tuple[Axis, ...] = ()
+    with attempt("sorting the latents by their information"):
+        axes = latent_axes(model, few)
     save_model(run.folder, model, _config(run, images, axes, Added()))  # whatever happens to what follows
     spent: list[State] = [state]
+    shares = Shares.of(run.recipe, model.latent)
 
     def effort(share: float, doing: str) -> Effort:
         return _told(effort_of(run.recipe, state, share, shares, run.precision or "float32"), doing, report, spent)
 
     if fitting_of(run.recipe, model.latent) is not None:
         report.say("fitting the prior to the codes")
-    added = fit_second_stages(model, run.recipe, known, effort, y=y)
+    added = fit_second_stages(model, run.recipe, known, effort, y=y, attempt=attempt)
     run.facts["outcome"] = {
         "steps": state.step, "images_seen": state.images,
         "training_seconds": round(sum(s.seconds for s in spent), 1),
         "second_stage_seconds": round(sum(s.seconds for s in spent[1:]), 1),
         "cpu_seconds": round(sum(s.cpu_seconds for s in spent), 1),
         "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
-    _conclude(run, images, model, _config(run, images, axes, added), report)
+    _conclude(run, images, model, _config(run, images, axes, added), attempt)
     run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
     run.status = "interrupted" if interrupted else "finished"
     run.save()
@@ -99,7 +111,7 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
                             effort=_told(effort, "training the resampler", report, []))
     run.facts |= {"fitted_prior": fitted, "resampler": chooser}
     _conclude(run, images, network, _config(run, images, model.config.axes, {
-        "fitted_prior": fitted, "resampler": chooser, "refiner": model.config.refiner}), report)
+        "fitted_prior": fitted, "resampler": chooser, "refiner": model.config.refiner}), Attempts(report))
     run.save()
     return run
 
@@ -130,39 +142,52 @@ def _config(run: Run, images: ImageSet, axes: tuple[Axis, ...], added: Added) ->
     return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, **added)
 
 
-def _conclude(run: Run, images: ImageSet, model: Model, config: Config, report: Reporter) -> None:
+def _conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt: Attempts) -> None:
     """Saves the model, measures it, and writes figures, pictures, verdict and report."""
     _, validation_set, test_set = images.split()
-    device = next(model.parameters()).device
-    save_model(run.folder, model, config)
     measured, kind = (test_set, "test") if len(test_set) else (validation_set, "held-out")
-    quick = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
-    rows = measured[evenly(len(measured), MOST_MEASURED)]
-    figures = evaluate_arrays(ImageModel(model, config, device), images, rows, quick[0], report, options=quick[1]) \
-        if isinstance(model, VAE) or len(measured) >= FEWEST else []
-    records, outcome = read_metrics(run.folder / "metrics.jsonl"), run.facts["outcome"]
-    verdict = diagnose(figures, History(outcome["steps"], outcome["skipped_steps"], outcome["rollbacks"],
-                                        [r["held_out"]["-elbo"] for r in records if "-elbo" in r.get("held_out", {})]))
+    save_model(run.folder, model, config)
+    trained, folder = ImageModel(model, config, next(model.parameters()).device), run.folder
+    metrics, options = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
+    figures: list[Figure] = []
+    with attempt("measuring the model"):
+        figures = evaluate_arrays(trained, images, measured[evenly(len(measured), MOST_MEASURED)], metrics, attempt.report,
+                                  options=options, attempt=attempt)
+    records, outcome = read_metrics(folder / "metrics.jsonl"), run.facts["outcome"]
+    verdict = NOT_JUDGED
+    with attempt("judging the model"):
+        bounds = [r["held_out"]["-elbo"] for r in records if "-elbo" in r.get("held_out", {})]
+        verdict = diagnose(figures, History(outcome["steps"], outcome["skipped_steps"], outcome["rollbacks"], bounds))
     outcome["measured_on"] = kind
     write_evaluation(run, figures, verdict, kind)
-    report.say("drawing pictures")
-    draw(run, ImageModel(model, config, device), images.images[measured[evenly(len(measured), 16)]], records)
-    write_text(run.folder / "report.html", report_html(run, config, figures, verdict))
-    write_text(run.folder / "README.md", model_card(run, config, figures, verdict))
+    attempt.report.say("drawing pictures")
+    draw(run, trained, images.images[measured[evenly(len(measured), 16)]], records, attempt)
+    run.facts["failures"] = attempt.failures  # those of the two pages, which list them, are added as they come
+    with attempt("writing the report", instead_of=folder / "report.html"):
+        write_text(folder / "report.html", report_html(run, config, figures, verdict))
+    with attempt("writing the model card", instead_of=folder / "README.md"):
+        write_text(folder / "README.md", model_card(run, config, figures, verdict))
 
 
-
-def draw(run: Run, model: ImageModel, originals: np.ndarray, records: list[dict[str, Any]]) -> None:
-    """Writes samples, reconstructions beside their originals, traversals and curves."""
-    folder = run.folder
-    save_png(grid(model.sample(64, seed=run.recipe.seed), 8), folder / "samples.png")
+def draw(run: Run, model: ImageModel, originals: np.ndarray, records: list[dict[str, Any]], attempt: Attempts) -> None:
+    """Writes samples, reconstructions beside their originals, traversals and curves; each may fail by itself."""
+    with_encoder = isinstance(model.network, VAE)
     if run.recipe.binarize:
         originals = (binarized(to_batch(originals)).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
-    if isinstance(model.network, VAE):
-        save_png(grid(pairs(originals, model.reconstruct(originals)), min(8, len(originals))),
-                 folder / "reconstructions.png")
-    rows = model.traverse(originals[0] if isinstance(model.network, VAE) else None, dims=8, steps=9)
-    save_png(grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1]), folder / "traversals.png")
+
+    def picture(what: str, make: Callable[[], Image.Image]) -> None:
+        path = run.folder / f"{what}.png"
+        with attempt(f"drawing {what}", instead_of=path):
+            save_png(make(), path)
+
+    def traversals() -> Image.Image:
+        rows = model.traverse(originals[0] if with_encoder else None, dims=8, steps=9)
+        return grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
+
+    picture("samples", lambda: grid(model.sample(64, seed=run.recipe.seed), 8))
+    if with_encoder:
+        picture("reconstructions", lambda: grid(pairs(originals, model.reconstruct(originals)), min(8, len(originals))))
+    picture("traversals", traversals)
     if records:
-        save_png(curves(records, [r for r in records if "held_out" in r], list(records[-1]["terms"])),
-                 folder / "curves.png")
+        terms = dict.fromkeys(name for r in records for name in r["terms"])
+        picture("curves", lambda: curves(records, [r for r in records if "held_out" in r], list(terms)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -69,17 +70,22 @@ class Effort:
 
 
 def fit_second_stages(model: Model, recipe: Recipe, x: Tensor, effort: Callable[[float, str], Effort], *,
-                      y: Tensor | None = None) -> Added:
+                      y: Tensor | None = None,
+                      attempt: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()) -> Added:
     """Trains what a recipe adds to a trained model: prior, resampler and refiner, which it puts into the model.
 
-    `effort` says how long, given a share of the minutes and what is being done. Returns what they are.
+    `effort` says how long, given a share of the minutes and what is being done. Each is trained within an `attempt`: where
+    that lets go of an error, the model stays without what failed. Returns what they are.
     """
-    shares = Shares.of(recipe, model.latent)
-    return {
-        "fitted_prior": fit_prior(model, recipe, x, recipe.seed, y=y, effort=effort(shares.prior, "fitting the prior")),
-        "resampler": fit_resampler(model, recipe, x, recipe.seed,
-                                   effort=effort(shares.resampler, "training the resampler")),
-        "refiner": fit_refiner(model, recipe, x, recipe.seed, y=y, effort=effort(shares.refiner, "training the refiner"))}
+    shares, seed, added = Shares.of(recipe, model.latent), recipe.seed, Added()
+    with attempt("fitting the prior"):
+        added["fitted_prior"] = fit_prior(model, recipe, x, seed, y=y, effort=effort(shares.prior, "fitting the prior"))
+    with attempt("training the resampler"):
+        added["resampler"] = fit_resampler(model, recipe, x, seed,
+                                           effort=effort(shares.resampler, "training the resampler"))
+    with attempt("training the refiner"):
+        added["refiner"] = fit_refiner(model, recipe, x, seed, y=y, effort=effort(shares.refiner, "training the refiner"))
+    return added
 
 
 def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tensor | None = None,

@@ -56,7 +56,7 @@ def report_html(run: Run, config: Config, figures: Sequence[Figure], verdict: Ve
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
             f"<style>{STYLE}</style></head><body><main><h1>{name}</h1>{_summary(run, config)}"
             f"{_verdict(verdict, HEALTHY_GAN if is_gan(config) else HEALTHY)}"
-            f"{pictures}<h2>Figures</h2>{_table(run, figures)}{_information(figures)}<h2>Recipe</h2>"
+            f"{_failures(run)}{pictures}<h2>Figures</h2>{_table(run, figures)}{_information(figures)}<h2>Recipe</h2>"
             f"{_recipe(run)}</main></body></html>\n")
 
 
@@ -85,6 +85,13 @@ def _verdict(verdict: Verdict, healthy: str) -> str:
 def _finding(f: Finding) -> str:
     return (f"<p><b>{html.escape(f.title)}</b>: {html.escape(f.evidence)}. <span class='soft'>What to do: "
             f"{html.escape(f.advice)}.</span></p>")
+
+
+def _failures(run: Run) -> str:
+    """What could not be measured or drawn."""
+    failed = "".join(f"<li>{html.escape(each['what'])}: {html.escape(each['why'])}</li>"
+                     for each in run.facts.get("failures", ()))
+    return failed and f"<h2>What failed after training</h2><p>The model was kept; this is missing:</p><ul>{failed}</ul>"
 
 
 def _picture(run: Run, file: str, title: str, caption: str) -> str:

@@ -27,6 +27,7 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor
 
 from . import calibrate
+from .attempts import Attempts
 from .build import Shares, build_adversary, build_model, build_objective, check
 from .checkpoint import load_state, save_state
 from .data import ImageSet, open_images
@@ -135,7 +136,8 @@ def train(data: str | Path, *, preset: str = "default", out: str | Path | None =
 
 
 def resume(folder: str | Path, *, device: str = "auto", report: Reporter | None = None, **budget: Any) -> Run:
-    """Continues a run exactly where it stopped; `steps`, `epochs` or `minutes` give it a new end.
+    """Continues a run exactly where it stopped; `steps`, `epochs` or `minutes` give it a new end. Of a finished run it
+    makes anew what follows training, where some of that had failed.
 
     Raises:
         ModelFileError: no run there.
@@ -149,7 +151,7 @@ def resume(folder: str | Path, *, device: str = "auto", report: Reporter | None 
                          f"{', '.join(sorted(other))}")
     if changes:
         run.recipe = run.recipe.but(**{"steps": None, "epochs": None, "minutes": None, **changes})
-    elif run.status == "finished":
+    elif run.status == "finished" and not run.facts.get("failures"):
         raise UsageError(f"the run in {folder} is finished. To train it further give it a later end: --steps, --epochs "
                          "or --minutes")
     report = report or Silent()
@@ -328,6 +330,7 @@ class _Journal:
         self.records, self.measured = -1, -1
         self.seen = ""
         self.opened = False
+        self.attempt = Attempts(report)
 
     def note(self, state: State) -> None:
         """Takes in one step."""
@@ -349,7 +352,7 @@ class _Journal:
         record: dict[str, Any] = {
             "step": state.step, "images": state.images, "seconds": round(state.seconds, 3),
             "loss": mean.pop("loss", None), "critic": mean.pop("critic", None), "grad_norm": mean.pop("grad_norm", None),
-            "terms": mean,
+            "terms": {name: mean.get(name) for name in state.parts},  # null where no step of these had a finite value
             "lr": state.optimizer.param_groups[0]["lr"], "skipped": state.guard.skipped}
         if state.weights:
             record["weights"] = {k: round(v, 6) for k, v in state.weights.items()}
@@ -357,8 +360,9 @@ class _Journal:
             record["event"] = state.event
         if int(HELD_OUT * state.progress) > self.measured:
             self.measured = int(HELD_OUT * state.progress)
-            record["held_out"] = held_out_figures(state.ema, *self.watched)
-            self.seen = _seen(record["held_out"])
+            with self.attempt("measuring held-out images"):
+                record["held_out"] = held_out_figures(state.ema, *self.watched)
+                self.seen = _seen(record["held_out"])
         with self.path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(record) + "\n")
         self.since = {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
+from ..attempts import Attempts
 from ..recipe import parse_list
 from ..registry import metric
 from .evaluation import Evaluation, FactorTable, Unavailable
@@ -22,12 +25,12 @@ __all__ = ["OF_GANS", "PROTOCOL", "QUICK", "STANDARD", "Evaluation", "FactorTabl
 
 
 def measure(evaluation: Evaluation, metrics: str = STANDARD,
-            progress: Callable[[str], None] | None = None) -> list[Figure]:
+            progress: Callable[[str], None] | None = None, *, attempt: Attempts | None = None) -> list[Figure]:
     """Runs the named metrics one after the other.
 
-    The lists `STANDARD` and `QUICK` leave out what cannot be measured of this model or these images; what is named in any
-    other list is refused. `progress` is told a line as each metric
-    begins, and when figures are left out for want of a package.
+    The lists `STANDARD`, `QUICK` and `OF_GANS` leave out what cannot be measured of this model or these images; what is
+    named in any other list is refused. `progress` is told a line as each metric begins, and when figures are left out for
+    want of a package. With `attempt`, a metric that fails is listed there, and the others are measured.
 
     Raises:
         UsageError: an unknown metric, before any has run; or a named one that cannot be measured here.
@@ -39,11 +42,28 @@ def measure(evaluation: Evaluation, metrics: str = STANDARD,
         if progress:
             progress(f"measuring {call}")
         try:
-            figures += metric.parts[call.name](*bound.args, **bound.kwargs)
+            figures += [_sound(figure) for figure in metric.parts[call.name](*bound.args, **bound.kwargs)]
         except Unavailable as e:
-            if metrics not in (STANDARD, QUICK):
+            if metrics not in (STANDARD, QUICK, OF_GANS):
                 raise Unavailable(f"{call}: {e}", told=e.told) from e
             if progress and e.told and str(e) not in told:
-                progress(f"left out what needs a feature network: {e}")
+                progress(f"left out: {e}")
                 told.add(str(e))
+        except Exception as e:
+            if attempt is None:
+                raise
+            attempt.failed(f"measuring {call}", e)
     return figures
+
+
+def _sound(figure: Figure) -> Figure:
+    """The figure, without an interval or a detail that is not finite.
+
+    Raises:
+        Unavailable: its value is not finite.
+    """
+    if not math.isfinite(figure.value):
+        raise Unavailable(f"{figure.name} of these images is not finite", told=True)
+    kept = {name: values for name in ("interval", "detail")
+            if (values := getattr(figure, name)) is not None and all(map(math.isfinite, values))}
+    return replace(figure, **{"interval": None, "detail": None} | kept)
