@@ -20,8 +20,9 @@ from torch import Tensor
 from .build import build_model
 from .errors import ModelFileError, ReparamError, UsageError
 from .files import replacing, write_json
-from .loop import Snapshot
 from .recipe import Recipe
+from .snapshots import Snapshot
+from .untrusted import Count, conform, open_tensors, parse_json
 from .vae import Model
 
 VERSION = 1
@@ -157,18 +158,24 @@ def save_state(path: str | Path, snapshot: Snapshot) -> None:
 
 
 def load_state(path: str | Path) -> Snapshot:
-    """Reads what `save_state` wrote.
+    """Reads what `save_state` wrote. Its tensors lie in the file until they are used, whatever sizes it claims.
 
     Raises:
         ModelFileError: the file is truncated or not such a state.
     """
-    try:
-        with safe_open(path, "pt") as f:
-            numbers = json.loads(f.metadata()["reparam"])
-            int(numbers["step"])
-            return {k: f.get_tensor(k) for k in f.keys()}, numbers  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
-        raise ModelFileError(f"{path} cannot be read ({e}); remove it to start this run again from its beginning") from e
+    advice = "; remove it to start this run again from its beginning"
+    with open_tensors(path, advice=advice) as f:
+        try:
+            numbers = conform(parse_json((f.metadata() or {})["reparam"], infinite=True), Begun)
+        except (KeyError, ValueError) as e:
+            raise ModelFileError(f"{path} cannot be read ({e}){advice}") from e
+        return {k: f.get_tensor(k) for k in f.keys()}, numbers  # noqa: SIM118
+
+
+class Begun(TypedDict):
+    """What every state says, whoever reads it."""
+
+    step: Count
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -26,20 +26,18 @@ from .adversary import Adversary
 from .errors import ModelFileError, TrainingDiverged, UsageError
 from .guard import Guard, Verdict
 from .objective import Objective
+from .snapshots import MAX_ROLLBACKS, Snapshot, check_snapshot, fill, held_by, parameters_of, slots_of
 from .vae import Model
 
 EMA_EVERY = 8
 """The average is moved once in so many steps: memory traffic is what it costs."""
 SNAPSHOT_EVERY = 100
 """Steps between the states that a roll-back can return to."""
-MAX_ROLLBACKS = 8
 COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
 """Numbers of a state that a resumed run goes on from."""
 
 Batch = Tensor | tuple[Tensor, Tensor]
 """Images x (B, C, H, W) in [0, 1], or with them class labels y (B,), −1 where there is none."""
-Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
-"""Tensors and numbers that continue a run exactly."""
 
 
 @dataclass(frozen=True)
@@ -98,24 +96,28 @@ class State:
     event: str = ""
     """What happened in this step that is out of the ordinary."""
 
-    def snapshot(self) -> Snapshot:
-        """A copy of all that the next steps depend on."""
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors that the next steps depend on, as they stand."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         if self.ema is not self.model:
             tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        tensors |= _slots("optimizer", self.optimizer)
+        tensors |= held_by("optimizer", self.optimizer)
         if self.rival is not None:
             tensors |= {f"critic.{k}": v for k, v in self.rival.adversary.state_dict().items()}
-            tensors |= _slots("critic_optimizer", self.rival.optimizer)
+            tensors |= held_by("critic_optimizer", self.rival.optimizer)
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        return tensors
+
+    def snapshot(self) -> Snapshot:
+        """A copy of all that the next steps depend on."""
         numbers: dict[str, Any] = {k: getattr(self, k) for k in COUNTED}
         numbers["weights"] = dict(self.weights)
         numbers["guard"] = self.guard.to_dict()
         if self.rival is not None:
             numbers["critic_guard"] = self.rival.guard.to_dict()
-        return {k: v.detach().clone() for k, v in tensors.items()}, numbers
+        return {k: v.detach().clone() for k, v in self.tensors().items()}, numbers
 
     def restore(self, saved: Snapshot, *, weights_only: bool = False) -> None:
         """Returns to a snapshot; with `weights_only`, time and random numbers go on."""
@@ -127,10 +129,10 @@ class State:
         self.model.load_state_dict(groups["model"])
         if self.ema is not self.model:
             self.ema.load_state_dict(groups["ema"])
-        _fill(self.optimizer, groups.get("optimizer", {}))
+        fill(self.optimizer, groups.get("optimizer", {}))
         if self.rival is not None:
             self.rival.adversary.load_state_dict(groups.get("critic", {}))
-            _fill(self.rival.optimizer, groups.get("critic_optimizer", {}))
+            fill(self.rival.optimizer, groups.get("critic_optimizer", {}))
         saved_weights = numbers.get("weights", {})  # a state of an earlier version has none
         self.weights = {k: saved_weights.get(k, v) for k, v in self.weights.items()}
         if weights_only:
@@ -143,29 +145,6 @@ class State:
         self.guard.load(numbers["guard"])
         if self.rival is not None:
             self.rival.guard.load(numbers["critic_guard"])
-
-
-def _slots(name: str, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
-    """An optimizer's tensors by name, 'optimizer.3.exp_avg'."""
-    held = optimizer.state_dict()["state"] if optimizer is not None else {}
-    return {f"{name}.{i}.{k}": v for i, slots in held.items() for k, v in slots.items()}
-
-
-def _fill(optimizer: torch.optim.Optimizer | None, saved: dict[str, Tensor]) -> None:
-    """The inverse of `_slots`."""
-    if optimizer is None:
-        return
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in saved.items():
-        index, _, slot = name.partition(".")
-        slots.setdefault(int(index), {})[slot] = _laid_out_like(parameters[int(index)], value)
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-
-
-def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A copy of `value` in the memory layout of its parameter: fused optimizers read both in the order of memory."""
-    return torch.empty_like(parameter).copy_(value) if value.dim() and value.shape == parameter.shape else value.clone()
 
 
 def training(
@@ -217,6 +196,7 @@ def training(
                   _rival(adversary, critic_optimizer, clip, accelerator), weights=objective.unfound)
     if resume is not None:
         try:
+            _check(resume, state, optimizer, critic_optimizer)
             state.restore(resume)
         except (KeyError, RuntimeError, ValueError) as e:
             raise ModelFileError(f"the saved state does not fit this model ({e}); remove the run's state folder to start "
@@ -237,6 +217,14 @@ def training(
         state.cpu_seconds += time.process_time() - computed
         state.progress = loop.budget.progress(state)
         yield state
+
+
+def _check(saved: Snapshot, state: State, optimizer: str, critic_optimizer: str) -> None:
+    """Before anything is copied: optimizers write through their tensors without looking at shapes."""
+    rival = state.rival.optimizer if state.rival is not None else None
+    slots = slots_of("optimizer", state.optimizer, lambda p: registry.optimizer.make(optimizer, p)) | \
+        slots_of("critic_optimizer", rival, lambda p: registry.optimizer.make(critic_optimizer, p))
+    check_snapshot(saved, state.tensors(), slots)
 
 
 def _settle(module: nn.Module, accelerator: Accelerator | Alone) -> None:
@@ -274,8 +262,8 @@ class _Loop:
         self.schedule, self.ema, self.accumulate = schedule, ema, accumulate
         self.population = population
         self.bf16 = precision == "bf16"
-        self.trained = _parameters(state.optimizer)
-        self.rivals = _parameters(state.rival.optimizer if state.rival is not None else None)
+        self.trained = parameters_of(state.optimizer)
+        self.rivals = parameters_of(state.rival.optimizer if state.rival is not None else None)
         self.peaks = [float(group["lr"]) for group in self._groups()]
         self.pairs = _ema_pairs(state)
         self.good: deque[Snapshot] = deque([state.snapshot()], maxlen=2)
@@ -406,10 +394,6 @@ class _Loop:
         state.lr_scale /= 2
         state.event = (f"rolled back to step {self.good[0][1]['step']} at half the learning rate: {reason} for "
                        f"{state.guard.patience} steps in a row")
-
-
-def _parameters(optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]:
-    return [p for group in optimizer.param_groups for p in group["params"]] if optimizer is not None else []
 
 
 def _norm(gradients: list[Tensor], like: Tensor) -> Tensor:
