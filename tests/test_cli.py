@@ -366,7 +366,7 @@ def test_train_in_words(reparam, tmp_path):
     assert code == 0
     assert "runs/digits/report.html" in out
     assert "1,637 images to train on, 160 held out: 8×8, 1 channel" in err
-    assert reparam("train", "digits", *QUICK)[1].count("runs/digits-2/") == 4
+    assert "runs/digits-2/report.html" in reparam("train", "digits", *QUICK)[1]
 
 
 def test_evaluate(trained, done, reparam):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -15,12 +14,12 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .cli_options import Device, Json, Overrides, Reading
 from .errors import ReparamError, UsageError
-from .process import hush_threads, keep_memory
+from .process import hush_threads, keep_memory, keep_speaking
+from .reporting import Reporter, Silent, aligned, for_this_terminal, tell
+from .text import for_shell
 
 if TYPE_CHECKING:
-
     from .metrics.figures import Figure
-    from .reporting import Reporter
     from .run import Run
 
 app = App(name="reparam", help="Train, measure and use variational autoencoders on images.",
@@ -83,14 +82,22 @@ def _conclude(run: Run, as_json: bool) -> None:
     if as_json:
         print_json({"run": str(run.folder), "status": run.status, "evaluation": evaluation})
         return
-    print(f"\n{evaluation['verdict']}")
+    tell("", str(evaluation["verdict"]))
     for finding in (*evaluation["illnesses"], *evaluation["remarks"]):
-        print(f"  {finding['title']}: {finding['evidence']}.\n    What to do: {finding['advice']}.")
-    for name in ("report.html", "samples.png", "reconstructions.png", "traversals.png"):
-        if (run.folder / name).exists():
-            print(f"  {run.folder / name}")
-    if run.status == "interrupted":
-        print(f"stopped early; go on with: reparam train --resume {run.folder}")
+        tell(f"  {finding['title']}: {finding['evidence']}.", f"    What to do: {finding['advice']}.")
+    tell("", f"The model, its report and its pictures are in {run.folder}. Next:",
+         *(f"  {line}" for line in aligned(_next(run))))
+
+
+def _next(run: Run) -> list[tuple[str, str]]:
+    """Commands that work on this run, and what each is for."""
+    folder, gan = for_shell(str(run.folder)), run.recipe.encoder == "none"
+    first = [(f"reparam train --resume {folder}", "go on: it was stopped early")] if run.status == "interrupted" else []
+    return [*first, (for_shell(str(run.folder / "report.html")), "to open in a browser: verdict, pictures and figures"),
+            (f"reparam sample {folder}", "64 new images in samples.png"),
+            (f"reparam {'interpolate' if gan else 'traverse'} {folder}",
+             "from one draw to another" if gan else "what each latent changes"),
+            (f"reparam evaluate {folder}", "measure it on all of its held-out images")]
 
 
 @app.command
@@ -155,16 +162,27 @@ def _tell_figures(figures: Sequence[Figure], kind: str, as_json: bool) -> None:
     if as_json:
         print_json(facts | {"measured_on": kind})
         return
-    print(f"measured on {kind} images, protocol {facts['protocol']}")
-    for figure in figures:
-        print(f"  {figure}{f': {figure.note}' if figure.note else ''}")
+    tell(f"measured on {kind} images, protocol {facts['protocol']}", *figure_table(figures))
     for finding in illnesses_of(figures):
-        print(f"{finding.title}: {finding.evidence}.\n  What to do: {finding.advice}.")
+        tell(f"{finding.title}: {finding.evidence}.", f"  What to do: {finding.advice}.")
+
+
+def figure_table(figures: Sequence[Figure]) -> list[str]:
+    """Lines of an aligned table; what several figures have beside them stands once, under it, warnings first."""
+    if not figures:
+        return []
+    beside = Counter(text for f in figures for text in f.beside)
+    warnings = dict.fromkeys(f.warning for f in figures if f.warning)
+    shared = [*warnings, *(text for text, times in beside.items() if times > 1 and text not in warnings)]
+    marks = {text: f"[{i}]" for i, text in enumerate(shared, 1)}
+    rows = [(f.name, f"{f.value:,.4g}", f"{f.interval[0]:,.4g} … {f.interval[1]:,.4g}" if f.interval else "–", f.unit,
+             f"{f.n:,}", " ".join(marks.get(text, text) for text in f.beside)) for f in figures]
+    lines = aligned([("figure", "value", "95 % interval", "unit", "images", ""), *rows], right=(1, 2, 4))
+    notes = [f"{mark} {'WARNING: ' if text in warnings else ''}{text}" for text, mark in marks.items()]
+    return [f"  {line}" for line in (*lines, *notes)]
 
 
 def _reporter(as_json: bool) -> Reporter:
-    from .reporting import Silent, for_this_terminal
-
     return Silent() if as_json else for_this_terminal()
 
 
@@ -186,7 +204,7 @@ def numbers(text: str, wanted: str) -> tuple[float, ...]:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, allow_nan=False))
+    tell(json.dumps(value, allow_nan=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -199,32 +217,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(list(arguments) if arguments is not None else None, exit_on_error=False, print_error=False)
         return 0
     except CycloptsError as e:
-        message = " ".join(str(e).split())
-        print(f"error: {message}\nSee: reparam --help", file=sys.stderr)
+        command = " ".join(("reparam", *(e.command_chain or ())))
+        tell(f"error: {' '.join(str(e).split())}", f"See: {command} --help", error=True)
+        return 2
+    except UsageError as e:
+        tell(f"error: {e}", error=True)
         return 2
     except ReparamError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2 if isinstance(e, UsageError) else 1
-    except BrokenPipeError:
-        raise
+        tell(f"error: {e}", error=True)
+        return 1
     except OSError as e:
-        print(f"error: {e.filename or 'a file'}: {e.strerror or e}", file=sys.stderr)
+        tell(f"error: {e.filename or 'a file'}: {e.strerror or e}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        tell("stopped", error=True)
         return 1
 
 
 def run() -> None:
     """The `reparam` program."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # not every terminal has Greek letters
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough; what is still buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code)
-
+    keep_speaking()
+    sys.exit(main())

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from .cli import app, numbers, print_json
 from .cli_options import Device, Json, Refining
 from .errors import UsageError
+from .reporting import tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,4 +197,4 @@ def _write(images: np.ndarray, out: str, as_json: bool, columns: int | None = No
 
 
 def _done(facts: dict[str, Any], text: str, as_json: bool) -> None:
-    print_json(facts) if as_json else print(text)
+    print_json(facts) if as_json else tell(text)

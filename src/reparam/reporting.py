@@ -1,4 +1,4 @@
-"""How long work tells of itself: nothing, plain lines for a pipe or a log, or a live line on a terminal."""
+"""What is told while work lasts and at its end: everything goes through `tell` or a `Reporter`, which show names as text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,38 @@ import math
 import sys
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from .process import GONE
+from .text import for_terminal
 
 if TYPE_CHECKING:
     from .loop import State
+
+
+def tell(*lines: str, error: bool = False) -> None:
+    """Prints lines to stdout, or to stderr. Nobody there to read them is no reason to stop."""
+    stream: TextIO | None = sys.stderr if error else sys.stdout
+    if stream is None or stream.closed:
+        return
+    try:
+        stream.write("".join(f"{for_terminal(line)}\n" for line in lines))
+        stream.flush()
+    except OSError as e:
+        if e.errno not in GONE:
+            raise
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Rows of a table as lines, columns two spaces apart; `right`: the columns whose cells end at one place."""
+    from rich.cells import cell_len
+
+    shown = [[for_terminal(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    padded = [[" " * (w - cell_len(cell)) + cell if i in right else cell + " " * (w - cell_len(cell))
+               for i, (cell, w) in enumerate(zip(row, widths, strict=True))] for row in shown]
+    return ["  ".join(row).rstrip() for row in padded]
 
 
 class Reporter(ABC):
@@ -43,7 +71,7 @@ class Silent(Reporter):
 
 def training_line(state: State, seen: str) -> str:
     """Step, terms, speed and time left in one line."""
-    terms = "  ".join(f"{k} {v:.1f}" for k, v in state.parts.items())
+    terms = "  ".join(f"{k} {v:,.1f}" for k, v in state.parts.items())
     left = state.seconds * (1 / state.progress - 1) if state.progress else 0.0
     speed = state.images / state.seconds if state.seconds else 0.0
     critic = f"  critic {state.critic_loss:.2f}" if math.isfinite(state.critic_loss) else ""
@@ -58,7 +86,7 @@ class Plain(Reporter):
         self.every, self.last = every, 0.0
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        tell(text, error=True)
 
     def count(self, what: str, done: int, total: int) -> None:
         if self._due() or done == total:
@@ -87,7 +115,7 @@ class Live(Reporter):
 
     def say(self, text: str) -> None:
         self._stop()
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
     def count(self, what: str, done: int, total: int) -> None:
         self._show(f"{what}: {done:,} of {total:,}", done == total)
@@ -97,13 +125,15 @@ class Live(Reporter):
         self._show(f"{bar:·<24} {training_line(state, seen)}", state.progress >= 1)
 
     def _show(self, text: str, last: bool) -> None:
+        from rich.text import Text
+
         if time.monotonic() - self.last < 0.2 and not last:
             return
         self.last = time.monotonic()
         if not self.running:
             self.live.start()
             self.running = True
-        self.live.update(text)
+        self.live.update(Text(for_terminal(text)))
         if last:
             self._stop()
 
@@ -115,4 +145,5 @@ class Live(Reporter):
 
 def for_this_terminal() -> Reporter:
     """A live line where there is a terminal, plain lines elsewhere."""
-    return Live() if sys.stderr.isatty() else Plain()
+    stream: TextIO | None = sys.stderr
+    return Live() if stream is not None and stream.isatty() else Plain()

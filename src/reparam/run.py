@@ -43,6 +43,7 @@ from .metrics.distance import frechet
 from .presets import find
 from .recipe import Recipe, parse_call
 from .reporting import Reporter, Silent
+from .text import counted
 from .vae import VAE, Model
 
 DEFAULT_MINUTES = 5.0
@@ -214,11 +215,11 @@ class _Session:
         for note in images.notes:
             self.report.say(note)
         if images.skipped:
-            self.report.say(f"{len(images.skipped)} files could not be read; they are listed in "
+            self.report.say(f"{counted(len(images.skipped), 'file')} could not be read, listed in "
                             f"{run.folder / 'skipped.json'}")
         test = f", {len(self.test_set):,} to test" if len(self.test_set) else ""
-        self.report.say(f"{len(self.training_set):,} images to train on, {len(self.validation_set):,} held out{test}: "
-                        f"{w}×{h}, {c} channel{'s' if c > 1 else ''}")
+        self.report.say(f"{counted(len(self.training_set), 'image')} to train on, {len(self.validation_set):,} held out"
+                        f"{test}: {w}×{h}, {counted(c, 'channel')}; what is made goes to {run.folder}")
 
     def _train(self) -> State:
         run, recipe = self.run, self.recipe
@@ -283,7 +284,7 @@ class _Session:
         critic = sum(p.numel() for p in work.adversary.parameters()) if work.adversary is not None else 0
         run.facts["parameters"], run.facts["critic_parameters"] = size, critic
         beside = f", {critic:,} in the critic," if critic else ""
-        self.report.say(f"{size:,} parameters{beside} on {self.accelerator.device.type}, {run.threads} threads, "
+        self.report.say(f"{size:,} parameters{beside} on {self.accelerator.device.type}, {counted(run.threads, 'thread')}, "
                         f"{run.precision}")
 
     def _watched(self) -> tuple[Tensor, Tensor]:
