@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -624,7 +626,7 @@ def test_a_file_is_read_like_the_training_image_it_was(tmp_path, mode, options):
         picture.save(tmp_path / f"{i:02}.png")
     found = open_images(tmp_path, **options)
     files = sorted(tmp_path.glob("*.png"))
-    read = read_like([str(files[9]), files[2]], shape_of(found), background=options.get("background", "white"))
+    read = read_like([str(files[9]), files[2]], shape_of(found), background=options.get("background", "white")).images
     assert read.dtype == np.uint8 and read.flags.c_contiguous
     np.testing.assert_array_equal(read, found.images[[9, 2]])
 
@@ -633,7 +635,7 @@ def test_a_large_jpeg_is_read_like_the_training_image_it_was(tmp_path):
     for i in range(16):
         Image.fromarray(noise(i, 30, 40)).resize((800, 600)).save(tmp_path / f"{i:02}.jpg")
     found = open_images(tmp_path)
-    read = read_like(sorted(tmp_path.glob("*.jpg")), shape_of(found))
+    read = read_like(sorted(tmp_path.glob("*.jpg")), shape_of(found)).images
     np.testing.assert_array_equal(read, found.images)
 
 
@@ -642,7 +644,7 @@ def test_a_stated_range_is_applied_to_single_files(tmp_path, dtype):
     for i in range(16):
         np.save(tmp_path / f"{i:02}.npy", (noise(i, channels=1) * 16.0).astype(dtype))
     found = open_images(tmp_path, value_range=(0, 4095))
-    read = read_like(sorted(tmp_path.glob("*.npy")), shape_of(found), value_range=(0, 4095))
+    read = read_like(sorted(tmp_path.glob("*.npy")), shape_of(found), value_range=(0, 4095)).images
     np.testing.assert_array_equal(read, found.images)
 
 
@@ -652,8 +654,8 @@ def test_a_grey_model_reads_colour_as_luma_and_a_colour_model_grey_as_rgb(tmp_pa
     put(tmp_path / "grey.png", grey)
     luma = np.asarray(Image.fromarray(colour).convert("L"))
     files = [tmp_path / "colour.png", tmp_path / "grey.png"]
-    np.testing.assert_array_equal(read_like(files, (1, 16, 16)), np.stack([luma, grey])[..., None])
-    np.testing.assert_array_equal(read_like(files, (3, 16, 16)), np.stack([colour, np.stack([grey] * 3, -1)]))
+    np.testing.assert_array_equal(read_like(files, (1, 16, 16)).images, np.stack([luma, grey])[..., None])
+    np.testing.assert_array_equal(read_like(files, (3, 16, 16)).images, np.stack([colour, np.stack([grey] * 3, -1)]))
 
 
 def test_alpha_is_kept_where_the_model_has_it_and_drawn_on_the_background_elsewhere(tmp_path):
@@ -662,14 +664,14 @@ def test_alpha_is_kept_where_the_model_has_it_and_drawn_on_the_background_elsewh
     put(tmp_path / "clear.png", clear)
     put(tmp_path / "opaque.png", noise(4))
     files, hidden = [tmp_path / "clear.png", tmp_path / "opaque.png"], clear[..., 3:] == 0
-    kept = read_like(files, (4, 16, 16), background="keep")
+    kept = read_like(files, (4, 16, 16), background="keep").images
     np.testing.assert_array_equal(kept[0], clear)
     np.testing.assert_array_equal(kept[1], np.dstack([noise(4), np.full((16, 16), 255, np.uint8)]))
-    grey = read_like(files, (2, 16, 16), background="keep")
+    grey = read_like(files, (2, 16, 16), background="keep").images
     np.testing.assert_array_equal(grey[0, ..., 0], np.asarray(Image.fromarray(clear[..., :3]).convert("L")))
     np.testing.assert_array_equal(grey[..., 1], kept[..., 3])
     for background, behind in [("black", 0), ("white", 255), ("keep", 255)]:
-        read = read_like(files[:1], (3, 16, 16), background=background)
+        read = read_like(files[:1], (3, 16, 16), background=background).images
         np.testing.assert_array_equal(read[0], np.where(hidden, behind, clear[..., :3]))
 
 
@@ -681,7 +683,7 @@ def test_a_model_of_other_channels_reads_npy_files_of_as_many(tmp_path, channels
         np.save(many / f"{i:02}.npy", noise(i, 20, 20, channels))
     found = open_images(many, image_size=16, background=background)
     assert shape_of(found) == (channels, 16, 16)
-    read = read_like(sorted(many.iterdir()), (channels, 16, 16), background=background)
+    read = read_like(sorted(many.iterdir()), (channels, 16, 16), background=background).images
     np.testing.assert_array_equal(read, found.images)
     np.save(tmp_path / "seven.npy", noise(1, channels=7))
     with pytest.raises(DataError, match=rf"seven\.npy: 7 channels, where the model's images have {channels}"):
@@ -700,15 +702,57 @@ def test_files_that_cannot_be_read_like_the_training_images_are_named(photos, tm
     for name, message in [
             (photos / "cat" / "O1.png", r"no such file: '.*O1\.png' \(did you mean '0?1\.png'"),
             (tmp_path / "nowhere" / "a.png", r"no such file: '.*a\.png'$"),
-            (tmp_path / "text.png", r"cannot read .*text\.png: not a PNG"),
-            (tmp_path / "short.png", r"cannot read .*short\.png: .*truncated"),
-            (tmp_path / "pipe.png", r"cannot read .*pipe\.png: not a regular file"),
-            (photos, r"cannot read .*photos: not a regular file")]:
+            (photos, r"'.*photos' is a folder: name it alone, or image files")]:
         with pytest.raises(DataError, match=message):
             read_like([good, name], (3, 16, 16))
+    for name, message in [
+            (tmp_path / "text.png", r"cannot read .*text\.png: not a PNG"),
+            (tmp_path / "short.png", r"cannot read .*short\.png: .*truncated"),
+            (tmp_path / "pipe.png", r"cannot read .*pipe\.png: not a regular file")]:
+        with pytest.raises(DataError, match=message):
+            read_like([name], (3, 16, 16))
+        read = read_like([name, good], (3, 16, 16))
+        assert read.names == (str(good),) and len(read.images) == 1
+        ((left_out, reason),) = read.skipped
+        assert left_out == str(name) and re.search(message, f"cannot read {left_out}: {reason}")
+        with pytest.raises(DataError, match="Repair or remove it"):
+            read_like([good, name], (3, 16, 16), on_bad="error")
     with pytest.raises(UsageError, match="no background"):
         read_like([good], (3, 16, 16), background="pink")
-    assert read_like([], (3, 16, 16)).shape == (0, 16, 16, 3)
+    with pytest.raises(DataError, match=r"2 files has 0 readable images, 2 not; at least 1 is needed"):
+        read_like([tmp_path / "text.png", tmp_path / "short.png"], (3, 16, 16))
+
+
+def test_a_source_joins_the_images_of_a_model(tmp_path):
+    """A folder, an archive and an array of few images, grey or colour, of any size: as each file by itself, and named."""
+    folder = tmp_path / "few"
+    for name, channels in [("b/1.png", 3), ("a/2.png", 1), ("a/0.png", 4)]:
+        put(folder / name, noise(channels, 24, 20, channels))
+    (folder / "a" / "1.png").write_bytes(b"junk")
+    files = [folder / name for name in ("a/0.png", "a/2.png", "b/1.png")]
+    archive = Path(shutil.make_archive(str(tmp_path / "few"), "gztar", tmp_path, "few"))
+    for shape in ((1, 16, 16), (3, 8, 12)):
+        one_by_one = read_like(files, shape)
+        for source, top in [(folder, ""), (archive, "few/")]:
+            for _ in range(2):  # decoded, and from the cache
+                found = read_like([source], shape)
+                np.testing.assert_array_equal(found.images, one_by_one.images)
+                assert found.names == (f"{top}a/0.png", f"{top}a/2.png", f"{top}b/1.png")
+                assert found.labels.tolist() == [0, 0, 1] and found.classes == ("a", "b")
+                assert [each.name for each in found.skipped] == [f"{top}a/1.png"]
+        assert one_by_one.labels is None and one_by_one.names == tuple(map(str, files))
+    grey = noise(5, channels=1)
+    np.save(tmp_path / "set.npy", np.stack([grey, grey.T]))
+    np.save(tmp_path / "one.npy", grey)
+    found = read_like([tmp_path / "set.npy"], (3, 16, 16))
+    assert found.names == ("0", "1")
+    np.testing.assert_array_equal(found.images, np.stack([np.stack([grey] * 3, -1), np.stack([grey.T] * 3, -1)]))
+    np.testing.assert_array_equal(read_like([tmp_path / "one.npy"], (3, 16, 16)).images, found.images[:1])
+    assert read_like(["digits"], (3, 12, 12)).images.shape == (1797, 12, 12, 3)
+    with pytest.raises(DataError, match="16 channels, where the model's images have 5"):
+        read_like([tmp_path / "set.npy"], (5, 16, 16))
+    with pytest.raises(DataError, match="digits: 1 channels, where the model's images have 5"):
+        read_like(["digits"], (5, 16, 16))
 
 
 def test_reading_images_needs_no_torch_and_no_scikit_learn(photos):

@@ -16,6 +16,7 @@ from .reporting import tell
 if TYPE_CHECKING:
     import numpy as np
 
+    from .data import ImageSet
     from .generate import ImageModel
 
 
@@ -72,7 +73,7 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", ref
     from .pictures import pairs
 
     model = _load(run, device)
-    x = _images(model, images, at_least=1)
+    x = _images(model, images).images
     rebuilt = model.reconstruct(x, refine=refining.choice())
     _write(pairs(x, rebuilt, min(len(x), 8)) if out.endswith(".png") else rebuilt, out, json, columns=min(len(x), 8))
 
@@ -96,7 +97,9 @@ def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, step
         A .png for all of them in a row, an .npy for an array, or a folder for one file each.
     """
     model = _load(run, device)
-    ends = _images(model, [path for path in (a, b) if path is not None], at_least=2) if a is not None else (None, None)
+    if a is not None and b is None:
+        raise UsageError("name two images, or none for a walk between two draws of the prior")
+    ends = [_image(model, path) if path is not None else None for path in (a, b)]
     _write(model.interpolate(ends[0], ends[1], steps, seed=seed), out, json, columns=steps)
 
 
@@ -119,7 +122,7 @@ def traverse(run: str, image: str | None = None, /, *, dims: int = 8, steps: int
         A .png for all of them in a grid, an .npy for an array, or a folder for one file each.
     """
     model = _load(run, device)
-    start = _images(model, (image,), at_least=1)[0] if image is not None else None
+    start = _image(model, image) if image is not None else None
     rows = model.traverse(start, dims=dims, steps=steps)
     _write(rows.reshape(-1, *rows.shape[2:]), out, json, columns=steps)
 
@@ -145,10 +148,10 @@ def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False
     from .files import replacing
 
     model = _load(run, device)
-    names, x = _source_or_images(model, images)
-    z = model.encode(x, sample=draw, seed=seed)
+    found = _images(model, images)
+    z = model.encode(found.images, sample=draw, seed=seed)
     with replacing(_with_suffix(out, ".npz")) as temporary, temporary.open("wb") as f:
-        np.savez(f, names=np.array(names), z=z)
+        np.savez(f, names=np.array(found.names), z=z)
     _done({"out": out, "n": len(z), "latent": list(z.shape[1:])}, f"{len(z)} codes of shape {z.shape[1:]} in {out}", json)
 
 
@@ -158,29 +161,22 @@ def _load(folder: str, device: str) -> ImageModel:
     return load(folder, device=device)
 
 
-def _images(model: ImageModel, paths: Sequence[str], at_least: int) -> np.ndarray:
-    from .data import read_like
+def _images(model: ImageModel, sources: Sequence[str]) -> ImageSet:
+    """The images that are named; files left out are told on stderr, also beside --json."""
+    if not sources:
+        raise UsageError("name at least 1 image file, or a folder of them")
+    from .inputs import read_inputs
+    from .reporting import for_this_terminal
 
-    if len(paths) < at_least:
-        raise UsageError(f"name at least {at_least} image file{'s' if at_least > 1 else ''}")
-    made = model.config.data
-    return read_like(paths, model.config.image_shape, background=made.get("background", "white"),
-                     value_range=_pair(made.get("value_range")))
-
-
-def _pair(value: Any) -> tuple[float, float] | None:
-    return (float(value[0]), float(value[1])) if value else None
+    return read_inputs(model.config, sources, for_this_terminal())
 
 
-def _source_or_images(model: ImageModel, paths: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    from .evaluating import open_for
-    from .reporting import Silent
-
-    one = paths[0] if len(paths) == 1 else ""
-    if one and (one == "digits" or Path(one).is_dir() or Path(one).suffix.lower() in (".zip", ".tar", ".npz", ".npy")):
-        images = open_for(model, one, Silent())
-        return [str(i) for i in range(len(images.images))], images.images
-    return list(paths), _images(model, paths, at_least=1)
+def _image(model: ImageModel, path: str) -> np.ndarray:
+    """The one image that is named."""
+    found = _images(model, [path])
+    if len(found.images) != 1:
+        raise UsageError(f"name one image; {path} holds {len(found.images)}")
+    return found.images[0]
 
 
 def _with_suffix(out: str, suffix: str) -> str:

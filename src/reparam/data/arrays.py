@@ -24,6 +24,7 @@ from .samples import (
     check_value_range,
     choose_size,
     digest,
+    finish,
     fit,
     to_uint8,
 )
@@ -34,6 +35,7 @@ _KEYS = (("train_images", "train_labels", "test_images", "test_labels"),
          ("images", "labels", "", ""), ("x", "y", "", ""))
 
 Array: TypeAlias = npt.NDArray[Any]
+Shape: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class ImageSet:
     notes: tuple[str, ...]                # what was chosen and done, to be said on screen
     source: str
     fingerprint: str                      # hash of everything above that training depends on
+    names: tuple[str, ...]                # of each image: a file's in its folder or archive, an array's row
 
     def split(self, fraction: float = 0.1) -> tuple[npt.NDArray[np.int64], ...]:
         """Indices of the training, validation and test images, each in ascending order.
@@ -98,30 +101,49 @@ def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
 
 
 def _from_array(pixels: Pixels, labels: npt.ArrayLike | None, test: npt.ArrayLike | None,
-                classes: tuple[str, ...], source: str, image_size: int | None) -> ImageSet:
+                classes: tuple[str, ...], source: str, image_size: int | None,
+                like: Shape | None = None) -> ImageSet:
     n, height, width, _ = pixels.shape
-    enough(n, (), source)
-    size, notes = choose_size(Counter({(width, height): n}), image_size)
+    enough(n, (), source, FEWEST if like is None else 1)
+    if like is None:
+        size, notes = choose_size(Counter({(width, height): n}), image_size)
+    else:
+        pixels, size, notes = _joined(pixels, like[0], source), (like[2], like[1]), []
     if size != (width, height):
         pixels = np.stack([fit(image, size) for image in pixels])
     numbers, names = (None, ()) if labels is None else _numbered(labels, n)
     flags = np.zeros(n, np.bool_) if test is None else np.asarray(test, np.bool_)
     if flags.shape != (n,):
         raise DataError(f"test flags of shape {flags.shape} for {n} images")
-    return assemble(pixels, numbers, names or classes, _digests(pixels), flags, (), notes, source)
+    return assemble(pixels, numbers, names or classes, _digests(pixels), flags, (), notes, source,
+                    tuple(map(str, range(n))))
 
 
-def open_digits(image_size: int | None, value_range: Range | None) -> ImageSet:
+def _joined(pixels: Pixels, channels: int, source: str) -> Pixels:
+    """Images (n, H, W, C) with a model's channels: grey as RGB, or colour as its brightness, where it needs them.
+
+    Raises:
+        DataError: other channels, which stand for no others.
+    """
+    if pixels.shape[3] == channels:
+        return pixels
+    if pixels.shape[3] not in (1, 3) or channels not in (1, 3):
+        raise DataError(f"{source}: {pixels.shape[3]} channels, where the model's images have {channels}")
+    return np.stack([finish(image, None, channels == 1, (255, 255, 255)) for image in pixels])
+
+
+def open_digits(image_size: int | None, value_range: Range | None, like: Shape | None = None) -> ImageSet:
     """The digits that come with scikit-learn, 8×8 and grey."""
     from sklearn.datasets import load_digits  # seconds to import, and needed by no other source
 
     data: Any = load_digits()
     bounds = value_range or (0.0, 16.0)
     return _from_array(to_uint8(_channels_last(data.images), bounds), data.target, None,
-                       tuple("0123456789"), "digits", image_size)
+                       tuple("0123456789"), "digits", image_size, like)
 
 
-def open_arrays(path: Path, name: str, image_size: int | None, value_range: Range | None) -> ImageSet:
+def open_arrays(path: Path, name: str, image_size: int | None, value_range: Range | None,
+                like: Shape | None = None) -> ImageSet:
     """The images of an .npy or .npz, and the labels and test images that an .npz may hold."""
     try:
         opened = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -146,7 +168,7 @@ def open_arrays(path: Path, name: str, image_size: int | None, value_range: Rang
     pixels = halves[0] if len(halves) == 1 else np.concatenate(halves)
     labels = [part for part in parts[1::2] if part is not None]
     joined = np.concatenate(labels) if len(labels) == len(halves) else None
-    return _from_array(pixels, joined, np.arange(len(pixels)) >= n, (), name, image_size)
+    return _from_array(pixels, joined, np.arange(len(pixels)) >= n, (), name, image_size, like)
 
 
 def _keys_of(present: Sequence[str], name: str) -> list[str]:
@@ -200,14 +222,14 @@ def _numbered(labels: npt.ArrayLike, n: int) -> tuple[npt.NDArray[np.int64], tup
     return array.astype(np.int64), ()
 
 
-def enough(n: int, skipped: Sequence[Skipped], source: str) -> None:
-    """Raises DataError unless there are images enough to train on."""
-    if n >= FEWEST:
+def enough(n: int, skipped: Sequence[Skipped], source: str, least: int = FEWEST) -> None:
+    """Raises DataError unless there are images enough: by default, to train on."""
+    if n >= least:
         return
     bad = f", {len(skipped)} not" if skipped else ""
     why = "".join(f"\n  {each.name}: {each.reason}" for each in skipped[:3])
     raise DataError(f"{source} has {n} readable image{'s' if n != 1 else ''}{bad}; at least "
-                    f"{FEWEST} are needed. Add images{' or repair' if skipped else ''}.{why}")
+                    f"{least} {'is' if least == 1 else 'are'} needed. Add images{' or repair' if skipped else ''}.{why}")
 
 
 def _digests(images: Pixels) -> npt.NDArray[np.uint64]:
@@ -216,7 +238,8 @@ def _digests(images: Pixels) -> npt.NDArray[np.uint64]:
 
 def assemble(images: Pixels, labels: npt.NDArray[np.int64] | None, classes: tuple[str, ...],
               digests: npt.NDArray[np.uint64], test: npt.NDArray[np.bool_],
-              skipped: tuple[Skipped, ...], notes: Sequence[str], source: str) -> ImageSet:
+              skipped: tuple[Skipped, ...], notes: Sequence[str], source: str,
+              names: tuple[str, ...]) -> ImageSet:
     """The set with everything that can be said of it."""
     said = [*notes]
     if skipped:
@@ -239,4 +262,4 @@ def assemble(images: Pixels, labels: npt.NDArray[np.int64] | None, classes: tupl
     for part in (digests, test, labels):
         whole.update(b"none" if part is None else np.ascontiguousarray(part).tobytes())
     return ImageSet(images, labels, classes, digests, test, skipped, tuple(said), source,
-                    whole.hexdigest())
+                    whole.hexdigest(), names)

@@ -92,8 +92,8 @@ def load(key: str) -> Stored | None:
         return None
     whole = (images.ndim == 4 and images.dtype == np.uint8
              and arrays.keys() >= {"digests", "test"}
-             and words.keys() >= {"classes", "skipped", "notes", "fingerprint"}
-             and all(len(array) == len(images) for array in arrays.values()))
+             and words.keys() >= {"classes", "skipped", "notes", "fingerprint", "names"}
+             and all(len(each) == len(images) for each in (*arrays.values(), words["names"])))
     return Stored(images, arrays, words) if whole else None
 
 

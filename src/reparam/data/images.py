@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import tarfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -13,8 +15,8 @@ import numpy as np
 
 from ..errors import DataError, UsageError, nearest
 from . import cache
-from .arrays import Array, ImageSet, assemble, enough, open_arrays, open_digits
-from .members import Members, Skipped, in_parallel, members, read_folders
+from .arrays import FEWEST, Array, ImageSet, Shape, assemble, enough, open_arrays, open_digits
+from .members import SUFFIXES, Members, Skipped, in_parallel, members, read_folders
 from .reading import BYTES_PER_PIXEL, MAX_PIXELS, File, Header, read_header, read_image
 from .samples import (
     Pixels,
@@ -45,6 +47,7 @@ class _Settings:
     background: str
     value_range: Range | None
     max_pixels: int
+    like: Shape | None = None
 
     def check(self) -> None:
         check_image_size(self.image_size)
@@ -73,7 +76,8 @@ class _Skips(list[Skipped]):
 
 def open_images(source: str | Path, *, image_size: int | None = None, background: str = "white",
                 value_range: Range | None = None, on_bad: Literal["skip", "error"] = "skip",
-                max_pixels: int = MAX_PIXELS, progress: Progress | None = None) -> ImageSet:
+                max_pixels: int = MAX_PIXELS, like: Shape | None = None,
+                progress: Progress | None = None) -> ImageSet:
     """Opens what a user calls data: a folder of images, a zip or tar, .npy, .npz, or "digits".
 
     Files are decoded once, into a memory map in the cache; a second call decodes nothing.
@@ -84,6 +88,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         value_range: the samples that become 0 and 255, in place of the range of their type.
         on_bad: leave out files that cannot be read, or stop at the first.
         max_pixels: height times width of one image at most.
+        like: (C, H, W) of a model's images, which these join; see `read_like`. One is enough then.
         progress: called with how many images are decoded, and how many there are.
 
     Raises:
@@ -91,7 +96,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         UsageError: an option out of its range.
         ReparamError: the cache cannot be written.
     """
-    settings = _Settings(image_size, background, value_range, max_pixels)
+    settings = _Settings(image_size, _drawn_on(background, like), value_range, max_pixels, like)
     settings.check()
     if on_bad not in ("skip", "error"):
         raise UsageError(f"--on-bad must be skip or error, got {on_bad!r}")
@@ -100,51 +105,74 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         raise DataError(f"{name!r}: data sets on a hub and .parquet files are not supported by "
                         f"this version. {ACCEPTED}")
     if name in BUNDLED and not path.exists():
-        return open_digits(image_size, value_range)
+        return open_digits(image_size, value_range, like)
     if not path.exists():
         raise DataError(_no_such(path, name))
     if path.suffix.lower() in (".npy", ".npz"):
-        return open_arrays(path, name, image_size, value_range)
+        return open_arrays(path, name, image_size, value_range, like)
     return _open_files(path, name, settings, on_bad, progress)
 
 
-def read_like(paths: Sequence[str | Path], image_shape: tuple[int, int, int], *, background: str = "white",
-              value_range: Range | None = None) -> Pixels:
-    """Image files as a model's training images were made: (n, H, W, C) uint8, in the order of `paths`.
+def read_like(sources: Sequence[str | Path], shape: Shape, *, background: str = "white",
+              value_range: Range | None = None, on_bad: Literal["skip", "error"] = "skip",
+              max_pixels: int = MAX_PIXELS, progress: Progress | None = None) -> ImageSet:
+    """One source as for `open_images`, or image files, as a model's training images were made.
 
-    A grey model reads colour as its brightness, a colour model reads grey as RGB, and other sizes are
-    resized and cropped. NPY files of channels other than grey and RGB must have as many as the model.
+    Any number of images will do. A grey model reads colour as its brightness, a colour model reads
+    grey as RGB, and other sizes are resized and cropped. Arrays of channels other than grey and RGB
+    must have as many as the model. The images of a list of files are in its order, under the names
+    in it, and have no labels. An .npy holds one image when its shape can be that of one.
 
     Args:
-        image_shape: (C, H, W) of the model's images.
+        shape: (C, H, W) of the model's images.
         background: what transparency is drawn on. With "keep" a model of 2 or 4 channels reads it as
             its last; for one of 1 or 3, which was made of arrays without it, it is drawn on white.
         value_range: the samples that become 0 and 255, in place of the range of their type.
+        on_bad: leave out files that cannot be read, or stop at the first; `skipped` lists them.
 
     Raises:
-        DataError: a file is missing, cannot be read, or has channels that the model has no place for.
+        DataError: a file is missing, or nothing can be read; the message says why.
         UsageError: no such background, or an empty value range.
     """
-    channels, height, width = image_shape
-    settings = _Settings(None, background, value_range, MAX_PIXELS)
+    if len(sources) == 1 and _is_set(str(sources[0]), shape[0]):
+        return open_images(sources[0], background=background, value_range=value_range, on_bad=on_bad,
+                           max_pixels=max_pixels, like=shape, progress=progress)
+    settings = _Settings(None, _drawn_on(background, shape), value_range, max_pixels, shape)
     settings.check()
-    if background == "keep" and channels in (1, 3):
-        settings = replace(settings, background="white")
-
-    def work(file: File) -> tuple[Pixels, int] | UnreadableImage:
-        try:
-            header = read_header(file, max_pixels=settings.max_pixels)
-            return _plan_like(header, (width, height), channels, settings).decode(file)
-        except UnreadableImage as e:
-            return e
-
-    images = np.empty((len(paths), height, width, channels), np.uint8)
-    files = [(str(path), _present(path)) for path in paths]
-    for i, (name, result) in enumerate(in_parallel(work, files)):
+    files = [(str(path), _present(path)) for path in sources]
+    source = files[0][0] if len(files) == 1 else f"{len(files)} files"
+    skips, kept = _Skips(on_bad), list[tuple[str, Pixels, int]]()
+    for done, (name, result) in enumerate(in_parallel(_Joining(shape, settings).decode, files), 1):
         if isinstance(result, UnreadableImage):
-            raise UnreadableImage(result.reason, name)
-        images[i] = result[0]
-    return images
+            skips.skip(name, result.reason)
+        else:
+            kept.append((name, *result))
+        if progress:
+            progress(done, len(files))
+    if len(files) == 1 and skips:
+        raise UnreadableImage(skips[0].reason, source)
+    enough(len(kept), skips, source, 1)
+    names, images, digests = zip(*kept, strict=True)
+    return assemble(np.stack(images), None, (), np.array(digests, np.uint64), np.zeros(len(names), np.bool_),
+                    tuple(skips), (), source, names)
+
+
+def _drawn_on(background: str, like: Shape | None) -> str:
+    """The background of images that join a model's: arrays without transparency made one of 1 or 3 channels."""
+    return "white" if background == "keep" and like is not None and like[0] in (1, 3) else background
+
+
+def _is_set(source: str, channels: int) -> bool:
+    """Whether a source is opened as a set of images, not read as one."""
+    path = Path(source).expanduser()
+    suffix = path.suffix.lower()
+    if suffix == ".npy" and path.is_file():
+        with contextlib.suppress(Exception):  # NumPy raises many kinds on a broken file, and reading it will tell
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+            return len(shape) > 3 or (len(shape) == 3 and channels in (1, 3) and shape[2] not in (1, 3, 4))
+    if suffix in SUFFIXES:
+        return path.is_dir()
+    return suffix == ".npz" or not path.is_file() or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
 def _no_such(path: Path, name: str) -> str:
@@ -158,13 +186,13 @@ def _beside(path: Path) -> list[str]:
     return []
 
 
-def _present(path: str | Path) -> Path:
+def _present(path: str | Path) -> Path | UnreadableImage:
     file = Path(path).expanduser()
     if not file.exists():
         raise DataError(f"no such file: {str(path)!r}{nearest(file.name, _beside(file))}")
-    if not file.is_file():  # a pipe would be waited on for ever
-        raise UnreadableImage("not a regular file", str(path))
-    return file
+    if file.is_dir():
+        raise DataError(f"{str(path)!r} is a folder: name it alone, or image files")
+    return file if file.is_file() else UnreadableImage("not a regular file")  # a pipe would be waited on for ever
 
 
 def _open_files(path: Path, name: str, settings: _Settings, on_bad: str,
@@ -187,7 +215,7 @@ def _open_files(path: Path, name: str, settings: _Settings, on_bad: str,
     skipped = _Skips(on_bad, (Skipped(*each) for each in words["skipped"]))
     return ImageSet(stored.images, stored.arrays.get("labels"), tuple(words["classes"]),
                     stored.arrays["digests"], stored.arrays["test"], tuple(skipped),
-                    tuple(words["notes"]), name, words["fingerprint"])
+                    tuple(words["notes"]), name, words["fingerprint"], tuple(words["names"]))
 
 
 def _packed(built: ImageSet) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -195,7 +223,7 @@ def _packed(built: ImageSet) -> tuple[dict[str, Array], dict[str, Any]]:
     if built.labels is not None:
         arrays["labels"] = built.labels
     return arrays, {key: getattr(built, key)
-                    for key in ("classes", "skipped", "notes", "fingerprint")}
+                    for key in ("classes", "skipped", "notes", "fingerprint", "names")}
 
 
 def _nothing_in(found: Members[Any], name: str) -> str:
@@ -234,13 +262,43 @@ class _Plan:
         return image, digest(image)
 
 
+@dataclass(frozen=True)
+class _Joining:
+    """How each file joins the images of a model, whatever it holds."""
+
+    shape: Shape
+    settings: _Settings
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> Size:
+        return self.shape[2], self.shape[1]
+
+    def decode(self, file: File | UnreadableImage) -> tuple[Pixels, int] | UnreadableImage:
+        """One image of the model's shape and its digest, or why it cannot be read."""
+        if isinstance(file, UnreadableImage):
+            return file
+        try:
+            header = read_header(file, max_pixels=self.settings.max_pixels)
+            return _plan_like(header, self.size, self.channels, self.settings).decode(file)
+        except UnreadableImage as e:
+            return e
+
+
 def _decode_all(found: Members[Any], name: str, settings: _Settings, skips: _Skips,
                 temporary: Path, progress: Progress | None) -> ImageSet:
     """Decodes every readable file into `temporary`/images.npy, which the result maps."""
-    headers = _headers(found, settings, skips)
-    plan, notes = _plan(headers, settings, skips)
-    names = sorted(headers)
-    enough(len(names), skips, name)
+    least = FEWEST if settings.like is None else 1
+    if settings.like is None:
+        headers = _headers(found, settings, skips)
+        plan, notes = _plan(headers, settings, skips)
+        names = sorted(headers)
+    else:
+        plan, notes, names = _Joining(settings.like, settings), list[str](), found.names
+    enough(len(names), skips, name, least)
     index = {each: i for i, each in enumerate(names)}
     digests = np.zeros(len(names), np.uint64)
     shape = (plan.size[1], plan.size[0], plan.channels)
@@ -254,11 +312,11 @@ def _decode_all(found: Members[Any], name: str, settings: _Settings, skips: _Ski
             if progress:
                 progress(done, len(names))
         kept = rows.finish()
-    enough(len(kept), skips, name)
+    enough(len(kept), skips, name, least)
     labels, classes, test = read_folders(names)
     images = np.load(temporary / "images.npy", mmap_mode="r")
     return assemble(images, None if labels is None else labels[kept], classes, digests[kept],
-                     test[kept], tuple(sorted(skips)), notes, name)
+                     test[kept], tuple(sorted(skips)), notes, name, tuple(names[i] for i in kept))
 
 
 def _headers(found: Members[Any], settings: _Settings, skips: _Skips) -> dict[str, Header]:
