@@ -5,7 +5,8 @@
     nll + linear(0, 1, 0.1)*kl   KL warm-up over the first tenth of training
     nll + target_rate(30)*kl     30 nats of KL, by the weight that it takes
 
-In Python the same is written with the same operators: `nll + linear(0, 1, 0.1) * kl`.
+In Python the same is written with the same operators: `nll + linear(0, 1, 0.1) * kl`. Terms and objectives form a vector space:
+they add, subtract, and take a number or a schedule on either side, `2 * (nll + kl) - 0.1 * tc`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import overload
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -25,8 +25,65 @@ from .recipe import Call, parse_sum
 from .vae import Trace
 
 
+class Weight(ABC):
+    """A weight that changes over training, as a function of progress from 0 to 1."""
+
+    @abstractmethod
+    def __call__(self, progress: float) -> float: ...
+
+    def scaled(self, factor: float) -> Weight:
+        """`factor` times this weight.
+
+        Raises:
+            UsageError: there is no such weight.
+        """
+        raise UsageError(f"{self} takes no factor, here {factor:g}: give the term one weight")
+
+    def __str__(self) -> str:
+        values = (getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{v:.12g}' for v in values)})"
+
+
+def product(a: float | Weight, b: float | Weight) -> float | Weight:
+    """a · b, of which one at most changes over training.
+
+    Raises:
+        UsageError: both do.
+    """
+    if not isinstance(a, Weight):
+        a, b = b, a
+    if not isinstance(a, Weight):
+        return float(a * b)  # pyright: ignore[reportOperatorIssue]
+    if isinstance(b, Weight):
+        raise UsageError(f"{a} times {b}: a term has one schedule, so leave one of them out")
+    return a if b == 1 else a.scaled(b)
+
+
+class Summable(ABC):
+    """What adds, subtracts and scales into an objective: terms, and objectives themselves."""
+
+    @abstractmethod
+    def summands(self) -> tuple[tuple[float | Weight, Term], ...]:
+        """Terms with their weights."""
+
+    def __add__(self, other: Summable) -> Objective:
+        return Objective(self.summands() + other.summands())
+
+    def __sub__(self, other: Summable) -> Objective:
+        return self + -other
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __mul__(self, weight: float | Weight) -> Objective:
+        return Objective(tuple((product(weight, w), term) for w, term in self.summands()))
+
+    def __rmul__(self, weight: float | Weight) -> Objective:
+        return self * weight
+
+
 @dataclass(frozen=True)
-class Term:
+class Term(Summable):
     """A named functional of a trace, nats per example, (B,). Terms add and scale into an objective."""
 
     name: str
@@ -36,25 +93,8 @@ class Term:
     contest: bool = False
     """Whether it asks a critic."""
 
-    def __add__(self, other: Term | Objective) -> Objective:
-        return Objective(((1.0, self),)) + other
-
-    def __rmul__(self, weight: float) -> Objective:
-        return Objective(((float(weight), self),))
-
-
-class Weight(ABC):
-    """A weight that changes over training, as a function of progress from 0 to 1."""
-
-    @abstractmethod
-    def __call__(self, progress: float) -> float: ...
-
-    def __mul__(self, term: Term) -> Objective:
-        return Objective(((self, term),))
-
-    def __str__(self) -> str:
-        values = (getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(f'{v:.12g}' for v in values)})"
+    def summands(self) -> tuple[tuple[float | Weight, Term], ...]:
+        return ((1.0, self),)
 
 
 def check_fraction(weight: Weight, fraction: float) -> None:
@@ -71,6 +111,9 @@ class constant(Weight):
 
     def __call__(self, progress: float) -> float:
         return self.value
+
+    def scaled(self, factor: float) -> constant:
+        return constant(factor * self.value)
 
     __str__ = Weight.__str__
 
@@ -90,6 +133,9 @@ class linear(Weight):
     def __call__(self, progress: float) -> float:
         return self.start + (self.end - self.start) * min(progress / self.fraction, 1.0)
 
+    def scaled(self, factor: float) -> linear:
+        return replace(self, start=factor * self.start, end=factor * self.end)
+
 
 @registry.weight("late")
 @dataclass(frozen=True)
@@ -108,6 +154,9 @@ class late(Weight):
         if progress < self.start:
             return 0.0
         return self.value * (min((progress - self.start) / self.ramp, 1.0) if self.ramp else 1.0)
+
+    def scaled(self, factor: float) -> late:
+        return replace(self, value=factor * self.value)
 
     __str__ = Weight.__str__
 
@@ -133,6 +182,9 @@ class cyclic(Weight):
         within = math.fmod(progress * self.cycles, 1.0)
         return self.start + (self.end - self.start) * min(within / self.fraction, 1.0)
 
+    def scaled(self, factor: float) -> cyclic:
+        return replace(self, start=factor * self.start, end=factor * self.end)
+
 
 class FoundWeight(Weight):
     """A weight that training finds from what its term comes to. It remembers nothing: the training loop's state does."""
@@ -140,7 +192,6 @@ class FoundWeight(Weight):
     @abstractmethod
     def after(self, weight: float, value: float) -> float:
         """The next step's weight, from this step's and the batch mean that its term came to, nats per example."""
-
 
 FOUND = 1e-4, 1e4
 """Between these a weight is looked for."""
@@ -190,7 +241,7 @@ class target_rate(FoundWeight):
 
 
 @dataclass(frozen=True)
-class Objective:
+class Objective(Summable):
     """Σ_k w_k(progress) · E_B[term_k]. Written, printed and stored alike: 'nll + linear(0, 1, 0.1)*kl'."""
 
     terms: tuple[tuple[float | Weight, Term], ...]
@@ -201,12 +252,8 @@ class Objective:
             twice = next(n for n in names if names.count(n) > 1)
             raise UsageError(f"the term {twice} stands twice in {self}: add up its weights")
 
-    @overload
-    def __add__(self, other: Objective) -> Objective: ...
-    @overload
-    def __add__(self, other: Term) -> Objective: ...
-    def __add__(self, other: Objective | Term) -> Objective:
-        return Objective(self.terms + (other.terms if isinstance(other, Objective) else ((1.0, other),)))
+    def summands(self) -> tuple[tuple[float | Weight, Term], ...]:
+        return self.terms
 
     @property
     def samples(self) -> int:
