@@ -9,7 +9,8 @@ from reparam.errors import UsageError
 from reparam.objective import Objective, constant, cyclic, late, linear, parse_objective, target_rate
 from reparam.terms import kl, nll
 
-WEIGHTS = st.one_of(st.floats(-8, 8).map(lambda v: round(v, 3)), st.floats(0, 4).map(lambda v: linear(0.0, round(v, 3), 0.5)))
+WEIGHTS = st.one_of(st.floats(-8, 8).map(lambda v: round(v, 3)),
+                    st.floats(0, 4).map(lambda v: linear(0.0, round(v, 3), 0.5)))
 
 
 def weights(objective: Objective, progress: float = 0.3) -> dict[str, float]:
@@ -18,10 +19,12 @@ def weights(objective: Objective, progress: float = 0.3) -> dict[str, float]:
 
 @pytest.mark.parametrize("written, expected", [
     (nll - kl, {"nll": 1, "kl": -1}), (kl * 4, {"kl": 4}), (4 * kl, {"kl": 4}), (-nll, {"nll": -1}),
-    (2 * (nll + kl), {"nll": 2, "kl": 2}), ((nll + 3 * kl) * 0.5, {"nll": 0.5, "kl": 1.5}), (nll - kl * 2, {"nll": 1, "kl": -2}),
-    (linear(0, 1) * kl, {"kl": 0.3}), (kl * linear(0, 1), {"kl": 0.3}), (linear(0, 1) * (nll + 2 * kl), {"nll": 0.3, "kl": 0.6}),
-    (3 * (nll + linear(0, 1) * kl), {"nll": 3, "kl": 0.9}), (-(late(2, 0.1, 0.1) * kl), {"kl": -2}), (2 * (constant(3) * kl), {"kl": 6}),
-    (2 * (cyclic(0, 1, 1, 0.6) * kl), {"kl": 1}), (target_rate(3) * kl, {"kl": 1}), (target_rate(3) * kl + nll, {"kl": 1, "nll": 1})])
+    (2 * (nll + kl), {"nll": 2, "kl": 2}), ((nll + 3 * kl) * 0.5, {"nll": 0.5, "kl": 1.5}),
+    (nll - kl * 2, {"nll": 1, "kl": -2}), (linear(0, 1) * kl, {"kl": 0.3}), (kl * linear(0, 1), {"kl": 0.3}),
+    (linear(0, 1) * (nll + 2 * kl), {"nll": 0.3, "kl": 0.6}), (3 * (nll + linear(0, 1) * kl), {"nll": 3, "kl": 0.9}),
+    (-(late(2, 0.1, 0.1) * kl), {"kl": -2}), (2 * (constant(3) * kl), {"kl": 6}),
+    (2 * (cyclic(0, 1, 1, 0.6) * kl), {"kl": 1}), (target_rate(3) * kl, {"kl": 1}),
+    (target_rate(3) * kl + nll, {"kl": 1, "nll": 1})])
 def test_algebra(written, expected):
     assert weights(written) == pytest.approx(expected)
 

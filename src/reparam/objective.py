@@ -5,8 +5,8 @@
     nll + linear(0, 1, 0.1)*kl   KL warm-up over the first tenth of training
     nll + target_rate(30)*kl     30 nats of KL, by the weight that it takes
 
-In Python the same is written with the same operators: `nll + linear(0, 1, 0.1) * kl`. Terms and objectives form a vector space:
-they add, subtract, and take a number or a schedule on either side, `2 * (nll + kl) - 0.1 * tc`.
+In Python the same is written with the same operators: `nll + linear(0, 1, 0.1) * kl`. Terms and objectives form a vector
+space: they add, subtract, and take a number or a schedule on either side, `2 * (nll + kl) - 0.1 * tc`.
 """
 
 from __future__ import annotations
