@@ -16,7 +16,8 @@ import torch
 from accelerate import Accelerator
 
 from .adversary import Adversary
-from .loop import Batch, training
+from .batches import Batch
+from .loop import training
 from .objective import Objective
 from .recipe import Recipe
 from .vae import Model

@@ -13,12 +13,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from . import registry
+from .batches import Batch
 from .build import MOST_DIMS, Shares, build_prior, check_fitting, fitting_of
 from .checkpoint import Added, Axis
 from .data.stream import evenly
 from .distributions import Implicit
 from .errors import UsageError
-from .loop import Alone, Batch, State, training
+from .loop import Alone, State, training
 from .metrics.latents import axes_of, codes_of
 from .objective import Objective
 from .priors import Draw, Mixture, Prior

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from . import registry
 from .adversary import Adversary
+from .batches import read
 from .errors import ModelFileError, TrainingDiverged, UsageError
 from .guard import Guard, Verdict
 from .objective import Objective
@@ -35,9 +37,6 @@ SNAPSHOT_EVERY = 100
 """Steps between the states that a roll-back can return to."""
 COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
 """Numbers of a state that a resumed run goes on from."""
-
-Batch = Tensor | tuple[Tensor, Tensor]
-"""Images x (B, C, H, W) in [0, 1], or with them class labels y (B,), −1 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class State:
 def training(
     model: Model,
     objective: Objective,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     *,
     steps: int | None = None,
     minutes: float | None = None,
@@ -168,20 +167,22 @@ def training(
     critic_optimizer: str = "adamw(lr=4e-4, betas=(0.5, 0.99))",
     clock: Callable[[], float] | None = None,
 ) -> Iterator[State]:
-    """Trains `model` on `batches` of (B, C, H, W) in [0, 1], or pairs of these and labels; yields its state every step.
+    """Trains `model` on batches; yields its state every step.
 
-    Ends after `steps` or `minutes`, whichever comes first, or with the batches; a resumed run that has reached its end
-    already is yielded once as it is. The learning rate follows `schedule`
-    over that budget. Several processes average their gradients. A state's `snapshot()`, given as `resume` with batches
-    that start at its step, continues the run: bit for bit on a CPU when the budget is in steps. `population` is the number
-    of images that batches are drawn from, where it is known; terms that estimate q(z) use it. An `adversary` learns beside
-    the model, in the same steps and on the same schedule, from shortly before a term of the objective first heeds it.
-    `minutes` are read from `clock`, in seconds, the wall's by default: `time.process_time` counts what this process
-    computes, whatever else runs.
+    A batch is a tensor of images (B, C, H, W), uint8 or floats in [0, 1], or a tuple or list of these and labels (B,): what
+    a DataLoader gives. Batches that can be gone through again are; an iterator that ends before the budget ends training,
+    with a warning. Training ends after `steps` or `minutes`, whichever comes first; a resumed run that has reached its end
+    already is yielded once as it is. The learning rate follows `schedule` over that budget. Several processes average their
+    gradients. A state's `snapshot()`, given as `resume` with batches that start at its step, continues the run: bit for bit
+    on a CPU when the budget is in steps. `population` is the number of images that batches are drawn from, where it is
+    known; terms that estimate q(z) use it. An `adversary` learns beside the model, in the same steps and on the same
+    schedule, from shortly before a term of the objective first heeds it. `minutes` are read from `clock`, in seconds, the
+    wall's by default: `time.process_time` counts what this process computes, whatever else runs.
 
     Raises:
         TrainingDiverged: losses or gradients stayed non-finite through every roll-back.
-        UsageError: no budget, an unknown optimizer or schedule, or `compile` with an adversary.
+        UsageError: no budget, an unknown optimizer or schedule, `compile` with an adversary, no batches, or a first one that
+            is no images of the model's shape in [0, 1].
     """
     if compile and adversary is not None:
         raise UsageError("compile=True does not go with an adversary, whose penalties differentiate twice: leave it out")
@@ -206,13 +207,16 @@ def training(
     state.progress = loop.budget.progress(state)
     if state.progress >= 1:
         yield state
-    iterator = iter(batches)
+    iterator = read(batches, model, accelerator.device)
     while state.progress < 1:
         began, computed = clock(), time.process_time()
         batch = next(iterator, None)
         if batch is None:
+            warnings.warn(f"the batches ended after {state.step} steps, at {state.progress:.0%} of training, before the "
+                          "learning rate's schedule did: an iterator can be gone through once. Give what can be gone "
+                          "through again, such as a DataLoader or a list, or fewer steps", stacklevel=2)
             return
-        loop.step(batch)
+        loop.step(*batch)
         state.seconds += clock() - began
         state.cpu_seconds += time.process_time() - computed
         state.progress = loop.budget.progress(state)
@@ -287,8 +291,7 @@ class _Loop:
             critic = trace.contest.critic_loss() if trace.contest is not None else parts.new_zeros(())
         return torch.cat([parts, critic[None]])
 
-    def step(self, batch: Batch) -> None:
-        x, y = batch if isinstance(batch, tuple) else (batch, None)
+    def step(self, x: Tensor, y: Tensor | None) -> None:
         state = self.state
         state.event = ""
         if not state.model.training:

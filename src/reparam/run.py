@@ -28,6 +28,7 @@ from torch import Tensor
 
 from . import calibrate
 from .attempts import Attempts
+from .batches import Batch
 from .build import Shares, build_adversary, build_model, build_objective, check
 from .checkpoint import load_state, save_state
 from .data import ImageSet, open_images
@@ -37,7 +38,7 @@ from .errors import DataError, ModelFileError, UsageError
 from .features import get_features
 from .files import write_json, write_text
 from .fitting import calibrate_likelihood
-from .loop import Batch, State, training
+from .loop import State, training
 from .metrics.bounds import importance_nll
 from .metrics.distance import frechet
 from .presets import find
