@@ -1,6 +1,6 @@
 """The distributions that models are made of: small frozen dataclasses with torch.distributions' method names."""
 
-from .base import LOG_2PI, Distribution, Reparameterized, closed_kl, kl, stopped, sum_event
+from .base import LOG_2PI, Distribution, LocationScale, Reparameterized, closed_kl, kl, stopped, sum_event
 from .codes import Quantized
 from .gaussian import BestScale, Gaussian, Laplace, Student, gaussian_kl
 from .multivariate import FullGaussian
@@ -10,6 +10,6 @@ from .relaxed import RelaxedBernoulli, RelaxedCategorical
 from .sphere import UniformSphere, VonMisesFisher
 
 __all__ = ["LOG_2PI", "Bernoulli", "BestScale", "BetaBinomial", "Categorical", "ContinuousBernoulli", "Distribution",
-           "FullGaussian", "Gaussian", "Implicit", "Laplace", "LogisticMixture", "Point", "Quantized", "RelaxedBernoulli",
-           "RelaxedCategorical", "Reparameterized", "Student", "UniformSphere", "VonMisesFisher", "closed_kl",
-           "gaussian_kl", "kl", "stopped", "sum_event"]
+           "FullGaussian", "Gaussian", "Implicit", "Laplace", "LocationScale", "LogisticMixture", "Point", "Quantized",
+           "RelaxedBernoulli", "RelaxedCategorical", "Reparameterized", "Student", "UniformSphere", "VonMisesFisher",
+           "closed_kl", "gaussian_kl", "kl", "stopped", "sum_event"]

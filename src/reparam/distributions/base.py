@@ -43,9 +43,17 @@ class Distribution(ABC):
         """log p(value), summed over the event, nats."""
 
     def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        """Draws like `sample`, less varied below a temperature of 1: here, shrunk towards the mean."""
-        z = self.sample(shape)
-        return z if temperature == 1 else self.mean + temperature * (z - self.mean)
+        """Draws like `sample`, less varied below a temperature of 1 and at 0 without noise, and never where no draw lies.
+
+        Each family has its own way: shrinking all draws towards the mean, which serves one hump, leads between several.
+
+        Raises:
+            UsageError: another temperature than 1, of a family without a way.
+        """
+        if temperature != 1:
+            raise UsageError(f"draws of a {type(self).__name__} have no temperature: leave it at 1, or give the class a "
+                             "method tempered(shape, temperature)")
+        return self.sample(shape)
 
 
 class Reparameterized(Distribution):
@@ -58,6 +66,14 @@ class Reparameterized(Distribution):
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(shape)
+
+
+class LocationScale(Reparameterized):
+    """A distribution whose draws are its mean and noise around it."""
+
+    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
+        """Draws whose noise is multiplied by the temperature."""
+        return self.mean + temperature * (self.sample(shape) - self.mean)
 
 
 D = TypeVar("D", bound=Distribution)

@@ -130,6 +130,11 @@ class FlowedGaussian(Reparameterized):
         self.drawn[:] = [(z, self.base.log_prob(u) - log_det)]
         return z
 
+    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
+        """Draws of a Gaussian whose noise is multiplied by the temperature, before it flows."""
+        with torch.no_grad():
+            return self._push(self.base.tempered(shape, temperature))[0].unflatten(-1, self.shape)
+
     def log_prob(self, value: Tensor) -> Tensor:
         for z, log_q in self.drawn:
             # a draw without gradients does not answer for a density that is asked with them

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import LOG_2PI, Distribution, Reparameterized, closed_kl, sum_event
+from .base import LOG_2PI, Distribution, LocationScale, closed_kl, sum_event
 
 
 @dataclass(frozen=True)
-class Gaussian(Reparameterized):
+class Gaussian(LocationScale):
     """N(loc, exp(log_var)), independent over the event's `event_dims` last axes."""
 
     loc: Tensor
@@ -42,7 +42,7 @@ class Gaussian(Reparameterized):
 
 
 @dataclass(frozen=True)
-class Laplace(Reparameterized):
+class Laplace(LocationScale):
     """Laplace(loc, exp(log_scale)), independent over the event's `event_dims` last axes."""
 
     loc: Tensor
@@ -74,7 +74,7 @@ class Laplace(Reparameterized):
 
 
 @dataclass(frozen=True)
-class Student(Reparameterized):
+class Student(LocationScale):
     """Student's t with `df` degrees of freedom, shifted by loc and scaled by exp(log_scale), over `event_dims` last axes.
 
     p(x) = Γ((ν+1)/2) / (Γ(ν/2) √(νπ) s) · (1 + r²/ν)^{−(ν+1)/2} with r = (x − loc)/s. Its tails fall as |r|^{−ν−1}, so

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ..nets.layers import no_autocast
-from .base import LOG_2PI, Reparameterized, closed_kl, sum_event
+from .base import LOG_2PI, LocationScale, closed_kl, sum_event
 from .gaussian import Gaussian, gaussian_kl
 
 
 @dataclass(frozen=True)
-class FullGaussian(Reparameterized):
+class FullGaussian(LocationScale):
     """N(loc, L Lᵀ) over the event's `event_dims` last axes as one vector of D; `factor` L (…, D, D) is lower-triangular."""
 
     loc: Tensor

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Reparameterized
+from .base import LocationScale
 
 
 @dataclass(frozen=True)
-class _At(Reparameterized):
+class _At(LocationScale):
     """Every draw lies at `loc`."""
 
     loc: Tensor

@@ -87,6 +87,11 @@ class FlowDistribution(Reparameterized):
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
         return self.flow.decode(torch.randn((*shape, *self.flow.shape), device=self.flow.device))
 
+    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
+        """Codes of noise that is multiplied by the temperature. (Kingma & Dhariwal, 2018, arXiv:1807.03039, section 6)"""
+        with torch.no_grad():
+            return self.flow.decode(temperature * torch.randn((*shape, *self.flow.shape), device=self.flow.device))
+
     def log_prob(self, value: Tensor) -> Tensor:
         u, log_det = self.flow.encode(value)
         return -0.5 * (u**2 + LOG_2PI).sum(-1) + log_det
@@ -150,6 +155,10 @@ class GaussianMixture(Distribution):
         return (self.log_weights.exp()[:, None] * self.locs).sum(0).unflatten(-1, self.shape)
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        return self.tempered(shape, 1.0)
+
+    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
+        """Draws of components by their weights, around whose means the noise is multiplied by the temperature."""
         with torch.no_grad():
             n = math.prod(shape)
             m = torch.multinomial(self.log_weights.exp(), max(n, 1), replacement=True)[:n]
@@ -159,7 +168,7 @@ class GaussianMixture(Distribution):
             for component in m.unique():
                 mine = m == component
                 z[mine] = torch.linalg.solve_triangular(self.factors[component].mT, eps[mine], upper=False)
-            return (self.locs[m] + z.squeeze(-1)).reshape(*shape, *self.shape)
+            return (self.locs[m] + temperature * z.squeeze(-1)).reshape(*shape, *self.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         z = value.float().flatten(-len(self.shape))

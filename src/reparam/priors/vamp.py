@@ -28,10 +28,14 @@ class EvenMixture(Distribution):
         return self.components.loc.mean(0)
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        return self.tempered(shape, 1.0)
+
+    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
+        """Draws of components, all alike, around whose means the noise is multiplied by the temperature."""
         with torch.no_grad():
             loc, log_var, dims = self.components.loc, self.components.log_var, self.components.event_dims
             m = torch.randint(len(loc), shape, device=loc.device)
-            return Gaussian(loc[m], log_var[m], dims).sample()
+            return Gaussian(loc[m], log_var[m], dims).tempered((), temperature)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """By matrix products, z²/σ² − 2zμ/σ² + μ²/σ², so that no tensor has both components and dimensions.
