@@ -57,15 +57,21 @@ class LogisticMixture(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Mean of each channel given the means of the channels before it, (…, C, H, W) in [0, 1]."""
-        weights = self.log_weights.exp().squeeze(-3)
+        """E[x_c] = Σ_m w_m E[x_c | m], (…, C, H, W) in [0, 1].
+
+        A component is one for all channels of a pixel, so the chain runs within it: x_c | m has the location
+        μ_mc + Σ_d chain_mcd E[x_d | m] over the channels d before c. A logistic of location a and scale s that is cut off
+        at ±1 has the mean −1 + ∫₋₁¹ P(x > t) dt = −1 + s (log(1 + e^{(a + 1)/s}) − log(1 + e^{(a − 1)/s})). That the spread
+        of x_d, too, is cut off further on is left out: an error where both channels reach the ends of their range.
+        """
         channels: list[Tensor] = []
         for c in range(self.means.shape[-3]):
-            loc = self.means[..., c, :, :]
+            loc, scale = self.means[..., c, :, :], self.log_scales[..., c, :, :].exp()
             for d, before in enumerate(channels):
-                loc = loc + self.chain[..., c, d, :, :] * before.unsqueeze(-3)
-            channels.append((weights * loc.clamp(-1, 1)).sum(-3))
-        return (torch.stack(channels, -3) + 1) / 2
+                loc = loc + self.chain[..., c, d, :, :] * before
+            channels.append(scale * (F.softplus((loc + 1) / scale) - F.softplus((loc - 1) / scale)) - 1)
+        weights = self.log_weights.exp().squeeze(-3)
+        return ((weights.unsqueeze(-3) * torch.stack(channels, -3)).sum(-4) + 1) / 2
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
