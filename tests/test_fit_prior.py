@@ -426,8 +426,8 @@ def test_the_command_fits_a_prior_and_completes_the_folder_anew(tmp_path, monkey
     code, message = told(capsys, "sample", "run", "--label", "eleven")
     assert code == 2 and "unknown class" in message
     for arguments, message in [
-            (["--prior", "flw"], "did you mean 'flow'"), (["--minutes", "0"], "--minutes must be above 0"),
-            (["--steps", "-1"], "--steps must be above 0"), (["--prior", "normal"], "nothing to learn")]:
+            (["--prior", "flw"], "did you mean 'flow'"), (["--minutes", "0"], "minutes must be above 0"),
+            (["--steps", "-1"], "steps must be above 0"), (["--prior", "normal"], "nothing to learn")]:
         code, said = told(capsys, "fit-prior", "run", *arguments)
         assert code == 2 and message in said
     assert load_model("run")[1].fitted_prior == facts["prior"]  # a refused fit changes nothing

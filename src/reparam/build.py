@@ -214,14 +214,33 @@ def _check_generator(objective: Objective, adversary: Adversary | None) -> None:
         raise UsageError("a GAN learns from its critic alone: give it --objective adversarial and --adversary images")
 
 
-def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> None:
+def _check_training(recipe: Recipe, objective: Objective) -> None:
+    """Builds what a recipe says of training besides the model, whose numbers would else be told once it has begun."""
+    for text in (recipe.optimizer, recipe.critic_optimizer):
+        registry.optimizer.make(text, [torch.nn.Parameter(torch.zeros(1))])
+    registry.schedule.make(recipe.schedule)
+    parse_augmentation(recipe.augment)
+    parse_augmentation(recipe.critic_augment, for_critic=True)
+    parse_penalties(recipe.penalty)
+    registry.game.make(recipe.game)
+    registry.encoder.check(parse_call(recipe.critic))
+    try:
+        weights = [w for progress in (0.0, 0.5, 1.0) for w in map(float, objective.weights(progress))]
+    except OverflowError:
+        weights = [math.inf]
+    if not all(map(math.isfinite, weights)):
+        raise UsageError(f"a weight in the objective {recipe.objective!r} is not finite")
+
+
+def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> Model:
     """Builds a recipe's model, objective and adversary and tries them on two empty images, so that nothing senseless is
-    started.
+    started. Returns the model, untrained.
 
     Raises:
-        UsageError: parts that do not exist or do not fit together.
+        UsageError: parts that do not exist or do not fit together, or numbers that they do not take.
     """
     objective = build_objective(recipe)
+    _check_training(recipe, objective)
     with torch.random.fork_rng():
         model = build_model(recipe, image_shape)
         build_resampler(recipe.resampler, image_shape)
@@ -248,3 +267,4 @@ def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> None:
             if isinstance(trace.px, Implicit) and math.isnan(value):
                 raise UsageError(f"the term {name} needs a density of images, and the likelihood 'implicit' has none: "
                                  "choose another --likelihood, or leave the term out")
+    return model

@@ -57,9 +57,13 @@ def choose(work: Workload, accelerator: Accelerator) -> tuple[int, str]:
 
 def thread_counts(accelerator: Accelerator) -> list[int]:
     """The numbers of threads worth trying: every core's, and one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(cores // accelerator.num_processes, 1)
-    return sorted({1, cores}, reverse=True) if accelerator.device.type == "cpu" else [cores]
+    each = max(cores() // accelerator.num_processes, 1)
+    return sorted({1, each}, reverse=True) if accelerator.device.type == "cpu" else [each]
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _precisions(accelerator: Accelerator) -> list[str]:

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from .cli_options import Device, Json, Overrides, Reading
 from .errors import ReparamError, UsageError
 from .process import hush_threads, keep_memory, keep_speaking
+from .recipe import Recipe
 from .reporting import Reporter, Silent, aligned, for_this_terminal, tell
 from .text import for_shell
 
@@ -111,9 +112,10 @@ def demo(*, out: str = "runs/demo", minutes: float = 0.4, json: Json = False) ->
     minutes
         Training time.
     """
-    _clear_demo(Path(out))
     given: dict[str, Any] = {"minutes": minutes, "latent": "flat(16)", "encoder": "resnet(width=32)",
                              "decoder": "resnet(width=32)"}
+    Recipe(**given)  # told before the last demo is removed
+    _clear_demo(Path(out))
     _train("digits", None, out, None, given, Reading(), "auto", json)
 
 

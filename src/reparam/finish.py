@@ -28,6 +28,7 @@ from .generate import ImageModel, load
 from .loop import State
 from .metrics import OF_GANS, QUICK, Figure
 from .pictures import curves, grid, pairs, save_png
+from .recipe import Recipe
 from .report import model_card, report_html
 from .reporting import Reporter, Silent
 from .resampler import build_resampler
@@ -90,7 +91,7 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
         DataError: its data are gone or changed.
         UsageError: a GAN, or a prior that cannot be fitted to the model's codes.
     """
-    report = report or Silent()
+    report, asked = report or Silent(), Recipe(minutes=minutes, steps=steps)  # numbers are told before anything is read
     run, model = Run.read(folder), load(folder, device=device)
     if "outcome" not in run.facts:
         raise ModelFileError(f"{folder} has not been trained to an end; go on with: reparam train --resume {folder}")
@@ -104,7 +105,7 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
     known, y = _known(run, images, model.device)
     network.latent.fitted = network.resampler = None
     precision = (run.precision or "float32") if model.device.type != "cpu" else "float32"  # another machine may not have it
-    effort = Effort(minutes if minutes or steps else 2.0, steps, precision=precision)
+    effort = Effort(asked.minutes if minutes or steps else 2.0, asked.steps, precision=precision)
     fitted = fit_prior(network, run.recipe, known, run.recipe.seed, y=y,
                        effort=_told(effort, "fitting the prior", report, []))
     chooser = fit_resampler(network, run.recipe, known, run.recipe.seed,

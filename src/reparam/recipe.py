@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
+import numbers
 import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
@@ -209,9 +210,13 @@ class Recipe:
     """Seed of everything random."""
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            object.__setattr__(self, f.name, _of_kind(f.name, str(f.type), getattr(self, f.name)))
         for name, low in (("batch_size", 1), ("accumulate", 1), ("threads", 0), ("clip", 0), ("ema", 0)):
             if not getattr(self, name) >= low:
                 raise UsageError(f"{name} must be at least {low}; got {getattr(self, name)}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise UsageError(f"seed must be a whole number from 0 to {MOST_SEED}; got {self.seed}")
         for name in ("steps", "epochs", "minutes", "labelled"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -240,6 +245,35 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+MOST_SEED = 2**32 - 1
+"""Every generator of random numbers takes seeds up to here."""
+
+
+def _of_kind(name: str, kind: str, value: Any) -> Any:
+    """A field's value as Python's own number where it is one of NumPy's.
+
+    Raises:
+        UsageError: a value of another kind than the field's, or a number that is not finite.
+    """
+    if value is None and kind.endswith("None"):
+        return None
+    kind = kind.split()[0]
+    if kind in ("str", "bool"):
+        if type(value).__name__.removesuffix("_") != kind:
+            raise UsageError(f"{name} is {'text' if kind == 'str' else 'True or False'}; got {value!r}")
+        return bool(value) if kind == "bool" else value
+    number = numbers.Integral if kind == "int" else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, number):
+        raise UsageError(f"{name} is a {'whole ' if kind == 'int' else ''}number; got {value!r}")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number with hundreds of digits
+        finite = False
+    if not finite:
+        raise UsageError(f"{name} is a finite number; got {value!s:.20}")
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def field_help() -> dict[str, str]:

@@ -122,6 +122,7 @@ def train(data: str | Path, *, preset: str = "default", out: str | Path | None =
         TrainingDiverged: no learning rate was low enough.
     """
     recipe = find(preset).recipe.but(**fields)
+    check_threads(recipe.threads)
     check(recipe)  # a mistyped part, or parts that do not fit, are told before anything is read or written
     if not isinstance(data, Path) and not data:
         raise UsageError("name the data: a folder of images, a .zip, .npy or .npz file, or 'digits'")
@@ -156,11 +157,34 @@ def resume(folder: str | Path, *, device: str = "auto", report: Reporter | None 
     elif run.status == "finished" and not run.facts.get("failures"):
         raise UsageError(f"the run in {folder} is finished. To train it further give it a later end: --steps, --epochs "
                          "or --minutes")
+    if changes and run.state_file.exists():
+        _check_end(run)
     report = report or Silent()
     images = open_data(run.source, run.options, report)
     if run.fingerprint and images.fingerprint != run.fingerprint:
         raise DataError(f"{run.source} changed since this run began; start a new run, or bring the data back")
     return _Session(run, images, device, report).carry_out()
+
+
+def check_threads(threads: int) -> None:
+    """Refuses more threads than there are processors to run them, which would wait for one another without end."""
+    most = calibrate.cores()
+    if threads > most:
+        raise UsageError(f"threads={threads} is more than the {most} processor{'s' if most > 1 else ''} here: give {most} "
+                         "at most, or 0, which measures and chooses")
+
+
+def _check_end(run: Run) -> None:
+    """Refuses an end that training has passed already."""
+    stands, r = load_state(run.state_file)[1], run.recipe
+    of_images = r.epochs and stands["images"] / run.facts.get("training", math.inf)
+    at: dict[str, tuple[float | None, float]] = {
+        "steps": (r.steps, stands["step"]), "epochs": (r.epochs, of_images or 0.0),
+        "minutes": (r.minutes, stands["seconds"] / 60)}
+    for name, (end, now) in at.items():
+        if end is not None and end < now:
+            raise UsageError(f"the run in {run.folder} stands at {now:,.6g} {name} already: give a later end than --{name} "
+                             f"{end:g}")
 
 
 def _new_folder(data: str | Path) -> Path:
@@ -187,9 +211,12 @@ class _Session:
         self.training_set, self.validation_set, self.test_set = images.split()
         _, h, w, c = images.images.shape
         self.image_shape = (c, h, w)
-        check(self.recipe, self.image_shape)  # parts that do not fit the images are told before a folder is made
+        # what does not fit the images is told before a folder is made
+        self.labels = self._labels(check(self.recipe, self.image_shape).latent.classes)
         self.accelerator = Accelerator(cpu=device == "cpu")
         self.stopped = False
+        self.made: list[Path] = []
+        """Folders that this sitting makes."""
 
     def carry_out(self) -> Run:
         from .finish import finish
@@ -197,13 +224,18 @@ class _Session:
         if self.accelerator.is_main_process:
             self._begin()
         self.accelerator.wait_for_everyone()
-        state = self._train()
+        try:
+            state = self._train()
+        except (UsageError, DataError):
+            self._withdraw()
+            raise
         if self.accelerator.is_main_process:
             finish(self.run, self.images, state, self.report, interrupted=self.stopped)
         return self.run  # other processes do not wait: what follows may take longer than they are allowed to
 
     def _begin(self) -> None:
         run, images = self.run, self.images
+        self.made = [folder for folder in (run.folder, *run.folder.parents) if not folder.exists()]
         n, h, w, c = images.images.shape
         run.fingerprint = images.fingerprint
         run.facts |= {
@@ -222,6 +254,16 @@ class _Session:
         self.report.say(f"{counted(len(self.training_set), 'image')} to train on, {len(self.validation_set):,} held out"
                         f"{test}: {w}×{h}, {counted(c, 'channel')}; what is made goes to {run.folder}")
 
+    def _withdraw(self) -> None:
+        """Leaves nothing of a run that was refused before it had begun."""
+        run = self.run
+        if self.made and not run.state_file.exists():
+            for name in ("run.json", "skipped.json", "metrics.jsonl"):
+                (run.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that holds something stays
+                for folder in self.made:
+                    folder.rmdir()
+
     def _train(self) -> State:
         run, recipe = self.run, self.recipe
         torch.manual_seed(recipe.seed)
@@ -234,7 +276,7 @@ class _Session:
         stream = Stream(self.images.images, self.training_set, batch_size, recipe.seed,
                         parse_augmentation(recipe.augment), recipe.binarize, self.accelerator.device,
                         self.accelerator.process_index, self.accelerator.num_processes,
-                        start=int(saved[1]["step"]) if saved else 0, labels=self._labels(model.latent.classes))
+                        start=int(saved[1]["step"]) if saved else 0, labels=self.labels)
         self._choose_speed(calibrate.Workload(recipe, model, objective, adversary, _first(stream)), steps)
         with _stopping_at_interrupt(self):
             loop = training(
@@ -280,7 +322,7 @@ class _Session:
                 run.threads, run.precision = calibrate.choose(work, self.accelerator)
             if self.accelerator.is_main_process:
                 run.save()
-        torch.set_num_threads(run.threads)
+        torch.set_num_threads(min(run.threads, calibrate.cores()))  # the machine may be another than it began on
         size = sum(p.numel() for p in work.model.parameters())
         critic = sum(p.numel() for p in work.adversary.parameters()) if work.adversary is not None else 0
         run.facts["parameters"], run.facts["critic_parameters"] = size, critic

@@ -9,7 +9,7 @@ from .errors import ReparamError, TrainingDiverged, UsageError
 from .presets import find
 from .recipe import Recipe
 from .reporting import Reporter, Silent
-from .run import DEFAULT_MINUTES, DataOptions, Run, resume, train
+from .run import DEFAULT_MINUTES, DataOptions, Run, check_threads, resume, train
 
 FAILED = "failed"
 """Status of a run whose training diverged."""
@@ -38,6 +38,7 @@ class Plan:
         if len(set(self.presets)) < len(self.presets):
             raise UsageError(f"--presets names one twice: {','.join(self.presets)}. Name each once")
         budget = {"minutes": self.minutes, "steps": None, "epochs": None}
+        check_threads(self.threads or 0)
         changes = budget | ({} if self.threads is None else {"threads": self.threads})
         return {f"{name}-{seed}": find(name).recipe.but(seed=seed, **changes)
                 for seed in range(self.seeds) for name in self.presets}
