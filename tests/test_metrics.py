@@ -15,6 +15,7 @@ from reparam.distributions import Gaussian
 from reparam.errors import UsageError
 from reparam.latent import Latent
 from reparam.metrics import QUICK, STANDARD, Evaluation, FactorTable, measure
+from reparam.metrics.apart import DRAWS, LEAST, PRIOR, told_apart
 from reparam.metrics.bounds import importance_nll
 from reparam.metrics.figures import Figure, mean_figure
 from reparam.metrics.images import psnr_of
@@ -146,8 +147,9 @@ class Codes(VAE):
     def latent(self):
         return self
 
-    def code(self, x):
-        return self.loc[x[:, 0, 0, 0].long()]
+    def code(self, x, *, sample=False):
+        rows = x[:, 0, 0, 0].long()
+        return Gaussian(self.loc[rows], self.log_var[rows]).rsample() if sample else self.loc[rows]
 
     def infer(self, x, samples):
         rows = x[:, 0, 0, 0].long()
@@ -195,14 +197,56 @@ def test_information_of_a_prior_without_a_kl_per_latent(small, images):
     assert codes_of(model, images(30, (1, 4, 4))).information.abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("centre", "low", "high"), [(0.0, 0.5, 0.56), (3.0, 0.95, 1.0), (-3.0, 0.95, 1.0)])
+@pytest.mark.parametrize(("centre", "low", "high"), [(0.0, 0.47, 0.53), (3.0, 0.99, 1.0), (-3.0, 0.99, 1.0)])
 def test_prior_auc_tells_whether_the_codes_follow_the_prior(centre, low, high):
     n = 1500
     loc = torch.randn(n, 4) * 0.8  # with a posterior of variance 0.36, the codes are N(0, 1)
     model = Codes(loc, torch.full((n, 4), math.log(0.36)), centre=centre)
     figure = measure(Evaluation(model, numbered(n)), "prior_auc")[0]
-    assert low <= figure.value <= high
-    assert figure.n == n and figure.name == "prior_auc"
+    assert low <= figure.value <= high and figure.interval[0] <= figure.value <= figure.interval[1]
+    assert (figure.n, figure.name, figure.null, figure.better) == (n, "prior_auc", 0.5, "lower")
+
+
+def codes_of_kind(kind, n, rng):
+    """n images with 8 draws of each one's posterior, of 12 numbers of which 6 are noise: `same` follows N(0, 1)."""
+    centres = np.random.default_rng(5).normal(size=(6, 6))
+    loc, noise = {
+        "same": lambda: (rng.normal(size=(n, 6)) * 0.8, 0.6),
+        "wide": lambda: (rng.normal(size=(n, 6)) * 1.6, 0.6), "clusters": lambda: (centres[rng.integers(0, 6, n)], 0.3),
+    }[kind]()
+    drawn = loc[:, None] + noise * rng.normal(size=(n, 8, 6))
+    return np.concatenate([drawn, rng.normal(size=(n, 8, 6))], 2)
+
+
+@pytest.mark.parametrize(("kind", "low", "high"), [("same", 0.48, 0.52), ("wide", 0.8, 0.95),
+                                                   ("clusters", 0.8, 0.98)])
+def test_a_prior_auc_does_not_move_with_the_number_of_images(kind, low, high):
+    rng = np.random.default_rng(0)
+    found = {n: np.array([told_apart(codes_of_kind(kind, n, rng), rng.normal(size=(PRIOR, 12)), seed=i)
+                          for i in range(times)]) for n, times in ((64, 6), (160, 4), (1797, 1))}
+    most = found[1797][:, 0].mean()
+    assert low <= most <= high
+    for each in found.values():  # within four standard errors of their mean
+        assert abs(each[:, 0].mean() - most) < 4 * np.sqrt((each[:, 1] ** 2).mean() / len(each)) + 0.005
+
+
+def test_noise_beside_hides_no_codes_that_lie_elsewhere():
+    """With 8 numbers that differ and 120 that follow the prior."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(200, DRAWS, 128))
+    codes[:, :, :8] += 3 * rng.normal(size=(200, 1, 8))
+    assert told_apart(codes, rng.normal(size=(PRIOR, 128))).value > 0.97
+
+
+def test_no_image_both_teaches_and_judges():
+    """Codes that are the same for every draw of an image, and follow the prior: who learns images by heart gains nothing."""
+    rng = np.random.default_rng(0)
+    codes = np.repeat(rng.normal(size=(LEAST, 1, 4)), DRAWS, 1)
+    found = np.array([told_apart(np.repeat(rng.normal(size=(LEAST, 1, 4)), DRAWS, 1), rng.normal(size=(PRIOR, 4)), seed=i)
+                      for i in range(12)])
+    assert abs(found[:, 0].mean() - 0.5) < 4 * found[:, 0].std(ddof=1) / 12**0.5
+    with pytest.raises(UsageError, match="60 images"):
+        told_apart(codes[:59], rng.normal(size=(PRIOR, 4)))
 
 
 def test_prior_auc_measures_the_fitted_prior_too(small, images):
@@ -213,7 +257,7 @@ def test_prior_auc_measures_the_fitted_prior_too(small, images):
         codes = torch.cat([model.encode(x, sample=True) for _ in range(5)])
     model.latent.fitted = Mixture.fit(codes.numpy().astype(np.float64), (4,), 2)
     f = by_name(measure(Evaluation(model, x), "prior_auc"))
-    assert f["prior_auc"].value > 0.95 and f["fitted_prior_auc"].value < 0.62
+    assert f["prior_auc"].value > 0.95 and abs(f["fitted_prior_auc"].value - 0.5) < 0.03
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 17])
@@ -275,7 +319,7 @@ def test_every_figure_says_what_it_is(small, images, metrics):
         assert f.name and f.unit and f.n == 60 and math.isfinite(f.value)
         assert f"(n = {f.n})" in str(f) and f.unit in str(f)
         assert f.to_dict().keys() >= {"name", "value", "unit", "n"}
-        averaged = f.name not in ("active_units", "information", "prior_auc")
+        averaged = f.name not in ("active_units", "information")
         assert (f.interval is not None) == averaged
         if f.interval:
             assert f.interval[0] <= f.value <= f.interval[1]

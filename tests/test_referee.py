@@ -403,7 +403,7 @@ def test_the_command_takes_features_factors_and_a_number(tmp_path, monkeypatch, 
     command = ["evaluate", str(run.folder), "--features", "wavelets", "-n", "100", "--json"]
     assert cli.main([*command, "--metrics", "fd, memorisation, training"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["protocol"] == 2 and told["measured_on"] == "held-out"
+    assert told["protocol"] == 3 and told["measured_on"] == "held-out"
     named = {f["name"]: f for f in told["metrics"]}
     assert {"fd", "fd of fitted-prior samples", "authenticity", "training wall time", "images seen"} <= named.keys()
     assert named["fd"]["n"] == 100 and named["fd"]["features"].startswith("wavelets") and named["fd"]["warning"]

@@ -255,7 +255,8 @@ def figure_of(facts: Mapping[str, Any]) -> Figure:
     interval = facts.get("interval")
     return Figure(str(facts["name"]), float(facts["value"]), str(facts["unit"]), int(facts["n"]),
                   (float(interval[0]), float(interval[1])) if interval else None, facts.get("note", ""),
-                  features=facts.get("features", ""), resize=facts.get("resize", ""), warning=facts.get("warning", ""))
+                  features=facts.get("features", ""), resize=facts.get("resize", ""), warning=facts.get("warning", ""),
+                  better=facts.get("better", ""), null=facts.get("null"))
 
 
 def _entry(run: Run, facts: dict[str, Any]) -> Entry:

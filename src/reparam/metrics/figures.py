@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of how figures are measured; it changes whenever one of them would. Figures of unlike protocols, networks or
-numbers of images are not set side by side. What protocol 2 fixes:
+numbers of images are not set side by side. What protocol 3 fixes:
 
     images     the model's test images, or those held out where there are none; for sets of samples evenly spaced ones,
                10,000 at most (`Evaluation.n`), and as many training images evenly spaced
@@ -25,8 +26,10 @@ numbers of images are not set side by side. What protocol 2 fixes:
     duplicates the 1 % quantile of real images' nearest distances
     sharpness  spatial frequencies above half of Nyquist's
     class_balance  `balance.classifier`: its layers, 400 steps of 128, its seed
+    prior_auc  `apart.told_apart`: classifiers of 48 images and 8 draws of each, 24 of them, 2,400 draws of the prior
     factors    posterior means; 20 levels at most of a number; training on the first half for DCI
 """
+Better = Literal["higher", "lower", ""]
 ENOUGH = 2048
 """Fewer images or samples than this, and a figure of a set of samples says so first."""
 
@@ -51,6 +54,10 @@ class Figure:
     """How images were brought to its size."""
     warning: str = ""
     """Why not to trust the value, to be read before it."""
+    better: Better = ""
+    """Which way is better; '' where neither is, or where the best is a value in between."""
+    null: float | None = None
+    """The value where nothing is wrong, such as of fresh real images in place of samples; None where there is none."""
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -68,8 +75,8 @@ class Figure:
         return f"{first}{self.name} {self.value:.4g}{spread} {self.unit} (n = {self.n:,}){by}"
 
 
-def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "", *,
-                share: bool | None = None) -> Figure:
+def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "", *, share: bool | None = None,
+                better: Better = "", null: float | None = None) -> Figure:
     """The mean over images with its interval, ±1.96 standard errors, which is what the bootstrap over images tends to.
 
     Of shares, whose values are all 0 or 1 unless `share` is False, it is Wilson's interval, which has a width where none or
@@ -82,7 +89,21 @@ def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "
         centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5
         half = min(half, centre, 1 - centre)  # rounding must not take it beyond 0 or 1
-    return Figure(name, mean, unit, n, (min(centre - half, mean), max(centre + half, mean)), note)
+    return Figure(name, mean, unit, n, (min(centre - half, mean), max(centre + half, mean)), note,
+                  better=better, null=null)
+
+
+def of_share(value: float, error: float) -> tuple[float, float]:
+    """The interval of a value from 0 to 1 with a standard error: ±1.96 of them on the scale of log(v / (1 − v)).
+
+    By the delta method, error / (v (1 − v)) there; so that it stays within 0 and 1, and is longer on the side of ½. At
+    0 and 1 themselves, where that scale ends, of the value ±1.96 errors.
+    """
+    if not 0 < value < 1:
+        return max(value - 1.96 * error, 0.0), min(value + 1.96 * error, 1.0)
+    half = 1.96 * error / (value * (1 - value))
+    low, high = (1 / (1 + (1 - value) / value * math.exp(-sign * min(half, 50.0))) for sign in (-1, 1))
+    return min(low, value), max(high, value)
 
 
 def few(n: int, what: str = "images and as many samples") -> str:

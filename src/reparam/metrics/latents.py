@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 
-import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ..checkpoint import Axis
@@ -18,8 +15,9 @@ from ..distributions.point import Point
 from ..priors import Draw
 from ..registry import metric
 from ..vae import VAE
+from .apart import DRAWS, IMAGES, LEAST, PRIOR, told_apart
 from .evaluation import CHUNK, FEWEST, Codes, Evaluation, Unavailable
-from .figures import Figure, mean_figure
+from .figures import Figure, mean_figure, of_share
 
 ACTIVE = 0.01
 """A unit is active when more than this share of its variance comes from the image (Burda et al., 2016, section 2.3)."""
@@ -96,38 +94,39 @@ def active_units(evaluation: Evaluation) -> list[Figure]:
 
 @metric("prior_auc")
 def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
-    """How well a small classifier tells codes of images from draws of the prior: 0.5 not at all, 1 without fail."""
-    latent = evaluation.vae.latent
-    if len(evaluation.x) < FEWEST:
-        return []
-    figures = [_auc("prior_auc", evaluation, most, fitted=False)]
+    """How well a classifier tells codes of unseen images from draws of the prior: 0.5 not at all, 1 without fail.
+
+    It learns from 48 images and 8 draws of each one's posterior, however many images there are, so that the figure of one
+    model is the same of few images and of many (`apart.told_apart`). Of the 128 most informative latents.
+    """
+    latent, n = evaluation.vae.latent, len(evaluation.x)
+    if n < LEAST:
+        raise Unavailable(f"prior_auc needs {LEAST} images at least, 48 to teach a classifier and others to judge it by; "
+                          f"got {n}")
+    rows = evenly(n, min(n, most))
+    kept = evaluation.codes.information.argsort(descending=True)[:128]
+    with evaluation.drawing():
+        chunks = evaluation.x[rows].split(CHUNK)
+        codes = torch.cat([_draws(evaluation.vae, chunk).cpu()[..., kept] for chunk in chunks])
+    figures = [_auc("prior_auc", evaluation, codes, kept, fitted=False)]
     if latent.fitted is not None:
-        figures.append(_auc("fitted_prior_auc", evaluation, most, fitted=True))
+        figures.append(_auc("fitted_prior_auc", evaluation, codes, kept, fitted=True))
     return figures
 
 
-def _auc(name: str, evaluation: Evaluation, most: int, *, fitted: bool) -> Figure:
-    """Area under the ROC curve on a held-out half, of a small MLP on standardised codes (Lopez-Paz & Oquab, 2017)."""
-    from sklearn.metrics import roc_auc_score
-    from sklearn.neural_network import MLPClassifier
+def _draws(model: VAE, x: Tensor) -> Tensor:
+    """So many draws of each image's posterior as a classifier learns from, (n, DRAWS, D)."""
+    h = model.encoder(x)
+    return torch.stack([model.latent.code(h, sample=True).flatten(1) for _ in range(DRAWS)], 1)
 
-    codes = evaluation.codes
-    kept = codes.information.argsort(descending=True)[:128]
-    real = codes.draw[:most, kept].numpy()
+
+def _auc(name: str, evaluation: Evaluation, codes: Tensor, kept: Tensor, *, fitted: bool) -> Figure:
+    latent, how = evaluation.vae.latent, Draw(fitted=fitted)
     with evaluation.drawing():
-        latent, how = evaluation.model.latent, Draw(fitted=fitted)
-        drawn = torch.cat([latent.generate(len(chunk), how)[0].flatten(1) for chunk in codes.draw[:most].split(CHUNK)])
-        drawn = drawn[:, kept.to(evaluation.x.device)]
-    both = np.concatenate([real, drawn.cpu().numpy()])
-    both = np.clip((both - real.mean(0)) / (real.std(0) + 1e-6), -10, 10)
-    label = np.repeat([1, 0], len(real))
-    train = np.random.default_rng(evaluation.seed).permutation(len(both)) < len(both) // 2
-    classifier = MLPClassifier((64,), max_iter=40, early_stopping=True, n_iter_no_change=5, random_state=0)
-    with threadpool_limits(torch.get_num_threads()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a classifier that has not converged is a weaker one; its score stands
-        classifier.fit(both[train], label[train])
-    auc = float(roc_auc_score(label[~train], np.asarray(classifier.predict_proba(both[~train]))[:, 1]))
-    return Figure(name, max(auc, 1 - auc), "AUC, 0.5 is a perfect match", len(real))
+        drawn = torch.cat([latent.generate(PRIOR // 8, how)[0].flatten(1).cpu()[:, kept] for _ in range(8)])
+    found = told_apart(codes.numpy(), drawn.numpy(), seed=evaluation.seed)
+    return Figure(name, found.value, "AUC, 0.5 is a perfect match", len(codes), of_share(found.value, found.error),
+                  f"by classifiers that have seen {IMAGES} images, tested on others", better="lower", null=0.5)
 
 
 @metric("accuracy")
