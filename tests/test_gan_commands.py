@@ -96,27 +96,3 @@ def test_evaluate_measures_its_samples_and_refuses_a_likelihood(folder, capsys):
     assert "160" in figures["fd"]["warning"]
     assert main(["evaluate", str(folder), "--metrics", "iw_nll(5)"]) == 2
     assert "a GAN has no encoder" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("name", "value", "ill"), [
-    ("duplicates", 0.2, True), ("duplicates", 0.19, False), ("coverage", 0.1, True), ("coverage", 0.11, False),
-    ("classes missing", 1, True), ("classes missing", 0, False)])
-def test_mode_collapse_is_told_by_any_of_its_signs(name, value, ill):
-    from reparam.diagnose import illnesses_of
-    from reparam.metrics import Figure
-
-    found = illnesses_of([Figure(name, float(value), "", 2000)])
-    assert [f.title for f in found] == ["mode collapse"] * ill
-    assert all(f.evidence and "vae_gan" in f.advice for f in found)
-
-
-@pytest.mark.parametrize(("figures", "titles"), [
-    ({"coverage": 0.02, "precision": 0.5}, ["mode collapse"]),
-    ({"coverage": 0.02, "precision": 0.05}, ["samples far from the images"]), ({"coverage": 0.5, "precision": 0.05}, []),
-    ({"classes missing": 2, "accuracy of class_balance's classifier": 0.51}, []),
-    ({"coverage": 0.0, "precision": 0.0, "duplicates": 0.9}, ["mode collapse", "samples far from the images"])])
-def test_poor_samples_are_no_mode_collapse(figures, titles):
-    from reparam.diagnose import illnesses_of
-    from reparam.metrics import Figure
-
-    assert [f.title for f in illnesses_of([Figure(name, float(v), "", 2000) for name, v in figures.items()])] == titles

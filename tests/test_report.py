@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from reparam.checkpoint import load_model
-from reparam.diagnose import Finding, History, Verdict, diagnose
+from reparam.diagnose import Finding, Verdict
 from reparam.generate import load
 from reparam.metrics import Figure
 from reparam.report import model_card, report_html
@@ -237,99 +237,6 @@ def test_sixteen_images_are_enough_for_a_report(tmp_path, monkeypatch):
                  encoder="mlp((8,))", decoder="mlp((8,))")
     assert done.status == "finished"
     Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
-
-
-# The verdict
-
-
-def figures(active=20, latents=32, kl=15.0, psnr=20.0, average=11.0, auc=0.6, fitted=None, without=()):
-    listed = [Figure("kl", kl, "nats", 100), Figure("psnr", psnr, "dB", 100),
-              Figure("psnr of the average image", average, "dB", 100),
-              Figure("active_units", active, f"of {latents} latents", 100), Figure("prior_auc", auc, "AUC", 100)]
-    listed += [] if fitted is None else [Figure("fitted_prior_auc", fitted, "AUC", 100)]
-    return [f for f in listed if f.name not in without]
-
-
-def history(held_out=(100.0, 60.0, 50.0, 48.0, 47.5, 47.4, 47.4, 47.3), steps=1000, skipped=0, rollbacks=0):
-    return History(steps, skipped, rollbacks, held_out)
-
-
-@pytest.mark.parametrize(("measured", "past", "illnesses"), [
-    ({}, {}, []),
-    ({"active": 1, "latents": 2}, {}, []),
-    ({"active": 0, "kl": 0.01, "psnr": 11.0}, {}, ["collapsed: 0 of 32 units active"]),
-    ({"active": 0}, {}, ["collapsed: 0 of 32 units active"]),
-    ({"active": 3, "kl": 0.4}, {}, ["collapsed: 3 of 32 units active"]),
-    ({"active": 3, "latents": 64, "psnr": 11.3}, {}, ["collapsed: 3 of 64 units active"]),
-    ({"kl": 0.51, "psnr": 11.51}, {}, []),
-    ({"active": 0, "without": ("psnr",)}, {}, []),
-    ({"auc": 0.95}, {}, ["prior mismatch"]),
-    ({"auc": 0.89}, {}, []),
-    ({"auc": 0.95, "fitted": 0.6}, {}, []),  # what samples start from is what counts
-    ({"auc": 0.6, "fitted": 0.92}, {}, ["prior mismatch"]),
-    ({"without": ("prior_auc",)}, {}, []),
-    ({}, {"held_out": (100, 60, 50, 55, 60, 70)}, ["overfitted"]),
-    ({}, {"held_out": (100, 60, 50, 54, 53, 52)}, []),  # within a tenth of what was gained
-    ({}, {"held_out": (10, 9.5, 9.4, 9.6, 9.9, 10.3)}, []),  # within a nat
-    ({}, {"held_out": (-100, -150, -200, -190, -180, -150)}, ["overfitted"]),
-    ({}, {"held_out": (100, 50, 99)}, []),  # too few to say
-    ({}, {"held_out": ()}, []),
-    ({}, {"skipped": 50}, ["unstable"]),
-    ({}, {"skipped": 49}, []),
-    ({}, {"rollbacks": 1}, ["unstable"]),
-    ({}, {"steps": 0, "held_out": ()}, []),
-    ({"active": 0, "auc": 0.95}, {"held_out": (100, 60, 50, 55, 60, 70), "skipped": 300},
-     ["collapsed: 0 of 32 units active", "prior mismatch", "overfitted", "unstable"]),
-], ids=str)
-def test_illnesses_are_told_by_their_figures(measured, past, illnesses):
-    verdict = diagnose(figures(**measured), history(**past))
-    assert [f.title for f in verdict.illnesses] == illnesses
-    assert verdict.title == (illnesses[0] if illnesses else "healthy") == verdict.to_dict()["verdict"]
-    assert all(f.evidence and f.advice for f in (*verdict.illnesses, *verdict.remarks))
-    json.dumps(verdict.to_dict(), allow_nan=False)
-
-
-@pytest.mark.parametrize(("measured", "past", "remarks"), [
-    ({}, {}, []),
-    ({"active": 15}, {}, ["more latents than needed"]),
-    ({"active": 16}, {}, []),
-    ({}, {"held_out": (100, 90, 80, 70, 60, 50)}, ["still improving"]),
-    ({}, {"held_out": (100, 51, 50.5, 50.3, 50.2, 50.1)}, []),
-    ({}, {"held_out": (100, 70, 50)}, []),
-], ids=str)
-def test_remarks_do_not_make_a_model_ill(measured, past, remarks):
-    verdict = diagnose(figures(**measured), history(**past))
-    assert verdict.title == "healthy" and [f.title for f in verdict.remarks] == remarks
-
-
-def test_evidence_holds_the_numbers():
-    collapsed = diagnose(figures(active=0, kl=0.04, psnr=11.3), history()).illnesses[0]
-    assert "0.04 nats" in collapsed.evidence and "0.3 dB" in collapsed.evidence
-    assert "0.95" in diagnose(figures(auc=0.95), history()).illnesses[0].evidence
-    overfitted = diagnose(figures(), history((100, 60, 50, 55, 60, 70))).illnesses[0]
-    assert "50.0 nats, after 40% of training, and ended at 70.0" in overfitted.evidence
-    assert "train 0.4 times as long" in overfitted.advice
-    unstable = diagnose(figures(), history(skipped=80, rollbacks=2)).illnesses[0]
-    assert "80 of 1000 steps" in unstable.evidence and "2 roll-backs" in unstable.evidence
-    oversized = diagnose(figures(active=8, latents=64), history()).remarks[0]
-    assert "8 of 64 latents are active" in oversized.evidence and "flat(10)" in oversized.advice
-
-
-def test_advice_can_be_typed():
-    """Every recipe that an advice names is one that the parser takes."""
-    from reparam.objective import parse_objective
-    from reparam.recipe import parse_call
-    from reparam.registry import optimizer, prior
-
-    ill = diagnose(figures(active=0, auc=0.95), history((100, 60, 50, 55, 60, 70), skipped=300)).illnesses
-    advice = " ".join(f.advice for f in ill)
-    for text in re.findall(r'--objective "([^"]*)"', advice):
-        parse_objective(text)
-    for text in re.findall(r'--optimizer "([^"]*)"', advice):
-        optimizer.check(parse_call(text))
-    for text in re.findall(r"fit-prior RUN --prior (\S+)", advice):
-        prior.check(parse_call(text))
-    assert advice.count("--objective") == 2 and "--optimizer" in advice and "fit-prior" in advice
 
 
 # In a browser

@@ -86,7 +86,7 @@ def load_model(folder: str | Path) -> tuple[Model, Config]:
         ModelFileError: a file is missing, truncated or of another version, or the tensors do not fit the config.
     """
     folder = Path(folder)
-    config = _read_config(folder / "config.json")
+    config = read_config(folder / "config.json")
     path = folder / "model.safetensors"
     try:
         with torch.device("meta"):
@@ -106,7 +106,7 @@ def load_model(folder: str | Path) -> tuple[Model, Config]:
     return model.eval(), config
 
 
-def _read_config(path: Path) -> Config:
+def read_config(path: Path) -> Config:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:

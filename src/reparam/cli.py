@@ -153,11 +153,12 @@ def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None
     from .evaluating import Options, evaluate_run
 
     figures, kind = evaluate_run(run, data, metrics, device, _reporter(json), Options(features, factors, n))
-    _tell_figures(figures, kind, json)
+    _tell_figures(run, figures, kind, json)
 
 
-def _tell_figures(figures: Sequence[Figure], kind: str, as_json: bool) -> None:
-    from .diagnose import illnesses_of
+def _tell_figures(run: str, figures: Sequence[Figure], kind: str, as_json: bool) -> None:
+    from .checkpoint import read_config
+    from .diagnose import as_made, illnesses_of
     from .evaluating import evaluation_dict
 
     facts = evaluation_dict(figures)
@@ -165,7 +166,7 @@ def _tell_figures(figures: Sequence[Figure], kind: str, as_json: bool) -> None:
         print_json(facts | {"measured_on": kind})
         return
     tell(f"measured on {kind} images, protocol {facts['protocol']}", *figure_table(figures))
-    for finding in illnesses_of(figures):
+    for finding in illnesses_of(figures, as_made(read_config(Path(run) / "config.json"))):
         tell(f"{finding.title}: {finding.evidence}.", f"  What to do: {finding.advice}.")
 
 

@@ -19,7 +19,7 @@ from .build import Shares, check_fitting, fitting_of
 from .checkpoint import Added, Axis, Config, save_model
 from .data import ImageSet
 from .data.stream import binarized, evenly, to_batch
-from .diagnose import Finding, History, Verdict, diagnose
+from .diagnose import Finding, Verdict, as_made, diagnose, history_of
 from .errors import DataError, ModelFileError
 from .evaluating import Options, evaluate_arrays, write_evaluation
 from .files import write_text
@@ -150,15 +150,13 @@ def _conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt:
     save_model(run.folder, model, config)
     trained, folder = ImageModel(model, config, next(model.parameters()).device), run.folder
     metrics, options = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
-    figures: list[Figure] = []
+    rows, figures = measured[evenly(len(measured), MOST_MEASURED)], list[Figure]()
     with attempt("measuring the model"):
-        figures = evaluate_arrays(trained, images, measured[evenly(len(measured), MOST_MEASURED)], metrics, attempt.report,
-                                  options=options, attempt=attempt)
+        figures = evaluate_arrays(trained, images, rows, metrics, attempt.report, options=options, attempt=attempt)
     records, outcome = read_metrics(folder / "metrics.jsonl"), run.facts["outcome"]
     verdict = NOT_JUDGED
     with attempt("judging the model"):
-        bounds = [r["held_out"]["-elbo"] for r in records if "-elbo" in r.get("held_out", {})]
-        verdict = diagnose(figures, History(outcome["steps"], outcome["skipped_steps"], outcome["rollbacks"], bounds))
+        verdict = diagnose(figures, history_of(images, rows, records, outcome), as_made(config))
     outcome["measured_on"] = kind
     write_evaluation(run, figures, verdict, kind)
     attempt.report.say("drawing pictures")
