@@ -439,9 +439,11 @@ def test_sample_into_a_picture_or_a_folder(trained, done, refused, tmp_path):
     assert [f.name for f in files] == [f"{i:05}.png" for i in range(5)]
     for file, image in zip(files, samples, strict=True):
         with Image.open(file) as picture:
-            assert (np.asarray(picture.convert("L")) == image).all()
-    assert "--out must be a .png, an .npy or a folder; got 's.jpeg'" in refused(2, "sample", trained, "--out", "s.jpeg")
-    assert "-n must be at least 1; got 0" in refused(2, "sample", trained, "-n", 0)
+            assert picture.mode == "L"
+            assert (np.asarray(picture) == image).all()
+    told = refused(2, "sample", trained, "--out", "s.jpeg")
+    assert "--out must be a .png, a .gif, a .webp, an .mp4, an .npy or a folder; got 's.jpeg'; for a folder" in told
+    assert "-n must be a whole number from 1 to 1000000; got 0" in refused(2, "sample", trained, "-n", 0)
 
 
 def test_sample_from_the_models_own_prior(trained, done, refused, tmp_path):
@@ -463,7 +465,7 @@ def test_temperature_lessens_variety(trained, done, tmp_path):
 
 def test_reconstruct(trained, done, refused, tmp_path):
     files, pixels = pictures(tmp_path / "data", 3)
-    assert done("reconstruct", trained, *files, "--out", "r.npy") == {"out": "r.npy", "n": 3}
+    assert done("reconstruct", trained, *files, "--out", "r.npy") == {"out": "r.npy", "n": 3, "skipped": []}
     rebuilt = np.load(tmp_path / "r.npy")
     assert (rebuilt.size, rebuilt.dtype) == (pixels.size, np.uint8)
     assert rebuilt.shape[:3] == pixels.shape
@@ -496,7 +498,7 @@ def test_interpolate(trained, done, refused, tmp_path):
     done("interpolate", trained, a, b)
     with Image.open(tmp_path / "interpolation.png") as picture:
         assert picture.size == (2 + 10 * 66, 2 + 66)
-    assert "steps=1" in refused(2, "interpolate", trained, a, b, "--steps", 1)
+    assert "--steps must be a whole number from 2 to 10000; got 1" in refused(2, "interpolate", trained, a, b, "--steps", 1)
 
 
 def test_traverse(trained, done, tmp_path):
@@ -517,7 +519,7 @@ def test_a_traversal_of_nothing_is_refused(option, trained, refused):
 
 def test_encode(trained, done, refused, tmp_path):
     files, pixels = pictures(tmp_path / "data", 20)
-    assert done("encode", trained, *files) == {"out": "codes.npz", "n": 20, "latent": [4]}
+    assert done("encode", trained, *files) == {"out": "codes.npz", "n": 20, "latent": [4], "skipped": []}
     with np.load(tmp_path / "codes.npz") as codes:
         z, names = codes["z"], codes["names"].tolist()
     assert (z.shape, z.dtype) == ((20, 4), np.float32)
@@ -531,7 +533,8 @@ def test_encode(trained, done, refused, tmp_path):
     done("encode", trained, "data", "--draw", "--out", "d.npz")
     with np.load(tmp_path / "d.npz") as codes:
         assert np.abs(codes["z"] - z).max() > 1e-3
-    assert "--out must end in .npz; got 'c.npy'" in refused(2, "encode", trained, "data", "--out", "c.npy")
+    told = refused(2, "encode", trained, "data", "--out", "c.npy")
+    assert "--out must be an .npz, a .csv or a .parquet; got 'c.npy'" in told
 
 
 def test_a_demo_replaces_the_last_one(trained, reparam, tmp_path, monkeypatch):

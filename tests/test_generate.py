@@ -307,7 +307,7 @@ def test_a_learned_prior_is_crossed_straight(made):
 
 
 def test_interpolations_that_have_no_ends_are_refused(model, digits):
-    with pytest.raises(UsageError, match="at least its two ends; got steps=1"):
+    with pytest.raises(UsageError, match="steps must be a whole number from 2 to 10000; got 1"):
         model.interpolate(digits[0], digits[1], steps=1)
     with pytest.raises(DataError, match="between one image and one other"):
         model.interpolate(digits[:2], digits[1])

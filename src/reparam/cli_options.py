@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 from cyclopts import Parameter
 
 from .errors import UsageError
+from .ranges import REFINEMENT
 from .recipe import Recipe, field_help
 
 
@@ -62,8 +63,9 @@ class Refining:
         """Whether to refine, or at which temperature.
 
         Raises:
-            UsageError: a temperature for what is left out.
+            UsageError: a temperature out of its range, or for what is left out.
         """
+        REFINEMENT.check("--refine-temperature", self.refine_temperature)
         if self.refine_temperature is not None and not self.refine:
             raise UsageError("--no-refine leaves out what --refine-temperature is for: give one of them")
         return self.refine if self.refine_temperature is None else self.refine_temperature

@@ -1,9 +1,11 @@
-"""The commands that use a trained model: sample, reconstruct, interpolate, traverse, encode."""
+"""The commands that use a trained model: sample, reconstruct, interpolate, traverse, encode.
+
+Each looks at its numbers and at where it is to write before it reads or computes anything.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -11,7 +13,9 @@ from cyclopts import Parameter
 from .cli import app, numbers, print_json
 from .cli_options import Device, Json, Refining
 from .errors import UsageError
+from .ranges import COLUMNS, GUIDANCE, PATH_STEPS, ROWS, SEED, SOLVER_STEPS, SOME_IMAGES, TEMPERATURE
 from .reporting import tell
+from .text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +29,7 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
            prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
            guidance: float = 1.0, resample: bool = True, refining: Refining = Refining(), seed: int = 0,
            device: Device = "auto", json: Json = False) -> None:
-    """Draw new images into one picture, or into a folder of single images.
+    """Draw new images into one picture, an animation, or a folder of single images.
 
     Parameters
     ----------
@@ -34,7 +38,8 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     n
         How many.
     out
-        A .png for all of them in a grid, an .npy for an array, or a folder for one file each.
+        A .png for all of them in a grid, a .gif, .webp or .mp4 that shows one after the other, an .npy for an array, or a
+        folder for one file each; what an earlier command wrote there is replaced.
     prior
         The model's own prior by name, such as normal, in place of the one fitted to its codes.
     temperature
@@ -48,17 +53,24 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     resample
         Let a resampler choose among plain draws, when the model has one.
     """
-    if n < 1:
-        raise UsageError(f"-n must be at least 1; got {n}")
-    model = _load(run, device)
+    from .outputs import ANIMATED, Output, save_images
+
     each = numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
-    _write(model.sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps, guidance=guidance,
-                        resample=resample, refine=refining.choice()), out, json)
+    for temperature_of_one in each:
+        TEMPERATURE.check("--temperature", temperature_of_one)
+    for name, value, within in (("-n", n, SOME_IMAGES), ("--seed", seed, SEED), ("--steps", steps, SOLVER_STEPS),
+                                ("--guidance", guidance, GUIDANCE)):
+        within.check(name, value)
+    refine, to = refining.choice(), Output.of(out, ANIMATED)
+    images = _load(run, device).sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps,
+                                       guidance=guidance, resample=resample, refine=refine)
+    save_images(images, to, seconds=0.5)
+    _done({"out": out, "n": n}, out, json)
 
 
 @app.command
-def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", refining: Refining = Refining(),
-                device: Device = "auto", json: Json = False) -> None:
+def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", draw: bool = False,
+                refining: Refining = Refining(), seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Encode and decode images: originals above what the model rebuilds.
 
     Parameters
@@ -66,16 +78,24 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", ref
     run
         A run's folder.
     images
-        Image files.
+        Image files, or one source of data as for training: a folder, archive, .npy or .npz.
     out
-        A .png for a picture, an .npy for the rebuilt images as an array, or a folder for one file each.
+        A .png for a picture, an .npy for the rebuilt images as an array, or a folder for one file each, named as the
+        originals; what an earlier command wrote there is replaced.
+    draw
+        Decode a draw from the posterior, as training does; by default its mean.
     """
+    from .outputs import PICTURES, Output, save_images
     from .pictures import pairs
 
-    model = _load(run, device)
-    x = _images(model, images).images
-    rebuilt = model.reconstruct(x, refine=refining.choice())
-    _write(pairs(x, rebuilt, min(len(x), 8)) if out.endswith(".png") else rebuilt, out, json, columns=min(len(x), 8))
+    SEED.check("--seed", seed)
+    refine, to = refining.choice(), Output.of(out, PICTURES)
+    model, found = _opened(run, images, device)
+    rebuilt = model.reconstruct(found.images, sample=draw, seed=seed, refine=refine)
+    columns = min(len(rebuilt), 8)
+    save_images(rebuilt, to, columns=columns, names=found.names,
+                shown=pairs(found.images, rebuilt, columns))
+    _done({"out": out, "n": len(rebuilt), "skipped": _skipped(found)}, out, json)
 
 
 @app.command
@@ -94,13 +114,20 @@ def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, step
     steps
         Images on the way, both ends included.
     out
-        A .png for all of them in a row, an .npy for an array, or a folder for one file each.
+        A .png for all of them in a row, a .gif, .webp or .mp4 that goes there and back, an .npy for an array, or a folder
+        for one file each; what an earlier command wrote there is replaced.
     """
-    model = _load(run, device)
+    from .outputs import ANIMATED, Output, save_images, there_and_back
+
+    PATH_STEPS.check("--steps", steps)
+    SEED.check("--seed", seed)
     if a is not None and b is None:
         raise UsageError("name two images, or none for a walk between two draws of the prior")
+    to, model = Output.of(out, ANIMATED), _load(run, device)
     ends = [_image(model, path) if path is not None else None for path in (a, b)]
-    _write(model.interpolate(ends[0], ends[1], steps, seed=seed), out, json, columns=steps)
+    images = model.interpolate(ends[0], ends[1], steps, seed=seed)
+    save_images(images, to, columns=steps, moving=there_and_back(images[:, None]))
+    _done({"out": out, "n": steps}, out, json)
 
 
 @app.command
@@ -119,18 +146,24 @@ def traverse(run: str, image: str | None = None, /, *, dims: int = 8, steps: int
     steps
         Columns: images for each.
     out
-        A .png for all of them in a grid, an .npy for an array, or a folder for one file each.
+        A .png for all of them in a grid, a .gif, .webp or .mp4 of all latents that move there and back, an .npy for an
+        array, or a folder for one file each; what an earlier command wrote there is replaced.
     """
-    model = _load(run, device)
-    start = _image(model, image) if image is not None else None
-    rows = model.traverse(start, dims=dims, steps=steps)
-    _write(rows.reshape(-1, *rows.shape[2:]), out, json, columns=steps)
+    from .outputs import ANIMATED, Output, save_images, there_and_back
+
+    ROWS.check("--dims", dims)
+    COLUMNS.check("--steps", steps)
+    to, model = Output.of(out, ANIMATED), _load(run, device)
+    rows = model.traverse(_image(model, image) if image is not None else None, dims=dims, steps=steps)
+    images = rows.reshape(-1, *rows.shape[2:])
+    save_images(images, to, columns=steps, moving=there_and_back(rows.swapaxes(0, 1)))
+    _done({"out": out, "n": len(images)}, out, json)
 
 
 @app.command
 def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False, seed: int = 0,
            device: Device = "auto", json: Json = False) -> None:
-    """Write the latents of images: names and z (n, *latent).
+    """Write the latents of images with their names, and their labels where there are labels.
 
     Parameters
     ----------
@@ -139,20 +172,19 @@ def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False
     images
         Image files, or one source of data as for training: a folder, archive, .npy or .npz.
     out
-        An .npz file.
+        An .npz of names, labels and z (n, *latent); or a table, .csv or .parquet, of a row for each image.
     draw
         Draw from the posterior; by default its mean is taken.
     """
-    import numpy as np
+    from .outputs import TABLES, Output, save_codes
 
-    from .files import replacing
-
-    model = _load(run, device)
-    found = _images(model, images)
+    SEED.check("--seed", seed)
+    to = Output.of(out, TABLES)
+    model, found = _opened(run, images, device)
     z = model.encode(found.images, sample=draw, seed=seed)
-    with replacing(_with_suffix(out, ".npz")) as temporary, temporary.open("wb") as f:
-        np.savez(f, names=np.array(found.names), z=z)
-    _done({"out": out, "n": len(z), "latent": list(z.shape[1:])}, f"{len(z)} codes of shape {z.shape[1:]} in {out}", json)
+    save_codes(z, found, to)
+    _done({"out": out, "n": len(z), "latent": list(z.shape[1:]), "skipped": _skipped(found)},
+          f"{counted(len(z), 'code')} of shape {z.shape[1:]} in {out}", json)
 
 
 def _load(folder: str, device: str) -> ImageModel:
@@ -161,10 +193,16 @@ def _load(folder: str, device: str) -> ImageModel:
     return load(folder, device=device)
 
 
-def _images(model: ImageModel, sources: Sequence[str]) -> ImageSet:
-    """The images that are named; files left out are told on stderr, also beside --json."""
+def _opened(run: str, sources: Sequence[str], device: str) -> tuple[ImageModel, ImageSet]:
+    """A model and the images that are named for it."""
     if not sources:
         raise UsageError("name at least 1 image file, or a folder of them")
+    model = _load(run, device)
+    return model, _images(model, sources)
+
+
+def _images(model: ImageModel, sources: Sequence[str]) -> ImageSet:
+    """Images for a model; files left out are told on stderr, also beside --json."""
     from .inputs import read_inputs
     from .reporting import for_this_terminal
 
@@ -179,17 +217,8 @@ def _image(model: ImageModel, path: str) -> np.ndarray:
     return found.images[0]
 
 
-def _with_suffix(out: str, suffix: str) -> str:
-    if Path(out).suffix.lower() != suffix:
-        raise UsageError(f"--out must end in {suffix}; got {out!r}")
-    return out
-
-
-def _write(images: np.ndarray, out: str, as_json: bool, columns: int | None = None) -> None:
-    from .pictures import save_images
-
-    save_images(images, out, columns)
-    _done({"out": out, "n": len(images)}, out, as_json)
+def _skipped(found: ImageSet) -> list[dict[str, str]]:
+    return [{"name": each.name, "reason": each.reason} for each in found.skipped]
 
 
 def _done(facts: dict[str, Any], text: str, as_json: bool) -> None:

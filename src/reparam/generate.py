@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from .checkpoint import Axis, Config, load_model
+from .data import pixels_of
+from .data.samples import Range, as_array
 from .data.stream import binarized
 from .errors import DataError, UsageError, nearest
 from .latent import NO_ENCODER
+from .pictures import grid
 from .priors import Draw
+from .ranges import COLUMNS, DRAWS, GUIDANCE, IMAGES, PATH_STEPS, REFINEMENT, ROWS, SEED, SOLVER_STEPS, TEMPERATURE, WIDTH
 from .recipe import parse_call
 from .vae import VAE, Model
 
@@ -31,39 +38,39 @@ class Layout:
 
     kind: str  # "flat" (n, C·H·W), "grey" (n, H, W), "last" (n, H, W, C), "first" (n, C, H, W)
     single: bool
-    uint8: bool
+    dtype: np.dtype[Any]
+    range: Range
+    """Black and white, of whole numbers; floats are in [0, 1]."""
 
     @staticmethod
-    def read(images: np.ndarray, image_shape: tuple[int, ...]) -> tuple[Layout, Tensor]:
+    def read(images: npt.ArrayLike, image_shape: tuple[int, ...], value_range: Range | None = None) -> tuple[Layout, Tensor]:
         """Recognises the layout of `images` and returns them as float (n, C, H, W) in [0, 1].
+
+        uint8 are levels and floats lie in [0, 1]; other whole numbers have the range of their type, or `value_range`.
 
         Raises:
             DataError: a shape, type or range that does not fit the model; the message says what fits.
         """
-        images = np.asarray(images)
+        array = as_array(images)
         c, h, w = image_shape
         shapes = {"grey": (h, w) if c == 1 else None, "last": (h, w, c), "first": (c, h, w), "flat": (c * h * w,)}
         for kind, shape in shapes.items():
-            if shape is not None and images.shape in (shape, (*images.shape[:1], *shape)):
-                layout = Layout(kind, images.shape == shape, images.dtype == np.uint8)
-                return layout, layout._to_model(images, image_shape)
+            if shape is not None and array.shape in (shape, (*array.shape[:1], *shape)):
+                pixels, bounds = _pixels(array, value_range)
+                layout = Layout(kind, array.shape == shape, array.dtype, bounds)
+                return layout, layout._to_model(pixels, image_shape)
         accepted = " or ".join(f"(n, {', '.join(map(str, s))})" for s in shapes.values() if s)
-        raise DataError(f"images of shape {images.shape} do not fit this model; it takes {accepted}")
+        raise DataError(f"images of shape {array.shape} do not fit this model; it takes {accepted}")
 
-    def _to_model(self, images: np.ndarray, image_shape: tuple[int, ...]) -> Tensor:
+    def _to_model(self, pixels: np.ndarray, image_shape: tuple[int, ...]) -> Tensor:
         c, h, w = image_shape
-        x = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
-        x = x / 255 if self.uint8 else x
-        if not torch.isfinite(x).all():
-            raise DataError("the images contain NaN or infinity")
-        if x.numel() and (x.min() < 0 or x.max() > 1):
-            raise DataError(f"float images lie in [0, 1]; got values from {x.min():g} to {x.max():g}. Divide by their "
-                            "range, or pass uint8")
+        x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+        x = x / 255 if pixels.dtype == np.uint8 else x
         x = x[None] if self.single else x
         return x.permute(0, 3, 1, 2) if self.kind == "last" else x.reshape(-1, c, h, w)
 
     def write(self, x: Tensor) -> np.ndarray:
-        """(n, C, H, W) in this layout, as uint8 or float32 in [0, 1]."""
+        """(n, C, H, W) in this layout: whole numbers in the type and range that they came in, or float32 in [0, 1]."""
         x = x.detach().float().cpu().clamp(0, 1)
         if self.kind == "last":
             x = x.permute(0, 2, 3, 1)
@@ -71,7 +78,10 @@ class Layout:
             x = x.flatten(1)
         elif self.kind == "grey":
             x = x[:, 0]
-        out = (x * 255).round().to(torch.uint8).numpy() if self.uint8 else x.numpy()
+        out = x.numpy()
+        if self.dtype.kind in "ui":
+            low, high = self.range
+            out = np.rint(low + (high - low) * out.astype(np.float64)).astype(self.dtype)
         return np.ascontiguousarray(out[0] if self.single else out)
 
 
@@ -107,6 +117,19 @@ class ImageModel:
     def prior_is_normal(self) -> bool:
         return parse_call(self.config.recipe.prior).name == "normal"
 
+    def __repr__(self) -> str:
+        r, c = self.config.recipe, self.config.image_shape
+        parts = [r.encoder, r.latent, r.decoder] if isinstance(self.network, VAE) else [r.latent, r.decoder]
+        count = sum(p.numel() for p in self.network.parameters())
+        return (f"ImageModel({' → '.join(parts)}, images {c[1]}×{c[2]}×{c[0]}, latent "
+                f"{'×'.join(map(str, self.latent_shape))}, {count:,} parameters, {self.device})")
+
+    def _repr_png_(self) -> bytes:
+        """Sixteen samples, which notebooks show for the model."""
+        picture = io.BytesIO()
+        grid(self.sample(16, seed=0)).save(picture, "PNG")
+        return picture.getvalue()
+
     def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                prior: str | None = None, label: int | str | None = None, steps: int | None = None,
                guidance: float = 1.0, resample: bool = True, refine: bool | float = True) -> np.ndarray:
@@ -118,30 +141,45 @@ class ImageModel:
         fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go. Without
         `resample` or `refine` a resampler or refiner is left out, if the model has one; as a number, `refine` is the
         refiner's temperature, above 0 and up to 1.
+
+        Raises:
+            UsageError: a number out of its range, or what this model does not know.
         """
         return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior, label=label,
                                                            steps=steps, guidance=guidance, resample=resample, refine=refine))
 
-    def encode(self, images: np.ndarray, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
+    def encode(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
-        layout, x = Layout.read(images, self.config.image_shape)
+        SEED.check("seed", seed)
+        layout, x = self._read(images)
         z = self._seeded(seed, lambda: self.encode_pixels(x, sample=sample))
         return z[0].numpy() if layout.single else z.numpy()
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
+    def decode(self, z: npt.ArrayLike) -> np.ndarray:
         """Images of latents (n, *latent), uint8."""
-        codes = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
+        codes = torch.from_numpy(np.ascontiguousarray(as_array(z), dtype=np.float32))
         if codes.shape[1:] != self.latent_shape:
             raise DataError(f"latents of shape {tuple(codes.shape)} do not fit this model; it takes "
                             f"(n, {', '.join(map(str, self.latent_shape))})")
+        if not torch.isfinite(codes).all():
+            raise DataError("the latents contain NaN or infinity")
         return self._new_layout().write(self.decode_pixels(codes))
 
-    def reconstruct(self, images: np.ndarray, *, refine: bool | float = True) -> np.ndarray:
-        """What remains of images after encoding and decoding, in their own layout; without `refine`, of the code alone."""
-        layout, x = Layout.read(images, self.config.image_shape)
-        return layout.write(self.decode_pixels(self.encode_pixels(x, sample=False), refine=refine))
+    def reconstruct(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = 0,
+                    refine: bool | float = True) -> np.ndarray:
+        """What remains of images after encoding and decoding, in their own layout; without `refine`, of the code alone.
 
-    def interpolate(self, a: np.ndarray | None = None, b: np.ndarray | None = None, steps: int = 8, *,
+        By default the posterior's mean is decoded, as by `decode(encode(images))`: no chance is in it, and an image's
+        reconstruction does not depend on those beside it. Training decodes draws of the posterior, whose mean need not be
+        among what the decoder has learned to read, least of all early in training: `sample` decodes a draw.
+        """
+        layout, x = self._read(images)
+        SEED.check("seed", seed)
+        _check_refinement(refine)
+        z = self._seeded(seed, lambda: self.encode_pixels(x, sample=sample))
+        return layout.write(self.decode_pixels(z, refine=refine))
+
+    def interpolate(self, a: npt.ArrayLike | None = None, b: npt.ArrayLike | None = None, steps: int = 8, *,
                     seed: int | None = None) -> np.ndarray:
         """`steps` images on the way from image `a` to image `b`, both ends included, uint8; without images, from one draw of
         the prior to another, which a GAN can do too.
@@ -149,15 +187,15 @@ class ImageModel:
         On a great circle where codes lie on a sphere, or the prior is N(0, I), whose mass is near one (White, 2016,
         arXiv:1609.04468), else on a straight line.
         """
-        if steps < 2:
-            raise UsageError(f"an interpolation has at least its two ends; got steps={steps}")
+        PATH_STEPS.check("steps", steps)
+        SEED.check("seed", seed)
         if (a is None) != (b is None):
             raise UsageError("interpolate between two images, or without any between two draws of the prior")
         if a is None or b is None:
             drawn = self._seeded(seed, lambda: self.network.generate(2, Draw(fitted=self._fitted(None)))).cpu()
             ends = [drawn[:1], drawn[1:]]
         else:
-            ends = [self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False) for image in (a, b)]
+            ends = [self.encode_pixels(self._read(image)[1], sample=False) for image in (a, b)]
         if len(ends[0]) != 1 or len(ends[1]) != 1:
             raise DataError("interpolate between one image and one other")
         around = self.prior_is_normal or self.network.latent.space.kind == "sphere"
@@ -165,33 +203,40 @@ class ImageModel:
         z = torch.cat([path(ends[0], ends[1], t) for t in torch.linspace(0, 1, steps)])
         return self._new_layout().write(self.decode_pixels(z))
 
-    def traverse(self, image: np.ndarray | None = None, *, dims: int = 8, steps: int = 9,
+    def traverse(self, image: npt.ArrayLike | None = None, *, dims: int = 8, steps: int = 9,
                  width: float = 2.5) -> np.ndarray:
         """Images (dims, steps, H, W[, C]), uint8, each row moving along one of the most informative latents.
 
         A row goes from `width` standard deviations of the codes below their mean to as many above it, while the others
         stay at the code of `image`, or at the codes' mean.
         """
-        if dims < 1 or steps < 1:
-            raise UsageError(f"a traversal has at least one row and one column; got dims={dims} and steps={steps}")
+        for name, value, within in (("dims", dims, ROWS), ("steps", steps, COLUMNS), ("width", width, WIDTH)):
+            within.check(name, value)
         axes = self.config.axes[:dims]
         centre = torch.zeros(self.latent_shape).flatten()
         for axis in self.config.axes:
             centre[axis.index] = axis.mean
         if image is not None:
-            centre = self.encode_pixels(Layout.read(image, self.config.image_shape)[1], sample=False)[0].flatten()
+            centre = self.encode_pixels(self._read(image)[1], sample=False)[0].flatten()
         rows = [self._row(centre, axis, steps, width) for axis in axes]
         images = self._new_layout().write(self.decode_pixels(torch.cat(rows).unflatten(1, self.latent_shape)))
         return images.reshape(len(axes), steps, *images.shape[1:])
 
-    def score(self, images: np.ndarray, *, samples: int = 1, seed: int | None = 0) -> np.ndarray:
+    def score(self, images: npt.ArrayLike, *, samples: int = 1, seed: int | None = 0) -> np.ndarray:
         """A lower bound of log p(x) of each image, nats, (n,): the ELBO, or IWAE's bound with more `samples`."""
-        return self.score_pixels(Layout.read(images, self.config.image_shape)[1], samples=samples, seed=seed).numpy()
+        return self.score_pixels(self._read(images)[1], samples=samples, seed=seed).numpy()
 
     def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                       prior: str | None = None, label: int | str | None = None, steps: int | None = None,
                       guidance: float = 1.0, resample: bool = True, refine: bool | float = True) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
+        IMAGES.check("n", n)
+        SEED.check("seed", seed)
+        SOLVER_STEPS.check("steps", steps)
+        GUIDANCE.check("guidance", guidance)
+        for each in temperature if isinstance(temperature, tuple) else (temperature,):
+            TEMPERATURE.check("temperature", each)
+        _check_refinement(refine)
         how = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample)
         return self._seeded(seed, lambda: self._drawn(n, how, refine=refine)).float().cpu()
 
@@ -216,6 +261,8 @@ class ImageModel:
         """`score` of (n, C, H, W). All images share one draw of noise, so that a score depends on its image alone."""
         from .terms import log_weight
 
+        DRAWS.check("samples", samples)
+        SEED.check("seed", seed)
         vae = self.vae
         x = binarized(x, shared=True) if self.config.recipe.binarize else x
 
@@ -261,7 +308,11 @@ class ImageModel:
                          f"Classes: {', '.join(self.config.classes) or 'numbers from 0'}")
 
     def _new_layout(self) -> Layout:
-        return Layout("grey" if self.config.image_shape[0] == 1 else "last", single=False, uint8=True)
+        return Layout("grey" if self.config.image_shape[0] == 1 else "last", False, np.dtype(np.uint8), (0, 255))
+
+    def _read(self, images: npt.ArrayLike) -> tuple[Layout, Tensor]:
+        bounds = self.config.data.get("value_range")
+        return Layout.read(images, self.config.image_shape, tuple(bounds) if bounds else None)
 
     def _chunked(self, f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -275,6 +326,26 @@ class ImageModel:
                 torch.manual_seed(seed)
             with torch.inference_mode():
                 return draw()
+
+
+def _pixels(values: npt.NDArray[Any], value_range: Range | None) -> tuple[npt.NDArray[Any], Range]:
+    """uint8 levels or floats in [0, 1] of values in memory, and what is black and white in them."""
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise DataError("the images contain NaN or infinity")
+        if values.size and (values.min() < 0 or values.max() > 1):
+            raise DataError(f"float images lie in [0, 1]; got values from {values.min():g} to {values.max():g}. Divide by "
+                            "their range, or pass uint8")
+        return values, (0.0, 1.0)
+    if values.dtype.name in ("uint8", "uint16", "bool") or (values.dtype.kind in "ui" and value_range):
+        return pixels_of(values, value_range if values.dtype.kind in "ui" and values.dtype != np.uint8 else None)
+    raise DataError(f"values of type {values.dtype} do not say what is black and white: pass uint8 levels, uint16, or "
+                    "floats in [0, 1]")
+
+
+def _check_refinement(refine: bool | float) -> None:
+    if not isinstance(refine, bool):
+        REFINEMENT.check("refine", refine)
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:

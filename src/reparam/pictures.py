@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .errors import UsageError
 from .files import replacing
 
 GAP = 2
@@ -48,25 +47,6 @@ def save_png(picture: Image.Image, path: str | Path) -> None:
     """Writes a PNG atomically."""
     with replacing(path) as temporary:
         picture.save(temporary, "PNG", optimize=True)
-
-
-def save_images(images: np.ndarray, out: str | Path, columns: int | None = None) -> None:
-    """Images (n, H, W[, C]) uint8 to one picture (.png), an array (.npy) or, without an ending, a folder of pictures.
-
-    Raises:
-        UsageError: another ending.
-    """
-    path = Path(out)
-    if path.suffix.lower() == ".png":
-        save_png(grid(images, columns), path)
-    elif path.suffix.lower() == ".npy":
-        with replacing(path) as temporary, temporary.open("wb") as f:
-            np.save(f, images)
-    elif path.suffix:
-        raise UsageError(f"--out must be a .png, an .npy or a folder; got {str(out)!r}")
-    else:
-        for i, image in enumerate(images):
-            save_png(Image.fromarray(visible(image[None])[0]), path / f"{i:05d}.png")
 
 
 def pairs(originals: np.ndarray, rebuilt: np.ndarray, columns: int = 8) -> np.ndarray:
