@@ -10,7 +10,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	  { echo "reparam needs Python 3.11 or later: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint,features]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint,features,heic]'
 	@touch $@
 
 demo: $(VENV)/.ready

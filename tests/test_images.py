@@ -20,7 +20,7 @@ from PIL import Image
 import reparam.data.cache as cache
 import reparam.data.images as images_module
 from reparam.data import ImageSet, from_arrays, open_images, read_like
-from reparam.data.members import in_parallel
+from reparam.data.parallel import in_parallel
 from reparam.errors import DataError, ReparamError, UsageError
 
 
@@ -150,11 +150,13 @@ def test_train_and_test_folders_are_splits_with_labels_below(tmp_path, tests):
         put(root / ("train" if i < 14 else tests) / "ab"[i % 2] / f"{i}.png", noise(i))
     put(root / tests / "a" / "again.png", noise(0))
     found = open_images(root)
-    assert found.classes == ("a", "b") and found.test.sum() == 7
-    assert any("1 test images also occur among the training images" in n for n in found.notes)
+    held_out, kind = (found.test, "test") if tests == "test" else (found.validation, "validation")
+    assert found.classes == ("a", "b") and held_out.sum() == 7
+    assert any(f"1 {kind} images also occur among the training images, where they are left out" in n for n in found.notes)
     train, validation, test = found.split()
-    np.testing.assert_array_equal(test, np.flatnonzero(found.test))
-    assert not found.test[train].any() and not found.test[validation].any()
+    np.testing.assert_array_equal(test if tests == "test" else validation, np.flatnonzero(held_out))
+    assert not held_out[train].any() and not found.test[validation].any()
+    assert not np.isin(found.digests[train], found.digests[held_out]).any()
 
 
 def test_a_class_named_train_is_a_class(tmp_path):
@@ -309,7 +311,14 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
         open_images(tmp_path / "phone")
     for i in range(3):
         (tmp_path / "phone" / f"{i}.HEIC").write_text("x")
-    with pytest.raises(DataError, match=r"which holds 3 \.heic files"):
+    for i in range(3):
+        (tmp_path / "phone" / f"{i}.CR2").write_text("x")
+        (tmp_path / "phone" / f"{i}.mov").write_text("x")
+    with pytest.raises(DataError, match=r"0 readable images, 6 not"):
+        open_images(tmp_path / "phone")
+    for file in (tmp_path / "phone").glob("*.HEIC"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"which holds 3 \.mov files; 3 × CR2 files are not read: convert them to PNG"):
         open_images(tmp_path / "phone")
 
 
@@ -498,7 +507,7 @@ def test_copies_are_noted_and_the_fingerprint_sees_everything():
     labels = np.arange(20)
     prints = [from_arrays(STACK).fingerprint, from_arrays(STACK[::-1]).fingerprint,
               from_arrays(STACK, labels).fingerprint, from_arrays(STACK, labels[::-1]).fingerprint,
-              from_arrays(STACK, labels, classes=tuple("ab")).fingerprint,
+              from_arrays(STACK, labels, classes=tuple("abcdefghijklmnopqrst")).fingerprint,
               from_arrays(STACK, test=labels > 17).fingerprint, twice.fingerprint]
     assert len(set(prints)) == len(prints)
     assert from_arrays(STACK.copy(), source="other").fingerprint == prints[0]

@@ -1,20 +1,21 @@
-"""The set of images that all sources become, and how arrays (.npy, .npz, in memory) become one."""
+"""How arrays (.npy, .npz, in memory) become a set of images."""
 
 from __future__ import annotations
 
-import hashlib
 import math
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
-from ..errors import DataError, UsageError
-from .members import Skipped
+from ..errors import DataError
+from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough
+from .labels import Labels, numbered
 from .samples import (
     MAX_CHANNELS,
     Pixels,
@@ -29,65 +30,33 @@ from .samples import (
     to_uint8,
 )
 
-FEWEST = 16
-_KEYS = (("train_images", "train_labels", "test_images", "test_labels"),
-         ("x_train", "y_train", "x_test", "y_test"),
-         ("images", "labels", "", ""), ("x", "y", "", ""))
-
-Array: TypeAlias = npt.NDArray[Any]
-Shape: TypeAlias = tuple[int, int, int]
+_PARTS = ("training", "validation", "test")
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images as they are trained on, and what was done to get them."""
+class _Keys(NamedTuple):
+    """How an .npz calls its images and labels, in the order of _PARTS."""
 
-    images: Pixels                        # (n, H, W, C) uint8, maybe a read-only memory map
-    labels: npt.NDArray[np.int64] | None  # (n,); -1 for an image without, where others have
-    classes: tuple[str, ...]              # the name of each label; () when none are named
-    digests: npt.NDArray[np.uint64]       # (n,) hash of each image's pixels
-    test: npt.NDArray[np.bool_]           # (n,) given as test data by the source
-    skipped: tuple[Skipped, ...]
-    notes: tuple[str, ...]                # what was chosen and done, to be said on screen
-    source: str
-    fingerprint: str                      # hash of everything above that training depends on
-    names: tuple[str, ...]                # of each image: a file's in its folder or archive, an array's row
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    value_range: Range | None = None  # of the images, where the data set is known by its keys
 
-    def split(self, fraction: float = 0.1) -> tuple[npt.NDArray[np.int64], ...]:
-        """Indices of the training, validation and test images, each in ascending order.
 
-        An image is validated on when its digest / 2**64 < `fraction`: copies fall on one side, and
-        an image stays on its side as the data grow. When that gives no validation image, those of
-        the smallest digest are taken; when it leaves nothing to train on, those of the greatest
-        are left. Images given as test data are in neither.
-
-        Raises:
-            UsageError: `fraction` is not between 0 and 1.
-            DataError: fewer than two different images remain besides the test images.
-        """
-        if not 0 < fraction < 1:
-            raise UsageError(f"the validation fraction must lie between 0 and 1, got {fraction}")
-        rest = np.flatnonzero(~self.test)
-        digests = self.digests[rest]
-        if len(np.unique(digests)) < 2:
-            raise DataError(f"{self.source} has {len(np.unique(digests))} different images, test "
-                            "images aside; training and validation need two at least")
-        held_out = digests < np.uint64(min(int(fraction * 2**64), 2**64 - 1))
-        if not held_out.any():
-            held_out = digests == digests.min()
-        if held_out.all():
-            held_out = digests != digests.max()
-        return rest[~held_out], rest[held_out], np.flatnonzero(self.test)
+_KEYS = (_Keys(("train_images", "val_images", "test_images"), ("train_labels", "val_labels", "test_labels")),
+         _Keys(("x_train", "x_val", "x_test"), ("y_train", "y_val", "y_test")),
+         _Keys(("images", "val_images", "test_images"), ("labels", "val_labels", "test_labels")),
+         _Keys(("x", "x_val", "x_test"), ("y", "y_val", "y_test")),
+         _Keys(("imgs", "", ""), ("latents_classes", "", ""), (0, 1)))  # dSprites
 
 
 def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
-                test: npt.ArrayLike | None = None, classes: Sequence[str] = (),
+                test: npt.ArrayLike | None = None, validation: npt.ArrayLike | None = None, classes: Sequence[str] = (),
                 source: str = "array", image_size: int | None = None,
                 value_range: Range | None = None) -> ImageSet:
     """Images held in memory: (n, H, W), (n, H, W, C), or (n, C, H, W) with 1, 3 or 4 channels.
 
-    uint8 is taken as it is, bool becomes 0 and 255, uint16 and floats are scaled by 0..65535 and
-    [0, 1] or by `value_range`. `labels` (n,) are integers or names; `test` (n,) marks test images.
+    Values are read by their type, or by `value_range`, as `pixels_of` says. `labels` (n,) are whole
+    numbers or names, -1 for none; with the names of `classes` they count from 0. `validation` (n,) marks
+    the images to hold out, which are otherwise chosen, and `test` (n,) those never trained on.
 
     Raises:
         DataError: NaN, values outside their range, another shape, labels of another length, fewer
@@ -96,27 +65,33 @@ def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
     """
     check_image_size(image_size)
     check_value_range(value_range)
-    return _from_array(to_uint8(_channels_last(images), value_range), labels, test, tuple(classes),
-                       source, image_size)
+    pixels = to_uint8(_channels_last(images), value_range)
+    return _from_array(pixels, labels, _flags(validation, len(pixels), "validation"), _flags(test, len(pixels), "test"),
+                       tuple(classes), source, image_size)
 
 
-def _from_array(pixels: Pixels, labels: npt.ArrayLike | None, test: npt.ArrayLike | None,
-                classes: tuple[str, ...], source: str, image_size: int | None,
+def _flags(given: npt.ArrayLike | None, n: int, kind: str) -> npt.NDArray[np.bool_]:
+    flags = np.zeros(n, np.bool_) if given is None else np.asarray(given, np.bool_)
+    if flags.shape != (n,):
+        raise DataError(f"{kind} flags of shape {flags.shape} for {n} images")
+    return flags
+
+
+def _from_array(pixels: Pixels, labels: npt.ArrayLike | None, validation: npt.NDArray[np.bool_],
+                test: npt.NDArray[np.bool_], classes: tuple[str, ...], source: str, image_size: int | None,
                 like: Shape | None = None) -> ImageSet:
     n, height, width, _ = pixels.shape
     enough(n, (), source, FEWEST if like is None else 1)
     if like is None:
         size, notes = choose_size(Counter({(width, height): n}), image_size)
     else:
-        pixels, size, notes = _joined(pixels, like[0], source), (like[2], like[1]), []
+        pixels, size, notes = _joined(pixels, like[0], source), (like[2], like[1]), list[str]()
     if size != (width, height):
         pixels = np.stack([fit(image, size) for image in pixels])
-    numbers, names = (None, ()) if labels is None else _numbered(labels, n)
-    flags = np.zeros(n, np.bool_) if test is None else np.asarray(test, np.bool_)
-    if flags.shape != (n,):
-        raise DataError(f"test flags of shape {flags.shape} for {n} images")
-    return assemble(pixels, numbers, names or classes, _digests(pixels), flags, (), notes, source,
-                    tuple(map(str, range(n))))
+    found = Labels() if labels is None else numbered(labels, n, classes)
+    digests = np.fromiter((digest(image) for image in pixels), np.uint64, n)
+    return assemble(pixels, digests, found, validation & ~test, test, (), notes, source, tuple(map(str, range(n))),
+                    joining=like is not None)
 
 
 def _joined(pixels: Pixels, channels: int, source: str) -> Pixels:
@@ -137,51 +112,82 @@ def open_digits(image_size: int | None, value_range: Range | None, like: Shape |
     from sklearn.datasets import load_digits  # seconds to import, and needed by no other source
 
     data: Any = load_digits()
-    bounds = value_range or (0.0, 16.0)
-    return _from_array(to_uint8(_channels_last(data.images), bounds), data.target, None,
-                       tuple("0123456789"), "digits", image_size, like)
+    pixels = to_uint8(_channels_last(data.images), value_range or (0.0, 16.0))
+    none = np.zeros(len(pixels), np.bool_)
+    return _from_array(pixels, data.target, none, none, tuple("0123456789"), "digits", image_size, like)
 
 
 def open_arrays(path: Path, name: str, image_size: int | None, value_range: Range | None,
                 like: Shape | None = None) -> ImageSet:
-    """The images of an .npy or .npz, and the labels and test images that an .npz may hold."""
+    """The images of an .npy or .npz, and the labels, validation and test images that an .npz may hold."""
     try:
         opened = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(opened, np.ndarray):
-            parts: list[Array | None] = [opened, None, None, None]
+            images, labels = [opened, None, None], [None, None, None]
         else:
             with opened:
-                parts = [opened[key] if key else None for key in _keys_of(opened.files, name)]
+                keys = _keys_of(opened.files, name)
+                _check_memory(path, [key for key in (*keys.images, *keys.labels) if key], name)
+                images, labels = ([opened[key] if key else None for key in part] for part in (keys.images, keys.labels))
+                value_range = value_range or keys.value_range
     except DataError:
         raise
     except Exception as e:  # NumPy raises many kinds on a broken or pickled file
         raise DataError(f"{name} cannot be read: {str(e) or type(e).__name__}") from e
-    halves = [to_uint8(_channels_last(part), value_range)
-              for part in (parts[0], parts[2]) if part is not None]
-    if len({half.shape[1:] for half in halves}) > 1:
-        raise DataError(f"{name}: training images are {halves[0].shape[1:]} and test images "
-                        f"{halves[1].shape[1:]}; they must agree")
-    n = len(halves[0])
-    for kind, half, labels in zip(("training", "test"), halves, parts[1::2], strict=False):
-        if labels is not None and len(labels) != len(half):
-            raise DataError(f"{name}: {len(labels)} {kind} labels for {len(half)} images")
-    pixels = halves[0] if len(halves) == 1 else np.concatenate(halves)
-    labels = [part for part in parts[1::2] if part is not None]
-    joined = np.concatenate(labels) if len(labels) == len(halves) else None
-    return _from_array(pixels, joined, np.arange(len(pixels)) >= n, (), name, image_size, like)
+    parts = [None if part is None else to_uint8(_channels_last(part), value_range) for part in images]
+    _check_parts(parts, labels, name)
+    kinds = np.concatenate([np.full(len(part), kind) for kind, part in enumerate(parts) if part is not None])
+    there = [part for part in parts if part is not None]
+    pixels = there[0] if len(there) == 1 else np.concatenate(there)
+    return _from_array(pixels, _joined_labels(parts, labels), kinds == 1, kinds == 2, (), name, image_size, like)
 
 
-def _keys_of(present: Sequence[str], name: str) -> list[str]:
-    """The keys of images, labels, test images and test labels in an .npz; "" for a missing one."""
+def _check_parts(parts: Sequence[Pixels | None], labels: Sequence[Array | None], name: str) -> None:
+    shapes = {part.shape[1:]: kind for kind, part in zip(_PARTS, parts, strict=True) if part is not None}
+    if len(shapes) > 1:
+        found = " and ".join(f"{kind} images are {shape}" for shape, kind in shapes.items())
+        raise DataError(f"{name}: {found}; they must agree")
+    for kind, part, given in zip(_PARTS, parts, labels, strict=True):
+        if part is not None and given is not None and len(given) != len(part):
+            raise DataError(f"{name}: {len(given)} {kind} labels for {len(part)} images")
+
+
+def _joined_labels(parts: Sequence[Pixels | None], labels: Sequence[Array | None]) -> Array | None:
+    """The labels of all parts; those of a part without any are -1, unless labels are words or of columns."""
+    pairs = [(part, given) for part, given in zip(parts, labels, strict=True) if part is not None]
+    known = [given for _, given in pairs if given is not None]
+    if not known or len({given.shape[1:] for given in known}) > 1:
+        return None
+    countable = known[0].ndim == 1 or known[0].shape[1:] == (1,)
+    if len(known) < len(pairs) and not (countable and all(given.dtype.kind in "iu" for given in known)):
+        return None
+    return np.concatenate([np.full((len(part), *known[0].shape[1:]), -1) if given is None else given
+                           for part, given in pairs])
+
+
+def _check_memory(path: Path, keys: Sequence[str], name: str) -> None:
+    """Refuses an .npz, which may be packed a thousandfold, that the memory of this machine cannot hold."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    needed = sum(sizes.get(key, 0) for key in keys)
+    memory = psutil.virtual_memory().total
+    if needed > memory:
+        raise DataError(f"{name} unpacks to {needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB of memory: "
+                        "save the images as .npy, which is read in place")
+
+
+def _keys_of(present: Sequence[str], name: str) -> _Keys:
+    """The keys of images and labels in an .npz; "" for a missing one."""
     lower = {key.lower(): key for key in present}
     for keys in _KEYS:
-        if keys[0] in lower:
-            return [lower.get(key, "") for key in keys]
+        if keys.images[0] in lower:
+            images, labels = (tuple(lower.get(key, "") for key in part) for part in keys[:2])
+            return _Keys(images, labels, keys.value_range)
     if len(present) == 1:
-        return [present[0], "", "", ""]
+        return _Keys((present[0], "", ""), ("", "", ""))
     raise DataError(f"{name} has the keys {', '.join(present) or 'none'}; accepted are images and "
-                    "labels, x and y, train_images, train_labels, test_images and test_labels, or "
-                    "x_train, y_train, x_test and y_test")
+                    "labels, x and y, train_images and train_labels, or x_train and y_train, the latter two with "
+                    "val and test in place of train too")
 
 
 def _channels_last(images: npt.ArrayLike) -> Array:
@@ -200,66 +206,3 @@ def _channels_last(images: npt.ArrayLike) -> Array:
                         f"(n, H, W), (n, H, W, C) with {MAX_CHANNELS} channels at most, and "
                         f"(n, C, H, W) with 1, 3 or 4{hint}")
     return array
-
-
-def _numbered(labels: npt.ArrayLike, n: int) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Labels as (n,) int64, and the name of each when they were given as names."""
-    array = np.asarray(labels)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or len(array) != n:
-        raise DataError(f"{len(array) if array.ndim else 0} labels, of shape {array.shape}, for {n}"
-                        " images: each needs one label")
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    if array.dtype.kind in "UO":
-        names, numbers = np.unique(array.astype(np.str_), return_inverse=True)
-        return numbers.astype(np.int64), tuple(names.tolist())
-    with np.errstate(invalid="ignore"):
-        whole = array.dtype.kind in "biuf" and np.array_equal(array, array.astype(np.int64))
-    if not whole:
-        raise DataError(f"labels of type {array.dtype} are neither whole numbers nor names")
-    return array.astype(np.int64), ()
-
-
-def enough(n: int, skipped: Sequence[Skipped], source: str, least: int = FEWEST) -> None:
-    """Raises DataError unless there are images enough: by default, to train on."""
-    if n >= least:
-        return
-    bad = f", {len(skipped)} not" if skipped else ""
-    why = "".join(f"\n  {each.name}: {each.reason}" for each in skipped[:3])
-    raise DataError(f"{source} has {n} readable image{'s' if n != 1 else ''}{bad}; at least "
-                    f"{least} {'is' if least == 1 else 'are'} needed. Add images{' or repair' if skipped else ''}.{why}")
-
-
-def _digests(images: Pixels) -> npt.NDArray[np.uint64]:
-    return np.fromiter((digest(image) for image in images), np.uint64, len(images))
-
-
-def assemble(images: Pixels, labels: npt.NDArray[np.int64] | None, classes: tuple[str, ...],
-              digests: npt.NDArray[np.uint64], test: npt.NDArray[np.bool_],
-              skipped: tuple[Skipped, ...], notes: Sequence[str], source: str,
-              names: tuple[str, ...]) -> ImageSet:
-    """The set with everything that can be said of it."""
-    said = [*notes]
-    if skipped:
-        said.append(f"{len(skipped)} files could not be read and were left out")
-    if labels is not None and (labels < 0).any() and classes:
-        said.append(f"{(labels < 0).sum()} images lie in no class's folder and have no label")
-    if test.any():
-        said.append(f"{test.sum()} images are given as test data and are not trained on")
-    copies = len(digests) - len(np.unique(digests))
-    if copies:
-        said.append(f"{copies} images are copies of others; copies are split together")
-    leaked = int(np.isin(digests[test], digests[~test]).sum())
-    if leaked:
-        said.append(f"{leaked} test images also occur among the training images")
-    brightest = int(images.max())
-    if brightest < 128:
-        said.append(f"the brightest value is {brightest} of 255: if the files use less than their "
-                    "type's range, state it with --value-range LO,HI")
-    whole = hashlib.blake2b(repr((images.shape, classes)).encode(), digest_size=16)
-    for part in (digests, test, labels):
-        whole.update(b"none" if part is None else np.ascontiguousarray(part).tobytes())
-    return ImageSet(images, labels, classes, digests, test, skipped, tuple(said), source,
-                    whole.hexdigest(), names)

@@ -19,6 +19,10 @@ from ..errors import ReparamError
 from .members import BROKEN
 from .samples import Pixels
 
+ARRAYS = ("digests", "groups", "validation", "test")
+WORDS = ("classes", "skipped", "notes", "fingerprint", "names")
+"""What is kept of every set beside its images and labels."""
+
 
 class Rows:
     """An .npy file of n images (uint8) filled in any order; rows never put are dropped at the end.
@@ -91,8 +95,7 @@ def load(key: str) -> Stored | None:
     except (*BROKEN, KeyError):
         return None
     whole = (images.ndim == 4 and images.dtype == np.uint8
-             and arrays.keys() >= {"digests", "test"}
-             and words.keys() >= {"classes", "skipped", "notes", "fingerprint", "names"}
+             and arrays.keys() >= {*ARRAYS} and words.keys() >= {*WORDS}
              and all(len(each) == len(images) for each in (*arrays.values(), words["names"])))
     return Stored(images, arrays, words) if whole else None
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tarfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +13,13 @@ import numpy as np
 
 from ..errors import DataError, UsageError, nearest
 from . import cache
-from .arrays import FEWEST, Array, ImageSet, Shape, assemble, enough, open_arrays, open_digits
-from .members import SUFFIXES, Members, Skipped, in_parallel, members, read_folders
+from .arrays import open_arrays, open_digits
+from .folders import Said, read_folders
+from .formats import accepted, is_read
+from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough
+from .labels import Labels
+from .members import Members, Skipped, check_regular, is_archive, members
+from .parallel import in_parallel
 from .reading import BYTES_PER_PIXEL, MAX_PIXELS, File, Header, read_header, read_image
 from .samples import (
     Pixels,
@@ -108,6 +111,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         return open_digits(image_size, value_range, like)
     if not path.exists():
         raise DataError(_no_such(path, name))
+    check_regular(path)
     if path.suffix.lower() in (".npy", ".npz"):
         return open_arrays(path, name, image_size, value_range, like)
     return _open_files(path, name, settings, on_bad, progress)
@@ -153,8 +157,9 @@ def read_like(sources: Sequence[str | Path], shape: Shape, *, background: str = 
         raise UnreadableImage(skips[0].reason, source)
     enough(len(kept), skips, source, 1)
     names, images, digests = zip(*kept, strict=True)
-    return assemble(np.stack(images), None, (), np.array(digests, np.uint64), np.zeros(len(names), np.bool_),
-                    tuple(skips), (), source, names)
+    none = np.zeros(len(names), np.bool_)
+    return assemble(np.stack(images), np.array(digests, np.uint64), Labels(), none, none, tuple(skips), (), source, names,
+                    joining=True)
 
 
 def _drawn_on(background: str, like: Shape | None) -> str:
@@ -170,9 +175,9 @@ def _is_set(source: str, channels: int) -> bool:
         with contextlib.suppress(Exception):  # NumPy raises many kinds on a broken file, and reading it will tell
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
             return len(shape) > 3 or (len(shape) == 3 and channels in (1, 3) and shape[2] not in (1, 3, 4))
-    if suffix in SUFFIXES:
+    if is_read(suffix):
         return path.is_dir()
-    return suffix == ".npz" or not path.is_file() or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    return suffix == ".npz" or not path.is_file() or is_archive(path)
 
 
 def _no_such(path: Path, name: str) -> str:
@@ -211,26 +216,26 @@ def _open_files(path: Path, name: str, settings: _Settings, on_bad: str,
     if stored is None:
         raise DataError(f"the images of {name} vanished from {cache.folder()} while being opened; "
                         "run the command again")
-    words = stored.words
+    words, arrays = stored.words, stored.arrays
     skipped = _Skips(on_bad, (Skipped(*each) for each in words["skipped"]))
-    return ImageSet(stored.images, stored.arrays.get("labels"), tuple(words["classes"]),
-                    stored.arrays["digests"], stored.arrays["test"], tuple(skipped),
-                    tuple(words["notes"]), name, words["fingerprint"], tuple(words["names"]))
+    return ImageSet(stored.images, arrays.get("labels"), tuple(words["classes"]), arrays["digests"], arrays["groups"],
+                    arrays["validation"], arrays["test"], tuple(skipped), tuple(words["notes"]), name, words["fingerprint"],
+                    tuple(words["names"]))
 
 
 def _packed(built: ImageSet) -> tuple[dict[str, Array], dict[str, Any]]:
-    arrays: dict[str, Array] = {"digests": built.digests, "test": built.test}
+    arrays: dict[str, Array] = {key: getattr(built, key) for key in cache.ARRAYS}
     if built.labels is not None:
         arrays["labels"] = built.labels
-    return arrays, {key: getattr(built, key)
-                    for key in ("classes", "skipped", "notes", "fingerprint", "names")}
+    return arrays, {key: getattr(built, key) for key in cache.WORDS}
 
 
 def _nothing_in(found: Members[Any], name: str) -> str:
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.most_common(3))
-    bad = "".join(f"; {each.name}: {each.reason}" for each in found.skipped[:3])
-    return (f"no images in {name}{f', which holds {kinds} files' if kinds else ''}{bad}. Accepted "
-            "are PNG, JPEG, WebP, TIFF, BMP, GIF and NPY files.")
+    bad = "".join(f"; {count} × {reason}" for reason, count in Counter(s.reason for s in found.skipped).most_common(3))
+    said = "".join(f"; {note}" for note in found.notes)
+    return (f"no images in {name}{f', which holds {kinds} files' if kinds else ''}{bad}{said}. Accepted "
+            f"are {accepted()} files.")
 
 
 @dataclass(frozen=True)
@@ -298,6 +303,7 @@ def _decode_all(found: Members[Any], name: str, settings: _Settings, skips: _Ski
         names = sorted(headers)
     else:
         plan, notes, names = _Joining(settings.like, settings), list[str](), found.names
+    said = read_folders(names)
     enough(len(names), skips, name, least)
     index = {each: i for i, each in enumerate(names)}
     digests = np.zeros(len(names), np.uint64)
@@ -313,10 +319,14 @@ def _decode_all(found: Members[Any], name: str, settings: _Settings, skips: _Ski
                 progress(done, len(names))
         kept = rows.finish()
     enough(len(kept), skips, name, least)
-    labels, classes, test = read_folders(names)
     images = np.load(temporary / "images.npy", mmap_mode="r")
-    return assemble(images, None if labels is None else labels[kept], classes, digests[kept],
-                     test[kept], tuple(sorted(skips)), notes, name, tuple(names[i] for i in kept))
+    return assemble(images, digests[kept], _labels_of(said, kept), said.validation[kept], said.test[kept],
+                    tuple(sorted(skips)), notes + found.notes, name, tuple(names[i] for i in kept),
+                    joining=settings.like is not None)
+
+
+def _labels_of(said: Said, kept: Array) -> Labels:
+    return Labels(None if said.labels is None else said.labels[kept], said.classes)
 
 
 def _headers(found: Members[Any], settings: _Settings, skips: _Skips) -> dict[str, Header]:
@@ -353,6 +363,12 @@ def _plan(headers: dict[str, Header], settings: _Settings,
     clear = sum(h.alpha for h in headers.values())
     if clear and not keep:
         notes.append(f"{clear} images have transparency: drawn on {settings.background}")
+    profiles = Counter(h.profile for h in headers.values())
+    if profiles["converted"]:
+        notes.append(f"{profiles['converted']} images have a colour profile: their colours were converted to sRGB")
+    if profiles["unusable"]:
+        notes.append(f"{profiles['unusable']} images have a colour profile that is broken or of other channels: their "
+                     "colours were taken for sRGB")
     more = sum(h.more_frames for h in headers.values())
     if more:
         notes.append(f"{more} files hold several frames or pages: the first of each was taken")

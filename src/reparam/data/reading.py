@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
 import io
 import os
 import threading
@@ -16,21 +14,24 @@ from typing import IO, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ..errors import UsageError
+from . import tiff
+from .formats import accepted, formats
+from .profiles import Profile, pixels_to_srgb, to_srgb, use_of
 from .samples import (
     MAX_CHANNELS,
     Pixels,
     Range,
     UnreadableImage,
+    check_pixels,
     check_value_range,
     finish,
     parse_background,
     to_uint8,
 )
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 MAX_PIXELS = 50_000_000
 # No honest image needs more bytes a pixel than this (16-bit RGBA is 8).
 BYTES_PER_PIXEL = 16
@@ -65,6 +66,7 @@ class Header:
     alpha: bool
     grey: bool                  # one channel besides alpha
     more_frames: bool = False   # frames or pages after the first, which are not read
+    profile: Profile = "none"   # what becomes of its colour profile
 
 
 class _Quiet:
@@ -101,7 +103,10 @@ def read_header(file: File, *, max_pixels: int = MAX_PIXELS) -> Header:
     with _opened(file, max_pixels) as stream:
         if _is_npy(stream):
             return _npy_header(stream, max_pixels)[0]
-        return _describe(_open_pillow(stream, max_pixels), stream)
+        page = tiff.first_page(stream, max_pixels)
+        if page is not None and page.plain:
+            return _describe_page(page)
+        return _describe(_open_pillow(stream, max_pixels, page), stream)
 
 
 def read_image(file: File, *, grey: bool | None = None, background: str = "white",
@@ -109,12 +114,13 @@ def read_image(file: File, *, grey: bool | None = None, background: str = "white
                at_least: int | None = None) -> Pixels:
     """Decodes one image to uint8, shape (H, W, C).
 
-    PNG, JPEG, WebP, TIFF, BMP, GIF (the first frame or page of each) and NPY, (H, W) or (H, W, C).
-    The EXIF orientation is applied; palettes, CMYK, YCbCr, LAB and 1-bit become RGB or grey.
-    Samples of 16 bits and floats are scaled by the range of their type, 0..65535 and [0, 1].
+    The files that `formats` names (the first frame or page of each) and NPY, (H, W) or (H, W, C).
+    The EXIF orientation is applied; palettes, CMYK, YCbCr, LAB and 1-bit become RGB or grey; colours of
+    a profile become sRGB. Samples of 16 bits and floats are scaled by the range of their type, 0..65535
+    and [0, 1].
 
     Args:
-        grey: one channel if true, three if false, as the file has it if None. An NPY that has
+        grey: one channel if true, three if false, as the file has it if None. An NPY or TIFF that has
             neither 1 nor 3 channels is returned with those that it has.
         background: what transparency is drawn on: "white", "black" or "#rrggbb"; "keep" appends an
             alpha channel to every image.
@@ -132,8 +138,7 @@ def read_image(file: File, *, grey: bool | None = None, background: str = "white
         if _is_npy(stream):
             colour, alpha = to_uint8(_read_npy(stream, max_pixels), value_range), None
         else:
-            picture = _open_pillow(stream, max_pixels)
-            colour, alpha = _decode(picture, stream, value_range, at_least)
+            colour, alpha = _read_picture(stream, value_range, max_pixels, at_least)
         return finish(colour, alpha, grey, backdrop)
 
 
@@ -155,8 +160,8 @@ def _opened(file: File, max_pixels: int) -> Generator[IO[bytes]]:
     except UnreadableImage as e:
         raise UnreadableImage(e.reason, name) from e
     except Image.UnidentifiedImageError as e:
-        raise UnreadableImage("it is empty" if _is_empty(file) else "not a " + ", ".join(FORMATS)
-                              + " or NPY file, or a broken one", name) from e
+        raise UnreadableImage("it is empty" if _is_empty(file) else
+                              f"not a {accepted()} file, or a broken one", name) from e
     except Exception as e:  # decoders raise almost anything on a broken file; all of it means this
         raise UnreadableImage(_in_words(e), name) from e
 
@@ -174,14 +179,6 @@ def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise UnreadableImage(f"{width}×{height} has no pixels")
-    if width * height > max_pixels:
-        raise UnreadableImage(f"{width}×{height} is {width * height / 1e6:,.1f} million pixels, "
-                              f"more than --max-pixels {max_pixels}")
-
-
 def _is_npy(stream: IO[bytes]) -> bool:
     magic = stream.read(len(_NPY_MAGIC))
     stream.seek(0)
@@ -197,7 +194,7 @@ def _npy_header(stream: IO[bytes], max_pixels: int) -> tuple[Header, npt.DTypeLi
     if len(shape) not in (2, 3):
         raise UnreadableImage(f"shape {shape} is not (H, W) or (H, W, C)")
     height, width, channels = (*shape, 1)[:3]
-    _check_size(width, height, max_pixels)
+    check_pixels(width, height, max_pixels)
     if not 1 <= channels <= MAX_CHANNELS:
         raise UnreadableImage(f"shape {shape} has {channels} channels, {MAX_CHANNELS} at most are "
                               "accepted: the last axis must be the channels")
@@ -217,18 +214,38 @@ def _read_npy(stream: IO[bytes], max_pixels: int) -> npt.NDArray[Any]:
     return flat.reshape((height, width, header.channels), order="F" if order == "F" else "C")
 
 
-@functools.cache
-def _load_plugins() -> None:
-    # Image.open would import every plugin there is, in whichever thread comes first.
-    for plugin in ("Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"):
-        importlib.import_module(f"PIL.{plugin}ImagePlugin")
-
-
-def _open_pillow(stream: IO[bytes], max_pixels: int) -> Image.Image:
-    _load_plugins()
-    picture = Image.open(stream, formats=FORMATS)
-    _check_size(*picture.size, max_pixels)
+def _open_pillow(stream: IO[bytes], max_pixels: int, page: tiff.Page | None) -> Image.Image:
+    """The picture, before it is decoded; `page` is what tifffile found in it."""
+    if page is not None:
+        page.check(page.channels)
+    try:
+        picture = Image.open(stream, formats=formats())
+    except Image.UnidentifiedImageError:
+        if page is not None:
+            page.check(0)
+        raise
+    check_pixels(*picture.size, max_pixels)
+    if page is not None:
+        page.check(len(picture.getbands()))
     return picture
+
+
+def _read_picture(stream: IO[bytes], value_range: Range | None, max_pixels: int,
+                  at_least: int | None) -> tuple[Pixels, Pixels | None]:
+    page = tiff.first_page(stream, max_pixels)
+    if page is None or not page.plain:
+        return _decode(_open_pillow(stream, max_pixels, page), stream, value_range, at_least)
+    page.check()
+    colour, alpha = tiff.read(page, value_range)
+    return (pixels_to_srgb(colour, page.profile) if colour.shape[2] in (1, 3) else colour), alpha
+
+
+def _describe_page(page: tiff.Page) -> Header:
+    page.check()
+    (width, height), colours = page.size, page.channels - page.alpha
+    size = (height, width) if page.orientation >= 5 else (width, height)
+    profile = use_of(page.profile, "L" if colours == 1 else "RGB") if colours in (1, 3) else "none"
+    return Header(size, page.channels, page.alpha, colours == 1, page.more, profile)
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -249,7 +266,18 @@ def _describe(picture: Image.Image, stream: IO[bytes]) -> Header:
             or _has_grey_palette(picture) or _png_kind(picture, stream) == (16, 4))
     alpha = picture.has_transparency_data
     more = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
-    return Header((width, height), (1 if grey else 3) + alpha, alpha, grey, more)
+    profile = use_of(_profile(picture), _profiled_mode(picture, grey))
+    return Header((width, height), (1 if grey else 3) + alpha, alpha, grey, more, profile)
+
+
+def _profile(picture: Image.Image) -> bytes | None:
+    """The colour profile, where it speaks of the samples that are kept: LAB has none of its own."""
+    profile = picture.info.get("icc_profile")
+    return profile if isinstance(profile, bytes) and picture.mode != "LAB" else None
+
+
+def _profiled_mode(picture: Image.Image, grey: bool) -> str:
+    return "CMYK" if picture.mode == "CMYK" else "L" if grey else "RGB"
 
 
 def _png_kind(picture: Image.Image, stream: IO[bytes]) -> tuple[int, int]:
@@ -287,6 +315,7 @@ def _decode(picture: Image.Image, stream: IO[bytes], value_range: Range | None,
     inverted = picture.mode in ("I;16", "I;16B", "F") and tags.get(262) == 0  # white is zero
     bits = int(next(iter(tags.get(258, (0,))))) or depth
     signs = int(next(iter(tags.get(339, (1,)))))
+    rescaled = _is_rescaled(picture)
     if at_least is not None and min(picture.size) > at_least:
         scale = at_least / min(picture.size)
         wanted = (int(picture.width * scale) + 1, int(picture.height * scale) + 1)
@@ -294,17 +323,27 @@ def _decode(picture: Image.Image, stream: IO[bytes], value_range: Range | None,
     picture.load()
     if turn is not None:
         picture = _turned(picture, turn)
+    profile = _profile(picture)
     samples, alpha = _samples(picture, header, depth)
-    if bits == 16 and samples.dtype == np.uint8 and value_range is not None:
-        raise UnreadableImage("16-bit colour is read as its high bytes, so --value-range cannot "
-                              "be applied: store it as NPY or as 16-bit grey")
+    if value_range is not None and (rescaled or (bits == 16 and samples.dtype == np.uint8)):
+        raise UnreadableImage("16-bit colour and scaled samples of this format are read as bytes, so --value-range "
+                              "cannot be applied: store them as NPY, or as a TIFF uncompressed or deflated")
     if signs == 2 and bits == 8:  # Pillow hands these over as if they had no sign
         samples = samples.view(np.int8)
     elif signs == 1 and samples.dtype == np.int32:
         samples = samples.view(np.uint32)
     deep = bits if samples.dtype == np.uint16 and 8 < bits < 16 else None
     colour = to_uint8(samples, value_range, deep)
-    return (255 - colour if inverted else colour), alpha
+    colour = 255 - colour if inverted else colour
+    return (colour if picture.mode == "CMYK" else pixels_to_srgb(colour, profile)), alpha
+
+
+def _is_rescaled(picture: Image.Image) -> bool:
+    """Whether Pillow scales samples to the whole of a byte or of 16 bits, so that their own values are lost."""
+    if picture.format == "PPM" and isinstance(picture, ImageFile.ImageFile):
+        args = picture.tile[0].args
+        return isinstance(args, tuple) and args[1] != (65535 if picture.mode == "I" else 255) and picture.mode != "F"
+    return picture.format == "JPEG2000" and picture.mode == "I;16"
 
 
 def _turned(picture: Image.Image, turn: Image.Transpose) -> Image.Image:
@@ -321,7 +360,7 @@ def _samples(picture: Image.Image, header: Header,
     if mode.startswith("I;16") or mode in ("I", "F"):
         samples = np.asarray(picture)[:, :, None]
         samples = samples.astype(samples.dtype.newbyteorder("="))
-        if picture.format == "PNG":  # older Pillow widens a PNG's 16 bits to 32
+        if picture.format in ("PNG", "PPM") and mode == "I":  # Pillow widens their 16 bits to 32
             samples = samples.astype(np.uint16)
         return samples, None if key is None else _keyed(samples, key, depth)
     if mode in ("1", "L", "RGB"):
@@ -331,6 +370,8 @@ def _samples(picture: Image.Image, header: Header,
     if mode in ("LA", "La"):
         both = np.asarray(picture.convert("LA"))
         return both[:, :, :1], both[:, :, 1:]
+    if mode == "CMYK":
+        picture = to_srgb(picture, _profile(picture))
     four = np.asarray(picture.convert("RGBA" if header.alpha else "RGB"))
     colour = four[:, :, :1] if header.grey else four[:, :, :3]
     return colour, four[:, :, 3:] if header.alpha else None

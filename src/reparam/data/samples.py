@@ -39,6 +39,15 @@ def check_image_size(image_size: int | None) -> None:
         raise UsageError(f"--image-size must lie between 8 and 256, got {image_size}")
 
 
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raises UnreadableImage for an image of no pixels or of too many."""
+    if width < 1 or height < 1:
+        raise UnreadableImage(f"{width}×{height} has no pixels")
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{width}×{height} is {width * height / 1e6:,.1f} million pixels, "
+                              f"more than --max-pixels {max_pixels}")
+
+
 def check_value_range(value_range: Range | None) -> None:
     """Raises UsageError unless `value_range` is None or two finite numbers, the smaller first."""
     if value_range is None:
