@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, UsageError
-from .near_copies import groups_of
 from .labels import Labels
 from .members import Skipped
+from .near_copies import groups_of
 from .samples import Pixels
 
 FEWEST = 16
