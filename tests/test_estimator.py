@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_methods_subset_invariance, parametrize_with_checks
 
 from reparam.build import build_model
 from reparam.errors import UsageError
@@ -31,6 +31,11 @@ QUICK = {"latent_dim": 2, "encoder": "mlp((16,))", "decoder": "mlp((16,))", "fit
 def test_scikit_learns_own_checks(estimator, check, monkeypatch):
     monkeypatch.setattr("reparam.fitting.CODES", 1000)  # the checks fit a hundred times
     check(estimator)
+
+
+def test_what_is_said_of_an_image_does_not_depend_on_its_company():
+    """To rounding, in a network of the default's size, whose matrix products round by the number of rows."""
+    check_methods_subset_invariance("ImageVAE", ImageVAE(epochs=2, fitted_prior="none"))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +77,7 @@ def test_a_grid_search_chooses_by_the_score(digits):
 def test_every_field_of_a_recipe_is_a_parameter():
     names = {f.name for f in fields(Recipe)}
     assert names < ImageVAE().get_params().keys()
-    assert set(ImageVAE().get_params()) == names | {"latent_dim", "preset", "random_state", "device"}
+    assert set(ImageVAE().get_params()) == names | {"latent_dim", "preset", "value_range", "random_state", "device"}
     assert set(inspect.signature(ImageVAE.__init__).parameters) == set(ImageVAE().get_params()) | {"self"}
     vae = ImageVAE(latent_dim=3, prior="flow", clip=1.0).set_params(ema=0.5)
     copy = clone(vae).get_params()
@@ -253,3 +258,133 @@ def test_the_model_that_remains_is_the_trained_one(levels):
     weight = "decoder.net.1.weight"
     assert start.state_dict().keys() == trained.keys() and not torch.allclose(start.state_dict()[weight], trained[weight])
     assert (start.state_dict()[weight] - trained[weight]).abs().max() < 0.2
+
+
+# What holds the numbers
+
+
+RAMP = np.stack([np.roll(np.tile(np.linspace(0, 1, 8), (8, 1)), i, i % 2) for i in range(40)])
+
+
+def codes(x, **changes):
+    vae = ImageVAE(steps=20, **(QUICK | changes)).fit(x)
+    return vae, vae.transform(x)
+
+
+@pytest.mark.parametrize("given", [
+    lambda x: torch.tensor(x), lambda x: torch.tensor(x, requires_grad=True), lambda x: torch.tensor(x).double(),
+    lambda x: x.tolist(), lambda x: [*torch.tensor(x)], lambda x: x.astype(np.float64), lambda x: torch.tensor(x).bfloat16(),
+    lambda x: x.astype(np.float16), lambda x: tuple(x),
+], ids=["tensor", "with gradient", "double", "list", "list of tensors", "float64", "bfloat16", "float16", "tuple"])
+def test_the_same_numbers_have_the_same_codes_whatever_holds_them(given):
+    x = (RAMP * 16).round().astype(np.float32) / 16  # exact in every type
+    (_, expected), (vae, z) = codes(x), codes(given(x))
+    np.testing.assert_allclose(z, expected, atol=2e-6)
+    back = vae.reconstruct(given(x))
+    assert isinstance(back, np.ndarray) and back.shape == x.shape and back.dtype.kind == "f"
+    np.testing.assert_allclose(vae.score_samples(given(x)), vae.score_samples(x), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [
+    (np.int16, -1000, 1000), (np.int32, 0, 4095), (np.int64, -3, 300), (np.uint16, 0, 65535), (np.uint32, 5, 10),
+    (np.int8, 0, 100)])
+def test_whole_numbers_are_the_numbers_that_they_are(dtype, low, high):
+    x = (RAMP * (high - low) + low).round().astype(dtype)
+    (vae, z), (floats, expected) = codes(x), codes(x.astype(np.float32))
+    np.testing.assert_allclose(z, expected, atol=1e-6)
+    back, exact = vae.reconstruct(x), floats.reconstruct(x.astype(np.float32))
+    assert back.dtype == dtype
+    np.testing.assert_allclose(back, exact.clip(np.iinfo(dtype).min, np.iinfo(dtype).max), atol=1 + 1e-6 * high)
+    np.testing.assert_allclose(vae.score_samples(x), floats.score_samples(x.astype(np.float32)), rtol=1e-5)
+
+
+def test_truth_values_are_black_and_white():
+    (vae, z), (_, expected) = codes(RAMP > 0.5), codes((RAMP > 0.5).astype(np.float32))
+    np.testing.assert_allclose(z, expected, atol=1e-6)
+    assert vae.reconstruct(RAMP > 0.5).dtype == np.float32
+    binary = ImageVAE(steps=3, likelihood="bernoulli", **QUICK).fit(torch.tensor(RAMP > 0.5))
+    assert 0 <= binary.sample(3).min() <= binary.sample(3).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
+def test_a_stated_range_is_the_range_and_what_lies_beyond_is_refused(dtype):
+    x = (RAMP * 60 + 20).round().astype(dtype)
+    vae, z = codes(x, value_range=(0, 100))
+    np.testing.assert_allclose(z, codes(x.astype(np.float32) / 100)[1], atol=1e-5)
+    assert vae.sample(2).dtype == dtype and 0 < vae.reconstruct(x).mean() < 100
+    beyond = x.copy()
+    beyond[0, 0, 0] = 101
+    for refused in (lambda: vae.transform(beyond), lambda: ImageVAE(value_range=(0, 100), **QUICK).fit(beyond)):
+        with pytest.raises(ValueError, match=r"from .* to 101 lie outside the stated range 0 to 100.*value_range"):
+            refused()
+    with pytest.raises(UsageError, match="empty"):
+        ImageVAE(value_range=(1, 0), **QUICK).fit(x)
+
+
+def test_rare_extremes_are_refused_where_only_pixels_will_do():
+    x = RAMP.astype(np.float32) * 10
+    x[0, 0, 0] = 1000
+    for changes in ({"likelihood": "bernoulli"}, {"likelihood": "continuous_bernoulli"}, {"binarize": True}):
+        with pytest.raises(UsageError, match=r"give the whole of it as value_range"):
+            ImageVAE(steps=1, **(QUICK | changes)).fit(x)
+
+
+def test_channels_may_stand_first():
+    x = np.random.default_rng(0).random((30, 3, 6, 8))
+    vae, z = codes(torch.tensor(x))
+    np.testing.assert_allclose(z, codes(x.transpose(0, 2, 3, 1))[1], atol=1e-6)
+    last, moved = ImageVAE(steps=20, **QUICK).fit(x.transpose(0, 2, 3, 1)), x.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(vae.reconstruct(x), last.reconstruct(moved).transpose(0, 3, 1, 2), atol=1e-6)
+    assert vae.sample(2).shape == (2, 3, 6, 8)
+    for shape in ((5, 2, 3, 4, 5), (5, 20, 30, 40)):
+        with pytest.raises(UsageError, match=r"accepted are \(n, features\)"):
+            ImageVAE(**QUICK).fit(np.zeros(shape))
+
+
+def test_latents_of_another_shape_are_told(levels):
+    vae = ImageVAE(steps=1, **QUICK).fit(levels)
+    assert vae.inverse_transform(torch.zeros(3, 2)).shape == (3, 8, 8)
+    for z in (np.zeros((3, 5)), np.zeros(2)):
+        with pytest.raises(UsageError, match=r"it takes \(n, 2\)"):
+            vae.inverse_transform(z)
+
+
+# Recipes
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"objective": "nll + kl + adversarial"}, "needs a second player"), ({"adversary": "images"}, "nobody listens"),
+    ({"likelihood": "implicit"}, "needs a density"), ({"refiner": "autoregressive", "binarize": True}, "shades of grey"),
+    ({"fitted_prior": "sphere"}, "sphere"),
+], ids=str)
+def test_what_makes_no_sense_is_told_before_training(levels, changes, told):
+    vae = ImageVAE(steps=10**9, **(QUICK | changes))
+    with pytest.raises(UsageError, match=told):
+        vae.fit(levels)
+
+
+def test_labels_reach_what_is_fitted_after_the_model(levels, monkeypatch):
+    seen = []
+    monkeypatch.setattr("reparam.estimator.fit_second_stages", lambda *given, y=None: seen.append(y) or {})
+    y = load_digits().target[:300]
+    classed = QUICK | {"latent_dim": None, "latent": "conditional(2)"}
+    for changes, labels in ((QUICK, y), (classed, torch.tensor(y)), (classed | {"labelled": 10}, y), (QUICK, y + 0.5),
+                            (QUICK, None), (QUICK, [str(v) for v in y])):
+        ImageVAE(steps=1, **changes).fit(levels, labels)
+    assert seen[0].tolist() == seen[1].tolist() == y.tolist() and seen[3:] == [None] * 3
+    assert (seen[2] >= 0).sum() == 10
+
+
+def test_a_refiner_learns_from_the_images_of_their_classes(levels):
+    """What it refines are the decoder's images of the classes that images have."""
+    y = load_digits().target[:300]
+    vae = ImageVAE(steps=2, latent="conditional(2)", refiner="autoregressive(4, 1, 1)", encoder="mlp((16,))",
+                   decoder="mlp((16,))", random_state=0).fit(levels, y)
+    assert vae.model_.network.refiner is not None and vae.sample(2).shape == (2, 8, 8)
+
+
+def test_a_fitted_prior_learns_the_classes(levels):
+    y = load_digits().target[:300]
+    vae = ImageVAE(steps=2, **(QUICK | {"fitted_prior": "flow_matching('mlp(16, 1)')"})).fit(levels, y)
+    assert vae.model_.config.fitted_prior == "flow_matching('mlp(16, 1)', classes=10)"
+    assert vae.model_.sample(2, label=3).shape == (2, 8, 8)

@@ -15,9 +15,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .build import Shares, build_adversary, build_model, build_objective
+from .build import Shares, build_adversary, build_model, build_objective, check
 from .checkpoint import Added, Config
 from .data.augment import parse_augmentation
+from .data.samples import MAX_CHANNELS, Range, as_array, pixels_of
 from .data.stream import Stream, binarized, evenly, keep_labels, to_batch
 from .errors import UsageError
 from .fitting import Effort, calibrate_likelihood, effort_of, fit_second_stages, latent_axes
@@ -26,6 +27,9 @@ from .loop import training
 from .presets import find
 from .recipe import Recipe
 from .vae import Model
+
+FEW = 32
+"""Images that are encoded at a time, at least."""
 
 
 @contextlib.contextmanager
@@ -42,13 +46,16 @@ def _threads(count: int) -> Generator[None]:
 class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder with scikit-learn's manners.
 
-    X is (n, features), (n, H, W) or (n, H, W, C). uint8 is read as levels 0 to 255. Floats in [0, 1] are taken as they
-    are; other floats are mapped by the range seen in `fit`, no wider than four standard deviations to either side of
-    their mean, and back in what comes out. A square number of features is taken for a grey image.
+    X is an array, a torch tensor or nested lists: (n, features), (n, H, W), (n, H, W, C), or (n, C, H, W) of up to four
+    channels. A square number of features is taken for a grey image. uint8 is read as levels 0 to 255. Other numbers are what
+    they are, whatever their type: in [0, 1] (and bool) they are pixels already, else they are mapped to them from
+    `value_range`, or from the range seen in `fit`, no wider than four standard deviations to either side of their mean.
+    What comes out is a numpy array in the layout, the units and the type of what `fit` saw; of bool, float32.
 
     Args:
         latent_dim: number of latents; a short way to write latent="flat(latent_dim)".
         preset: the recipe that the other arguments change; the default is the article's small network.
+        value_range: the numbers that are black and white, such as (0, 4095) or (-1, 1); others are then refused.
         random_state: seed, or a numpy RandomState.
         device: "auto", or "cpu" to leave an accelerator alone.
         encoder … threads: fields of `Recipe`; None keeps the preset's.
@@ -65,7 +72,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     """
 
     def __init__(
-        self, latent_dim: int | None = None, *, preset: str = "mlp", random_state: Any = None, device: str = "auto",
+        self, latent_dim: int | None = None, *, preset: str = "mlp", value_range: Range | None = None,
+        random_state: Any = None, device: str = "auto",
         encoder: str | None = None, decoder: str | None = None, latent: str | None = None,
         posterior: str | None = None, prior: str | None = None, fitted_prior: str | None = None,
         prior_share: float | None = None, resampler: str | None = None, resampler_share: float | None = None,
@@ -81,6 +89,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     ) -> None:
         self.latent_dim = latent_dim
         self.preset = preset
+        self.value_range = value_range
         self.random_state = random_state
         self.device = device
         self.encoder = encoder
@@ -123,21 +132,24 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             batch_size: int | None = None) -> Self:
         """Trains on X; `epochs` and `batch_size` given here replace the constructor's.
 
-        Class labels y (n,) are whole numbers from 0, or −1 where there is none; only a latent that knows of classes looks
-        at them. Without any limit on training, 10 epochs.
+        Class labels y (n,) are whole numbers from 0, or −1 where there is none; what knows of classes looks at them, a
+        latent, a refiner or a fitted prior. Without any limit on training, 10 epochs.
         """
         recipe = self._recipe(epochs, batch_size)
         array = self._validated(X, reset=True)
         pixels = self._to_images(array)
+        shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
         with torch.random.fork_rng(), _threads(recipe.threads):
-            model, effort = self._train(recipe, pixels, y)
-            x = to_batch(pixels, next(model.parameters()).device)
+            check(recipe, shape)
+            model, effort, labels = self._train(recipe, pixels, y)
+            device = next(model.parameters()).device
+            x = to_batch(pixels, device)
             x = binarized(x) if recipe.binarize else x
             known = x[evenly(len(x), 2000)]
             calibrate_likelihood(model.eval(), known)
-            added = fit_second_stages(model, recipe, x, effort) if len(pixels) > 1 else Added()
+            classes = torch.from_numpy(labels).to(device) if labels is not None else None
+            added = fit_second_stages(model, recipe, x, effort, y=classes) if len(pixels) > 1 else Added()
             axes = latent_axes(model, known)
-        shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
         self.model_ = ImageModel(model.cpu(), Config(recipe, shape, axes=axes, **added))
         self._n_features_out = math.prod(self.model_.latent_shape)
         return self
@@ -146,13 +158,15 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         """The latents of X, (n, D): the posterior's mean."""
         check_is_fitted(self)
         x = self._validated(X, reset=False)
-        z = self.model_.encode_pixels(to_batch(self._to_images(x))).flatten(1).numpy()
+        z = self._of_pixels(self.model_.encode_pixels, x).flatten(1).numpy()
         return z.astype(np.float64) if x.dtype == np.float64 else z
 
     def inverse_transform(self, Z: npt.ArrayLike) -> np.ndarray:
-        """Images of latents (n, D), in the layout and type that `fit` saw."""
+        """Images of latents (n, D), in the layout, units and type that `fit` saw."""
         check_is_fitted(self)
-        z = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32))
+        z, d = torch.from_numpy(np.ascontiguousarray(as_array(Z), dtype=np.float32)), self._n_features_out
+        if z.shape[1:].numel() != d or z.dim() < 2:
+            raise UsageError(f"latents of shape {tuple(z.shape)} do not fit this model; it takes (n, {d})")
         return self._from_pixels(self.model_.decode_pixels(z.reshape(len(z), *self.model_.latent_shape)))
 
     def reconstruct(self, X: npt.ArrayLike) -> np.ndarray:
@@ -162,8 +176,8 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def score_samples(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """A lower bound of log p(x) of each example, nats, (n,): the ELBO with one sample, from a fixed seed per call."""
         check_is_fitted(self)
-        x = self._to_images(self._validated(X, reset=False))
-        nats = self.model_.score_pixels(to_batch(x)).double().numpy()
+        x = self._validated(X, reset=False)
+        nats = self._of_pixels(self.model_.score_pixels, x).double().numpy()
         discrete = self.model_.network.likelihood.discrete or self._uint8
         # a density per unit of X, not of the [0, 1] range that it was mapped to
         return nats if discrete else nats - math.prod(x.shape[1:]) * math.log(self._range[1] - self._range[0])
@@ -192,11 +206,14 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         return recipe.but(epochs=10) if no_end else recipe
 
     def _validated(self, X: npt.ArrayLike, *, reset: bool) -> np.ndarray:
-        accepted = [np.uint8, np.float32, np.float64]
-        array: Any = validate_data(self, cast(Any, X), reset=reset, allow_nd=True, dtype=accepted)
+        given = as_array(X) if isinstance(X, torch.Tensor | list | tuple) else X
+        array: Any = validate_data(self, cast(Any, given), reset=reset, allow_nd=True, dtype="numeric")
         if reset:
+            if array.ndim > 4 or (array.ndim == 4 and min(array.shape[1], array.shape[3]) > MAX_CHANNELS):
+                raise UsageError(f"X of shape {array.shape}: accepted are (n, features), (n, H, W), (n, H, W, C), and "
+                                 f"(n, C, H, W) of up to four channels, and up to {MAX_CHANNELS} channels")
             self._uint8 = array.dtype == np.uint8
-            self._range = (0.0, 255.0) if self._uint8 else _range_of(array)
+            self._range = self.value_range or ((0.0, 255.0) if self._uint8 else _range_of(array))
             self._shape, self._dtype = array.shape[1:], array.dtype
         elif array.shape[1:] != self._shape:
             raise UsageError(f"X has examples of shape {array.shape[1:]}, but fit saw {self._shape}")
@@ -204,37 +221,58 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     def _to_images(self, array: np.ndarray) -> np.ndarray:
         """(n, H, W, C) in [0, 1] as float32, or uint8 as it came."""
-        n, shape = len(array), array.shape[1:]
-        if array.dtype != np.uint8 or self._range not in ((0.0, 1.0), (0.0, 255.0)):
-            low, high = self._range
+        n, shape, (low, high) = len(array), array.shape[1:], self._range
+        if self.value_range is not None:
+            array = pixels_of(array.astype(np.float64), self.value_range)[0].astype(np.float32)
+        elif array.dtype != np.uint8 or self._range not in ((0.0, 1.0), (0.0, 255.0)):
             array = ((array.astype(np.float64) - low) / (high - low)).astype(np.float32)
-        side = math.isqrt(shape[0])
         if len(shape) == 1:
+            side = math.isqrt(shape[0])
             return array.reshape(n, side, side, 1) if side * side == shape[0] else array.reshape(n, 1, -1, 1)
-        return array[..., None] if len(shape) == 2 else array
+        if len(shape) == 2:
+            return array[..., None]
+        return array.transpose(0, 2, 3, 1) if self._channels_first else array
+
+    @property
+    def _channels_first(self) -> bool:
+        """Whether examples are (C, H, W): few numbers on the first axis and many on the last."""
+        return len(self._shape) == 3 and self._shape[0] <= 4 < self._shape[2]
+
+    def _of_pixels(self, f: Callable[[torch.Tensor], torch.Tensor], array: np.ndarray) -> torch.Tensor:
+        """f of images, of at least `FEW` at a time: matrix products of fewer rows round in another way, and what is said of
+        an image is not to depend on its company."""
+        x = to_batch(self._to_images(array))
+        return f(torch.cat([x, x.new_zeros(max(FEW - len(x), 0), *x.shape[1:])]))[: len(x)]
 
     def _from_pixels(self, x: torch.Tensor) -> np.ndarray:
-        """(n, C, H, W), about [0, 1], in the layout, range and type of X."""
-        pixels = x.permute(0, 2, 3, 1).reshape(len(x), *self._shape).numpy()
-        if self._uint8:
-            return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+        """(n, C, H, W), about [0, 1], in the layout, units and type of X."""
         low, high = self._range
-        return (pixels * (high - low) + low).astype(self._dtype)
+        pixels = (x if self._channels_first else x.permute(0, 2, 3, 1)).reshape(len(x), *self._shape).double().numpy()
+        values = pixels * (high - low) + low
+        if self._dtype.kind not in "iu":
+            return values.astype(np.float32 if self._dtype.kind == "b" else self._dtype)
+        bounds = np.iinfo(self._dtype)
+        return values.round().clip(bounds.min, bounds.max).astype(self._dtype)
 
-    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any) -> tuple[Model, Callable[[float, str], Effort]]:
+    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any
+               ) -> tuple[Model, Callable[[float, str], Effort], np.ndarray | None]:
+        """The trained model, how long what follows may take, and the labels that may be seen."""
         objective = build_objective(recipe)
         torch.manual_seed(recipe.seed)
         image_shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
         model = build_model(recipe, image_shape)
-        if model.likelihood.discrete and pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1):
-            raise UsageError(f"{recipe.likelihood} takes uint8 levels or floats in [0, 1]; scale X to that range")
+        in_unit = model.likelihood.discrete or model.likelihood.ends or recipe.binarize
+        if in_unit and pixels.dtype != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise UsageError(f"{recipe.likelihood} takes pixels in [0, 1], and some of X lie beyond the range {self._range} "
+                             "that was seen without rare extremes: give the whole of it as value_range=(LO, HI)")
         batch = min(recipe.batch_size, len(pixels))
         by_epochs = math.ceil(recipe.epochs * len(pixels) / batch) if recipe.epochs else None
         steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
         accelerator = Accelerator(cpu=self.device == "cpu")
+        labels = _labels(y, len(pixels), model.latent.classes, recipe)
         stream = Stream(pixels, np.arange(len(pixels)), batch, recipe.seed, parse_augmentation(recipe.augment),
                         recipe.binarize, accelerator.device,
-                        labels=_labels(y, len(pixels), model.latent.classes, recipe))
+                        labels=labels if model.latent.classes else None)
         state, losses = None, list[float]()
         shares = Shares.of(recipe, model.latent)
         minutes = recipe.minutes * shares.model if recipe.minutes else None
@@ -249,15 +287,16 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if state is None:
             raise UsageError("there was nothing to train on")
         self.n_iter_, self.loss_curve_ = state.step, losses
-        return state.ema, lambda share, doing: effort_of(recipe, state, share, shares, "float32")
+        return state.ema, lambda share, doing: effort_of(recipe, state, share, shares, "float32"), labels
 
 
 def _labels(y: Any, n: int, classes: int, recipe: Recipe) -> np.ndarray | None:
-    """Labels for a latent that knows of so many classes."""
-    if not classes:
+    """Labels, which a latent that knows of so many `classes` needs; None where what others were given are no labels."""
+    labels = as_array(y)
+    found = labels.shape == (n,) and labels.dtype.kind in "iu" and labels.min() >= -1
+    if not classes and not found:
         return None
-    labels = np.asarray(y)
-    if labels.shape != (n,) or labels.dtype.kind not in "iu" or labels.min() < -1 or labels.max() >= classes:
+    if not found or (classes and labels.max() >= classes):
         raise UsageError(f"the latent {recipe.latent} needs y, (n,) whole numbers from 0 to {classes - 1}, or -1 for an "
                          "image without a label")
     return keep_labels(labels.astype(np.int64), np.arange(n), recipe.labelled)
@@ -265,6 +304,7 @@ def _labels(y: Any, n: int, classes: int, recipe: Recipe) -> np.ndarray | None:
 
 def _range_of(array: np.ndarray) -> tuple[float, float]:
     """What becomes 0 and 1: [0, 1] itself when all values lie in it; rare extremes do not decide."""
+    array = array.astype(np.float64)
     low, high, mean, spread = (float(v) for v in (array.min(), array.max(), array.mean(), array.std()))
     if low >= 0 and high <= 1:
         return 0.0, 1.0

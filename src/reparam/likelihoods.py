@@ -37,6 +37,8 @@ class Likelihood(nn.Module):
 
     discrete: bool
     channels: int
+    ends: bool = False
+    """Whether it is a density that ends at 0 and 1, beyond which images have no meaning; as they have none to levels."""
 
     def calibrate(self, mean: Tensor, x: Tensor) -> None:
         """Sets what the likelihood estimates in closed form, from reconstructions (n, C, H, W) of images `x`."""
@@ -83,6 +85,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
     """
 
     discrete = False
+    ends = True
 
     def __init__(self, image_shape: Shape) -> None:
         super().__init__()
