@@ -79,12 +79,23 @@ def test_a_model_comes_back_bit_for_bit(small, images, tmp_path, changes):
 def test_odd_numbers_survive(small, tmp_path):
     model = small(SHAPE)
     # values that rounding or a detour over text would lose
-    odd = torch.tensor([-0.0, 1e-45, 3.4e38, math.nan, math.inf])
+    odd = torch.tensor([-0.0, 1e-45, 3.4e38, -3.4e38, 1.0000001])
     with torch.no_grad():
         next(model.parameters()).view(-1)[:5] = odd
     save_model(tmp_path, model, Config(RECIPE, SHAPE))
     back = next(load_model(tmp_path)[0].parameters()).detach().view(-1)[:5]
     assert torch.equal(back.view(torch.int32), odd.view(torch.int32))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(small, tmp_path, value):
+    model = small(SHAPE)
+    name, last = list(model.named_parameters())[-1]
+    with torch.no_grad():
+        last.view(-1)[-1] = value
+    save_model(tmp_path, model, Config(RECIPE, SHAPE))
+    with pytest.raises(ModelFileError, match=rf"holds values that are not finite, the first of them in {name}"):
+        load_model(tmp_path)
 
 
 def test_the_config_and_the_fitted_prior_come_back(small, tmp_path):
@@ -198,7 +209,9 @@ def test_the_config_of_something_else_is_refused(saved, text):
 
 @pytest.mark.parametrize("fields", [
     {"image_shape": [1, 4]}, {"image_shape": [1, 4, "x"]}, {"image_shape": [1, 0, 4]}, {"image_shape": [1, 4, 1000]},
-    {"image_shape": [-1, 4, 4]}, {"image_shape": [1, 4, math.inf]}, {"image_shape": [1, 4, math.nan]},
+    {"image_shape": [-1, 4, 4]}, {"image_shape": [1, 4, 10**400]}, {"image_shape": [10**9, 4, 4]},
+    {"axes": [{"index": 4, "nats": 1, "mean": 0, "std": 1}]},
+    {"classes": [1]}, {"data": {"value_range": [0]}},
     {"image_shape": None}, {"axes": [{"index": 1}]}, {"axes": 3}, {"classes": None}, {"data": 1},
     {"fitted_prior": "mixtur(3)"}, {"fitted_prior": 3}, {"fitted_prior": "mixture(-1)"},
     {"recipe": {"encoder": "mlpp"}}, {"recipe": {"encoder": 5}}, {"recipe": {"encoder": None}},
@@ -208,6 +221,13 @@ def test_the_config_of_something_else_is_refused(saved, text):
 def test_a_config_that_describes_no_model_is_refused(saved, edit, fields):
     edit(**fields)
     with pytest.raises(ModelFileError, match=r"config\.json (does not describe a model|.*version)"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_config_with_numbers_that_json_lacks_is_refused(saved, edit, number):
+    edit(image_shape=[1, 4, number])
+    with pytest.raises(ModelFileError, match=r"config\.json cannot be read: (NaN|-?Infinity) is not a number of JSON"):
         load_model(saved)
 
 

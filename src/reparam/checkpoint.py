@@ -6,23 +6,27 @@ must name the same tensors with the same shapes.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .build import build_model
-from .errors import ModelFileError, ReparamError, UsageError
-from .files import replacing, write_json
+from .errors import ModelFileError, ReparamError
+from .files import replacing, write_text
 from .recipe import Recipe
 from .snapshots import Snapshot
-from .untrusted import Count, conform, open_tensors, parse_json
+from .text import for_json
+from .untrusted import Count, Within, conform, not_finite, open_tensors, parse_json, read_text
 from .vae import Model
 
 VERSION = 1
@@ -32,13 +36,29 @@ VERSION = 1
 class Axis:
     """One latent dimension, as the training images use it."""
 
-    index: int
+    index: Count
     """Position in the flattened latent."""
     nats: float
     """Information that it carries about an image on average; 0 where nothing tells, as in a GAN."""
     mean: float
     std: float
     """Of the aggregate posterior."""
+
+
+Side = Annotated[int, Within(1, 256)]
+Channels = Annotated[int, Within(1, 64)]
+
+
+class Source(TypedDict, total=False):
+    """What a model was trained on. Where that lay stands in `run.json` alone, which is not published with the model."""
+
+    name: str
+    source: str
+    """Its path, in configs of earlier versions."""
+    fingerprint: str
+    images: Count
+    background: str
+    value_range: tuple[float, float] | None
 
 
 class Added(TypedDict, total=False):
@@ -62,7 +82,7 @@ class Config:
     """Latent dimensions by information, most first; at most 256."""
     classes: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What the model was trained on: source, number of images, fingerprint."""
+    """What the model was trained on, as `Source` says."""
     resampler: str | None = None
     """The network of the resampler trained after the prior, as a part call."""
     refiner: str | None = None
@@ -73,10 +93,34 @@ class Config:
 
 
 def save_model(folder: str | Path, model: Model, config: Config) -> None:
-    """Writes `model.safetensors`, then `config.json`, each atomically."""
+    """Writes `model.safetensors`, then `config.json`, so that a kill at any moment leaves one model or the other.
+
+    The weights carry the config that they belong to and the digest of the one that it is to replace: where that one still
+    stands beside them, only the first of the two files had been renamed. Figures of the model that stood there go.
+
+    Raises:
+        ReparamError: the disk is full. What stood there is as it was.
+    """
     folder = Path(folder)
-    _save_tensors(folder / "model.safetensors", model.state_dict(), {"format": "pt"})
-    write_json(folder / "config.json", config.to_dict())
+    text = for_json(config.to_dict(), indent=2) + "\n"
+    path = folder / "config.json"
+    carried: Carried = {"config": text, "replaces": _digest(path.read_bytes()) if path.is_file() else ""}
+    # one entry: safetensors writes several in any order, and the same run is to leave the same bytes
+    with _saving(folder / "model.safetensors", model.state_dict(), {"reparam": json.dumps(carried)}):
+        (folder / "evaluation.json").unlink(missing_ok=True)
+    write_text(path, text)
+
+
+class Carried(TypedDict):
+    """What weights carry of their config."""
+
+    config: str
+    replaces: str
+    """Digest of the `config.json` that it is to replace."""
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def load_model(folder: str | Path) -> tuple[Model, Config]:
@@ -86,44 +130,108 @@ def load_model(folder: str | Path) -> tuple[Model, Config]:
         ModelFileError: a file is missing, truncated or of another version, or the tensors do not fit the config.
     """
     folder = Path(folder)
-    config = read_config(folder / "config.json")
-    path = folder / "model.safetensors"
+    if not (folder / "config.json").exists() and not (folder / "model.safetensors").exists():
+        raise ModelFileError(f"no model in {folder}: it has no config.json")
+    try:
+        with open_tensors(folder / "model.safetensors", advice=": the file is truncated or not a safetensors file") as f:
+            return _read_model(folder, f)
+    except FileNotFoundError as e:
+        _read_config(folder, None)  # which may be what is wrong
+        raise ModelFileError(f"{folder} has no model.safetensors: training had not saved a model there yet. "
+                             f"Go on with: reparam train --resume {folder}") from e
+
+
+def _read_model(folder: Path, file: Any) -> tuple[Model, Config]:
+    path, found = folder / "model.safetensors", _header(file)
+    config = _read_config(folder, _carried(path, file.metadata() or {}))
     try:
         with torch.device("meta"):
             model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior,
                                 resampler=config.resampler, refiner=config.refiner)
-        with safe_open(path, "pt") as f:
-            _check_header(path, _header(f), model)
-            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
-    except FileNotFoundError as e:
-        raise ModelFileError(f"{folder} has no model.safetensors: training had not saved a model there yet. "
-                             f"Go on with: reparam train --resume {folder}") from e
-    except (SafetensorError, OSError) as e:
-        raise ModelFileError(f"{path} cannot be read ({e}): the file is truncated or not a safetensors file") from e
-    except (UsageError, RuntimeError, TypeError, ValueError, AttributeError) as e:
+    except UNBUILT as e:
         raise ModelFileError(f"{folder / 'config.json'} does not describe a model of this version: {e}") from e
+    _check_header(path, found, model)
+    tensors = {k: file.get_tensor(k) for k in found}
+    if (name := not_finite(tensors)) is not None:
+        raise ModelFileError(f"{path} holds values that are not finite, the first of them in {name}: the file is damaged, "
+                             "or its training had diverged")
+    beyond = next((a.index for a in config.axes if a.index >= math.prod(model.latent.shape)), None)
+    if beyond is not None:
+        raise ModelFileError(f"{folder / 'config.json'} does not describe a model: its axes name the latent {beyond} of "
+                             f"{math.prod(model.latent.shape)}")
     model.load_state_dict(tensors, assign=True)
     return model.eval(), config
 
 
-def read_config(path: Path) -> Config:
+UNBUILT = (ReparamError, RuntimeError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError, MemoryError)
+"""What building a model raises for parts that nobody would write."""
+
+
+class Written(TypedDict):
+    """What `config.json` says."""
+
+    recipe: Recipe
+    image_shape: tuple[Channels, Side, Side]
+    fitted_prior: str | None
+    axes: tuple[Axis, ...]
+    classes: tuple[str, ...]
+    data: Source
+    resampler: NotRequired[str | None]
+    refiner: str | None
+
+
+def _carried(path: Path, header: Mapping[str, str]) -> Carried | None:
+    """None in a file of an earlier version."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        return conform(parse_json(header["reparam"]), Carried) if "reparam" in header else None
+    except ValueError as e:
+        raise ModelFileError(f"the header of {path} cannot be read: {e}") from e
+
+
+def read_config(folder: str | Path) -> Config:
+    """The config of the model in a folder, whose weights are left alone.
+
+    Raises:
+        ModelFileError: there is none, or it cannot be read.
+    """
+    folder, carried = Path(folder), None
+    path = folder / "model.safetensors"
+    with contextlib.suppress(FileNotFoundError), open_tensors(path, advice="") as f:
+        carried = _carried(path, f.metadata() or {})
+    return _read_config(folder, carried)
+
+
+def _read_config(folder: Path, carried: Carried | None) -> Config:
+    """The config in a model's folder, or the one that its weights carry where these alone had been replaced."""
+    path = folder / "config.json"
+    try:
+        text = read_text(path)
     except FileNotFoundError as e:
-        raise ModelFileError(f"no model in {path.parent}: it has no config.json") from e
-    except (OSError, ValueError, RecursionError) as e:
+        if carried is None:
+            raise ModelFileError(f"no model in {folder}: it has no config.json") from e
+        return _parse_config(path, carried["config"])
+    except (OSError, ValueError) as e:
         raise ModelFileError(f"{path} cannot be read: {e}") from e
-    if not isinstance(raw, dict) or raw.get("format") != "reparam":
-        raise ModelFileError(f"{path} is not a reparam model's config")
-    if raw.get("version") != VERSION:
-        raise ModelFileError(f"{path} is of version {raw.get('version')}; this reparam reads version {VERSION}")
+    interrupted = carried is not None and carried["replaces"] == _digest(text.encode("utf-8"))
+    return _parse_config(path, carried["config"] if carried is not None and interrupted else text)
+
+
+def _parse_config(path: Path, text: str) -> Config:
     try:
-        c, h, w = (int(n) for n in raw["image_shape"])
-        return Config(Recipe().but(**raw["recipe"]), (c, h, w), raw["fitted_prior"],
-                      tuple(Axis(**a) for a in raw["axes"]), tuple(raw["classes"]), dict(raw["data"]), raw.get("resampler"),
-                      raw["refiner"])
-    except (KeyError, TypeError, ValueError, OverflowError) as e:
+        raw = parse_json(text)
+    except ValueError as e:
+        raise ModelFileError(f"{path} cannot be read: {e}") from e
+    if not isinstance(raw, dict) or raw.get("format") != "reparam":  # pyright: ignore[reportUnknownMemberType]
+        raise ModelFileError(f"{path} is not a reparam model's config")
+    if raw.get("version") != VERSION:  # pyright: ignore[reportUnknownMemberType]
+        raise ModelFileError(f"{path} is of version {raw.get('version')}; "  # pyright: ignore[reportUnknownMemberType]
+                             f"this reparam reads version {VERSION}")
+    try:
+        read: Written = conform(raw, Written)
+    except ValueError as e:
         raise ModelFileError(f"{path} does not describe a model: {e}") from e
+    return Config(read["recipe"], read["image_shape"], read["fitted_prior"], read["axes"], read["classes"],
+                  dict(read["data"]), read.get("resampler"), read["refiner"])
 
 
 _KINDS = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
@@ -154,7 +262,8 @@ def _check_header(path: Path, found: dict[str, str], model: Model) -> None:
 def save_state(path: str | Path, snapshot: Snapshot) -> None:
     """Writes what continues a run as one safetensors file, atomically; its numbers stand in the header as JSON."""
     tensors, numbers = snapshot
-    _save_tensors(Path(path), tensors, {"reparam": json.dumps(numbers)})
+    with _saving(Path(path), tensors, {"reparam": json.dumps(numbers)}):
+        pass
 
 
 def load_state(path: str | Path) -> Snapshot:
@@ -178,12 +287,15 @@ class Begun(TypedDict):
     step: Count
 
 
-def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+@contextlib.contextmanager
+def _saving(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> Generator[None]:
+    """Writes tensors atomically; the block is what comes between their last byte and their name."""
     # clones: safetensors refuses tensors that share memory, as an expanded buffer would
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     try:
         with replacing(path) as temporary:
             save_file(plain, temporary, metadata)
+            yield
     except SafetensorError as e:
         raise ReparamError(f"cannot write {path}: {e}. Nothing was lost: free some space or name another folder, then "
                            "run the command again.") from e

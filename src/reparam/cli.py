@@ -75,11 +75,12 @@ def _train(data: str | None, preset: str | None, out: str | None, resumed: str |
 
 
 def _conclude(run: Run, as_json: bool) -> None:
+    from .records import read_evaluation
     from .run import is_main_process
 
     if not is_main_process():
         return
-    evaluation = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation = read_evaluation(run.folder / "evaluation.json")
     if as_json:
         print_json({"run": str(run.folder), "status": run.status, "evaluation": evaluation})
         return
@@ -166,7 +167,7 @@ def _tell_figures(run: str, figures: Sequence[Figure], kind: str, as_json: bool)
         print_json(facts | {"measured_on": kind})
         return
     tell(f"measured on {kind} images, protocol {facts['protocol']}", *figure_table(figures))
-    for finding in illnesses_of(figures, as_made(read_config(Path(run) / "config.json"))):
+    for finding in illnesses_of(figures, as_made(read_config(run))):
         tell(f"{finding.title}: {finding.evidence}.", f"  What to do: {finding.advice}.")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +15,10 @@ from .metrics import PROTOCOL, STANDARD
 from .metrics.evaluation import Unavailable
 from .metrics.figures import Figure
 from .recipe import Recipe, parse_call, parse_list
+from .records import read_evaluation, read_metrics
 from .registry import metric
 from .reporting import Reporter, Silent
-from .run import Run, read_metrics
+from .run import Run
 from .seeds import FAILED
 from .standings import GROUPS, About, Cell, Standing, about, aimed, listed, pooled, rank
 
@@ -178,6 +178,7 @@ def _read_runs(folders: Sequence[str | Path]) -> list[Run]:
         raise UsageError("a run is named twice: name each folder once")
     runs = [Run.read(p) for p in paths]
     for run in runs:
+        run.needs("channels", "height", "width", "training", "validation")
         if run.status != FAILED and not (run.folder / "evaluation.json").exists():
             raise ModelFileError(f"the run in {run.folder} has not ended (its status is {run.status!r}). Go on with: "
                                  f"reparam train --resume {run.folder}")
@@ -240,20 +241,13 @@ def _mend(runs: Sequence[Run]) -> str:
 
 
 def _stored(run: Run) -> dict[str, Any]:
-    path = run.folder / "evaluation.json"
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        for m in facts["metrics"]:
-            figure_of(m)
-        return {"protocol": int(facts["protocol"])} | facts
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ModelFileError(f"{path} cannot be read ({e}). Write it again: reparam compare … --again") from e
+    return read_evaluation(run.folder / "evaluation.json")
 
 
 def figure_of(facts: Mapping[str, Any]) -> Figure:
     """A figure from what `Figure.to_dict` gave."""
     interval = facts.get("interval")
-    return Figure(str(facts["name"]), float(facts["value"]), str(facts["unit"]), int(facts["n"]),
+    return Figure(str(facts["name"]), float(facts["value"]), facts.get("unit", ""), int(facts["n"]),
                   (float(interval[0]), float(interval[1])) if interval else None, facts.get("note", ""),
                   features=facts.get("features", ""), resize=facts.get("resize", ""), warning=facts.get("warning", ""),
                   better=facts.get("better", ""), null=facts.get("null"))

@@ -132,7 +132,7 @@ def evaluate_run(folder: str, data: str | None, metrics: str | None, device: str
         return figures, f"{data}'s"
     run = Run.read(folder)
     images = open_data(run.source, run.options, report)
-    if images.fingerprint != model.config.data["fingerprint"]:
+    if images.fingerprint != model.config.data.get("fingerprint"):
         raise DataError(f"{run.source} changed since this model was trained; name images to measure it on: reparam "
                         f"evaluate {folder} DATA")
     training_set, validation_set, test_set = images.split()

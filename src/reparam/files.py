@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from .text import for_json
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Generator[Path]:
-    """Yields a temporary path beside `path`; on success it is flushed to disk and renamed over it.
+    """Yields a temporary path beside `path`; on success it is flushed to disk and renamed over it, readable for whom the
+    umask lets read, whatever wrote it.
 
     Raises:
         ReparamError: the disk is full or the folder is not writable. Whatever stood at `path` is untouched.
@@ -23,7 +25,10 @@ def replacing(path: str | Path) -> Generator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # what the umask leaves
         yield temporary
+        temporary.chmod(mode)
         with temporary.open("rb") as f:
             os.fsync(f.fileno())
         temporary.replace(path)

@@ -20,7 +20,7 @@ from .checkpoint import Added, Axis, Config, save_model
 from .data import ImageSet
 from .data.stream import binarized, evenly, to_batch
 from .diagnose import Finding, Verdict, as_made, diagnose, history_of
-from .errors import DataError, ModelFileError
+from .errors import DataError, ModelFileError, TrainingDiverged
 from .evaluating import Options, evaluate_arrays, write_evaluation
 from .files import write_text
 from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_resampler, fit_second_stages, latent_axes
@@ -29,10 +29,12 @@ from .loop import State
 from .metrics import OF_GANS, QUICK, Figure
 from .pictures import curves, grid, pairs, save_png
 from .recipe import Recipe
+from .records import read_metrics
 from .report import model_card, report_html
 from .reporting import Reporter, Silent
 from .resampler import build_resampler
-from .run import Run, open_data, read_metrics
+from .run import Run, open_data
+from .untrusted import not_finite
 from .vae import VAE, Model
 
 MOST_MEASURED = 2000
@@ -41,6 +43,14 @@ MOST_KNOWN, MOST_VALUES = 60_000, 500_000_000
 """Training images that a prior is fitted to, at most, and pixel values in them."""
 
 NOT_JUDGED = Verdict((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
+
+
+def _keep(run: Run, model: Model, config: Config) -> None:
+    """Saves a model that can be loaded again."""
+    if (name := not_finite(model.state_dict())) is not None:
+        raise TrainingDiverged(f"training left values in {name} that are not finite, so that this model was not saved. "
+                               "Lower the learning rate, or try another likelihood or prior")
+    save_model(run.folder, model, config)
 
 
 def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interrupted: bool) -> None:
@@ -58,7 +68,7 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     axes: tuple[Axis, ...] = ()
     with attempt("sorting the latents by their information"):
         axes = latent_axes(model, few)
-    save_model(run.folder, model, _config(run, images, axes, Added()))  # whatever happens to what follows
+    _keep(run, model, _config(run, images, axes, Added()))  # whatever happens to what follows
     spent: list[State] = [state]
     shares = Shares.of(run.recipe, model.latent)
 
@@ -95,6 +105,7 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
     run, model = Run.read(folder), load(folder, device=device)
     if "outcome" not in run.facts:
         raise ModelFileError(f"{folder} has not been trained to an end; go on with: reparam train --resume {folder}")
+    run.needs("training", "notes", "parameters")
     network = model.vae
     run.recipe = run.recipe.but(fitted_prior=prior, resampler=resampler or run.recipe.resampler)
     check_fitting(run.recipe, network.latent)  # told before images are read
@@ -111,8 +122,11 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
     chooser = fit_resampler(network, run.recipe, known, run.recipe.seed,
                             effort=_told(effort, "training the resampler", report, []))
     run.facts |= {"fitted_prior": fitted, "resampler": chooser}
+    ended, run.status = run.status, "fitting"
+    run.save()  # should what follows be cut short, to resume the run is to complete it
     _conclude(run, images, network, _config(run, images, model.config.axes, {
         "fitted_prior": fitted, "resampler": chooser, "refiner": model.config.refiner}), Attempts(report))
+    run.status = ended
     run.save()
     return run
 
@@ -138,8 +152,8 @@ def _told(effort: Effort, doing: str, report: Reporter, spent: list[State]) -> E
 
 def _config(run: Run, images: ImageSet, axes: tuple[Axis, ...], added: Added) -> Config:
     _, h, w, c = images.images.shape
-    data = {"source": images.source, "fingerprint": images.fingerprint, "images": len(images.split()[0]),
-            "background": run.options.background, "value_range": run.options.value_range}
+    data = {"name": Path(images.source).name or images.source, "fingerprint": images.fingerprint,
+            "images": len(images.split()[0]), "background": run.options.background, "value_range": run.options.value_range}
     return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, **added)
 
 
@@ -147,7 +161,7 @@ def _conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt:
     """Saves the model, measures it, and writes figures, pictures, verdict and report."""
     _, validation_set, test_set = images.split()
     measured, kind = (test_set, "test") if len(test_set) else (validation_set, "held-out")
-    save_model(run.folder, model, config)
+    _keep(run, model, config)
     trained, folder = ImageModel(model, config, next(model.parameters()).device), run.folder
     metrics, options = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
     rows, figures = measured[evenly(len(measured), MOST_MEASURED)], list[Figure]()

@@ -224,6 +224,8 @@ class Recipe:
         for name in ("prior_share", "resampler_share", "refiner_share"):
             if not 0 < getattr(self, name) < 1:
                 raise UsageError(f"{name} is a share of the minutes, above 0 and below 1; got {getattr(self, name)}")
+        if self.threads > 4096:
+            raise UsageError(f"threads must be at most 4096; got {self.threads}")
         if self.ema >= 1:
             raise UsageError(f"ema must be below 1; got {self.ema}")
         if self.batch_size % self.accumulate:

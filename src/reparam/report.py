@@ -70,7 +70,7 @@ def _summary(run: Run, config: Config) -> str:
     c, h, w = config.image_shape
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in facts["notes"])
     critic = f"{facts['critic_parameters']:,} in the critic, " if facts.get("critic_parameters") else ""
-    return (f"<p class='soft'>{facts['training']:,} training images from <code>{html.escape(run.source)}</code>, "
+    return (f"<p class='soft'>{facts['training']:,} training images from <code>{html.escape(config.data['name'])}</code>, "
             f"{w}×{h}, {c} channel{'s' if c > 1 else ''}. {facts['parameters']:,} parameters, {critic}{outcome['steps']:,} "
             f"steps, {outcome['training_seconds']:,.0f} s of training.</p>" + (f"<ul>{notes}</ul>" if notes else ""))
 
@@ -147,7 +147,7 @@ def model_card(run: Run, config: Config, figures: Sequence[Figure], verdict: Ver
         f"\n| adversary, critic, game, penalty | `{r.adversary}`, `{r.critic}`, `{r.game}`, `{r.penalty}` |"
     added = "".join(f"\n| {name} | `{what}` |" for name, what in
                     (("resampler", config.resampler), ("refiner", config.refiner)) if what)
-    source = str(config.data["source"]).replace("`", "'")  # a backtick would end the code span
+    source = str(config.data["name"]).replace("`", "'")  # a backtick would end the code span
     return f"""---
 library_name: reparam
 tags: [{'gan' if is_gan(config) else 'vae'}, image-generation]
@@ -165,7 +165,7 @@ trained with reparam on \
 ```python
 import reparam
 
-model = reparam.load({str(run.folder)!r})
+model = reparam.load('<this folder>')
 images = model.sample(16)        # uint8 {'(16, H, W)' if c == 1 else '(16, H, W, C)'}
 {use}
 ```

@@ -43,6 +43,7 @@ from .metrics.bounds import importance_nll
 from .metrics.distance import frechet
 from .presets import find
 from .recipe import Recipe, parse_call
+from .records import read_metrics, read_run_file
 from .reporting import Reporter, Silent
 from .text import counted
 from .vae import VAE, Model
@@ -95,18 +96,16 @@ class Run:
     @staticmethod
     def read(folder: str | Path) -> Run:
         """Raises ModelFileError when the folder holds no run, or one that cannot be read."""
-        path = Path(folder) / "run.json"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            options = dict(raw["options"])
-            if options["value_range"] is not None:
-                options["value_range"] = tuple(options["value_range"])
-            return Run(Path(folder), raw["data"], DataOptions(**options), Recipe().but(**raw["recipe"]), raw["status"],
-                       raw["fingerprint"], raw["threads"], raw["precision"], raw["facts"])
-        except FileNotFoundError as e:
-            raise ModelFileError(f"no run in {folder}: it has no run.json") from e
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise ModelFileError(f"{path} cannot be read: {e}") from e
+        read = read_run_file(folder)
+        return Run(Path(folder), read["data"], DataOptions(**read["options"]), read["recipe"], read["status"],
+                   read["fingerprint"], read["threads"], read["precision"], dict(read["facts"]))
+
+    def needs(self, *names: str) -> None:
+        """Raises ModelFileError where the run's facts lack one of these, which every run has that got so far."""
+        missing = next((name for name in names if name not in self.facts), None)
+        if missing is not None:
+            raise ModelFileError(f"{self.folder / 'run.json'} does not say {missing!r} of its run. Go on with: reparam "
+                                 f"train --resume {self.folder}")
 
 
 def train(data: str | Path, *, preset: str = "default", out: str | Path | None = None,
@@ -198,8 +197,11 @@ def _new_folder(data: str | Path) -> Path:
 
 def open_data(source: str, options: DataOptions, report: Reporter) -> ImageSet:
     """Opens images as a run's options say."""
-    return open_images(source, **vars(options),
-                       progress=lambda done, total: report.count("reading images", done, total))
+    try:
+        return open_images(source, **vars(options),
+                           progress=lambda done, total: report.count("reading images", done, total))
+    except (OSError, RuntimeError) as e:  # a path that no system takes, or the home of nobody
+        raise DataError(f"{source} cannot be opened: {e}") from e
 
 
 class _Session:
@@ -425,16 +427,6 @@ class _Journal:
     def close(self, state: State) -> None:
         if self.since:
             self._write(state)
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`, without a last line that a kill cut short."""
-    records: list[dict[str, Any]] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                records.append(json.loads(line))
-    return records
 
 
 def _seen(held_out: dict[str, float]) -> str:

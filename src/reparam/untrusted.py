@@ -75,10 +75,10 @@ def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
         ValueError: it is no regular file, larger than `most` bytes, or not text.
     """
     with open_regular(path) as f:
-        data = f.read(most + 1)
-    if len(data) > most:
-        raise Malformed(f"it has more than {most // 2**20} MiB")
-    return data.decode("utf-8")
+        size = os.fstat(f.fileno()).st_size
+        if size > most:
+            raise Malformed(f"it has more than {most // 2**20} MiB")
+        return f.read(size).decode("utf-8")
 
 
 def parse_json(text: str, *, infinite: bool = False) -> Any:
