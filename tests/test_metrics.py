@@ -22,7 +22,7 @@ from reparam.metrics.images import psnr_of
 from reparam.metrics.latents import axes_of, codes_of
 from reparam.priors import Mixture
 from reparam.recipe import parse_list
-from reparam.registry import metric
+from reparam.registry import ROLES, metric
 from reparam.vae import VAE
 
 SHAPE = (1, 4, 4)
@@ -121,6 +121,27 @@ def test_the_elbo_is_its_two_terms(linear):
 def test_units_of_discrete_likelihoods_are_plain(small, images):
     figures = measure(Evaluation(small(SHAPE, likelihood="bernoulli"), images(20, SHAPE).round()), "elbo, iw_nll(2)")
     assert {f.unit for f in figures} == {"nats", "bits/dim"} and not any(f.note for f in figures)
+
+
+def test_a_bernoulli_of_grey_images_is_called_a_cross_entropy(small, images):
+    """One grey value is enough: there is no density then, and so no bits."""
+    x = images(20, SHAPE).round()
+    x[3, 0, 0, 0] = 0.5
+    f = by_name(measure(Evaluation(small(SHAPE, likelihood="bernoulli"), x), "elbo, iw_nll(2)"))
+    assert list(f) == ["-elbo", "nll", "kl", "iw_nll(2)"]
+    assert {f[n].unit for n in ("-elbo", "nll", "iw_nll(2)")} == {"nats (cross-entropy, not a density)"}
+    assert all("continuous_bernoulli" in f[n].note for n in ("-elbo", "iw_nll(2)"))
+    f = by_name(measure(Evaluation(small(SHAPE, likelihood="continuous_bernoulli"), x), "elbo"))
+    assert f["-elbo"].unit == "nats (density)" and "-elbo bits/dim" in f
+
+
+@pytest.mark.parametrize(("text", "total"), [("bernoulli", 0.5), ("continuous_bernoulli", 1.0)])
+def test_of_the_two_bernoullis_the_continuous_is_a_density_of_grey(text, total):
+    """∫₀¹ of both at log-odds of 5: a cross-entropy's is ∫ p^x (1 − p)^(1 − x), less than half."""
+    p = ROLES["likelihood"].make(text, (1, 1, 1))(torch.full((1, 1, 1), 5.0))
+    x = torch.linspace(0, 1, 20_001).reshape(-1, 1, 1, 1)
+    mass = torch.trapezoid(p.log_prob(x).exp(), dx=1 / 20_000).item()
+    assert mass == pytest.approx(1, abs=1e-4) if total == 1 else mass < total
 
 
 def test_evenly_spaced_images_are_measured(linear):
@@ -278,11 +299,18 @@ def test_psnr_is_its_formula():
 
 
 def test_psnr_compares_reconstructions_and_the_average_image(small, images):
-    model, x = small(SHAPE).eval(), images(300, SHAPE)
-    f = by_name(measure(Evaluation(model, x), "psnr"))
+    """Reconstructions are of draws of the posterior, as in training, and beside them of its means."""
+    model, x = small(SHAPE).eval(), images(200, SHAPE)
+    f = by_name(measure(Evaluation(model, x, seed=5), "psnr"))
     with torch.no_grad():
-        rebuilt = model.decode(model.encode(x)[None]).mean[0].clamp(0, 1)
-    assert f["psnr"].value == pytest.approx(psnr_of(x, rebuilt).mean().item(), rel=1e-5)
+        q = model.latent.posterior(model.encoder(x))
+        torch.manual_seed(5)
+        for name, z in (("psnr", q.sample((1,))), ("psnr of posterior means", q.mean[None])):
+            rebuilt = model.decode(z).mean[0].clamp(0, 1)
+            assert f[name].value == pytest.approx(psnr_of(x, rebuilt).mean().item(), rel=1e-5)
+    assert f["psnr"].value != f["psnr of posterior means"].value
+    point = small(SHAPE, posterior="deterministic").eval()
+    assert list(by_name(measure(Evaluation(point, x), "psnr"))) == ["psnr", "psnr of the average image"]
     average = x.mean(0).expand_as(x)
     assert f["psnr of the average image"].value == pytest.approx(psnr_of(x, average).mean().item(), rel=1e-5)
 

@@ -65,7 +65,11 @@ class ImplicitLikelihood(Likelihood):
 
 @likelihood("bernoulli")
 class BernoulliLikelihood(Likelihood):
-    """Independent black or white pixels; for binary images, or grey ones read as probabilities (`binarize`)."""
+    """Independent black or white pixels; for binary images, or grey ones read as probabilities (`binarize`).
+
+    Grey images as they are it scores by a cross-entropy, which is no density of them: `continuous_bernoulli` has one.
+    (Loaiza-Ganem & Cunningham, 2019, arXiv:1907.06845)
+    """
 
     discrete = True
 

@@ -74,6 +74,8 @@ KNOWN: dict[str, About] = {
     **{f"{name} of reconstructions": _error("Reconstructions", "distance of reconstructions to real images", lead=False)
        for name in ("fd", "FID")},
     "psnr": About("Reconstructions", "faithfulness of reconstructions, pixel by pixel", "high"),
+    "psnr of posterior means": About("Reconstructions", "faithfulness of what is made of the posterior's mean", "high",
+                                     lead=False),
     "psnr of the average image": About("Reconstructions", "the average image in place of each, for scale"),
     "ssim": About("Reconstructions", "structural similarity of reconstructions", "high", least=-1.0, most=1.0),
     "perceptual": _error("Reconstructions", "distance of reconstructions between feature maps"),

@@ -4,7 +4,9 @@
 
 The bound tightens as K grows; `iw_nll(K)` is its negative. Figures in nats are per image; bits per dimension divide by
 the number of pixel values and log 2. For a density (gaussian, laplace) the latter refer to pixels in [0, 1] and may be
-negative; only discrete likelihoods give bits that a file could be compressed to.
+negative; only discrete likelihoods give bits that a file could be compressed to. What `bernoulli` says of grey pixels is
+neither: a cross-entropy, whose exponential does not integrate to 1 over [0, 1] (Loaiza-Ganem & Cunningham, 2019,
+arXiv:1907.06845), so that it bounds no log p(x) and no bits are made of it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from ..distributions import kl as divergence
 from ..distributions.point import Point
 from ..errors import UsageError
 from ..latent import Latent
-from ..likelihoods import ImplicitLikelihood
+from ..likelihoods import BernoulliLikelihood, ImplicitLikelihood
 from ..registry import metric
 from ..terms import log_weight, nll
 from ..vae import VAE
@@ -52,16 +54,29 @@ def _with_likelihood(evaluation: Evaluation) -> VAE:
     return model
 
 
+def _is_cross_entropy(evaluation: Evaluation) -> bool:
+    """Whether the likelihood is of black and white alone, and the images are grey."""
+    return (isinstance(evaluation.model.likelihood, BernoulliLikelihood)
+            and bool(((evaluation.x > 0) & (evaluation.x < 1)).any()))
+
+
 def _unit(evaluation: Evaluation) -> str:
+    if _is_cross_entropy(evaluation):
+        return "nats (cross-entropy, not a density)"
     return "nats" if evaluation.model.likelihood.discrete else "nats (density)"
 
 
-def _bits(name: str, evaluation: Evaluation, nats: Tensor) -> Figure:
+def _in_both_units(name: str, evaluation: Evaluation, nats: Tensor) -> list[Figure]:
+    """In nats, and in bits/dim where there are such."""
+    unit = _unit(evaluation)
+    if _is_cross_entropy(evaluation):
+        return [mean_figure(name, nats, unit, "of grey pixels under bernoulli, which has no density of them and so no "
+                            "bits/dim: binarize, or choose the likelihood continuous_bernoulli")]
     discrete = evaluation.model.likelihood.discrete
     note = "" if discrete else "of a density over pixels in [0, 1]: compare with models of the same likelihood only"
     dims = math.prod(evaluation.x.shape[1:])
-    return mean_figure(f"{name} bits/dim", nats / (dims * math.log(2)),
-                       "bits/dim" if discrete else "bits/dim (density)", note)
+    return [mean_figure(name, nats, unit), mean_figure(f"{name} bits/dim", nats / (dims * math.log(2)),
+                                                       "bits/dim" if discrete else "bits/dim (density)", note)]
 
 
 @metric("elbo")
@@ -84,8 +99,7 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
     if _is_point(layers):
         return [mean_figure("nll", d, unit, "a deterministic posterior bounds no likelihood")]
     r = each.sum(0)
-    figures = [mean_figure("-elbo", d + r, unit), mean_figure("nll", d, unit), mean_figure("kl", r, "nats"),
-               _bits("-elbo", evaluation, d + r)]
+    figures = [*_in_both_units("-elbo", evaluation, d + r), mean_figure("nll", d, unit), mean_figure("kl", r, "nats")]
     if len(each) > 1:
         figures += [mean_figure(f"kl of layer {i}", layer, "nats", "counted from the top")
                     for i, layer in enumerate(each, 1)]
@@ -112,5 +126,4 @@ def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None
         return []
     with evaluation.drawing():
         values = importance_nll(model, x, samples).cpu()
-    return [mean_figure(f"iw_nll({samples})", values, _unit(evaluation)),
-            _bits(f"iw_nll({samples})", evaluation, values)]
+    return _in_both_units(f"iw_nll({samples})", evaluation, values)

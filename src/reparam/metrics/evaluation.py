@@ -173,10 +173,19 @@ class Evaluation:
 
     @cached_property
     def reconstructions(self) -> Tensor:
-        """Of all images x, rendered from the posterior's mean; clipped to [0, 1] and not rounded."""
+        """Of all images x, rendered from a draw of the posterior, which is what the decoder was trained on: the mean is a
+        code that a young decoder has never seen. Clipped to [0, 1] and not rounded."""
+        return self._rebuilt(sample=True)
+
+    @cached_property
+    def reconstructions_of_means(self) -> Tensor:
+        """The same from the posterior's mean, the code by which an image is known."""
+        return self._rebuilt(sample=False)
+
+    def _rebuilt(self, *, sample: bool) -> Tensor:
         model = self.vae
         with self.drawing():
-            return torch.cat([model.render(model.encode(chunk)).clamp(0, 1) for chunk in self.x.split(CHUNK)])
+            return torch.cat([model.render(model.encode(chunk, sample=sample)).clamp(0, 1) for chunk in self.x.split(CHUNK)])
 
     def embedded(self, kind: Kind) -> Tensor:
         """Features (n, D), float32 on the CPU, of one kind of pictures."""

@@ -17,6 +17,8 @@ numbers of images are not set side by side. What protocol 3 fixes:
                10,000 at most (`Evaluation.n`), and as many training images evenly spaced
     samples    as many as real images, from the model's default prior at temperature 1, seed 1234; the mean of p(x | z)
                clipped to [0, 1] and rounded to 256 levels, as a saved picture is; so are reconstructions when embedded
+    reconstructions  each from one draw of the posterior of its image, seed 1234; `psnr of posterior means` from the mean
+    bernoulli  of grey images a cross-entropy, and no bits/dim
     features   'efficientnet', which resizes as each figure says; another network is another name in the figure
     fd         maximum-likelihood means, covariances over n − 1; fd_inf: 12 sizes from n/4 to n, evenly in 1/n
     kd         100 subsets of 1000, or of half the images when there are fewer than 2000; cubic kernel, offset 1, scale 1/D

@@ -21,16 +21,19 @@ def psnr_of(x: Tensor, y: Tensor) -> Tensor:
 
 @metric("psnr")
 def psnr(evaluation: Evaluation) -> list[Figure]:
-    """Reconstructions from the posterior's mean; and, for scale, the average image in place of every reconstruction."""
-    rebuilt = evaluation.reconstructions
-    average = evaluation.x.mean(0, keepdim=True).expand_as(evaluation.x)
-    return [mean_figure("psnr", psnr_of(evaluation.x, rebuilt).cpu(), "dB"),
-            mean_figure("psnr of the average image", psnr_of(evaluation.x, average).cpu(), "dB")]
+    """Reconstructions, each from a draw of the image's posterior, as in training, and from its mean; and, for scale, the
+    average image in place of every reconstruction."""
+    x, drawn, of_means = evaluation.x, evaluation.reconstructions, evaluation.reconstructions_of_means
+    average = x.mean(0, keepdim=True).expand_as(x)
+    known = [] if torch.equal(drawn, of_means) else [
+        mean_figure("psnr of posterior means", psnr_of(x, of_means).cpu(), "dB", "the codes by which images are known")]
+    return [mean_figure("psnr", psnr_of(x, drawn).cpu(), "dB"), *known,
+            mean_figure("psnr of the average image", psnr_of(x, average).cpu(), "dB")]
 
 
 @metric("ssim")
 def ssim(evaluation: Evaluation) -> list[Figure]:
-    """Structural similarity of reconstructions from the posterior's mean, 1 for equal images. (Wang et al., 2004)"""
+    """Structural similarity of reconstructions from draws of the posterior, 1 for equal images. (Wang et al., 2004)"""
     pairs = zip(evaluation.x.split(CHUNK), evaluation.reconstructions.split(CHUNK), strict=True)
     with torch.inference_mode():
         values = torch.cat([similarity(x, y).cpu() for x, y in pairs])
