@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +15,11 @@ from .errors import DataError
 from .files import write_json, write_text
 from .generate import load
 from .pictures import grid, save_png
-from .report import STYLE
+from .report import STYLE, embedded, page
 from .reporting import Reporter, Silent
 from .run import open_data
 from .standings import GROUPS, Cell, listed
+from .text import Html, counted, for_plot, joined, markup, short
 
 SHOWN = 36
 """Samples of each model."""
@@ -93,7 +92,7 @@ def _curves(comparison: Comparison) -> Image.Image | None:
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
     for i, c in enumerate(comparison.contenders):
-        label: str | None = c.name
+        label: str | None = for_plot(c.name)
         for e in (*c.entries, *c.failed):
             if points := e.course():
                 axis.plot(*zip(*points, strict=True), f"C{i}{':' if e.failed else '-'}", label=label, lw=1.5)
@@ -130,7 +129,7 @@ def headline(comparison: Comparison) -> str:
         return "No figure ranks all of these models."
     wins = {name: sum(row.standing.alone == name for row in ranked) for name in measured}
     most, level = max(wins.values()), len(ranked) - sum(wins.values())
-    of = f"{_count(len(ranked), 'figure')} that all models have"
+    of = f"{counted(len(ranked), 'figure')} that all models have"
     if not most:
         return f"No model is clearly best at any of the {of}: the intervals of the best overlap."
     leaders = [name for name in measured if wins[name] == most]
@@ -138,10 +137,6 @@ def headline(comparison: Comparison) -> str:
     first = f"{leaders[0]} is best at {most}" if len(leaders) == 1 else f"{listed(leaders)} are each best at {most}"
     return (f"Of the {of}, {first}{f' and {listed(others)}' if others else ''}"
             f"{f'; at the other {level} the intervals of the best overlap' if level else ''}.")
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' if n != 1 else ''}"
 
 
 def caution(comparison: Comparison) -> str:
@@ -157,7 +152,7 @@ def caution(comparison: Comparison) -> str:
 def sentences(comparison: Comparison, contender: Contender) -> list[str]:
     """Where a model wins and loses, and what it cannot do."""
     if not contender.entries:
-        return [f"Every seed failed: {_count(len(contender.failed), 'run')} diverged, and there is nothing to measure."]
+        return [f"Every seed failed: {counted(len(contender.failed), 'run')} diverged, and there is nothing to measure."]
     found, name, said = results(comparison, contender.name), contender.name, list[str]()
     if found["best"]:
         said.append("Best at " + "; ".join(f"{row.name}, {row.about.says} ({_value(row, name)})"
@@ -172,7 +167,7 @@ def sentences(comparison: Comparison, contender: Contender) -> list[str]:
     if cannot := contender.cannot():
         said.append(f"It cannot {listed(cannot, 'or')}.")
     if contender.failed:
-        said.append(f"{len(contender.failed)} of {_count(len(contender.failed) + len(contender.entries), 'seed')} failed: "
+        said.append(f"{len(contender.failed)} of {counted(len(contender.failed) + len(contender.entries), 'seed')} failed: "
                     "training diverged; the figures are of the others.")
     return said or ["Ranked by no figure."]
 
@@ -207,62 +202,51 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
 
 
 def comparison_html(comparison: Comparison, pictures: dict[str, Path], course: Path | None) -> str:
-    """One self-contained page; `pictures` are the grids of samples by what they show."""
-    title = html.escape(listed([c.name for c in comparison.contenders]))
-    return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title} · reparam</title>"
-            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<style>{LOOKS}</style></head><body><main><h1>{title}</h1>{_about(comparison)}{_verdict(comparison)}"
-            f"<h2>Samples</h2><p class='soft'>The first {SHOWN} of seed {SEED}, of each model's first run. Not selected.</p>"
-            f"<div class='models'>{''.join(_picture(path, what) for what, path in pictures.items())}</div>"
-            f"{_course(comparison, course)}<h2>Figures</h2>{_table(comparison)}"
-            "</main></body></html>\n")
+    """The page; `pictures` are the grids of samples by what they show."""
+    return page(short(listed([c.name for c in comparison.contenders]), 120), LOOKS, markup(
+        "{}{}<h2>Samples</h2><p class='soft'>The first {} of seed {}, of each model's first run. Not selected.</p>"
+        "<div class='models'>{}</div>{}<h2>Figures</h2>{}", _about(comparison), _verdict(comparison), SHOWN, SEED,
+        joined(embedded(path, what, what) for what, path in pictures.items()), _course(comparison, course),
+        _table(comparison)))
 
 
-def _about(comparison: Comparison) -> str:
+def _about(comparison: Comparison) -> Html:
     run, facts = comparison.first, comparison.first.facts
-    c = facts["channels"]
-    return (f"<p class='soft'>Trained on the same {facts['training']:,} images from <code>{html.escape(run.source)}</code>, "
-            f"{facts['width']}×{facts['height']}, {c} channel{'s' if c > 1 else ''}; measured alike on {comparison.kind} "
-            f"images, protocol {comparison.protocol}.</p>")
+    return markup(
+        "<p class='soft'>Trained on the same {} from <code>{}</code>, {}×{}, {}; measured alike on {} images, protocol {}."
+        "</p>", counted(facts["training"], "image"), Path(run.source).name, facts["width"], facts["height"],
+        counted(facts["channels"], "channel"), comparison.kind, comparison.protocol)
 
 
-def _verdict(comparison: Comparison) -> str:
-    models = "".join(
-        f"<h3>{html.escape(c.name)} <span class='soft'>{_described(c)}</span></h3><ul>"
-        + "".join(f"<li>{html.escape(said)}</li>" for said in sentences(comparison, c)) + "</ul>"
-        for c in comparison.contenders)
-    warned = "".join(f"<p><span class='ill'>Do not rely on figures marked {mark}</span>: "
-                     f"{html.escape(warning)}.</p>"
-                     for warning, mark in _marks(comparison).items())
-    return (f"<div class='verdict'><strong>{html.escape(headline(comparison))}</strong>{warned}<p class='soft'>A model is "
-            "best where its 95 % interval and every other's lie apart, and level with the best where they overlap. "
-            f"{html.escape(caution(comparison))}</p></div>" + models)
+def _verdict(comparison: Comparison) -> Html:
+    models = joined(markup("<h3>{} <span class='soft'>{}</span></h3><ul>{}</ul>", short(c.name), _described(c), joined(
+        markup("<li>{}</li>", said) for said in sentences(comparison, c))) for c in comparison.contenders)
+    warned = joined(markup("<p><span class='ill'>Do not rely on figures marked {}</span>: {}.</p>", mark, warning)
+                    for warning, mark in _marks(comparison).items())
+    return markup(
+        "<div class='verdict'><strong>{}</strong>{}<p class='soft'>A model is best where its 95 % interval and every "
+        "other's lie apart, and level with the best where they overlap. {}</p></div>{}", headline(comparison), warned,
+        caution(comparison), models)
 
 
 def _described(c: Contender) -> str:
     facts = (*c.entries, *c.failed)[0].run.facts
-    size = f", {facts['parameters']:,} parameters" if "parameters" in facts else ""
+    size = f", {counted(facts['parameters'], 'parameter')}" if "parameters" in facts else ""
     critic = f" and {facts['critic_parameters']:,} in the critic" if facts.get("critic_parameters") else ""
-    return f"{c.kind}, {_count(len(c.entries) + len(c.failed), 'seed')}{size}{critic}"
+    return f"{c.kind}, {counted(len(c.entries) + len(c.failed), 'seed')}{size}{critic}"
 
 
-def _picture(path: Path, what: str) -> str:
-    what = html.escape(what)
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return (f"<figure><img src='data:image/png;base64,{data}' alt='{html.escape(what, quote=True)}'>"
-            f"<figcaption>{what}</figcaption></figure>")
-
-
-def _course(comparison: Comparison, course: Path | None) -> str:
+def _course(comparison: Comparison, course: Path | None) -> Html:
     if course is None:
-        return ""
+        return Html()
     held_out = comparison.first.facts["validation"]
-    n = min(held_out, 500)  # as a run watches them
     dotted = " Dotted lines are of runs that failed." if any(c.failed for c in comparison.contenders) else ""
-    return (f"<h2>Quality against time</h2>{_picture(course, 'distance of samples to held-out images while training')}"
-            f"<p class='soft'>{COURSE} of n = {n:,} held-out images and as many samples of the averaged "
-            "weights, from the model's own prior, at the images' own size. Lower is better. Without intervals: it shows the "
-            f"course of training, and ranks no model. One line is one seed.{dotted}</p>")
+    return markup(
+        "<h2>Quality against time</h2>{}<p class='soft'>{} of n = {:,} held-out images and as many samples of the averaged "
+        "weights, from the model's own prior, at the images' own size. Lower is better. Without intervals: it shows the "
+        "course of training, and ranks no model. One line is one seed.{}</p>",
+        embedded(course, (about := "distance of samples to held-out images while training"), about), COURSE,
+        min(held_out, 500), dotted)  # 500 at most, as a run watches them
 
 
 def _marks(comparison: Comparison) -> dict[str, str]:
@@ -275,26 +259,27 @@ def _mark(row: Row, marks: dict[str, str]) -> str:
     return next((marks[f.warning] for cell in row.cells.values() for f in cell.figures if f.warning), "")
 
 
-def _table(comparison: Comparison) -> str:
-    heads = "".join(f"<th scope='col'>{html.escape(c.name)}</th>" for c in comparison.contenders)
-    width, marks = len(comparison.contenders) + 1, _marks(comparison)
-    body = ""
-    for group in GROUPS:
-        rows = [row for row in comparison.rows if row.about.group == group]
-        if rows:
-            body += (f"<tbody><tr><th scope='rowgroup' colspan='{width}'>{group}</th></tr>"
-                     + "".join(_row(row, comparison.contenders, _mark(row, marks)) for row in rows) + "</tbody>")
-    return (f"<p class='soft'>Under each name stand what it measures, its unit, the number of images n, the network that "
-            "compares images with its resize rule, and which way is better; under each value its 95 % interval. All by "
-            f"protocol {comparison.protocol}. Of several seeds it is their mean, with Student's interval over seeds where "
-            "that is the wider one.</p>"
-            f"<div class='wide' tabindex='0' role='region' aria-label='figures'><table class='figures'><thead><tr><th>figure"
-            f"</th>{heads}</tr></thead>{body}</table></div>")
+def _table(comparison: Comparison) -> Html:
+    heads = joined(markup("<th scope='col'>{}</th>", short(c.name)) for c in comparison.contenders)
+    marks = _marks(comparison)
+
+    def group_of(name: str) -> Html:
+        rows = joined(_row(row, comparison.contenders, _mark(row, marks)) for row in comparison.rows
+                      if row.about.group == name)
+        return markup("<tbody><tr><th scope='rowgroup' colspan='{}'>{}</th></tr>{}</tbody>", len(comparison.contenders) + 1,
+                      name, rows) if rows else rows
+
+    return markup(
+        "<p class='soft'>Under each name stand what it measures, its unit, the number of images n, the network that "
+        "compares images with its resize rule, and which way is better; under each value its 95 % interval. All by protocol "
+        "{}. Of several seeds it is their mean, with Student's interval over seeds where that is the wider one.</p>"
+        "<div class='wide' tabindex='0' role='region' aria-label='figures'><table class='figures'><thead><tr><th>figure</th>"
+        "{}</tr></thead>{}</table></div>", comparison.protocol, heads, joined(map(group_of, GROUPS)))
 
 
-def _row(row: Row, contenders: Sequence[Contender], mark: str) -> str:
-    cells = "".join(_cell(row, c) for c in contenders)
-    return f"<tr><th scope='row'>{html.escape(row.name)}{mark}<small>{html.escape(_explained(row))}</small></th>{cells}</tr>"
+def _row(row: Row, contenders: Sequence[Contender], mark: str) -> Html:
+    return markup("<tr><th scope='row'>{}{}<small>{}</small></th>{}</tr>", row.name, mark, _explained(row),
+                  joined(_cell(row, c) for c in contenders))
 
 
 def _explained(row: Row) -> str:
@@ -307,14 +292,14 @@ def _explained(row: Row) -> str:
     return "; ".join(part for part in (about.says, figure.unit, counted, network, ranked) if part)
 
 
-def _cell(row: Row, contender: Contender) -> str:
+def _cell(row: Row, contender: Contender) -> Html:
     cell = row.cells.get(contender.name)
     if cell is None:
-        return f"<td>–<small>{html.escape(contender.lacks(row.name))}</small></td>"
+        return markup("<td>–<small>{}</small></td>", contender.lacks(row.name))
     tag = row.standing.tag(contender.name)
-    mark = f" <span class='tag'>{tag}</span>" if tag in ("best", "level") else ""
-    return (f"<td><span class='{tag or 'unranked'}'>{_number(cell.value)}</span>{mark}"
-            f"<small>{_spread(row, cell)}</small></td>")
+    mark = markup(" <span class='tag'>{}</span>", tag) if tag in ("best", "level") else ""
+    return markup("<td><span class='{}'>{}</span>{}<small>{}</small></td>", tag or "unranked", _number(cell.value), mark,
+                  _spread(row, cell))
 
 
 def _spread(row: Row, cell: Cell) -> str:
@@ -322,5 +307,5 @@ def _spread(row: Row, cell: Cell) -> str:
     if len(cell.figures) > 1:
         parts.append(f"{len(cell.figures)} seeds")
     elif row.about.group == "Training":
-        parts.append(f"of {_count(next(f.n for f in cell.figures), 'seed')}")
+        parts.append(f"of {counted(next(f.n for f in cell.figures), 'seed')}")
     return ", ".join(parts)

@@ -17,6 +17,7 @@ from torch import Tensor
 from .attempts import Attempts
 from .build import Shares, check_fitting, fitting_of
 from .checkpoint import Added, Axis, Config, save_model
+from .copies import copies
 from .data import ImageSet
 from .data.stream import binarized, evenly, to_batch
 from .diagnose import Finding, Verdict, as_made, diagnose, history_of
@@ -42,6 +43,8 @@ MOST_MEASURED = 2000
 MOST_KNOWN, MOST_VALUES = 60_000, 500_000_000
 """Training images that a prior is fitted to, at most, and pixel values in them."""
 
+SHOWN = 64
+"""Samples in the picture of them."""
 NOT_JUDGED = Verdict((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
 
 
@@ -174,7 +177,7 @@ def _conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt:
     outcome["measured_on"] = kind
     write_evaluation(run, figures, verdict, kind)
     attempt.report.say("drawing pictures")
-    draw(run, trained, images.images[measured[evenly(len(measured), 16)]], records, attempt)
+    draw(run, trained, images, measured, records, attempt)
     run.facts["failures"] = attempt.failures  # those of the two pages, which list them, are added as they come
     with attempt("writing the report", instead_of=folder / "report.html"):
         write_text(folder / "report.html", report_html(run, config, figures, verdict))
@@ -182,9 +185,13 @@ def _conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt:
         write_text(folder / "README.md", model_card(run, config, figures, verdict))
 
 
-def draw(run: Run, model: ImageModel, originals: np.ndarray, records: list[dict[str, Any]], attempt: Attempts) -> None:
-    """Writes samples, reconstructions beside their originals, traversals and curves; each may fail by itself."""
-    with_encoder = isinstance(model.network, VAE)
+def draw(run: Run, model: ImageModel, images: ImageSet, measured: np.ndarray, records: list[dict[str, Any]],
+         attempt: Attempts) -> None:
+    """Writes samples, reconstructions beside their originals, traversals and curves; each may fail by itself.
+
+    The samples are compared with training images, and images of the rows `measured` with them for scale.
+    """
+    with_encoder, originals = isinstance(model.network, VAE), images.images[measured[evenly(len(measured), 16)]]
     if run.recipe.binarize:
         originals = (binarized(to_batch(originals)).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
 
@@ -193,11 +200,18 @@ def draw(run: Run, model: ImageModel, originals: np.ndarray, records: list[dict[
         with attempt(f"drawing {what}", instead_of=path):
             save_png(make(), path)
 
+    def samples() -> Image.Image:
+        drawn = model.sample(SHOWN, seed=run.recipe.seed)
+        real = images.images[measured[evenly(len(measured), SHOWN)]]
+        run.facts["outcome"]["copies"] = copies(drawn, real, images.images, images.split()[0])
+        return grid(drawn, 8)
+
     def traversals() -> Image.Image:
         rows = model.traverse(originals[0] if with_encoder else None, dims=8, steps=9)
         return grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
 
-    picture("samples", lambda: grid(model.sample(64, seed=run.recipe.seed), 8))
+    run.facts["outcome"].pop("copies", None)  # of an earlier prior
+    picture("samples", samples)
     if with_encoder:
         picture("reconstructions", lambda: grid(pairs(originals, model.reconstruct(originals)), min(8, len(originals))))
     picture("traversals", traversals)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from .files import replacing
+from .text import for_plot
 
 GAP = 2
 PAPER = 255
@@ -82,7 +83,7 @@ def curves(records: Sequence[dict[str, Any]], held_out: Sequence[dict[str, Any]]
         total.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.15 * (high - low) + 1e-3)
     for name in terms:
         if name != "nll":
-            rate.plot(steps, _numbers(r["terms"].get(name) for r in records), label=name, lw=1)
+            rate.plot(steps, _numbers(r["terms"].get(name) for r in records), label=for_plot(name), lw=1)
     judged = [(r["step"], r["critic"]) for r in records if r.get("critic") is not None]
     if judged:
         rate.plot(*zip(*judged, strict=True), label="critic", lw=1)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .build import NO_ENCODER
 from .checkpoint import Config
+from .copies import told
 from .diagnose import Finding, Verdict
 from .metrics.figures import PROTOCOL, Figure
+from .recipe import Recipe
+from .text import Html, code_for_markdown, counted, for_markdown, joined, markup
 
 if TYPE_CHECKING:
     from .run import Run
@@ -38,26 +41,40 @@ figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-
 HEALTHY = "the latents are in use, and the prior matches the codes"
 HEALTHY_GAN = "and the samples are varied"
 PICTURES = (
-    ("samples.png", "Samples", "New images, drawn from the prior: none of them is in the data. Not selected."),
-    ("reconstructions.png", "Reconstructions", "Each row of originals stands above what the model rebuilds from their "
-     "codes."),
-    ("traversals.png", "Traversals", "Each row moves one latent, most informative first, through 2.5 standard "
-     "deviations of the codes to either side of their mean; the others stay at the code of the first image above."),
-    ("curves.png", "Training", "Terms of the objective on training batches, and the negative ELBO of held-out images "
-     "with the averaged weights."),
-)
+    ("samples.png", "Samples"), ("reconstructions.png", "Reconstructions"), ("traversals.png", "Traversals"),
+    ("curves.png", "Training"))
+CAPTIONS = {
+    "Reconstructions": "Each row of originals stands above what the model rebuilds from their codes.",
+    "Traversals": "Each row moves one latent, most informative first, through 2.5 standard deviations of the codes to "
+                  "either side of their mean; the others stay at the code of the first image above.",
+    "Training": "Terms of the objective on training batches, and the negative ELBO of held-out images with the averaged "
+                "weights."}
+
+
+def page(title: str, style: str, body: Html) -> str:
+    """One self-contained page."""
+    return markup(
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title} · reparam</title>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'><style>{style}</style></head>"
+        "<body><main><h1>{title}</h1>{body}</main></body></html>\n", title=title, style=Html(style), body=body)
+
+
+def embedded(path: Path, alt: str, caption: str) -> Html:
+    """A PNG file within the page."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return markup("<figure><img src='data:image/png;base64,{}' alt='{}'><figcaption>{}</figcaption></figure>", data, alt,
+                  caption)
 
 
 def report_html(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict) -> str:
-    """One self-contained page."""
-    name = html.escape(run.folder.name)
-    pictures = "".join(_picture(run, *entry) for entry in PICTURES if (run.folder / entry[0]).exists())
-    return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{name} · reparam</title>"
-            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<style>{STYLE}</style></head><body><main><h1>{name}</h1>{_summary(run, config)}"
-            f"{_verdict(verdict, HEALTHY_GAN if is_gan(config) else HEALTHY)}"
-            f"{_failures(run)}{pictures}<h2>Figures</h2>{_table(run, figures)}{_information(figures)}<h2>Recipe</h2>"
-            f"{_recipe(run)}</main></body></html>\n")
+    """The run's page."""
+    pictures = joined(markup("<h2>{}</h2>{}", title, embedded(
+        run.folder / file, f"{title.lower()} of this model", CAPTIONS.get(title) or about_samples(run, config)))
+        for file, title in PICTURES if (run.folder / file).exists())
+    return page(run.folder.resolve().name, STYLE, markup(
+        "{}{}{}{}<h2>Figures</h2>{}{}<h2>Recipe</h2>{}", _summary(run, config),
+        _verdict(verdict, HEALTHY_GAN if is_gan(config) else HEALTHY), _failures(run), pictures, _table(run, figures),
+        _information(figures), _recipe(run, config)))
 
 
 def is_gan(config: Config) -> bool:
@@ -65,102 +82,121 @@ def is_gan(config: Config) -> bool:
     return config.recipe.encoder == NO_ENCODER
 
 
-def _summary(run: Run, config: Config) -> str:
+def _summary(run: Run, config: Config) -> Html:
     facts, outcome = run.facts, run.facts["outcome"]
     c, h, w = config.image_shape
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in facts["notes"])
-    critic = f"{facts['critic_parameters']:,} in the critic, " if facts.get("critic_parameters") else ""
-    return (f"<p class='soft'>{facts['training']:,} training images from <code>{html.escape(config.data['name'])}</code>, "
-            f"{w}×{h}, {c} channel{'s' if c > 1 else ''}. {facts['parameters']:,} parameters, {critic}{outcome['steps']:,} "
-            f"steps, {outcome['training_seconds']:,.0f} s of training.</p>" + (f"<ul>{notes}</ul>" if notes else ""))
+    critic = f", {facts['critic_parameters']:,} in the critic" if facts.get("critic_parameters") else ""
+    notes = joined(markup("<li>{}</li>", note) for note in facts["notes"])
+    return markup(
+        "<p class='soft'>{} from <code>{}</code>, {}×{}, {}. {}{}, {}, {:,.0f} s of training.</p>{}",
+        counted(facts["training"], "training image"), config.data["name"], w, h, counted(c, "channel"),
+        counted(facts["parameters"], "parameter"), critic, counted(outcome["steps"], "step"), outcome["training_seconds"],
+        markup("<ul>{}</ul>", notes) if notes else "")
 
 
-def _verdict(verdict: Verdict, healthy: str) -> str:
-    ill = " ill" if verdict.illnesses else ""
-    found = "".join(map(_finding, verdict.illnesses)) or f"<p>Training was stable, {html.escape(healthy)}.</p>"
-    remarks = "".join(map(_finding, verdict.remarks))
-    return f"<div class='verdict{ill}'><strong>{html.escape(verdict.title)}</strong>{found}{remarks}</div>"
+def about_samples(run: Run, config: Config) -> str:
+    """Where samples come from, and how many of those shown copy a training image."""
+    source = f"the prior that was fitted to its codes, {config.fitted_prior}" if config.fitted_prior else \
+        f"its prior, {config.recipe.prior}"
+    chosen = ", chosen among draws by its resampler" if config.resampler else ""
+    refined = ", with detail from its refiner" if config.refiner else ""
+    return f"New images, not selected: drawn from {source}{chosen}{refined}. {told(run.facts['outcome'].get('copies'))}"
 
 
-def _finding(f: Finding) -> str:
-    return (f"<p><b>{html.escape(f.title)}</b>: {html.escape(f.evidence)}. <span class='soft'>What to do: "
-            f"{html.escape(f.advice)}.</span></p>")
+def _verdict(verdict: Verdict, healthy: str) -> Html:
+    found = joined(map(_finding, verdict.illnesses)) or markup("<p>Training was stable, {}.</p>", healthy)
+    return markup("<div class='verdict{}'><strong>{}</strong>{}{}</div>", " ill" if verdict.illnesses else "", verdict.title,
+                  found, joined(map(_finding, verdict.remarks)))
 
 
-def _failures(run: Run) -> str:
+def _finding(f: Finding) -> Html:
+    return markup("<p><b>{}</b>: {}. <span class='soft'>What to do: {}.</span></p>", f.title, f.evidence, f.advice)
+
+
+def _failures(run: Run) -> Html:
     """What could not be measured or drawn."""
-    failed = "".join(f"<li>{html.escape(each['what'])}: {html.escape(each['why'])}</li>"
-                     for each in run.facts.get("failures", ()))
-    return failed and f"<h2>What failed after training</h2><p>The model was kept; this is missing:</p><ul>{failed}</ul>"
+    failed = joined(markup("<li>{}: {}</li>", each["what"], each["why"]) for each in run.facts.get("failures", ()))
+    return markup("<h2>What failed after training</h2><p>The model was kept; this is missing:</p><ul>{}</ul>",
+                  failed) if failed else failed
 
 
-def _picture(run: Run, file: str, title: str, caption: str) -> str:
-    data = base64.b64encode((run.folder / file).read_bytes()).decode("ascii")
-    return (f"<h2>{title}</h2><figure><img src='data:image/png;base64,{data}' alt='{title.lower()} of this model'>"
-            f"<figcaption>{caption}</figcaption></figure>")
-
-
-def _table(run: Run, figures: Sequence[Figure]) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(f.name)}{''.join(f'<br><span class=soft>{html.escape(t)}</span>' for t in f.beside)}</td>"
-        f"<td class='number'>{f.value:,.4g}</td><td class='number'>{_interval(f)}</td><td>{html.escape(f.unit)}</td>"
-        f"<td class='number'>{f.n:,}</td></tr>" for f in figures)
-    kind = run.facts["outcome"]["measured_on"]
-    return (f"<p class='soft'>Measured on {kind} images, protocol {PROTOCOL}. Nats are sums over an image.</p><table>"
-            "<thead><tr><th>figure</th><th class='number'>value</th><th class='number'>95 % interval</th><th>unit</th>"
-            f"<th class='number'>images</th></tr></thead><tbody>{rows}</tbody></table>")
+def _table(run: Run, figures: Sequence[Figure]) -> Html:
+    rows = joined(markup(
+        "<tr><td>{}{}</td><td class='number'>{:,.4g}</td><td class='number'>{}</td><td>{}</td><td class='number'>{:,}</td>"
+        "</tr>", f.name, joined(markup("<br><span class=soft>{}</span>", text) for text in f.beside), f.value, _interval(f),
+        f.unit, f.n) for f in figures)
+    return markup(
+        "<p class='soft'>Measured on {} images, protocol {}. Nats are sums over an image.</p><table><thead><tr>"
+        "<th>figure</th><th class='number'>value</th><th class='number'>95 % interval</th><th>unit</th>"
+        "<th class='number'>images</th></tr></thead><tbody>{}</tbody></table>",
+        run.facts["outcome"]["measured_on"], PROTOCOL, rows)
 
 
 def _interval(f: Figure) -> str:
     return f"{f.interval[0]:,.4g} … {f.interval[1]:,.4g}" if f.interval else "–"
 
 
-def _information(figures: Sequence[Figure]) -> str:
+def _information(figures: Sequence[Figure]) -> Html:
     found = next((f for f in figures if f.name == "information" and f.detail), None)
     if found is None or not found.detail:
-        return ""
+        return Html()
     values = sorted(found.detail, reverse=True)[:128]
     top = max(values[0], 1e-9)
-    bars = "".join(f"<div style='height:{max(100 * v / top, 0.5):.1f}%' title='{v:.2f} nats'></div>" for v in values)
-    return (f"<h2>Information per latent</h2><figure><div class='bars' role='img' aria-label='information of each latent, "
-            f"most first'>{bars}</div><figcaption>{len(values)} of {len(found.detail)} latents, most informative first; "
-            f"the first carries {values[0]:.2f} nats.</figcaption></figure>")
+    bars = joined(markup("<div style='height:{:.1f}%' title='{:.2f} nats'></div>", max(100 * v / top, 0.5), v)
+                  for v in values)
+    return markup(
+        "<h2>Information per latent</h2><figure><div class='bars' role='img' aria-label='information of each latent, most "
+        "first'>{}</div><figcaption>{:,} of {}, most informative first; the first carries {:.2f} nats.</figcaption>"
+        "</figure>", bars, len(values), counted(len(found.detail), "latent"), values[0])
 
 
-def _recipe(run: Run) -> str:
-    rows = "".join(f"<tr><td>{html.escape(k)}</td><td><code>{html.escape(str(v))}</code></td></tr>"
-                   for k, v in run.recipe.to_dict().items() if v is not None)
-    speed = f"<tr><td>chosen on this machine</td><td>{run.threads} threads, {run.precision}</td></tr>"
-    return f"<table><tbody>{rows}{speed}</tbody></table>"
+def _recipe(run: Run, config: Config) -> Html:
+    rows = [*_used(run.recipe).items(), ("fitted prior", config.fitted_prior)] if config.fitted_prior else \
+        _used(run.recipe).items()
+    return markup("<table><tbody>{}<tr><td>on this machine</td><td>{}, {}</td></tr></tbody></table>", joined(
+        markup("<tr><td>{}</td><td><code>{}</code></td></tr>", k, v) for k, v in rows),
+        counted(run.threads, "thread"), run.precision)
+
+
+OWNERS = {
+    "adversary": ("critic", "game", "penalty", "critic_optimizer", "critic_augment"), "fitted_prior": ("prior_share",),
+    "resampler": ("resampler_share",), "refiner": ("refiner_share",)}
+"""Fields of a recipe that say nothing where another one is 'none'."""
+
+
+def _used(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that this model has a use for; threads and precision, as they were chosen, stand apart."""
+    values = recipe.to_dict()
+    idle = {field for owner, fields in OWNERS.items() if values[owner] == "none" for field in fields}
+    idle |= {"threads", "precision"} | ({"accumulate"} if recipe.accumulate == 1 else set())
+    idle |= {"posterior", "fitted_prior", "prior_share"} if recipe.encoder == NO_ENCODER else set()
+    return {k: v for k, v in values.items() if k == "encoder" or not (k in idle or v is None or v is False or v == "none")}
 
 
 def model_card(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict) -> str:
     """README.md of the run's folder, which is the model's page when the folder is shared."""
-    rows = "\n".join(f"| {'; '.join((f.name, *f.beside))} | {f.value:,.4g} | {_interval(f)} | {f.unit} | {f.n:,} |"
-                     for f in figures)
     c, h, w = config.image_shape
-    kind, r = run.facts["outcome"]["measured_on"], config.recipe
-    shape = "D" if r.latent.startswith("flat") else "C, h, w"
-    use = "path = model.interpolate()       # between two draws; a GAN has no encoder" if is_gan(config) else \
+    gan, source = is_gan(config), code_for_markdown(str(config.data["name"]))
+    shape = "D" if config.recipe.latent.startswith("flat") else "C, h, w"
+    use = "path = model.interpolate()       # between two draws; a GAN has no encoder" if gan else \
         f"codes = model.encode(images)     # (16, {shape})"
-    judged = "" if r.adversary == "none" else \
-        f"\n| adversary, critic, game, penalty | `{r.adversary}`, `{r.critic}`, `{r.game}`, `{r.penalty}` |"
-    added = "".join(f"\n| {name} | `{what}` |" for name, what in
-                    (("resampler", config.resampler), ("refiner", config.refiner)) if what)
-    source = str(config.data["name"]).replace("`", "'")  # a backtick would end the code span
+    found = " ".join(for_markdown(f"{f.title}: {f.evidence}.") for f in (*verdict.illnesses, *verdict.remarks))
+    rows = "\n".join(_card_row(for_markdown("; ".join((f.name, *f.beside))), f"{f.value:,.4g}", _interval(f),
+                               for_markdown(f.unit), f"{f.n:,}") for f in figures)
     return f"""---
 library_name: reparam
-tags: [{'gan' if is_gan(config) else 'vae'}, image-generation]
+tags: [{'gan' if gan else 'vae'}, image-generation]
 ---
-# {html.escape(run.folder.name)}
+# {for_markdown(run.folder.resolve().name)}
 
-A {'GAN' if is_gan(config) else 'variational autoencoder'} of {w}×{h} images with {c} channel{'s' if c > 1 else ''}, \
-trained with reparam on \
-{run.facts['training']:,} images from `{source}` (fingerprint `{config.data['fingerprint']}`).
+A {'GAN' if gan else 'variational autoencoder'} of {w}×{h} images with {counted(c, 'channel')}, trained with reparam on \
+{counted(run.facts['training'], 'image')} from {source} (fingerprint {code_for_markdown(config.data['fingerprint'])}).
 
 ![samples](samples.png)
 
-**Verdict: {verdict.title}.** {' '.join(f'{f.title}: {f.evidence}.' for f in (*verdict.illnesses, *verdict.remarks))}
+{for_markdown(about_samples(run, config))}
+
+**Verdict: {for_markdown(verdict.title)}.** {found}
 
 ```python
 import reparam
@@ -172,13 +208,9 @@ images = model.sample(16)        # uint8 {'(16, H, W)' if c == 1 else '(16, H, W
 
 | part | choice |
 |---|---|
-| encoder, decoder | `{r.encoder}`, `{r.decoder}` |{judged}
-| {'latent' if is_gan(config) else 'latent, posterior'} | `{r.latent}`{'' if is_gan(config) else f', `{r.posterior}`'} |
-| prior | `{r.prior}`{f', and `{config.fitted_prior}` fitted to the codes' if config.fitted_prior else ''} |{added}
-| likelihood | `{r.likelihood}` |
-| objective | `{r.objective}` |
+{_parts(config)}
 
-Measured on {kind} images, protocol {PROTOCOL}; nats are sums over an image.
+Measured on {for_markdown(run.facts['outcome']['measured_on'])} images, protocol {PROTOCOL}; nats are sums over an image.
 
 | figure | value | 95 % interval | unit | images |
 |---|---|---|---|---|
@@ -187,3 +219,25 @@ Measured on {kind} images, protocol {PROTOCOL}; nats are sums over an image.
 Samples resemble the training images, and a model can memorise some of them: do not publish a model of images that must
 not be seen. Loading it runs no code: `config.json` and `model.safetensors` are data.
 """
+
+
+def _card_row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _parts(config: Config) -> str:
+    """The model's parts as rows of a table."""
+    r = config.recipe
+
+    def code(*parts: str) -> str:
+        return ", ".join(code_for_markdown(part, cell=True) for part in parts)
+
+    fitted = f", and {code(config.fitted_prior)} fitted to the codes" if config.fitted_prior else ""
+    rows = [("encoder, decoder", code(r.encoder, r.decoder))]
+    if r.adversary != "none":
+        rows.append(("adversary, critic, game, penalty", code(r.adversary, r.critic, r.game, r.penalty)))
+    rows += [("latent", code(r.latent)) if is_gan(config) else ("latent, posterior", code(r.latent, r.posterior)),
+             ("prior", code(r.prior) + fitted)]
+    rows += [(name, code(part)) for name, part in (("resampler", config.resampler), ("refiner", config.refiner)) if part]
+    rows += [("likelihood", code(r.likelihood)), ("objective", code(r.objective))]
+    return "\n".join(_card_row(*row) for row in rows)

@@ -120,7 +120,7 @@ def joined(parts: Any) -> Html:
 
 def for_markdown(text: str) -> str:
     """Text within a line of Markdown: in a sentence, a heading or a table's cell."""
-    text = re.sub(r"([\\`*\[\]<>&|~$#!{}])", r"\\\1", printable(text))
+    text = html.escape(re.sub(r"([\\`*\[|~$#])", r"\\\1", printable(text)), quote=False)
     text = re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", text)  # between letters it emphasises nothing
     return re.sub(r"(?i)\b(https?|ftp)://|\bwww\.|(?<=\w)@(?=\w)", lambda m: re.sub(r"([:.@])", r"\\\1", m[0]), text)
 
