@@ -119,6 +119,7 @@ def test_every_figure_stands_in_the_report_with_unit_and_number(page, evaluation
     for f in evaluation["metrics"]:
         at = next(i for i, text in enumerate(page.texts) if text == f["name"])
         row = page.texts[at : at + 8]
+        assert (row[1] in (" ↑", " ↓")) == ("better" in f)
         assert f"{f['value']:,.4g}" in row and f["unit"] in row and f"{f['n']:,}" in row
         if "interval" in f:
             assert f"{f['interval'][0]:,.4g} … {f['interval'][1]:,.4g}" in row
@@ -224,7 +225,8 @@ def test_the_card_has_the_figures(run, evaluation):
         interval = f"{f['interval'][0]:,.4g} … {f['interval'][1]:,.4g}" if "interval" in f else "–"
         by = [f"features: {f['features']}, resize: {f['resize']}"] if "features" in f else []
         beside = [*([f["warning"]] if "warning" in f else []), *by, *([f["note"]] if "note" in f else [])]
-        name = "; ".join([f["name"], *beside])
+        arrow = {"higher": " ↑", "lower": " ↓"}.get(f.get("better"), "")
+        name = "; ".join([f["name"] + arrow, *beside])
         assert [name, f"{f['value']:,.4g}", interval, f["unit"], f"{f['n']:,}"] in rows(card)
     assert f"**Verdict: {evaluation['verdict']}.**" in card
     assert card.startswith("---\nlibrary_name: reparam\n") and "1,637 images from `digits`" in card

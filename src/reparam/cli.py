@@ -173,13 +173,15 @@ def _tell_figures(run: str, figures: Sequence[Figure], kind: str, as_json: bool)
 
 def figure_table(figures: Sequence[Figure]) -> list[str]:
     """Lines of an aligned table; what several figures have beside them stands once, under it, warnings first."""
+    from .report import with_arrow
+
     if not figures:
         return []
     beside = Counter(text for f in figures for text in f.beside)
     warnings = dict.fromkeys(f.warning for f in figures if f.warning)
     shared = [*warnings, *(text for text, times in beside.items() if times > 1 and text not in warnings)]
     marks = {text: f"[{i}]" for i, text in enumerate(shared, 1)}
-    rows = [(f.name, f"{f.value:,.4g}", f"{f.interval[0]:,.4g} … {f.interval[1]:,.4g}" if f.interval else "–", f.unit,
+    rows = [(with_arrow(f), f"{f.value:,.4g}", f"{f.interval[0]:,.4g} … {f.interval[1]:,.4g}" if f.interval else "–", f.unit,
              f"{f.n:,}", " ".join(marks.get(text, text) for text in f.beside)) for f in figures]
     lines = aligned([("figure", "value", "95 % interval", "unit", "images", ""), *rows], right=(1, 2, 4))
     notes = [f"{mark} {'WARNING: ' if text in warnings else ''}{text}" for text, mark in marks.items()]

@@ -38,6 +38,8 @@ img { max-width: 100%; height: auto; background: #fff; } code { background: var(
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
 """
 
+ARROWS = {"higher": "↑", "lower": "↓", "": ""}
+"""Which way is better."""
 HEALTHY = "the latents are in use, and the prior matches the codes"
 HEALTHY_GAN = "and the samples are varied"
 PICTURES = (
@@ -122,14 +124,19 @@ def _failures(run: Run) -> Html:
 
 def _table(run: Run, figures: Sequence[Figure]) -> Html:
     rows = joined(markup(
-        "<tr><td>{}{}</td><td class='number'>{:,.4g}</td><td class='number'>{}</td><td>{}</td><td class='number'>{:,}</td>"
-        "</tr>", f.name, joined(markup("<br><span class=soft>{}</span>", text) for text in f.beside), f.value, _interval(f),
-        f.unit, f.n) for f in figures)
+        "<tr><td>{}{}{}</td><td class='number'>{:,.4g}</td><td class='number'>{}</td><td>{}</td><td class='number'>{:,}</td>"
+        "</tr>", f.name, _direction(f), joined(markup("<br><span class=soft>{}</span>", text) for text in f.beside), f.value,
+        _interval(f), f.unit, f.n) for f in figures)
     return markup(
-        "<p class='soft'>Measured on {} images, protocol {}. Nats are sums over an image.</p><table><thead><tr>"
+        "<p class='soft'>Measured on {} images, protocol {}. Nats are sums over an image. ↑ higher is better, ↓ lower.</p>"
+        "<table><thead><tr>"
         "<th>figure</th><th class='number'>value</th><th class='number'>95 % interval</th><th>unit</th>"
         "<th class='number'>images</th></tr></thead><tbody>{}</tbody></table>",
         run.facts["outcome"]["measured_on"], PROTOCOL, rows)
+
+
+def _direction(f: Figure) -> Html:
+    return markup("<span class='soft' title='{} is better'> {}</span>", f.better, ARROWS[f.better]) if f.better else Html()
 
 
 def _interval(f: Figure) -> str:
@@ -181,7 +188,7 @@ def model_card(run: Run, config: Config, figures: Sequence[Figure], verdict: Ver
     use = "path = model.interpolate()       # between two draws; a GAN has no encoder" if gan else \
         f"codes = model.encode(images)     # (16, {shape})"
     found = " ".join(for_markdown(f"{f.title}: {f.evidence}.") for f in (*verdict.illnesses, *verdict.remarks))
-    rows = "\n".join(_card_row(for_markdown("; ".join((f.name, *f.beside))), f"{f.value:,.4g}", _interval(f),
+    rows = "\n".join(_card_row(for_markdown("; ".join((with_arrow(f), *f.beside))), f"{f.value:,.4g}", _interval(f),
                                for_markdown(f.unit), f"{f.n:,}") for f in figures)
     return f"""---
 library_name: reparam
@@ -210,7 +217,8 @@ images = model.sample(16)        # uint8 {'(16, H, W)' if c == 1 else '(16, H, W
 |---|---|
 {_parts(config)}
 
-Measured on {for_markdown(run.facts['outcome']['measured_on'])} images, protocol {PROTOCOL}; nats are sums over an image.
+Measured on {for_markdown(run.facts['outcome']['measured_on'])} images, protocol {PROTOCOL}; nats are sums over an image. \
+↑ higher is better, ↓ lower.
 
 | figure | value | 95 % interval | unit | images |
 |---|---|---|---|---|
@@ -219,6 +227,11 @@ Measured on {for_markdown(run.facts['outcome']['measured_on'])} images, protocol
 Samples resemble the training images, and a model can memorise some of them: do not publish a model of images that must
 not be seen. Loading it runs no code: `config.json` and `model.safetensors` are data.
 """
+
+
+def with_arrow(f: Figure) -> str:
+    """The figure's name, and which way is better."""
+    return f"{f.name} {ARROWS[f.better]}".rstrip()
 
 
 def _card_row(*cells: str) -> str:
