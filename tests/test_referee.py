@@ -94,15 +94,38 @@ def test_memorisation_is_by_nearest_distances():
     near_t, near_h = (NearestNeighbors(n_neighbors=1).fit(x).kneighbors(s) for x in (t, h))
     own = NearestNeighbors(n_neighbors=1).fit(t).kneighbors()[0][:, 0]
     np.testing.assert_array_equal(authentic(s, t), near_t[0][:, 0] > own[near_t[1][:, 0]])
-    np.testing.assert_array_equal(nearer_to_training(s, t, h), (near_t[0] < near_h[0])[:, 0])
+    np.testing.assert_array_equal(nearer_to_training(s, t, h).each, (near_t[0] < near_h[0])[:, 0])
     fair = NearestNeighbors(n_neighbors=1).fit(t).kneighbors(h)[0][:, 0]
     expected = roc_auc_score(np.repeat([1, 0], [150, 200]), -np.concatenate([near_t[0][:, 0], fair]))
-    assert copied(s, t, h) == pytest.approx(expected)
-    assert authentic(t, t).sum() == 0 and nearer_to_training(t, t, h).mean() == 1 and copied(t, t, h) == 1
-    assert 0.4 < nearer_to_training(s, t, h).mean() < 0.6
-    assert nearer_to_training(s, t, t).unique().tolist() == [0.5]
+    assert copied(s, t, h).value == pytest.approx(expected)
+    assert authentic(t, t).sum() == 0 and nearer_to_training(t, t, h).each.mean() == 1 and copied(t, t, h).value == 1
+    assert 0.4 < nearer_to_training(s, t, h).each.mean() < 0.6
+    assert nearer_to_training(s, t, t).each.unique().tolist() == [0.5]
     with pytest.raises(UsageError, match="as many"):
         nearer_to_training(s, t, h[:100])
+
+
+def test_an_extrapolation_of_too_few_images_is_refused():
+    """64 features need 256 images: of fewer, two halves of one set are told apart."""
+    evaluation = Evaluation(None, torch.rand(255, 1, 8, 8), features=Pixels())
+    vars(evaluation)["samples"] = torch.rand(255, 1, 8, 8)
+    with pytest.raises(UsageError, match="fd_inf of 64 features needs 256 images"):
+        measure(evaluation, "fd_inf")
+
+
+def test_chance_makes_no_imbalance_and_no_class_missing():
+    rng = np.random.default_rng(0)
+    even, rare = np.full(10, 0.1), np.r_[0.01, np.full(9, 0.11)]
+    for n in (64, 500, 2000):
+        pairs = [(rng.multinomial(n, even), rng.multinomial(n, even)) for _ in range(20)]
+        plain = np.mean([0.5 * np.abs(p - q).sum() / n for p, q in pairs])
+        found = np.mean([balance.imbalance(p, q).value for p, q in pairs])
+        assert found < plain / 2
+        assert not any(balance.missing(rng.multinomial(n, rare), rng.multinomial(n, rare)) for _ in range(100))
+    gone = np.r_[0, 0, np.full(8, 62)]
+    assert balance.missing(gone, np.full(10, 50)) == 2
+    assert balance.imbalance(gone, np.full(10, 50)).value == pytest.approx(0.2, abs=0.01)
+    assert balance.imbalance(gone, gone).value == 0
 
 
 def test_duplicates_are_counted():
@@ -182,7 +205,7 @@ WAYS = {
     "blur": {"fd": 1, "fd_inf": 1, "kd": 1, "precision": -1, "recall": -1, "density": -1, "coverage": -1, "vendi": -1,
              "sharpness": -1},
     "noise": {"fd": 1, "fd_inf": 1, "kd": 1, "precision": -1, "density": -1, "coverage": -1, "vendi": 1, "sharpness": 1},
-    "classes dropped": {"fd": 1, "fd_inf": 1, "kd": 1, "recall": -1, "coverage": -1, "vendi": -1, "class_balance": 1,
+    "classes dropped": {"fd": 1, "kd": 1, "recall": -1, "coverage": -1, "vendi": -1, "class_balance": 1,
                         "classes missing": 1},
     "repeated": {"fd": 1, "kd": 1, "recall": -1, "coverage": -1, "vendi": -1, "duplicates": 1},
     "memorised": {"authenticity": -1, "memorisation": 1, "copying AUC": 1},
@@ -203,7 +226,7 @@ def graded(harm, digits, judged):
         return [0, 0.1, 0.2, 0.4], [judged(SETS, noisy(samples, s)) for s in (0, 0.1, 0.2, 0.4)]
     if harm == "classes dropped":
         kept = [samples[classes >= k][:160] for k in (0, 3, 5, 7)]
-        return [0, 3, 5, 7], [judged(f"{SETS}, class_balance", each) for each in kept]
+        return [0, 3, 5, 7], [judged(f"{SETS.replace(' fd_inf,', '')}, class_balance", each) for each in kept]
     if harm == "repeated":
         distinct = [samples[:n] for n in (599, 450, 300, 150)]
         mixed = [torch.cat([d, d[:12].repeat(50, 1, 1, 1)])[:599] for d in distinct]

@@ -20,14 +20,17 @@ numbers of images are not set side by side. What protocol 3 fixes:
     reconstructions  each from one draw of the posterior of its image, seed 1234; `psnr of posterior means` from the mean
     bernoulli  of grey images a cross-entropy, and no bits/dim
     features   'efficientnet', which resizes as each figure says; another network is another name in the figure
-    fd         maximum-likelihood means, covariances over n − 1; fd_inf: 12 sizes from n/4 to n, evenly in 1/n
+    fd         maximum-likelihood means, covariances over n − 1; fd_inf: 12 sizes from n/4 to n, evenly in 1/n, of
+               four images for each feature at least
     kd         100 subsets of 1000, or of half the images when there are fewer than 2000; cubic kernel, offset 1, scale 1/D
     prdc       k = 5
     vendi      cosine of the features
-    intervals  1.96 standard errors by the infinitesimal jackknife; Wilson's of shares
+    intervals  1.96 standard errors by the infinitesimal jackknife; Wilson's of shares; of prdc and memorisation from 24
+               random halves of both sets; of AUCs on the scale of log-odds
     duplicates the 1 % quantile of real images' nearest distances
     sharpness  spatial frequencies above half of Nyquist's
-    class_balance  `balance.classifier`: its layers, 400 steps of 128, its seed
+    class_balance  `balance.classifier`: its layers, 400 steps of 128, its seed; what chance adds to the distance
+               is taken off
     prior_auc  `apart.told_apart`: classifiers of 48 images and 8 draws of each, 24 of them, 2,400 draws of the prior
     factors    posterior means; 20 levels at most of a number; training on the first half for DCI
 """
@@ -85,14 +88,23 @@ def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "
     all of few images are. (Wilson, 1927, doi:10.1080/01621459.1927.10502953)
     """
     v = np.asarray(values, dtype=np.float64)
-    n, mean, z = len(v), float(v.mean()), 1.96
-    centre, half = mean, z * float(v.std(ddof=1)) / n**0.5 if n > 1 else 0.0
+    n, mean = len(v), float(v.mean())
+    half = 1.96 * float(v.std(ddof=1)) / n**0.5 if n > 1 else 0.0
+    interval = (mean - half, mean + half)
     if share is not False and np.isin(v, (0, 1)).all():
-        centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5
-        half = min(half, centre, 1 - centre)  # rounding must not take it beyond 0 or 1
-    return Figure(name, mean, unit, n, (min(centre - half, mean), max(centre + half, mean)), note,
-                  better=better, null=null)
+        interval = wilson(mean, n)
+    return Figure(name, mean, unit, n, interval, note, better=better, null=null)
+
+
+def wilson(share: float, n: float, error: float = 0.0) -> tuple[float, float]:
+    """Wilson's interval of a share of n, or of as many, if fewer, as would have the standard error `error`."""
+    z, spread = 1.96, share * (1 - share)
+    if spread > n * 1e-12 and error**2 > spread / n:
+        n = spread / error**2
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (spread / n + z**2 / (4 * n**2)) ** 0.5
+    half = min(half, centre, 1 - centre)  # rounding must not take it beyond 0 or 1
+    return min(centre - half, share), max(centre + half, share)
 
 
 def of_share(value: float, error: float) -> tuple[float, float]:
@@ -111,3 +123,10 @@ def of_share(value: float, error: float) -> tuple[float, float]:
 def few(n: int, what: str = "images and as many samples") -> str:
     """The warning of a figure over sets, when they are small."""
     return f"only {n:,} {what}, of at least {ENOUGH:,} wanted" if n < ENOUGH else ""
+
+
+def student(freedom: int) -> float:
+    """The 0.975 quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))
