@@ -123,7 +123,7 @@ def test_seeds_of_a_recipe_are_one_model(page):
 
 
 def test_what_was_measured_is_not_measured_again(runs, monkeypatch):
-    monkeypatch.setattr("reparam.compare.evaluate_run", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("reparam.compare.measure_on_own", lambda *_: pytest.fail("measured again"))
     compare(runs)
     compare(runs, ASKED)
     with pytest.raises(pytest.fail.Exception):

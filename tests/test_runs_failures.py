@@ -101,6 +101,22 @@ def test_each_thing_that_fails_is_missing_by_itself_and_made_when_resumed(data, 
     assert "failed after training" not in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_prior_that_is_not_finite_is_left_out(data, tmp_path, monkeypatch, failures_are_listed):
+    from reparam import fitting
+
+    fit = fitting.fit_prior
+
+    def spoilt(model, *arguments, **options):
+        name = fit(model, *arguments, **options)
+        next(iter(model.latent.fitted.state_dict().values())).fill_(math.nan)
+        return name
+
+    monkeypatch.setattr(fitting, "fit_prior", spoilt)
+    run = train(data, tmp_path / "run")
+    assert run.status == "finished" and written(run.folder, "config.json")["fitted_prior"] is None
+    assert [each["what"] for each in run.facts["failures"]] == ["fitting the prior"]
+
+
 @pytest.mark.parametrize("where, what, gone", [
     ("calibrate_likelihood", "estimating the likelihood's scale", None),
     ("latent_axes", "sorting the latents by their information", "traversals.png"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .generate import load as load
     from .loop import State as State
     from .loop import training as training
+    from .measuring import evaluate as evaluate
     from .objective import Objective as Objective
     from .objective import Term as Term
     from .presets import PRESETS as PRESETS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "build_model": "build", "build_objective": "build", "open_images": "data", "ReparamError": "errors",
+    "evaluate": "measuring",
     "ImageVAE": "estimator", "ImageModel": "generate", "load": "generate", "Objective": "objective",
     "Term": "objective", "PRESETS": "presets", "Recipe": "recipe", "resume": "run", "train": "run", "State": "loop",
     "training": "loop", "VAE": "vae", "Trace": "vae",

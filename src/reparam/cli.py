@@ -20,6 +20,7 @@ from .reporting import Reporter, Silent, aligned, for_this_terminal, tell
 from .text import for_shell
 
 if TYPE_CHECKING:
+    from .evaluating import Evaluated
     from .metrics.figures import Figure
     from .run import Run
 
@@ -151,24 +152,26 @@ def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None
     n
         Samples, and real images beside them, at most; fewer than 2048 are too few for most figures of samples.
     """
-    from .evaluating import Options, evaluate_run
+    from .measuring import evaluate as measure
 
-    figures, kind = evaluate_run(run, data, metrics, device, _reporter(json), Options(features, factors, n))
-    _tell_figures(run, figures, kind, json)
+    _tell_evaluated(run, measure(run, data, metrics=metrics, features=features, factors=factors, n=n, device=device,
+                                 report=_reporter(json)), json)
 
 
-def _tell_figures(run: str, figures: Sequence[Figure], kind: str, as_json: bool) -> None:
+def _tell_evaluated(run: str, found: Evaluated, as_json: bool) -> None:
     from .checkpoint import read_config
     from .diagnose import as_made, illnesses_of
-    from .evaluating import evaluation_dict
 
-    facts = evaluation_dict(figures)
     if as_json:
-        print_json(facts | {"measured_on": kind})
+        print_json(found.to_dict())
         return
-    tell(f"measured on {kind} images, protocol {facts['protocol']}", *figure_table(figures))
-    for finding in illnesses_of(figures, as_made(read_config(run))):
+    tell(f"measured on {found.kind} images, protocol {found.to_dict()['protocol']}", *figure_table(found.figures))
+    for finding in illnesses_of(found.figures, as_made(read_config(run))):
         tell(f"{finding.title}: {finding.evidence}.", f"  What to do: {finding.advice}.")
+    for failure in found.failures:
+        tell(f"{failure['what']} failed: {failure['why']}")
+    if found.kept:
+        tell(f"kept in {found.kept}")
 
 
 def figure_table(figures: Sequence[Figure]) -> list[str]:

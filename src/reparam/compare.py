@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ModelFileError, UsageError
-from .evaluating import MOST_SAMPLES, Options, evaluate_run
-from .files import write_json
+from .evaluating import MOST_SAMPLES, Evaluated, Options, measure_on_own
+from .evaluations import OWN, all_figures, figure_of
+from .finish import keep_figures
+from .generate import ImageModel, load
 from .metrics import PROTOCOL, STANDARD
 from .metrics.evaluation import Unavailable
 from .metrics.figures import Figure
@@ -153,7 +155,8 @@ def compare(folders: Sequence[str | Path], request: Request = Request(), *, devi
             report: Reporter | None = None) -> Comparison:
     """Sets the runs in `folders` side by side; those that lack figures of samples are measured first, all alike.
 
-    Measurements are stored in each run's `evaluation.json`. Runs of one recipe but for the seed are pooled.
+    Figures are kept in each run's `evaluation.json`, those of fewer images beside those of more. Runs of one recipe but for
+    the seed are pooled.
 
     Raises:
         UsageError: fewer than two models, runs of other data or image sizes, or figures that were not measured alike.
@@ -217,11 +220,12 @@ def _measured_alike(runs: Sequence[Run], request: Request) -> tuple[Request, dic
     """
     stored = {run.folder: _stored(run) for run in runs if run.status != FAILED and not request.again}
     if (request.metrics, request.features, request.n) == (None, None, None):
-        request = next((_made(facts) for facts in stored.values() if "compared" in facts), request)
+        request = next((_made(facts["compared"][0]) for facts in stored.values() if facts.get("compared")), request)
         done = {f: facts for f, facts in stored.items() if any(m["name"] in OF_SAMPLES for m in facts["metrics"])}
     else:
-        done = {f: facts for f, facts in stored.items() if "compared" in facts and _made(facts).full == request.full}
-    old = {run.folder: _entry(run, done[run.folder]) for run in runs if run.folder in done}
+        done = {f: facts for f, facts in stored.items()
+                if any(_made(each).full == request.full for each in facts.get("compared", ()))}
+    old = {run.folder: _entry(run, done[run.folder], request) for run in runs if run.folder in done}
     if len(old) < len([r for r in runs if r.status != FAILED]):
         for entry in old.values():  # told before the others are measured, which can take minutes
             if entry.protocol != PROTOCOL:
@@ -231,9 +235,8 @@ def _measured_alike(runs: Sequence[Run], request: Request) -> tuple[Request, dic
 
 
 def _made(facts: Mapping[str, Any]) -> Request:
-    """What an evaluation that `compare` made was asked for."""
-    made = facts["compared"]
-    return Request(made["metrics"], made["features"], made["n"])
+    """What figures that `compare` measured were asked for."""
+    return Request(facts["metrics"], facts["features"], facts["n"])
 
 
 def _mend(runs: Sequence[Run]) -> str:
@@ -241,40 +244,34 @@ def _mend(runs: Sequence[Run]) -> str:
 
 
 def _stored(run: Run) -> dict[str, Any]:
-    return read_evaluation(run.folder / "evaluation.json")
+    return read_evaluation(run.folder / OWN)
 
 
-def figure_of(facts: Mapping[str, Any]) -> Figure:
-    """A figure from what `Figure.to_dict` gave."""
-    interval = facts.get("interval")
-    return Figure(str(facts["name"]), float(facts["value"]), facts.get("unit", ""), int(facts["n"]),
-                  (float(interval[0]), float(interval[1])) if interval else None, facts.get("note", ""),
-                  features=facts.get("features", ""), resize=facts.get("resize", ""), warning=facts.get("warning", ""),
-                  better=facts.get("better", ""), null=facts.get("null"))
-
-
-def _entry(run: Run, facts: dict[str, Any]) -> Entry:
-    figures = {m["name"]: figure_of(m) for m in facts["metrics"]}
-    names = facts.get("compared", {}).get("figures", list(figures))
-    return Entry(run, {n: figures[n] for n in names if n in figures}, int(facts["protocol"]), facts["measured_on"])
+def _entry(run: Run, facts: dict[str, Any], request: Request) -> Entry:
+    """A run's figures: those that `compare` measured last as requested, or else the ones of most images."""
+    most = {m["name"]: figure_of(m) for m in facts["metrics"]}
+    made = next((each for each in facts.get("compared", ()) if _made(each).full == request.full), None)
+    if made is not None:
+        named = {(f.name, f.features, f.n): f for f in all_figures(facts)}
+        found = [named.get((name, features, n), most.get(name)) for name, features, n in made["figures"]]
+        most = {f.name: f for f in found if f is not None}
+    return Entry(run, most, facts["protocol"], facts["measured_on"])
 
 
 def _measure(run: Run, request: Request, device: str, report: Reporter) -> Entry:
-    """Measures a run and stores the figures beside those that it has."""
+    """Measures a run and keeps the figures beside those that it has."""
     options = Options(features=request.features or _default_features(report), n=request.n or MOST_SAMPLES)
     report.say(f"measuring {run.folder}")
-    figures, kind = _available(run, request, options, device, report)
-    facts: dict[str, Any] = {}
+    model = load(run.folder, device=device)
+    found = _available(run, model, request, options, report)
+    made = {"metrics": request.metrics, "features": request.features, "n": request.n,
+            "figures": [[f.name, f.features, f.n] for f in found.figures]}
+    before: list[dict[str, Any]] = []
     with contextlib.suppress(ModelFileError):  # one that cannot be read is written anew
-        facts = _stored(run)
-    new = {f.name: f.to_dict() for f in figures}
-    if facts.get("protocol") == PROTOCOL and facts.get("measured_on") == kind:
-        new = {m["name"]: m for m in facts["metrics"]} | new
-    facts |= {"protocol": PROTOCOL, "measured_on": kind, "metrics": list(new.values()),
-              "compared": {"metrics": request.metrics, "features": request.features, "n": request.n,
-                           "figures": [f.name for f in figures]}}
-    write_json(run.folder / "evaluation.json", facts)
-    return _entry(run, facts)
+        facts = read_evaluation(run.folder / OWN)
+        if facts["protocol"] == PROTOCOL:
+            before = [each for each in facts.get("compared", ()) if _made(each).full != request.full]
+    return _entry(run, keep_figures(run, model.config, found, report, {"compared": [made, *before]}), request)
 
 
 def _default_features(report: Reporter) -> str | None:
@@ -287,17 +284,16 @@ def _default_features(report: Reporter) -> str | None:
     return None
 
 
-def _available(run: Run, request: Request, options: Options, device: str,
-               report: Reporter) -> tuple[list[Figure], str]:
+def _available(run: Run, model: ImageModel, request: Request, options: Options, report: Reporter) -> Evaluated:
     """The figures of those metrics that this model and its images allow."""
     if request.metrics is None:
-        return evaluate_run(str(run.folder), None, None, device, report, options)
+        return measure_on_own(run, model, None, report, options)
     calls = [str(call) for call in parse_list(request.metrics)]
     calls.sort(key=lambda call: about(call).group == "Samples")  # what needs an encoder is refused first, at no cost
     reasons: list[str] = []
     while calls:
         try:
-            return evaluate_run(str(run.folder), None, ", ".join(calls), device, report, options)
+            return measure_on_own(run, model, ", ".join(calls), report, options)
         except Unavailable as e:
             refused = next((call for call in calls if str(e).startswith(f"{call}: ")), None)
             if refused is None:

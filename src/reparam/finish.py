@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .attempts import Attempts
+from .attempts import Attempts, Failure
 from .build import Shares, check_fitting, fitting_of
 from .checkpoint import Added, Axis, Config, save_model
 from .copies import copies
 from .data import ImageSet
 from .data.stream import binarized, evenly, to_batch
-from .diagnose import Finding, Verdict, as_made, diagnose, history_of
+from .diagnose import Finding, History, Verdict, as_made, diagnose, history_of
 from .errors import DataError, ModelFileError, TrainingDiverged
-from .evaluating import Options, evaluate_arrays, write_evaluation
+from .evaluating import Evaluated, Options, evaluate_arrays, measured_rows
+from .evaluations import OWN, figure_of, file_of, forget, keep
 from .files import write_text
 from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_resampler, fit_second_stages, latent_axes
 from .generate import ImageModel, load
@@ -56,6 +57,19 @@ def _keep(run: Run, model: Model, config: Config) -> None:
     save_model(run.folder, model, config)
 
 
+def _leave_out_broken(model: Model, added: Added, attempt: Attempts) -> None:
+    """Takes out of a model what was fitted to it and is not finite."""
+    parts = {"fitted_prior": model.latent.fitted, "resampler": model.resampler, "refiner": model.refiner}
+    broken = [name for name, part in parts.items() if part is not None and not_finite(part.state_dict()) is not None]
+    for name in broken:
+        attempt.failed(f"fitting the {name.removeprefix('fitted_')}", TrainingDiverged("its weights are not finite"))
+        added[name] = None
+        if name == "fitted_prior":
+            model.latent.fitted = None
+        else:
+            setattr(model, name, None)
+
+
 def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interrupted: bool) -> None:
     """Completes a run's folder from the state that its training ended in.
 
@@ -81,6 +95,7 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     if fitting_of(run.recipe, model.latent) is not None:
         report.say("fitting the prior to the codes")
     added = fit_second_stages(model, run.recipe, known, effort, y=y, attempt=attempt)
+    _leave_out_broken(model, added, attempt)
     run.facts["outcome"] = {
         "steps": state.step, "images_seen": state.images,
         "training_seconds": round(sum(s.seconds for s in spent), 1),
@@ -162,27 +177,61 @@ def _config(run: Run, images: ImageSet, axes: tuple[Axis, ...], added: Added) ->
 
 def _conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt: Attempts) -> None:
     """Saves the model, measures it, and writes figures, pictures, verdict and report."""
-    _, validation_set, test_set = images.split()
-    measured, kind = (test_set, "test") if len(test_set) else (validation_set, "held-out")
+    measured, kind = measured_rows(images)
     _keep(run, model, config)
-    trained, folder = ImageModel(model, config, next(model.parameters()).device), run.folder
+    forget(run.folder)  # what was measured of the model as it was before
+    trained = ImageModel(model, config, next(model.parameters()).device)
     metrics, options = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
     rows, figures = measured[evenly(len(measured), MOST_MEASURED)], list[Figure]()
     with attempt("measuring the model"):
         figures = evaluate_arrays(trained, images, rows, metrics, attempt.report, options=options, attempt=attempt)
-    records, outcome = read_metrics(folder / "metrics.jsonl"), run.facts["outcome"]
-    verdict = NOT_JUDGED
-    with attempt("judging the model"):
-        verdict = diagnose(figures, history_of(images, rows, records, outcome), as_made(config))
+    records, outcome = read_metrics(run.folder / "metrics.jsonl"), run.facts["outcome"]
     outcome["measured_on"] = kind
-    write_evaluation(run, figures, verdict, kind)
+    verdict = _judged(figures, history_of(images, rows, records, outcome), config, attempt)
+    keep(run.folder / OWN, figures, verdict.to_dict() | {"measured_on": kind})
     attempt.report.say("drawing pictures")
     draw(run, trained, images, measured, records, attempt)
+    _write_pages(run, config, figures, verdict, attempt)
+
+
+def _judged(figures: Sequence[Figure], history: History, config: Config, attempt: Attempts) -> Verdict:
+    with attempt("judging the model"):
+        return diagnose(figures, history, as_made(config))
+    return NOT_JUDGED
+
+
+def _write_pages(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict, attempt: Attempts) -> None:
+    """Writes the report and the model card."""
     run.facts["failures"] = attempt.failures  # those of the two pages, which list them, are added as they come
-    with attempt("writing the report", instead_of=folder / "report.html"):
-        write_text(folder / "report.html", report_html(run, config, figures, verdict))
-    with attempt("writing the model card", instead_of=folder / "README.md"):
-        write_text(folder / "README.md", model_card(run, config, figures, verdict))
+    with attempt("writing the report", instead_of=run.folder / "report.html"):
+        write_text(run.folder / "report.html", report_html(run, config, figures, verdict))
+    with attempt("writing the model card", instead_of=run.folder / "README.md"):
+        write_text(run.folder / "README.md", model_card(run, config, figures, verdict))
+
+
+def keep_figures(run: Run, config: Config, found: Evaluated, report: Reporter, facts: Mapping[str, Any] | None = None
+                 ) -> dict[str, Any]:
+    """Keeps what was measured in a run's folder, judges its model anew by all figures of its own data, and writes its pages
+    again. Returns what then stands in the file of these images; `facts` are more to stand there."""
+    if not found.own:
+        return keep(file_of(run.folder, found.source, found.fingerprint), found.figures, {
+            "measured_on": found.kind, "data": found.source, "fingerprint": found.fingerprint} | dict(facts or {}))
+    attempt = Attempts(report)
+    kept = keep(run.folder / OWN, found.figures, {"measured_on": found.kind} | dict(facts or {}))
+    figures = [figure_of(m) for m in kept["metrics"]]
+    verdict = _judged(figures, found.history, config, attempt)
+    kept = keep(run.folder / OWN, (), {"measured_on": found.kind} | verdict.to_dict())
+    if "outcome" in run.facts:
+        attempt.failures += [each for each in run.facts.get("failures", ()) if not _made_good(each, figures)]
+        _write_pages(run, config, figures, verdict, attempt)
+        run.save()
+    return kept
+
+
+def _made_good(failure: Failure, figures: Sequence[Figure]) -> bool:
+    """Whether what failed after training has been measured or written since."""
+    what = failure["what"]
+    return what.startswith(("writing", "judging")) or what.removeprefix("measuring ") in {f.name for f in figures}
 
 
 def draw(run: Run, model: ImageModel, images: ImageSet, measured: np.ndarray, records: list[dict[str, Any]],

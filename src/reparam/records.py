@@ -80,7 +80,8 @@ class Compared(TypedDict):
     metrics: str | None
     features: str | None
     n: Count | None
-    figures: NotRequired[list[str]]
+    figures: list[tuple[str, str, Count]]
+    """What was measured: names, networks and numbers of images."""
 
 
 class FigureFacts(TypedDict):
@@ -96,6 +97,8 @@ class FigureFacts(TypedDict):
     features: NotRequired[str]
     resize: NotRequired[str]
     warning: NotRequired[str]
+    better: NotRequired[str]
+    null: NotRequired[Measured | None]
 
 
 class Finding(TypedDict):
@@ -107,7 +110,7 @@ class Finding(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """`evaluation.json`."""
+    """`evaluation.json`, and the files of other images in `evaluations/`."""
 
     protocol: Count
     metrics: list[FigureFacts]
@@ -115,7 +118,11 @@ class Evaluation(TypedDict):
     verdict: NotRequired[str]
     illnesses: NotRequired[list[Finding]]
     remarks: NotRequired[list[Finding]]
-    compared: NotRequired[Compared]
+    fewer: NotRequired[list[FigureFacts]]
+    """Figures of which `metrics` holds one of more images."""
+    compared: NotRequired[list[Compared]]
+    data: NotRequired[str]
+    fingerprint: NotRequired[str]
 
 
 class Record(TypedDict):
@@ -153,7 +160,7 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
     Raises:
         ModelFileError: it is missing, or cannot be read.
     """
-    advice = "Write it again: reparam compare … --again"
+    advice = "Write it again: reparam evaluate RUN, or reparam compare … --again"
     try:
         return read_json(path, Evaluation, advice=advice)
     except FileNotFoundError as e:

@@ -48,6 +48,8 @@ from .reporting import Reporter, Silent
 from .text import counted
 from .vae import VAE, Model
 
+ARRAY = "array"
+"""The source of images that were held in memory."""
 DEFAULT_MINUTES = 5.0
 RECORDS = 400
 """Lines of metrics over a run."""

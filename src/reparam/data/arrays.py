@@ -51,12 +51,13 @@ _KEYS = (_Keys(("train_images", "val_images", "test_images"), ("train_labels", "
 def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
                 test: npt.ArrayLike | None = None, validation: npt.ArrayLike | None = None, classes: Sequence[str] = (),
                 source: str = "array", image_size: int | None = None,
-                value_range: Range | None = None) -> ImageSet:
+                value_range: Range | None = None, like: Shape | None = None) -> ImageSet:
     """Images held in memory: (n, H, W), (n, H, W, C), or (n, C, H, W) with 1, 3 or 4 channels.
 
     Values are read by their type, or by `value_range`, as `pixels_of` says. `labels` (n,) are whole
     numbers or names, -1 for none; with the names of `classes` they count from 0. `validation` (n,) marks
     the images to hold out, which are otherwise chosen, and `test` (n,) those never trained on.
+    With `like`, a model's (C, H, W), any number of images is made to fit it.
 
     Raises:
         DataError: NaN, values outside their range, another shape, labels of another length, fewer
@@ -67,7 +68,7 @@ def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
     check_value_range(value_range)
     pixels = to_uint8(_channels_last(images), value_range)
     return _from_array(pixels, labels, _flags(validation, len(pixels), "validation"), _flags(test, len(pixels), "test"),
-                       tuple(classes), source, image_size)
+                       tuple(classes), source, image_size, like)
 
 
 def _flags(given: npt.ArrayLike | None, n: int, kind: str) -> npt.NDArray[np.bool_]:
