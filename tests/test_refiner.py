@@ -275,7 +275,7 @@ def test_a_low_temperature_is_a_law_nearer_to_the_likeliest():
 
 @pytest.mark.parametrize(("what", "told"), [
     ("flow_matching('mlp')", "a list of numbers"), ("flow_matching('unit')", "did you mean 'unet'"),
-    ("flow_matching('unet(0)')", "width"), ("flow_matching(steps=0)", "at least one step"),
+    ("flow_matching('unet(0)')", "width"), ("flow_matching(steps=0)", "1 to 1000 steps"),
     ("autoregresive", "did you mean 'autoregressive'"), ("autoregressive(side=3)", "1, 2, 4 or 8"),
     ("autoregressive(temperature=0.0)", "above 0"), ("autoregressive(0)", "width"),
     ("autoregressive(each=0)", "each group")])

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import resource
+import time
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from conftest import forever, last
+from conftest import COMPANIONS, forever, last
 
-from reparam.build import build_adversary
+from reparam.allowance import Allowance
+from reparam.build import build_adversary, build_model
+from reparam.checkpoint import Config, check_state, load_model, save_model, save_state
 from reparam.errors import ModelFileError
 from reparam.loop import training
 from reparam.objective import parse_objective
+from reparam.presets import PRESETS
 from reparam.recipe import Recipe
+from reparam.registry import ROLES
 
 STEADY = {"schedule": "constant", "ema": 0.9}
+RECIPE = Recipe(encoder="mlp((8,))", decoder="mlp((8,))", latent="flat(4)")
+SHAPE = (1, 16, 16)
 
 
 # What continues a run
@@ -93,3 +103,109 @@ def test_a_snapshot_that_fits_goes_on(begun):
     without_slots = {k: v for k, v in tensors.items() if not k.startswith("optimizer.0.")}  # it had no gradient yet
     assert go_on((without_slots, numbers)).step == 3
     assert go_on((tensors, numbers | {"guard": numbers["guard"] | {"at_start": 9.5, "norms": []}})).step == 3
+
+
+# What a config may cost
+
+
+def whole_numbers():
+    """(role, part, argument, how it is written) of every part of a model that takes a whole number."""
+    for role in ("encoder", "decoder", "latent", "posterior", "prior", "likelihood", "refiner", "velocity"):
+        for name, part in ROLES[role].parts.items():
+            hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
+            for argument in list(inspect.signature(part).parameters)[len(ROLES[role].context):]:
+                hint = hints.get(argument)
+                if hint is int or int in get_args(hint):
+                    yield role, name, argument, "({},)" if get_origin(hint) is tuple else "{}"
+
+
+def config_with(role, name, argument, form, value):
+    """Changes of a config that write a part with one huge argument."""
+    own = list(inspect.signature(ROLES[role].parts[name]).parameters.values())[len(ROLES[role].context):]
+    given = {p.name: "2" for p in own if p.default is p.empty} | {argument: form.format(value)}
+    text = f"{name}({', '.join(f'{k}={v}' for k, v in given.items())})"
+    companions = COMPANIONS.get((role, name), {})
+    match role:
+        case "prior":
+            return companions, {"fitted_prior": text}
+        case "velocity":
+            return {}, {"fitted_prior": f"flow_matching({text!r})"}
+        case "refiner":
+            return {}, {"refiner": text}
+        case _:
+            return {**companions, role: text}, {}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small model's folder, whose config each test replaces."""
+    made = tmp_path_factory.mktemp("model")
+    save_model(made, build_model(RECIPE, SHAPE), Config(RECIPE, SHAPE))
+    with torch.device("meta"):  # what it imports when first built counts for none
+        for encoder in ("resnet", "vit", "conv", "dcgan"):
+            build_model(RECIPE.but(encoder=encoder), SHAPE, fitted_prior="spline_flow", refiner="flow_matching")
+    return made, json.loads((made / "config.json").read_text())
+
+
+@pytest.mark.parametrize("value", [3000, 10**6, 10**30])
+@pytest.mark.parametrize(("role", "name", "argument", "form"), list(whole_numbers()))
+def test_a_huge_number_in_a_part_costs_nothing(role, name, argument, form, value, folder):
+    made, config = folder
+    recipe, added = config_with(role, name, argument, form, value)
+    text = json.dumps({**config, **added, "recipe": {**config["recipe"], **recipe}})
+    (made / "config.json").write_text(text)
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(ModelFileError):
+        load_model(made)
+    assert time.process_time() - began < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+@pytest.mark.parametrize("fields", [
+    {"image_shape": [64, 256, 256], "recipe": {"latent": "flat(4000)", "encoder": "mlp((4000, 4000, 4000))"}},
+    {"recipe": {"encoder": f"mlp(({'4000, ' * 400}))"}}, {"recipe": {"posterior": "iaf(64, 4000)"}},
+    {"refiner": "autoregressive(4000, 200, 64)"}, {"fitted_prior": "autoregressive_flow(64, 4000)"},
+    {"fitted_prior": "flow_matching('dit(4096, 64)')"},
+], ids=str)
+def test_many_large_numbers_cost_nothing(fields, folder):
+    made, config = folder
+    recipe = {**config["recipe"], **fields.get("recipe", {})}
+    (made / "config.json").write_text(json.dumps({**config, **fields, "recipe": recipe}))
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(ModelFileError):
+        load_model(made)
+    assert time.process_time() - began < 3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_takes_far_less_than_it_may(name):
+    recipe, shape = PRESETS[name].recipe, (3, 32, 32)
+    with torch.device("meta"):
+        state = build_model(recipe, shape).state_dict()
+    may = Allowance(len(state), sum(v.numel() for v in state.values()))
+    given = may.tensors, may.numbers, may.bytes
+    with torch.device("meta"), may:
+        build_model(recipe, shape)
+    assert all(left > 0.8 * all_of_it for left, all_of_it in zip((may.tensors, may.numbers, may.bytes), given, strict=True))
+
+
+@pytest.mark.parametrize("added", [{"refiner": "autoregressive(128)"}, {"fitted_prior": "autoregressive_flow(4, 512)"},
+                                   {"fitted_prior": "spline_flow(4, 32, 256)"},
+                                   {"refiner": "autoregressive(1, 1, 0, 1, 8)"}], ids=str)
+def test_masks_of_large_networks_are_allowed(added):
+    with torch.device("meta"):
+        state = build_model(RECIPE, SHAPE, **added).state_dict()
+    with torch.device("meta"), Allowance(len(state), sum(v.numel() for v in state.values())):
+        build_model(RECIPE, SHAPE, **added)
+
+
+def test_a_state_of_another_recipe_is_refused_before_the_model_is_built(tmp_path):
+    path = tmp_path / "training.safetensors"
+    tensors = {f"model.{k}": v for k, v in build_model(RECIPE, SHAPE).state_dict().items()}
+    save_state(path, (tensors, {"step": 1}))
+    check_state(path, RECIPE, SHAPE)
+    for changes, told in (({"encoder": "mlp((9,))"}, "does not fit the recipe in run.json; remove it"),
+                          ({"encoder": "mlp((1000000000,))"}, "is not of the recipe in run.json: .* than its weights")):
+        with pytest.raises(ModelFileError, match=told):
+            check_state(path, RECIPE.but(**changes), SHAPE)

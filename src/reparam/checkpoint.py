@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .allowance import Allowance, check_literals
 from .build import build_model
 from .errors import ModelFileError, ReparamError
 from .files import replacing, write_text
@@ -145,12 +146,10 @@ def _read_model(folder: Path, file: Any) -> tuple[Model, Config]:
     path, found = folder / "model.safetensors", _header(file)
     config = _read_config(folder, _carried(path, file.metadata() or {}))
     try:
-        with torch.device("meta"):
-            model = build_model(config.recipe, config.image_shape, fitted_prior=config.fitted_prior,
-                                resampler=config.resampler, refiner=config.refiner)
+        model = _laid_out(config, found)
     except UNBUILT as e:
         raise ModelFileError(f"{folder / 'config.json'} does not describe a model of this version: {e}") from e
-    _check_header(path, found, model)
+    _check_header(path, found, model, "its config.json")
     tensors = {k: file.get_tensor(k) for k in found}
     if (name := not_finite(tensors)) is not None:
         raise ModelFileError(f"{path} holds values that are not finite, the first of them in {name}: the file is damaged, "
@@ -161,6 +160,15 @@ def _read_model(folder: Path, file: Any) -> tuple[Model, Config]:
                              f"{math.prod(model.latent.shape)}")
     model.load_state_dict(tensors, assign=True)
     return model.eval(), config
+
+
+def _laid_out(config: Config, found: Header) -> Model:
+    """The model of a config without memory, at no more cost than weights with this header explain."""
+    numbers, added = sum(math.prod(shape) for _, shape in found.values()), asdict(config)
+    later = {name: added[name] for name in ("fitted_prior", "resampler", "refiner")}
+    check_literals(config.recipe, list(later.values()), config.image_shape, numbers)
+    with torch.device("meta"), Allowance(len(found), numbers):
+        return build_model(config.recipe, config.image_shape, **later)
 
 
 UNBUILT = (ReparamError, RuntimeError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError, MemoryError)
@@ -238,25 +246,29 @@ _KINDS = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.
 """How a file names the types that models hold."""
 
 
+Header = dict[str, tuple[str, tuple[int, ...]]]
+"""Type and shape of each tensor of a file."""
+
+
 def _described(kind: str, shape: Sequence[int]) -> str:
     """Shape of a tensor, and its type where that is not the usual one: '(3, 4)', 'F64 (3, 4)'."""
     return f"{'' if kind == 'F32' else f'{kind} '}{tuple(shape)}"
 
 
-def _header(file: Any) -> dict[str, str]:
+def _header(file: Any) -> Header:
     slices = {k: file.get_slice(k) for k in file.keys()}  # noqa: SIM118
-    return {k: _described(s.get_dtype(), s.get_shape()) for k, s in slices.items()}
+    return {k: (s.get_dtype(), tuple(s.get_shape())) for k, s in slices.items()}
 
 
-def _check_header(path: Path, found: dict[str, str], model: Model) -> None:
-    wanted = {k: _described(_KINDS[v.dtype], v.shape) for k, v in model.state_dict().items()}
+def _check_header(path: Path, found: Header, model: Model, of: str) -> None:
+    wanted = {k: (_KINDS[v.dtype], tuple(v.shape)) for k, v in model.state_dict().items()}
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    unlike = [f"{k} is {found[k]}, not {wanted[k]}" for k in sorted(wanted.keys() & found.keys())
+    unlike = [f"{k} is {_described(*found[k])}, not {_described(*wanted[k])}" for k in sorted(wanted.keys() & found.keys())
               if found[k] != wanted[k]]
     if missing or extra or unlike:
         problems = [*(f"{k} is missing" for k in missing), *(f"{k} is not expected" for k in extra), *unlike]
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ModelFileError(f"{path} does not fit its config.json: {'; '.join(problems[:3])}{more}")
+        raise ModelFileError(f"{path} does not fit {of}: {'; '.join(problems[:3])}{more}")
 
 
 def save_state(path: str | Path, snapshot: Snapshot) -> None:
@@ -272,13 +284,31 @@ def load_state(path: str | Path) -> Snapshot:
     Raises:
         ModelFileError: the file is truncated or not such a state.
     """
-    advice = "; remove it to start this run again from its beginning"
-    with open_tensors(path, advice=advice) as f:
+    with open_tensors(path, advice=DISCARD) as f:
         try:
             numbers = conform(parse_json((f.metadata() or {})["reparam"], infinite=True), Begun)
         except (KeyError, ValueError) as e:
-            raise ModelFileError(f"{path} cannot be read ({e}){advice}") from e
+            raise ModelFileError(f"{path} cannot be read ({e}){DISCARD}") from e
         return {k: f.get_tensor(k) for k in f.keys()}, numbers  # noqa: SIM118
+
+
+def check_state(path: str | Path, recipe: Recipe, image_shape: tuple[int, int, int]) -> None:
+    """Compares the sizes of a state with those of the model that it is of, before either takes memory.
+
+    Raises:
+        ModelFileError: they differ, or the file cannot be read.
+    """
+    path = Path(path)
+    with open_tensors(path, advice=DISCARD) as f:
+        found = {k.removeprefix("model."): v for k, v in _header(f).items() if k.startswith("model.")}
+    try:
+        model = _laid_out(Config(recipe, image_shape), found)
+    except UNBUILT as e:
+        raise ModelFileError(f"{path} is not of the recipe in run.json: {e}{DISCARD}") from e
+    _check_header(path, found, model, f"the recipe in run.json{DISCARD}")
+
+
+DISCARD = "; remove it to start this run again from its beginning"
 
 
 class Begun(TypedDict):

@@ -131,11 +131,14 @@ class CausalConv(nn.Conv2d):
     def __init__(self, inputs: list[int], outputs: list[int], size: int, strict: bool = False) -> None:
         super().__init__(len(inputs), len(outputs), size, padding=size // 2)
         with torch.device("cpu"):  # known by value, also where a model has no memory yet, and so not in its files
-            seen = torch.tensor([[i < o if strict else i <= o for i in inputs] for o in outputs])
+            i, o = torch.tensor(inputs), torch.tensor(outputs)[:, None]
+            seen = i < o if strict else i <= o
+            many = size**2 * seen.sum(1)
             places = seen.repeat_interleave(size**2, 1).flatten().nonzero().flatten()
+            bounds = (many.float() ** -0.5).repeat_interleave(many)
         self.register_buffer("places", places, persistent=False)
-        many = [size**2 * int(n) for n in seen.sum(1)]
-        self.weight = nn.Parameter(torch.cat([torch.empty(n).uniform_(-(n**-0.5), n**-0.5) for n in many]))
+        start = torch.empty(len(bounds)).uniform_(-1, 1)
+        self.weight = nn.Parameter(start * bounds.to(start.device))
 
     def forward(self, input: Tensor) -> Tensor:
         shape = (self.out_channels, self.in_channels, *self.kernel_size)
@@ -164,8 +167,8 @@ class FlowRefiner(Refiner):
         if parse_call(net).name == "mlp":
             raise UsageError(f"the refiner's network {net!r} would see an image as a list of numbers: use unet or dit, such "
                              "as 'unet(32, patch=2)'")
-        if steps < 1:
-            raise UsageError(f"flow_matching(steps={steps}): a flow takes at least one step")
+        if not 1 <= steps <= 1000:
+            raise UsageError(f"flow_matching(steps={steps}): a flow takes 1 to 1000 steps")
         self.steps, self.velocity = steps, Velocity(net, image_shape, context=image_shape[0])
         self.rate = self.velocity.rate
 

@@ -30,7 +30,7 @@ from . import calibrate
 from .attempts import Attempts
 from .batches import Batch
 from .build import Shares, build_adversary, build_model, build_objective, check
-from .checkpoint import load_state, save_state
+from .checkpoint import check_state, load_state, save_state
 from .data import ImageSet, open_images
 from .data.augment import parse_augmentation
 from .data.stream import Stream, binarized, evenly, keep_labels, to_batch
@@ -215,6 +215,8 @@ class _Session:
         self.training_set, self.validation_set, self.test_set = images.split()
         _, h, w, c = images.images.shape
         self.image_shape = (c, h, w)
+        if run.state_file.exists():
+            check_state(run.state_file, self.recipe, self.image_shape)
         # what does not fit the images is told before a folder is made
         self.labels = self._labels(check(self.recipe, self.image_shape).latent.classes)
         self.accelerator = Accelerator(cpu=device == "cpu")
