@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import io
 import math
 import pkgutil
 from types import ModuleType
@@ -10,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.linalg import expm, logm
 from sklearn.datasets import load_digits
 
@@ -238,6 +241,87 @@ def test_temperature_draws_samples_to_the_middle(model):
     assert spread[0] < 1e-6 < spread[1] < spread[2]
     middle = model.decode(np.zeros((1, 4)))
     assert np.array_equal(model.sample(1, seed=0, temperature=0.0, prior="normal"), middle)
+
+
+def test_a_reconstruction_is_of_the_mean_or_of_a_draw(model, digits):
+    assert np.array_equal(model.reconstruct(digits), model.decode(model.encode(digits)))
+    drawn = model.reconstruct(digits, sample=True)
+    assert np.array_equal(drawn, model.decode(model.encode(digits, sample=True, seed=0)))  # the same again and again
+    assert not np.array_equal(drawn, model.reconstruct(digits, sample=True, seed=1))
+    assert not np.array_equal(drawn, model.reconstruct(digits))
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.uint16, 65535), (np.bool_, 1)])
+def test_other_numbers_that_have_a_range_of_their_own(model, digits, dtype, most):
+    images = np.rint(digits / 255.0 * most).astype(dtype)
+    expected = model.encode((images / most).astype(np.float32))
+    np.testing.assert_allclose(model.encode(images), expected, atol=0.05)  # 16 bits are read as 8
+    back = model.reconstruct(images)
+    assert back.dtype == (np.uint16 if dtype is np.uint16 else np.float32)
+    levels = model.reconstruct((images / most).astype(np.float32)) * (most if dtype is np.uint16 else 1)
+    np.testing.assert_allclose(back, levels, atol=0.02 * most)
+    assert back.max() > 0.5 * most
+
+
+def test_whole_numbers_have_the_range_that_the_training_images_had(made):
+    model = made((1, 6, 5))
+    levels = np.random.default_rng(0).integers(0, 256, (4, 6, 5))
+    with pytest.raises(DataError, match="type int64 do not say what is black and white: pass uint8 levels"):
+        model.encode(levels)
+    stated = ImageModel(model.network, dataclasses.replace(model.config, data={"value_range": [-1000, 3080]}))
+    hounsfield = levels * 16 - 1000
+    np.testing.assert_allclose(stated.encode(hounsfield), model.encode(levels.astype(np.uint8)), atol=1e-5)
+    back = stated.reconstruct(hounsfield)
+    assert back.dtype == np.int64
+    assert np.abs((back + 1000) / 16 - model.reconstruct(levels.astype(np.uint8))).max() <= 0.6
+    np.testing.assert_array_equal(stated.encode(levels.astype(np.uint8)), model.encode(levels.astype(np.uint8)))  # levels
+
+
+def test_images_and_codes_may_be_tensors_and_lists(model, digits):
+    expected = model.encode(digits[:2])
+    np.testing.assert_array_equal(model.encode(torch.from_numpy(digits[:2])), expected)
+    np.testing.assert_allclose(model.encode((digits[:2] / 255).tolist()), expected, atol=1e-5)
+    np.testing.assert_array_equal(model.decode(torch.from_numpy(expected)), model.decode(expected.tolist()))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, 1e308, "2", None])
+def test_numbers_out_of_their_range_are_refused(value, model, digits):
+    uses = {"n": lambda v: model.sample(v), "seed": lambda v: model.sample(1, seed=v),
+            "temperature": lambda v: model.sample(1, temperature=v), "guidance": lambda v: model.sample(1, guidance=v),
+            "steps": lambda v: model.sample(1, steps=v), "refine": lambda v: model.reconstruct(digits, refine=v),
+            "width": lambda v: model.traverse(width=v), "dims": lambda v: model.traverse(dims=v),
+            "samples": lambda v: model.score(digits, samples=v)}
+    for name, use in uses.items():
+        if value is None and name in ("seed", "steps"):
+            continue  # not given
+        with pytest.raises(UsageError, match=f"{name} must be a (whole )?number (from|above) "):
+            use(value)
+    for use in (lambda: model.sample(1, temperature=(1.0, value)), lambda: model.interpolate(steps=value),
+                lambda: model.traverse(steps=value)):
+        with pytest.raises(UsageError, match=r"must be a (whole )?number from"):
+            use()
+    if isinstance(value, float):
+        with pytest.raises(DataError, match="NaN or infinity"):
+            model.decode(np.full((1, 4), value))
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**64, 0.5, True])
+def test_seeds_are_whole_numbers_of_32_bits(seed, model, digits):
+    for use in (model.sample, lambda seed: model.encode(digits, sample=True, seed=seed),
+                lambda seed: model.reconstruct(digits, seed=seed), lambda seed: model.score(digits, seed=seed),
+                lambda seed: model.interpolate(seed=seed)):
+        with pytest.raises(UsageError, match="seed must be a whole number from 0 to 4294967295"):
+            use(seed=seed)
+    assert len(model.sample(np.int64(2), seed=np.int64(2**32 - 1))) == 2
+
+
+def test_a_model_says_what_it_is(model, made):
+    assert repr(model) == (f"ImageModel(mlp((32,)) → flat(4) → mlp((32,)), images 8×8×1, latent 4, "
+                           f"{sum(p.numel() for p in model.network.parameters()):,} parameters, cpu)")
+    assert "images 6×5×3" in repr(made((3, 6, 5)))
+    with Image.open(io.BytesIO(model._repr_png_())) as picture:
+        assert picture.size == (2 + 4 * 66, 2 + 4 * 66)
+        assert (np.asarray(picture)[2:66:8, 2:66:8, 0] == model.sample(16, seed=0)[0]).all()
 
 
 # Paths

@@ -65,7 +65,8 @@ class Refining:
         Raises:
             UsageError: a temperature out of its range, or for what is left out.
         """
-        REFINEMENT.check("--refine-temperature", self.refine_temperature)
+        if self.refine_temperature is not None:
+            REFINEMENT.check("--refine-temperature", self.refine_temperature)
         if self.refine_temperature is not None and not self.refine:
             raise UsageError("--no-refine leaves out what --refine-temperature is for: give one of them")
         return self.refine if self.refine_temperature is None else self.refine_temperature

@@ -262,7 +262,8 @@ def draw(run: Run, model: ImageModel, images: ImageSet, measured: np.ndarray, re
     run.facts["outcome"].pop("copies", None)  # of an earlier prior
     picture("samples", samples)
     if with_encoder:
-        picture("reconstructions", lambda: grid(pairs(originals, model.reconstruct(originals)), min(8, len(originals))))
+        picture("reconstructions", lambda: grid(
+            pairs(originals, model.reconstruct(originals, sample=True, seed=run.recipe.seed)), min(8, len(originals))))
     picture("traversals", traversals)
     if records:
         terms = dict.fromkeys(name for r in records for name in r["terms"])

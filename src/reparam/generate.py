@@ -157,7 +157,8 @@ class ImageModel:
 
     def decode(self, z: npt.ArrayLike) -> np.ndarray:
         """Images of latents (n, *latent), uint8."""
-        codes = torch.from_numpy(np.ascontiguousarray(as_array(z), dtype=np.float32))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is told below
+            codes = torch.from_numpy(np.ascontiguousarray(as_array(z), dtype=np.float32))
         if codes.shape[1:] != self.latent_shape:
             raise DataError(f"latents of shape {tuple(codes.shape)} do not fit this model; it takes "
                             f"(n, {', '.join(map(str, self.latent_shape))})")
@@ -344,7 +345,7 @@ def _pixels(values: npt.NDArray[Any], value_range: Range | None) -> tuple[npt.ND
 
 
 def _check_refinement(refine: bool | float) -> None:
-    if not isinstance(refine, bool):
+    if refine is not True and refine is not False:
         REFINEMENT.check("refine", refine)
 
 

@@ -18,9 +18,11 @@ class Within:
     whole: bool = False
     above: bool = False
     """Without `low` itself."""
+    optional: bool = False
+    """None stands for a choice that is made elsewhere."""
 
     def check(self, name: str, value: Any) -> None:
-        """Refuses a `value` out of range, under the name by which a user knows it; None is no number and passes.
+        """Refuses a `value` out of range, under the name by which a user knows it.
 
         Raises:
             UsageError: NaN, infinity, another type, or beyond the ends.
@@ -28,7 +30,7 @@ class Within:
         kind: Any = numbers.Integral if self.whole else numbers.Real
         number: bool = isinstance(value, kind) and value is not True and value is not False
         inside = number and self.low <= value <= self.high and not (self.above and value == self.low)
-        if value is not None and not inside:
+        if not inside and not (self.optional and value is None):
             raise UsageError(f"{name} must be {self}; got {value if number else repr(value)}")
 
     def __str__(self) -> str:
@@ -37,13 +39,13 @@ class Within:
         return f"a {'whole ' if self.whole else ''}number {ends}"
 
 
-SEED = Within(0, 2**32 - 1, whole=True)
+SEED = Within(0, 2**32 - 1, whole=True, optional=True)
 """Every generator of random numbers takes these."""
 IMAGES = Within(0, 1_000_000, whole=True)
 SOME_IMAGES = Within(1, 1_000_000, whole=True)
 TEMPERATURE = Within(0, 10)
 GUIDANCE = Within(0, 100)
-SOLVER_STEPS = Within(1, 10_000, whole=True)
+SOLVER_STEPS = Within(1, 10_000, whole=True, optional=True)
 """Of a prior that draws in steps."""
 PATH_STEPS = Within(2, 10_000, whole=True)
 """Images of an interpolation, both ends included."""
