@@ -94,6 +94,31 @@ def test_check_returns_the_model_that_it_tried():
     assert check(Recipe(**SMALL), (1, 8, 8)).latent.shape == (3,)
 
 
+@pytest.mark.parametrize("data, out", [
+    (".", None), (".", "run"), ("../work", "deep/er/run"), ("../link", None), (".", "../link/run"), (".", "."),
+    ("sub", "sub/run"), ("sub", "../work/sub/../sub/run")])
+def test_a_run_never_lies_among_its_images(here, capsys, data, out):
+    (here / "sub").mkdir()
+    (here.parent / "link").symlink_to(here, target_is_directory=True)
+    assert main(["train", data, "--steps", "3", *(["--out", out] if out else [])]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert [p.name for p in here.rglob("*")] == ["sub"]
+
+
+def test_the_advice_for_a_run_among_its_images_is_a_folder_outside(here, monkeypatch):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(here / f"{i}.png")
+    with pytest.raises(UsageError, match="--out ") as e:
+        train(".", **SMALL)
+    run = train(".", out=str(e.value).rsplit("--out ", 1)[1], **SMALL)
+    assert run.status == "finished" and run.folder == here.parent / "runs" / "work"
+    assert train(".", out="../work-2", **SMALL).status == "finished"  # a sibling whose name begins alike
+    assert len(list(here.iterdir())) == 40
+
+
 # Ends that lie behind
 
 

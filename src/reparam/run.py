@@ -45,7 +45,7 @@ from .presets import find
 from .recipe import Recipe, parse_call
 from .records import read_metrics, read_run_file
 from .reporting import Reporter, Silent
-from .text import counted
+from .text import counted, for_shell
 from .vae import VAE, Model
 
 ARRAY = "array"
@@ -132,6 +132,7 @@ def train(data: str | Path, *, preset: str = "default", out: str | Path | None =
         raise UsageError(f"{folder} exists already. Continue it with: reparam train --resume {folder}, or give another "
                          "--out")
     path = Path(data).expanduser()
+    _check_outside(folder, path)
     source = str(path.absolute()) if path.exists() else str(data)
     run = Run(folder, source, options or DataOptions(), recipe)
     # before the folder is made: a wrong path leaves nothing behind
@@ -165,6 +166,14 @@ def resume(folder: str | Path, *, device: str = "auto", report: Reporter | None 
     if run.fingerprint and images.fingerprint != run.fingerprint:
         raise DataError(f"{run.source} changed since this run began; start a new run, or bring the data back")
     return _Session(run, images, device, report).carry_out()
+
+
+def _check_outside(folder: Path, data: Path) -> None:
+    """Refuses a run among its own images: its pictures would be trained on next time, and the data would have changed."""
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        other = data.resolve().parent / "runs" / (data.resolve().name or "run")
+        raise UsageError(f"the run's folder {folder} would lie among the images in {data}: give an --out elsewhere, such as "
+                         f"--out {for_shell(str(other))}")
 
 
 def check_threads(threads: int) -> None:
