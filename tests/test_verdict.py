@@ -1,9 +1,16 @@
-"""The verdict says the right thing first."""
+"""The verdict says the right thing first: on models trained here, on figures recorded of trained ones, on made-up ones.
+
+Which is which: `test_a_model_trained_here` trains, finishes and judges; `test_figures_recorded_from_a_trained_model` replays
+through `diagnose` what `benchmarks/verdicts.py` recorded of the models that it trained, without training them again.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +24,46 @@ from reparam.objective import parse_objective
 from reparam.presets import PRESETS
 from reparam.recipe import Recipe, parse_call
 from reparam.registry import ROLES
+
+
+def _benchmark():
+    path = Path(__file__).parents[1] / "benchmarks" / "verdicts.py"
+    spec = importlib.util.spec_from_file_location("verdicts", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["verdicts"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+verdicts = _benchmark()
+TRAINED_HERE = ("20 steps", "lr 10", "beta 30", "no KL", "sigma 1e-3", "near copies", "two codes", "dead decoder, no KL",
+                "test shifted", "healthy, 300 digits, seed 0")
+
+
+def right(cell, verdict):
+    assert re.search(cell.right, verdict.title), verdict
+    assert not cell.remark or any(re.match(cell.remark, f.title) for f in verdict.remarks), verdict.remarks
+
+
+@pytest.mark.parametrize("name", TRAINED_HERE)
+def test_a_model_trained_here(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPARAM_CACHE", str(tmp_path / "cache"))
+    recorded = verdicts.record(name)
+    right(verdicts.CELLS[name], verdicts.judge(recorded))
+    assert recorded["verdict"] == verdicts.judge(recorded).title  # what the run itself wrote
+
+
+@pytest.mark.parametrize("name", verdicts.CELLS)
+def test_figures_recorded_from_a_trained_model(name):
+    right(verdicts.CELLS[name], verdicts.judge(verdicts.recorded(name)))
+
+
+def test_healthy_models_are_called_ill_as_seldom_as_the_page_says():
+    rates = verdicts.false_alarms()
+    assert rates and all(count == 0 for count, _ in rates.values()), rates
+    page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert all(line in page for line in verdicts.table()), "python benchmarks/verdicts.py --table"
+
 
 # Advice
 
@@ -220,7 +267,8 @@ def test_evidence_holds_the_numbers():
     assert "train 0.4 times as long" in overfitted.advice
     unstable = first(past=history(skipped=80, rollbacks=2)).evidence
     assert "80 of 1000 steps" in unstable and "2 roll-backs" in unstable
-    assert "--steps 1000" in first(past=history(steps=20)).advice
+    for end, advice in (({"steps": 20}, "--steps 200"), ({"epochs": 0.5}, "--epochs 5"), ({}, "--minutes 50")):
+        assert first(past=history(steps=20), **end).advice == f"train longer, {advice}"
     assert "30 distinct" in first(past=history(training=900, distinct=30)).evidence
     scale = first(likelihood="gaussian(0.001)").evidence
     assert "100 times less than the 0.1" in scale and "1e+04 times too little" in scale

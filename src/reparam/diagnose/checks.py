@@ -163,6 +163,8 @@ NARROW, WIDE = 1 / 3, 3.0
 """Fixed standard deviations, as shares of the residual, beyond which the likelihood and the KL are out of proportion."""
 FEWEST_CODES = 0.04
 """Perplexity of a codebook's use, as a share of what its use by these images could be."""
+MISMATCH = 0.9
+"""AUC at which codes are told from draws of the prior."""
 
 
 def collapsed(case: Case) -> str | None:
@@ -209,11 +211,10 @@ def prior_differs(case: Case) -> str | None:
     return f"a small classifier tells codes from draws of {which} with an AUC of {auc.value:.2f}"
 
 
-MISMATCH = 0.9
-
-
 # Of samples
 
+REPEATED = 0.2
+"""Share of samples that nearly repeat another one."""
 UNCOVERED = 0.1
 """Share of real images with a sample near them below which something is missing; and of samples among real images."""
 
@@ -225,11 +226,14 @@ def astray(case: Case) -> bool:
 
 
 def repeats(case: Case) -> str | None:
-    duplicates, coverage, missing = (case.value(k) for k in ("duplicates", "coverage", "classes missing"))
+    duplicates = case.figures.get("duplicates")
+    coverage, missing = (case.value(k) for k in ("coverage", "classes missing"))
     judge = case.value("accuracy of class_balance's classifier")
     found: list[str] = []
-    if duplicates is not None and duplicates >= 0.2:
-        found.append(f"{duplicates:.0%} of the samples nearly repeat another one, where real images do in 1 %")
+    if duplicates is not None:
+        usual = 0.01 if duplicates.null is None else duplicates.null
+        if duplicates.value >= REPEATED and duplicates.value - case.half("duplicates") > usual:
+            found.append(f"{duplicates.value:.0%} of the samples nearly repeat another, as {usual:.0%} of real images do")
     if coverage is not None and coverage <= UNCOVERED and not astray(case):
         found.append(f"only {coverage:.0%} of the real images have a sample in their neighbourhood")
     if missing is not None and missing >= 1 and (judge is None or judge >= 0.8):
@@ -247,7 +251,8 @@ def far(case: Case) -> str | None:
 
 # Remarks
 
-FEWEST_MEASURED = 20
+FEWEST_MEASURED = 60
+"""Images, without which codes are not compared with the prior either."""
 BLURRED = 0.7
 """SSIM of reconstructions."""
 FINISHED = 0.01
@@ -256,7 +261,8 @@ FINISHED = 0.01
 
 def few_measured(case: Case) -> str | None:
     n = max((figure.n for figure in case.figures.values()), default=0)
-    return f"the figures are of {n} images, and of so few they are rough" if n < FEWEST_MEASURED else None
+    return f"the figures are of {n} images, so few that they are rough and the prior may go uncompared" \
+        if n < FEWEST_MEASURED else None
 
 
 def oversized(case: Case) -> str | None:

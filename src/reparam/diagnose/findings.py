@@ -6,13 +6,19 @@ from . import checks as c
 from .case import Case
 from .checks import Advice, Check
 
+DEFAULT_MINUTES = 5.0
+"""For which a recipe without an end is trained."""
+
 
 def _longer(case: Case) -> str:
-    steps = case.history.steps
-    if case.way is not None and case.way < c.SHORTEST_WAY and steps and steps >= c.FEWEST_STEPS:
+    recipe, steps = case.recipe, case.history.steps or 0
+    if case.way is not None and case.way < c.SHORTEST_WAY and steps >= c.FEWEST_STEPS:
         return "raise the learning rate, --optimizer \"adamw(lr=2e-3)\""
-    return f"train longer, --steps {max(10 * steps, 1000):,}".replace(",", "") if steps and steps < 1000 else \
-        "train longer: --minutes, --epochs or --steps"
+    times = 10 if steps < 10 * c.FEWEST_STEPS else 3
+    if recipe.steps:
+        return f"train longer, --steps {times * recipe.steps}"
+    return f"train longer, --epochs {times * recipe.epochs:g}" if recipe.epochs else \
+        f"train longer, --minutes {times * (recipe.minutes or DEFAULT_MINUTES):g}"
 
 
 def _shorter(case: Case) -> str:
