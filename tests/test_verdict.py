@@ -61,6 +61,8 @@ def test_figures_recorded_from_a_trained_model(name):
 def test_healthy_models_are_called_ill_as_seldom_as_the_page_says():
     rates = verdicts.false_alarms()
     assert rates and all(count == 0 for count, _ in rates.values()), rates
+    healthy = [name for name in verdicts.CELLS if name.startswith("healthy, ")]
+    assert all(not verdicts.judge(verdicts.recorded(name)).illnesses for name in healthy)
     page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert all(line in page for line in verdicts.table()), "python benchmarks/verdicts.py --table"
 

@@ -31,11 +31,11 @@ class History:
     training: int | None = None
     """Training images."""
     distinct: int | None = None
-    """How many distinct ones there are among these, where the others are near copies (exact ones do not count)."""
+    """How many distinct ones there are among these, where the others are copies or near copies."""
     watched: int = 0
     """Held-out images that the −ELBO was measured on."""
     trained_on: float = 0.0
-    """Share of the images of the figures that are training images, too."""
+    """Share of the images of the figures that are training images, too, or near copies of them."""
     on_test: bool = False
     """Whether the figures are of test images rather than of held-out ones."""
 
@@ -48,13 +48,11 @@ def history_of(images: ImageSet, measured: np.ndarray, records: Sequence[Mapping
                outcome: Mapping[str, Any]) -> History:
     """The history of a run from its images, the rows of those that were measured, its records and its outcome."""
     training, validation, test = images.split()
-    digests = images.digests
-    different = training[np.unique(digests[training], return_index=True)[1]]  # exact copies fall on one side of the split
     return History(
         outcome["steps"], outcome["skipped_steps"], outcome["rollbacks"],
         tuple(r["held_out"]["-elbo"] for r in records if "-elbo" in r.get("held_out", {})),
-        outcome["images_seen"], len(training), distinct_images(images.images, np.sort(different)),
-        min(len(validation), WATCHED), float(np.isin(digests[measured], digests[training]).mean()), len(test) > 0)
+        outcome["images_seen"], len(training), distinct_images(images.images, training), min(len(validation), WATCHED),
+        float(np.isin(images.groups[measured], images.groups[training]).mean()), len(test) > 0)
 
 
 def as_made(config: Config) -> Recipe:

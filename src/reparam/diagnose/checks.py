@@ -53,8 +53,8 @@ def few_distinct(case: Case) -> str | None:
     distinct, training = case.history.distinct, case.history.training
     if distinct is None or training is None:
         return None
-    what = f"{distinct:,} distinct ones, and near copies of them" if distinct > 1 else "all the same to the eye"
-    return f"the {training:,} training images are {what}, so that held-out images tell little of new ones"
+    what = f"{distinct:,} distinct ones, and copies or near copies of them" if distinct > 1 else "all the same to the eye"
+    return f"the {training:,} training images are {what}: little to learn from, and held-out ones may be copies, too"
 
 
 def trained_on(case: Case) -> str | None:
