@@ -332,10 +332,12 @@ def test_a_run_needs_an_end(budget, small, batch):
         next(itertools.islice(training(small(), ELBO, forever(batch), **budget), 3, None), None)
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian(0.3)", "gaussian", "laplace"])
 @pytest.mark.parametrize("parts", [2, 4])
-def test_accumulating_gives_the_same_gradient(parts, small, images, monkeypatch):
+def test_accumulating_gives_the_same_gradient(parts, likelihood, small, images, monkeypatch):
+    """Also of the likelihoods whose scale is the best of a batch: pieces take the whole's, though they err unlike."""
     monkeypatch.setattr(Gaussian, "rsample", lambda self, shape=(): self.loc.expand(*shape, *self.loc.shape))
-    start, x = small(), images(7, SHAPE)
+    start, x = small(likelihood=likelihood), images(7, SHAPE) * torch.linspace(0, 1, 7).reshape(7, 1, 1, 1)
     grads, losses = [], []
     for accumulate in (1, parts):
         state = next(training(copy.deepcopy(start), ELBO, [x], steps=1, accumulate=accumulate, **STEADY))
@@ -343,6 +345,43 @@ def test_accumulating_gives_the_same_gradient(parts, small, images, monkeypatch)
         losses.append((state.loss, *state.parts.values(), state.grad_norm))
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-4)
+
+
+def test_measuring_a_batch_in_pieces_leaves_no_trace(small, images):
+    """Neither in what the model counts, such as a codebook's means, nor in the noise that the pieces draw."""
+    x, ends = images(8, SHAPE), []
+    for likelihood in ("gaussian(0.3)", "gaussian"):
+        torch.manual_seed(1)
+        model = small(likelihood=likelihood, posterior="vq(4, dim=2)", prior="uniform")
+        last(training(model, ELBO, [x], steps=1, accumulate=2, optimizer="adam(lr=1e-12)"))
+        ends.append((model.latent.posterior.books[0].counts, torch.get_rng_state()))
+        assert model.likelihood.error is None if likelihood == "gaussian" else True
+    torch.testing.assert_close(ends[1], ends[0])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_processes_take_the_scale_of_all_of_them(accumulate, small, images, monkeypatch):
+    """Each of two processes has half of a batch; the mean of their gradients is the whole batch's."""
+    monkeypatch.setattr(Gaussian, "rsample", lambda self, shape=(): self.loc.expand(*shape, *self.loc.shape))
+    start, x = small(likelihood="gaussian"), images(8, SHAPE) * torch.linspace(0, 1, 8).reshape(8, 1, 1, 1)
+    errors = []
+
+    class Half(Twins):
+        def reduce(self, tensor, reduction="sum", scale=1.0):
+            if tensor.dim():
+                return tensor.clone()
+            errors.append(tensor.clone())
+            return torch.stack(errors[:2]).mean() if len(errors) > 1 else tensor.clone()
+
+    def gradient(batch, accelerator):
+        state = next(training(copy.deepcopy(start), ELBO, [batch], steps=1, accumulate=accumulate, accelerator=accelerator,
+                              **STEADY))
+        return torch.cat([p.grad.flatten() for p in state.model.parameters()])
+
+    gradient(x[:4], Half())  # its error becomes known
+    second = gradient(x[4:], Half())
+    first = gradient(x[:4], Half())
+    torch.testing.assert_close((first + second) / 2, gradient(x, Accelerator()), rtol=1e-4, atol=1e-4)
 
 
 class Twins(Accelerator):

@@ -138,7 +138,7 @@ class BetaBinomialLikelihood(Likelihood):
         return BetaBinomial(bounded(logits, 15.0), bounded(log_concentration, 7.0) + math.log(2))
 
 
-class _LocationScale(Likelihood):
+class LocationScaleLikelihood(Likelihood):
     """A mean for each pixel, and a scale: a number, learned by gradient, the best one in closed form, or one per pixel.
 
     'optimal' uses each batch's own best scale while training; `calibrate` then fixes the number that the model carries.
@@ -149,6 +149,10 @@ class _LocationScale(Likelihood):
 
     discrete = False
     log_scale: Tensor
+    error: Tensor | None = None
+    """Of the whole batch, where what comes is a piece of it; the training loop measures it."""
+    average: Callable[[Tensor], Tensor] | None = None
+    """The mean of such errors over processes, where there are several."""
 
     def __init__(self, image_shape: Shape, density: Callable[[Tensor, Tensor, int], Distribution], scale: float | str,
                  best: type[Gaussian] | type[Laplace] | None = None) -> None:
@@ -173,16 +177,21 @@ class _LocationScale(Likelihood):
             mean, raw = params.float().chunk(2, -3)
             return self.density(mean, self.log_scale + bounded(raw, self.reach), 3)
         if self.scale == "optimal" and self.training and self.best is not None:
-            return BestScale(self.best, params.float(), self.log_scale)
+            return BestScale(self.best, params.float(), self.log_scale, error=self.error, average=self.average)
         return self.density(params.float(), self.log_scale, 3)
 
+    @property
+    def finds_scale(self) -> bool:
+        """Whether it takes the best scale of each batch in training."""
+        return self.scale == "optimal" and self.best is not None
+
     def calibrate(self, mean: Tensor, x: Tensor) -> None:
-        if self.scale == "optimal" and self.best is not None:
-            self.log_scale.copy_(self.best.best_log_scale(x, mean))
+        if self.best is not None and self.finds_scale:
+            self.log_scale.copy_(self.best.best_log_scale(self.best.error(x, mean)))
 
 
 @likelihood("gaussian")
-class GaussianLikelihood(_LocationScale):
+class GaussianLikelihood(LocationScaleLikelihood):
     """N(x; mean, σ²) with σ in units of the pixel range; 'optimal' is the σ-VAE (Rybkin et al., 2021, arXiv:2006.13202).
 
     σ is a number, 'optimal', 'learned', or 'per_pixel': from the decoder, and then at least 0.4/255.
@@ -193,7 +202,7 @@ class GaussianLikelihood(_LocationScale):
 
 
 @likelihood("laplace")
-class LaplaceLikelihood(_LocationScale):
+class LaplaceLikelihood(LocationScaleLikelihood):
     """Laplace(x; mean, b): absolute error, calibrated; less drawn to outliers than the Gaussian.
 
     b is a number, 'optimal', 'learned', or 'per_pixel': from the decoder, and then at least 0.5/255.
@@ -204,7 +213,7 @@ class LaplaceLikelihood(_LocationScale):
 
 
 @likelihood("student")
-class StudentLikelihood(_LocationScale):
+class StudentLikelihood(LocationScaleLikelihood):
     """Student's t around each pixel's mean: few badly wrong pixels cost little (Takahashi et al., 2018, IJCAI).
 
     `df` goes from 1, the Cauchy density, to 10⁶, all but a Gaussian. The scale is a number, 'learned', or 'per_pixel':

@@ -28,6 +28,7 @@ from .batches import read
 from .errors import ModelFileError, TrainingDiverged, UsageError
 from .guard import Guard, Verdict
 from .objective import Objective
+from .pieces import one_scale
 from .snapshots import MAX_ROLLBACKS, Snapshot, check_snapshot, fill, held_by, parameters_of, slots_of
 from .vae import Model
 
@@ -354,10 +355,12 @@ class _Loop:
         total = torch.zeros_like(weights)
         progress = torch.tensor(self.state.progress, device=self.accelerator.device)
         labels = y.chunk(self.accumulate) if y is not None else [None] * self.accumulate
-        for chunk, known in zip(x.chunk(self.accumulate), labels, strict=False):
-            losses = self.losses_of(chunk, known, progress, rival, heard) * (len(chunk) / len(x))
-            (losses * weights).sum().backward()
-            total += losses.detach()
+        pieces = [*zip(x.chunk(self.accumulate), labels, strict=False)]
+        with one_scale(self.state.model, pieces if heard else [], self.accelerator, self.objective.samples, self.bf16):
+            for chunk, known in pieces:
+                losses = self.losses_of(chunk, known, progress, rival, heard) * (len(chunk) / len(x))
+                (losses * weights).sum().backward()
+                total += losses.detach()
         return self._average(total) if self.accelerator.num_processes > 1 else total
 
     def _average(self, losses: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,9 +33,14 @@ class Gaussian(LocationScale):
         return sum_event(t, self.event_dims)
 
     @staticmethod
-    def best_log_scale(value: Tensor, loc: Tensor) -> Tensor:
-        """log σ of the single σ that makes `value` likeliest: σ² is the mean squared error (Rybkin et al., 2021, Eq. 5)."""
-        return 0.5 * ((value - loc) ** 2).mean().clamp(min=1e-12).log()
+    def error(value: Tensor, loc: Tensor) -> Tensor:
+        """The mean squared error, (), which a best scale is made of."""
+        return ((value - loc) ** 2).mean()
+
+    @staticmethod
+    def best_log_scale(error: Tensor) -> Tensor:
+        """log σ of the single σ that makes values likeliest: σ² is their mean squared error (Rybkin et al., 2021, Eq. 5)."""
+        return 0.5 * error.clamp(min=1e-12).log()
 
     @staticmethod
     def of_scale(loc: Tensor, log_scale: Tensor, event_dims: int) -> Gaussian:
@@ -64,9 +70,14 @@ class Laplace(LocationScale):
         return sum_event(t, self.event_dims)
 
     @staticmethod
-    def best_log_scale(value: Tensor, loc: Tensor) -> Tensor:
-        """log b of the single b that makes `value` likeliest: the mean absolute error."""
-        return (value - loc).abs().mean().clamp(min=1e-6).log()
+    def error(value: Tensor, loc: Tensor) -> Tensor:
+        """The mean absolute error, (), which a best scale is made of."""
+        return (value - loc).abs().mean()
+
+    @staticmethod
+    def best_log_scale(error: Tensor) -> Tensor:
+        """log b of the single b that makes values likeliest: their mean absolute error."""
+        return error.clamp(min=1e-6).log()
 
     @staticmethod
     def of_scale(loc: Tensor, log_scale: Tensor, event_dims: int) -> Laplace:
@@ -114,12 +125,17 @@ class BestScale(Distribution):
 
     `log_prob` maximises over the scale in closed form, so that the likelihood is calibrated at every step of training;
     `sample` uses `log_scale`, the number that the model carries. (Rybkin et al., 2021, arXiv:2006.13202)
+
+    Where the values are a piece of a batch, the scale is that of the whole: from its `error`, or from the pieces' mean that
+    `average` takes. It is then a constant: at the best scale the whole batch's −log p has no slope in it.
     """
 
     family: type[Gaussian] | type[Laplace]
     loc: Tensor
     log_scale: Tensor
     event_dims: int = 3
+    error: Tensor | None = None
+    average: Callable[[Tensor], Tensor] | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -129,7 +145,8 @@ class BestScale(Distribution):
         return self.family.of_scale(self.loc, self.log_scale, self.event_dims).sample(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        best = self.family.best_log_scale(value, self.loc)
+        error = self.family.error(value, self.loc) if self.error is None else self.error
+        best = self.family.best_log_scale(self.average(error.detach()) if self.average is not None else error)
         return self.family.of_scale(self.loc, best, self.event_dims).log_prob(value)
 
 
