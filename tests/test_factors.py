@@ -178,11 +178,17 @@ def test_a_rare_category_counts_as_much_as_a_common_one():
 def test_factor_vae_score_sees_through_what_gaps_do_not(factors):
     """A factor in two latents costs gaps everything and votes nothing; collapsed latents take no part."""
     codes = np.column_stack([factors, factors[:, 0], np.random.default_rng(12).normal(size=len(factors)) * 1e-3])
-    assert factor_vae_score(codes, factors).value == 1
+    assert factor_vae_score(codes, factors, active=[True] * 4 + [False]).value == 1
     assert mig(codes, factors).each[0] == pytest.approx(0, abs=1e-9)
     assert sap(codes, factors).each[0] == pytest.approx(0, abs=1e-9)
     merged = (factors / factors.std(0)).sum(1, keepdims=True)
     assert factor_vae_score(merged, factors).value == pytest.approx(1 / 3, abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 100.0])
+def test_the_unit_of_a_latent_changes_no_vote(factors, rotated, scale):
+    unit = np.array([1.0, scale, 1.0, 1 / scale])
+    assert factor_vae_score(rotated * unit, factors) == factor_vae_score(rotated, factors)
 
 
 def test_one_latent_has_no_rival(factors):

@@ -71,12 +71,13 @@ def _in_both_units(name: str, evaluation: Evaluation, nats: Tensor) -> list[Figu
     unit = _unit(evaluation)
     if _is_cross_entropy(evaluation):
         return [mean_figure(name, nats, unit, "of grey pixels under bernoulli, which has no density of them and so no "
-                            "bits/dim: binarize, or choose the likelihood continuous_bernoulli")]
+                            "bits/dim: binarize, or choose the likelihood continuous_bernoulli", better="lower")]
     discrete = evaluation.model.likelihood.discrete
     note = "" if discrete else "of a density over pixels in [0, 1]: compare with models of the same likelihood only"
     dims = math.prod(evaluation.x.shape[1:])
-    return [mean_figure(name, nats, unit), mean_figure(f"{name} bits/dim", nats / (dims * math.log(2)),
-                                                       "bits/dim" if discrete else "bits/dim (density)", note)]
+    return [mean_figure(name, nats, unit, better="lower"),
+            mean_figure(f"{name} bits/dim", nats / (dims * math.log(2)), "bits/dim" if discrete else "bits/dim (density)",
+                        note, better="lower")]
 
 
 @metric("elbo")

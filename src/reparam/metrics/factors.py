@@ -49,6 +49,8 @@ class DCI:
     """The same, of each factor; chance is one over its number of values."""
     importance: tuple[tuple[float, ...], ...]
     """(D, F): what each latent contributes to telling each factor; a column sums to 1."""
+    right: npt.NDArray[np.float64]
+    """Share of the factors told rightly of each held-out image."""
     n: int
     """Held-out images."""
 
@@ -134,29 +136,32 @@ def dci(codes_train: npt.ArrayLike, factors_train: npt.ArrayLike, codes_test: np
         raise UsageError(f"training codes and factors have {z.shape[1]} and {v.shape[1]} columns, those of the test images "
                          f"{z_test.shape[1]} and {v_test.shape[1]}")
     train, test = np.asarray(factors_train), np.asarray(factors_test)
-    importance, accuracy = np.zeros((z.shape[1], v.shape[1])), np.zeros(v.shape[1])
+    importance, right = np.zeros((z.shape[1], v.shape[1])), np.zeros(test.shape)
     for k in range(v.shape[1]):
         forest = RandomForestClassifier(trees, max_features=None,  # pyright: ignore[reportArgumentType]
                                         min_samples_leaf=leaf, random_state=seed)
         forest.fit(z, train[:, k])
         importance[:, k] = np.asarray(forest.feature_importances_)
-        accuracy[k] = np.mean(np.asarray(forest.predict(z_test)) == test[:, k])
+        right[:, k] = np.asarray(forest.predict(z_test)) == test[:, k]
     share = importance.sum(1) / max(float(importance.sum()), 1e-300)
-    return DCI(float(share @ _purity(importance)), float(_purity(importance.T).mean()), float(accuracy.mean()),
-               tuple(accuracy.tolist()), tuple(tuple(row) for row in importance.tolist()), len(z_test))
+    return DCI(float(share @ _purity(importance)), float(_purity(importance.T).mean()), float(right.mean()),
+               tuple(right.mean(0).tolist()), tuple(tuple(row) for row in importance.tolist()), right.mean(1), len(z_test))
 
 
-def factor_vae_score(codes: npt.ArrayLike, factors: npt.ArrayLike, *, group: int = 64, votes: int = 800,
-                     least_std: float = 0.05, seed: int = 0) -> Score:
+def factor_vae_score(codes: npt.ArrayLike, factors: npt.ArrayLike, *, active: npt.ArrayLike | None = None, group: int = 64,
+                     votes: int = 800, seed: int = 0) -> Score:
     """Accuracy of telling which factor is fixed from which latent varies least. (Kim & Mnih, 2018, arXiv:1802.05983)
 
     A vote takes `group` images that share the value of one factor, chosen at random: (d*, k) with d* the latent of the
     least Var_group(z_d) / Var(z_d) and k the factor. A latent stands for the factor that most of its `votes` name; the
-    score is the share of right answers in as many fresh votes, mean over factors. Chance is 1/F. Latents with a standard
-    deviation below `least_std` (in units of the prior's) have collapsed and take no part. Groups are drawn with replacement.
+    score is the share of right answers in as many fresh votes, mean over factors. Chance is 1/F. Latents that
+    are not `active` (D,) have collapsed and take no part, nor do constant ones: by default all others do. The variance over
+    all images, by which a group's is divided, makes the score the same in whatever unit a latent is measured. Groups are
+    drawn with replacement.
     """
     z, v = _checked(codes, factors)
-    z = z[:, z.std(0) >= least_std]
+    kept = z.std(0) > 1e-12 * np.abs(z).max(0)
+    z = z[:, kept if active is None else kept & np.asarray(active, dtype=bool)]
     if not z.shape[1]:
         return _score(np.zeros(v.shape[1]), votes)
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ def ssim(evaluation: Evaluation) -> list[Figure]:
     pairs = zip(evaluation.x.split(CHUNK), evaluation.reconstructions.split(CHUNK), strict=True)
     with torch.inference_mode():
         values = torch.cat([similarity(x, y).cpu() for x, y in pairs])
-    return [mean_figure("ssim", values, "SSIM, 1 is equal")]
+    return [mean_figure("ssim", values, "SSIM, 1 is equal", better="higher")]
 
 
 @metric("perceptual")
@@ -56,7 +56,7 @@ def perceptual(evaluation: Evaluation) -> list[Figure]:
     with torch.inference_mode():
         values = torch.cat([perceptual_distance(network, x, y).cpu() for x, y in
                             zip(evaluation.x[rows].split(CHUNK), saved(rebuilt[rows]).split(CHUNK), strict=True)])
-    figure = mean_figure("perceptual", values, "distance between feature maps, 0 is equal")
+    figure = mean_figure("perceptual", values, "distance between feature maps, 0 is equal", better="lower")
     return [replace(figure, features=network.name, resize=network.resize)]
 
 

@@ -78,11 +78,16 @@ def axes_of(codes: Codes, most: int = 256) -> tuple[Axis, ...]:
     return tuple(Axis(int(i), round(float(codes.information[i]), 5), float(mean[i]), float(std[i])) for i in order)
 
 
+def active_share(codes: Codes) -> Tensor:
+    """The share of each dimension's variance (D,) that comes from the image, whatever the dimension is measured in."""
+    return codes.mean.var(0, correction=0) / codes.draw.var(0, correction=0).clamp(min=1e-30)
+
+
 @metric("active_units")
 def active_units(evaluation: Evaluation) -> list[Figure]:
     """Latent dimensions whose mean moves with the image, and the information in each."""
     codes = evaluation.codes
-    share = codes.mean.var(0, correction=0) / codes.draw.var(0, correction=0).clamp(min=1e-12)
+    share = active_share(codes)
     d, n = codes.mean.shape[1], len(codes.mean)
     active = Figure("active_units", float((share > ACTIVE).sum()), f"of {d} latents", n,
                     note=f"more than {ACTIVE:.0%} of the variance of the codes comes from the image")
@@ -139,7 +144,7 @@ def accuracy(evaluation: Evaluation) -> list[Figure]:
     with evaluation.drawing():
         inferred = torch.cat([latent.classify(model.encoder(chunk)) for chunk in evaluation.x.split(250)])
     right = (inferred == y)[y >= 0].float().cpu()
-    return [mean_figure("accuracy", right, "of the images", "class inferred from the image alone")]
+    return [mean_figure("accuracy", right, "of the images", "class inferred from the image alone", better="higher")]
 
 
 @metric("mutual_information")
@@ -167,4 +172,5 @@ def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]
         prior = p.log_prob(z)[0]
     note = f"at most log n = {math.log(n):.2f} nats"
     return [mean_figure("mutual_information", (of_own - of_all).cpu(), "nats", note),
-            mean_figure("kl of all codes together", (of_all - prior).cpu(), "nats", "0 where they follow the prior")]
+            mean_figure("kl of all codes together", (of_all - prior).cpu(), "nats", "0 where they follow the prior",
+                        better="lower", null=0.0)]

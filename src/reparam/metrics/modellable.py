@@ -171,7 +171,8 @@ def _noise(draws: Tensor) -> Figure:
 def _shape(codes: Tensor) -> Figure:
     values, each = negentropies(codes)
     return replace(mean_figure("non-Gaussianity", each, "nats a latent", "negentropy, mean over latents; 0 is Gaussian",
-                               share=False), detail=tuple(round(float(v), 4) for v in values[:1024]))
+                               share=False, better="lower", null=0.0),
+                   detail=tuple(round(float(v), 4) for v in values[:1024]))
 
 
 def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
@@ -185,4 +186,5 @@ def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
     value = 10 * float((means[0] / means[1]).log10())
     half = 1.96 * 10 / math.log(10) * float((error / means[0] - spread / means[1]).std()) / len(x) ** 0.5
     return [Figure("equivariance error", value, "dB", len(x), (value - half, value + half),
-                   "squared error of decoding turned codes, against the variance of decoded pictures over flips and turns")]
+                   "squared error of decoding turned codes, against the variance of decoded pictures over flips and turns",
+                   better="lower")]

@@ -33,7 +33,7 @@ def fd(evaluation: Evaluation) -> list[Figure]:
         if evaluation.model.latent.fitted is not None:
             of[f"{name} of fitted-prior samples"] = evaluation.drawn_from("fitted prior")
     found = {kind: _of_set(evaluation, name, frechet_estimate(evaluation.embedded("real"), evaluation.embedded(kind)),
-                           SQUARED, least=0.0) for kind in dict.fromkeys(of.values())}
+                           SQUARED, least=0.0, better="lower") for kind in dict.fromkeys(of.values())}
     return [replace(found[kind], name=each) for each, kind in of.items()]
 
 
@@ -54,7 +54,7 @@ def fd_inf(evaluation: Evaluation) -> list[Figure]:
         raise Unavailable(f"fd_inf of {d} features needs {ROWS * d:,} images, {ROWS} for each: of fewer, the bias "
                           f"does not go as 1/n and no line takes it off; got {n:,}. fd and kd are measured of fewer")
     estimate = frechet_inf(real, evaluation.embedded("samples"), seed=evaluation.seed)
-    return [replace(_of_set(evaluation, _called(evaluation, "fd_inf"), estimate, SQUARED),
+    return [replace(_of_set(evaluation, _called(evaluation, "fd_inf"), estimate, SQUARED, better="lower", null=0.0),
                     note="the intercept of a line in 1/n, the bias of few images taken off")]
 
 
@@ -65,7 +65,8 @@ def kd(evaluation: Evaluation) -> list[Figure]:
     Called KID with the standard Inception weights only. (Bińkowski et al., 2018, arXiv:1801.01401)
     """
     estimate = kernel_distance(evaluation.embedded("real"), evaluation.embedded("samples"), seed=evaluation.seed)
-    return [_of_set(evaluation, _called(evaluation, "kd"), estimate, "squared MMD, cubic kernel")]
+    return [_of_set(evaluation, _called(evaluation, "kd"), estimate, "squared MMD, cubic kernel", better="lower",
+                    null=0.0)]
 
 
 @metric("prdc")
@@ -98,9 +99,10 @@ def vendi(evaluation: Evaluation) -> list[Figure]:
 
     (Friedman & Dieng, 2023, arXiv:2210.02410)
     """
-    of: dict[str, Kind] = {"vendi": "samples", "vendi of real images": "real"}
-    return [_of_set(evaluation, name, vendi_score(evaluation.embedded(kind)), "effective number of images", least=1.0)
-            for name, kind in of.items()]
+    real, samples = (vendi_score(evaluation.embedded(kind)) for kind in ("real", "samples"))
+    unit = "effective number of images"
+    return [_of_set(evaluation, "vendi", samples, unit, least=1.0, null=real.value),
+            _of_set(evaluation, "vendi of real images", real, unit, least=1.0)]
 
 
 @metric("memorisation")
@@ -148,7 +150,7 @@ def sharpness(evaluation: Evaluation) -> list[Figure]:
     half = 1.96 * 10 / math.log(10) * float(sum(parts)) ** 0.5
     n = len(samples)
     return [Figure("sharpness", value, "dB, high-frequency energy against real images", n, (value - half, value + half),
-                   warning=few(n))]
+                   warning=few(n), null=0.0)]
 
 
 def _called(evaluation: Evaluation, name: str) -> str:
@@ -156,10 +158,11 @@ def _called(evaluation: Evaluation, name: str) -> str:
     return {"fd": "FID", "kd": "KID", "fd_inf": "FID_inf"}[name] if evaluation.network.standard else name
 
 
-def _of_set(evaluation: Evaluation, name: str, estimate: Estimate, unit: str, least: float | None = None) -> Figure:
+def _of_set(evaluation: Evaluation, name: str, estimate: Estimate, unit: str, least: float | None = None, *,
+            better: Better = "", null: float | None = None) -> Figure:
     low, high = (estimate.value + sign * 1.96 * estimate.error for sign in (-1, 1))
     interval = (low if least is None else max(low, least), high)
-    return _beside(evaluation, Figure(name, estimate.value, unit, len(evaluation.real), interval))
+    return _beside(evaluation, Figure(name, estimate.value, unit, len(evaluation.real), interval, better=better, null=null))
 
 
 def _beside(evaluation: Evaluation, figure: Figure) -> Figure:

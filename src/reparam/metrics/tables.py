@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from ..errors import DataError, UsageError
 from ..registry import metric
 from .evaluation import Evaluation, FactorTable, Unavailable
 from .factors import dci, factor_vae_score, mig, sap
-from .figures import Figure
+from .figures import Figure, mean_figure
+from .latents import ACTIVE, active_share
 
 LEVELS = 20
 """Numbers with more values than this are cut into as many ranges with equally many images."""
@@ -126,10 +127,11 @@ def factors(evaluation: Evaluation) -> list[Figure]:
     note = "over " + ", ".join(table.names)
     gap, separated = mig(codes, levels), sap(codes, levels, categorical=words)
     told = dci(codes[: n // 2], levels[: n // 2], codes[n // 2 :], levels[n // 2 :])
-    votes = factor_vae_score(codes, levels)
+    votes = factor_vae_score(codes, levels, active=active_share(evaluation.codes).numpy() > ACTIVE)
+    told_of_each = mean_figure("", told.right, "", share=False).interval
     unit = "from 0 to 1"
     left_out = [np.arange(n) % GROUPS != g for g in range(GROUPS)]
-    return [
+    found = [
         Figure("mig", gap.value, unit, n, _jackknife(gap.value, [mig(codes[k], levels[k]).value for k in left_out]), note,
                gap.each),
         Figure("sap", separated.value, unit, n,
@@ -138,9 +140,11 @@ def factors(evaluation: Evaluation) -> list[Figure]:
         Figure("dci disentanglement", told.disentanglement, unit, n, None, note),
         Figure("dci completeness", told.completeness, unit, n, None, note),
         Figure("dci informativeness", told.informativeness, "accuracy", told.n,
-               _share(told.informativeness, told.n * len(told.accuracy)), note, told.accuracy),
+               told_of_each, note, told.accuracy),
         Figure("factor_vae_score", votes.value, f"accuracy, chance is {1 / levels.shape[1]:.2g}", n,
-               _share(votes.value, votes.n), f"{note}; {votes.n} votes", votes.each)]
+               _share(votes.value, votes.n), f"{note}; {votes.n} votes", votes.each,
+               null=1 / levels.shape[1])]
+    return [replace(figure, better="higher") for figure in found]
 
 
 def _jackknife(value: float, without: Sequence[float]) -> tuple[float, float]:
