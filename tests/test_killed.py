@@ -15,7 +15,9 @@ import pytest
 from reparam import compare as comparing
 from reparam import finish
 from reparam.compare import Request, compare
+from reparam.diagnose import History
 from reparam.errors import ReparamError
+from reparam.evaluating import Evaluated
 from reparam.finish import refit
 from reparam.generate import load
 from reparam.metrics.figures import Figure
@@ -38,7 +40,8 @@ def patched(patch):
         return [Figure("fd", 1.0, "", 64, note=str(model.config.fitted_prior))]
 
     patch.setattr(finish, "evaluate_arrays", measured)
-    patch.setattr(comparing, "evaluate_run", lambda folder, *_: (measured(load(folder, device="cpu")), "held-out"))
+    patch.setattr(comparing, "measure_on_own", lambda run, model, *_: Evaluated(
+        tuple(measured(model)), "held-out", run.source, run.fingerprint, True, History()))
     patch.setattr(finish, "draw", lambda *_: None)
 
 
