@@ -225,6 +225,14 @@ def test_learned_similarity_by_hand(play, images):
     assert not term.of(replace(trace, contest=None)).any()
 
 
+@pytest.mark.parametrize(("what", "encoder_moves"), [("samples", False), ("both", True), ("reconstructions", True)])
+def test_a_critic_of_samples_moves_the_decoder_alone(what, encoder_moves, play, images):
+    model, adversary = play(f"images({what!r})", critic="conv(width=4)")
+    loss = parse_objective("adversarial")(adversary(model, model(images(4, SHAPE))))
+    assert untouched(grads(loss, of(model.encoder))) != encoder_moves
+    assert not untouched(grads(loss, of(model.decoder)))
+
+
 @pytest.mark.parametrize("game", ["nonsaturating", "hinge", "relativistic"])
 @pytest.mark.parametrize(("what", "samples"), [("reconstructions", 1), ("reconstructions", 3), ("both", 1), ("samples", 1)])
 def test_balance_gives_the_gradient_its_share(what, samples, game, play, images):

@@ -32,9 +32,12 @@ def adversarial(balance: float = 0.0, cap: float = 1000.0) -> Term:
 @registry.term("learned_similarity")
 def learned_similarity() -> Term:
     """½ |D(x) − D(x̂)|² between what the critic sees in an image and in its reconstruction, summed: the negative log of a
-    unit Gaussian, in nats up to a constant. In place of `nll` (Larsen et al., 2016, arXiv:1512.09300, Eq. 7).
+    unit Gaussian, in nats up to a constant (Larsen et al., 2016, arXiv:1512.09300, Eq. 7). It is 0 while the critic has not
+    begun to learn.
 
-    It is 0 while the critic has not begun to learn.
+    Not their Algorithm 1: there the encoder follows the prior and this term alone, and the decoder γ times this term and the
+    critic's verdict. Here one objective moves both, so that a weight is the same for both, and `adversarial` reaches the
+    encoder through reconstructions; with images('samples') it reaches the decoder alone.
     """
 
     def of(trace: Trace) -> Tensor:
