@@ -188,6 +188,17 @@ def test_a_long_header_of_a_tar_is_refused_and_not_read(tmp_path, kind):
     assert peak < 16 << 20
 
 
+def test_headers_of_many_files_are_not_counted_together(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for i in range(2100):
+            archive.addfile(tarfile.TarInfo(f"{i}.txt"))
+        for i in range(16):
+            info = tarfile.TarInfo(f"{i}.png")
+            info.size = len(png(i))
+            archive.addfile(info, io.BytesIO(png(i)))
+    assert len(open_images(tmp_path / "x.tar").images) == 16
+
+
 def test_many_headers_before_one_file_are_bounded_together(tmp_path):
     with gzip.open(tmp_path / "x.tar.gz", "wb", 1) as stream:
         info = tarfile.TarInfo("x")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from reparam.data import from_arrays, open_images
+from reparam.data.stream import keep_labels
 from reparam.errors import DataError
 
 X = np.random.default_rng(0).integers(0, 256, (240, 8, 8), np.uint8)
@@ -36,7 +37,7 @@ def test_numbers_that_do_not_count_from_0_are_said():
 def test_identifiers_are_no_classes(labels):
     found = from_arrays(X, labels)
     assert found.labels is None and found.classes == ()
-    assert any("240 different values for 240 images" in note for note in found.notes)
+    assert "240 different values for 240 images" in found.about_labels
 
 
 def test_labels_with_names_count_in_them():
@@ -97,3 +98,12 @@ def test_many_labels_cost_no_more_than_few():
     labels = np.concatenate([np.arange(120), np.arange(120)]) * (2**62 // 120)
     found = from_arrays(X, labels)  # an array of the greatest label's size would not fit anywhere
     assert len(found.classes) == 120 and found.labels.max() == 119
+
+
+def test_few_labels_are_kept_evenly_over_the_classes_that_are_there():
+    labels = np.concatenate([np.arange(3000) % 1000, [-1] * 10])
+    kept = keep_labels(labels, np.arange(1500, 3010), 1000)
+    assert (kept >= 0).sum() == 1000 and (kept[:1500] == -1).all()
+    np.testing.assert_array_equal(np.unique(kept), np.arange(-1, 1000))
+    few = keep_labels(np.where(labels == 7, -1, labels), np.arange(3010), 8)
+    assert (few >= 0).sum() == 8

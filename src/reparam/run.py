@@ -310,8 +310,9 @@ class _Session:
         if not classes:
             return None
         if labels is None or not (labels >= 0).any():
-            raise DataError(f"the latent {self.recipe.latent} needs labels, and {self.run.source} has none: put images of a "
-                            "class into a folder of its own, or add the array 'labels' to the .npz")
+            why = f" ({self.images.about_labels})" if self.images.about_labels else ""
+            raise DataError(f"the latent {self.recipe.latent} needs labels, and {self.run.source} has none{why}: put images "
+                            "of a class into a folder of its own, or add the array 'labels' to the .npz")
         if labels.max() >= classes:
             raise UsageError(f"{self.run.source} has {labels.max() + 1} classes; give the latent as many: "
                              f"--latent \"{parse_call(self.recipe.latent).name}(…, classes={labels.max() + 1})\"")

@@ -58,6 +58,11 @@ class ImageSet:
         parts += [f"{len(self.skipped):,} files skipped"] if self.skipped else []
         return f"<ImageSet {self.source!r}: {'; '.join(parts)}>"
 
+    @property
+    def about_labels(self) -> str:
+        """What was noted of the labels, such as why they were left aside; "" when nothing was."""
+        return "; ".join(note for note in self.notes if note.startswith("labels "))
+
     def split(self, fraction: float = HELD_OUT) -> tuple[Rows, ...]:
         """Indices of the training, validation and test images, each in ascending order.
 

@@ -107,7 +107,9 @@ def keep_labels(labels: np.ndarray, indices: np.ndarray, most: int | None) -> np
     """Labels of which at most `most` of those at `indices` are left, evenly over the classes, the others −1."""
     if most is None:
         return labels
-    of_class = [indices[labels[indices] == c] for c in np.unique(labels[labels >= 0])]
+    known = indices[labels[indices] >= 0]
+    counts = np.unique(labels[known], return_counts=True)[1]
+    of_class = np.split(known[np.argsort(labels[known], kind="stable")], np.cumsum(counts)[:-1])
     kept = np.concatenate([members[: -(-most // len(of_class))] for members in of_class])[:most]
     few = np.full_like(labels, -1)
     few[kept] = labels[kept]
