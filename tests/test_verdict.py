@@ -171,6 +171,7 @@ COLLAPSE = ["posterior collapse"]
     ({"active": 3, "psnr": 11.8, "half": 2.0, "n": 20}, {}, []),  # few images tell nothing of a gain like that
     ({"active": 0, "psnr": 100, "average": 100, "n": 1}, {}, []),  # nor does one of anything
     ({"active": 0, "without": ("psnr",)}, {}, COLLAPSE),
+    ({"psnr": 10.8, "half": 0.05, "more": [Figure("psnr of posterior means", 11.2, "dB", 100, (11.15, 11.25))]}, {}, []),
     (codes(3.9), {}, ["codebook collapse"]), (codes(4.1), {}, []), (codes(60.0, 117.0, 3.0), {}, ["codebook collapse"]),
     ({"auc": 0.95}, {}, ["prior mismatch"]),
     ({"auc": 0.95, "fitted": 0.6}, {}, []),  # what samples start from is what counts

@@ -83,12 +83,14 @@ class Case:
 
     @property
     def gain(self) -> tuple[float, float] | None:
-        """What reconstructions gain over the average image, dB, and half the width of its 95 % interval.
+        """What reconstructions gain over the average image, dB, and half the width of its 95 % interval: those of posterior
+        means where these are measured, since the noise of draws would hide what codes know of images that are mostly noise.
 
         The average of n images is nearer to these than that of all images would be: its mean square error is (n − 1) / n of
         their variance, which is allowed for.
         """
-        own, average = (self.figures.get(name) for name in ("psnr", "psnr of the average image"))
+        own = self.figures.get("psnr of posterior means") or self.figures.get("psnr")
+        average = self.figures.get("psnr of the average image")
         if own is None or average is None or average.n < 2:
             return None
         flattered = 10 * math.log10(average.n / (average.n - 1))
