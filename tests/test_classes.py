@@ -197,3 +197,15 @@ def test_the_estimator_takes_labels():
     for wrong in (None, y[:199], y[:200].astype(float), y[:200] + 1):
         with pytest.raises(UsageError, match="needs y"):
             reparam.ImageVAE(preset="cvae", latent="conditional(4, 10)", steps=1).fit(x[:200], wrong)
+
+
+def test_classes_named_by_numbers_go_by_their_names():
+    from reparam.checkpoint import Config
+    from reparam.generate import ImageModel
+
+    network = model_of("conditional(2, classes=3)")
+    recipe = Recipe(latent="conditional(2, classes=3)")
+    model = ImageModel(network, Config(recipe, IMAGE, classes=("1", "2", "3")))
+    for label in (3, "3"):
+        np.testing.assert_array_equal(model.sample(4, label=label, seed=0),
+                                      ImageModel(network, Config(recipe, IMAGE)).sample(4, label=2, seed=0))

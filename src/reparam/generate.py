@@ -298,12 +298,12 @@ class ImageModel:
         return name == fitted
 
     def _class(self, label: int | str | None) -> int | None:
-        """The number of a class given by name or number."""
-        if label is None or isinstance(label, int):
-            return label
-        if label in self.config.classes:
-            return self.config.classes.index(label)
-        if label.isdecimal():
+        """The number of a class given by name or number; classes named by numbers, such as 1 to 10, go by their names."""
+        if label is None:
+            return None
+        if str(label) in self.config.classes:
+            return self.config.classes.index(str(label))
+        if isinstance(label, int) or label.isdecimal():
             return int(label)
         raise UsageError(f"unknown class {label!r}{nearest(label, self.config.classes)}. "
                          f"Classes: {', '.join(self.config.classes) or 'numbers from 0'}")
