@@ -82,7 +82,7 @@ def test_files_of_others_stay_and_no_new_ones_come_among_them(mine, tmp_path):
     file = tmp_path / "new" / mine
     file.parent.mkdir(parents=True, exist_ok=True)
     if mine == "link.png":
-        Image.fromarray(noise(1, 1)[0]).save(tmp_path / "original.png")
+        shutil.copy(tmp_path / "new" / "00000.png", tmp_path / "original.png")
         file.symlink_to(tmp_path / "original.png")
     elif file.suffix == ".png":
         Image.fromarray(noise(1, 1, seed=3)[0]).save(file)
@@ -160,6 +160,11 @@ def test_files_are_called_as_what_they_are_made_of(names, safe, tmp_path):
 
 
 # Animations
+
+
+def test_the_way_back_repeats_neither_end():
+    assert there_and_back(np.arange(5)).tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert there_and_back(np.arange(2)).tolist() == [0, 1] and there_and_back(np.arange(1)).tolist() == [0]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -375,6 +380,17 @@ def test_grey_and_colour_files_join_a_model_one_by_one_and_in_a_folder(trained, 
     assert folder["names"].tolist() == ["0.png", "1.png", "2.png", "3.png"]
     code, _, err = reparam("traverse", trained / "rgba", "few")
     assert code == 2 and "name one image; few holds 4" in err
+
+
+@pytest.mark.parametrize("command", ["sample", "interpolate", "traverse", "reconstruct", "encode"])
+def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_read(command, reparam, tmp_path):
+    """The run is not there, which would be told as exit code 1."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    images = ["a.png"] if command in ("reconstruct", "encode") else []
+    for out in ("mine", "x.jpeg", "mine/"):
+        code, _, err = reparam(command, "nowhere", *images, "--out", out)
+        assert code == 2 and out.rstrip("/") in err
 
 
 NUMBERS = [("sample", flag, value)
