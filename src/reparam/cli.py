@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from .cli_options import Device, Json, Overrides, Reading
+from .cli_options import COMMON, GROUPS, OTHER, Device, Json, Overrides, Reading
 from .errors import ReparamError, UsageError
 from .process import hush_threads, keep_memory, keep_speaking
 from .recipe import Recipe
@@ -33,13 +33,13 @@ def train(
     data: str | None = None,
     /,
     *,
-    preset: str | None = None,
-    out: str | None = None,
-    resume: Annotated[str | None, Parameter(help="Continue the run in this folder exactly where it stopped.")] = None,
+    preset: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
+    out: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
+    resume: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
     changes: Overrides = Overrides(),
     reading: Reading = Reading(),
-    device: Device = "auto",
-    json: Json = False,
+    device: Annotated[Device, Parameter(group=GROUPS["Machine"])] = "auto",
+    json: Annotated[Json, Parameter(group=GROUPS[OTHER])] = False,
 ) -> None:
     """Train a model on DATA and leave the model, pictures and a report in a new folder.
 
@@ -51,6 +51,8 @@ def train(
         A named recipe that the other flags change; see 'reparam presets'.
     out
         The run's folder; by default runs/<name of the data>.
+    resume
+        Continue the run in this folder exactly where it stopped.
     """
     given = {k: v for k, v in vars(changes).items() if v is not None}
     _train(data, preset, out, resume, given, reading, device, json)

@@ -5,19 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from .errors import UsageError
 from .ranges import REFINEMENT
 from .recipe import Recipe, field_help
 
+COMMON, READING, OTHER = "Common", "Reading images", "Other"
+_FIELDS = {
+    COMMON: ("steps", "minutes", "epochs"),
+    "Model": ("encoder", "decoder", "latent", "posterior", "prior", "likelihood"),
+    "Objective": ("objective",),
+    "After the model": ("fitted_prior", "prior_share", "resampler", "resampler_share", "refiner", "refiner_share"),
+    "Critic": ("adversary", "critic", "game", "penalty", "critic_optimizer", "critic_augment"),
+    "Optimisation": ("optimizer", "schedule", "batch_size", "accumulate", "clip", "ema", "seed"),
+    "Images in training": ("augment", "binarize", "labelled"),
+    READING: (),
+    "Machine": ("precision", "compile", "threads"),
+    OTHER: ()}
+GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_FIELDS)}
+"""Headings of 'reparam train --help', in their order."""
+
 
 def _overrides() -> type:
     """Recipe's fields as optional flags: what is not given keeps the preset's value."""
     told, types = field_help(), get_type_hints(Recipe)
-    flags = [(f.name, Annotated[types[f.name] | None, Parameter(help=f"{told[f.name]} [default: {f.default}]"
-                                                               if f.default is not None else told[f.name])],
-              field(default=None)) for f in fields(Recipe)]
+    group = {name: GROUPS[heading] for heading, names in _FIELDS.items() for name in names}
+    flags = [(f.name, Annotated[types[f.name] | None, Parameter(
+        help=" ".join(told[f.name].split()) + (f" [default: {f.default}]" if f.default is not None else ""),
+        group=group.get(f.name, GROUPS[OTHER]))], field(default=None)) for f in fields(Recipe)]
     made = make_dataclass("Overrides", flags, kw_only=True)
     made.__module__ = __name__
     return Parameter(name="*")(made)
@@ -33,12 +49,12 @@ Range = Annotated[str | None, Parameter(help="LO,HI: the sample values that beco
                                         "float images.")]
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=GROUPS[READING])
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """How images are read."""
 
-    image_size: int | None = None
+    image_size: Annotated[int | None, Parameter(group=GROUPS[COMMON])] = None
     """Side of the square that images are resized and cropped to; by default the commonest size, at most 64."""
     background: str = "white"
     """What transparency is drawn on: white, black, #rrggbb; or keep, for an alpha channel."""

@@ -59,7 +59,7 @@ class Output:
         elif form == ".mp4" and shutil.which("ffmpeg") is None:
             raise UsageError(".mp4 is written by ffmpeg, which is not on the PATH: install it, or write a .gif or .webp")
         elif form == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-            raise UsageError('.parquet needs the package pyarrow: pip install "reparam[parquet]", or write a .csv or .npz')
+            raise UsageError('.parquet needs the package pyarrow: pip install pyarrow, or write a .csv or .npz')
         return Output(path, form)
 
 

@@ -5,15 +5,19 @@
         def __init__(self, space, n=50): ...
 
 The first parameters (here `space`) are what the model's other parts determine; those after them are the user's, given
-in a recipe as `mixture(64)`. Parts from outside the package register in the same way.
+in a recipe as `mixture(64)`. Parts from outside the package register in the same way, when their
+module is imported; an installed package whose entry points in the group `reparam.parts` name its modules needs no import.
 """
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import ReparamError, UsageError, nearest
@@ -79,6 +83,8 @@ class Role:
     def check(self, call: Call, *context: Any) -> inspect.BoundArguments:
         """The arguments of the part that `call` names, in order; raises as `make` does, and builds nothing."""
         if call.name not in self.parts:
+            load_outside()
+        if call.name not in self.parts:
             known = ", ".join(self.signature(n) for n in self.parts)
             raise UsageError(f"unknown {self.name} {call.name!r}{nearest(call.name, self.parts)}. Known: {known}")
         given = context or (None,) * len(self.context)
@@ -136,3 +142,26 @@ metric = Role("metric", ("evaluation",), _in("metrics", "bounds", "images", "lat
 ROLES: dict[str, Role] = {role.name: role for role in (
     encoder, decoder, latent, posterior, prior, velocity, refiner, likelihood, term, weight, adversary, game, penalty,
     features, optimizer, schedule, augmentation, metric)}
+
+GROUP = "reparam.parts"
+"""Entry points of installed packages: each names a module that registers parts."""
+
+
+def outside_packages() -> list[str]:
+    """The installed packages that say that they hold parts."""
+    return sorted({_package(point) for point in entry_points(group=GROUP)})
+
+
+@cache
+def load_outside() -> None:
+    """Imports, once, what installed packages name as their parts; one that fails is warned of and left out."""
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as e:  # whatever an import can raise
+            warnings.warn(f"the parts of the package {_package(point)} cannot be used: {point.value} fails with "
+                          f"{type(e).__name__}: {e}", stacklevel=2)
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.name

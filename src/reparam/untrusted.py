@@ -119,6 +119,12 @@ def read_json(path: str | Path, hint: Any, *, advice: str = "") -> Any:
         raise ModelFileError(f"{path} cannot be read: {e}{advice and f'. {advice}'}") from e
 
 
+def _in_utf8(path: str | Path, opened: BinaryIO) -> str:
+    """A path to an opened file that safetensors takes, which wants UTF-8."""
+    name = str(path)
+    return name if name.isascii() or name.encode("utf-8", "replace").decode() == name else f"/dev/fd/{opened.fileno()}"
+
+
 @contextlib.contextmanager
 def open_tensors(path: str | Path, *, advice: str) -> Generator[Any]:
     """Opens a safetensors file; nothing of its tensors is read yet.
@@ -128,8 +134,7 @@ def open_tensors(path: str | Path, *, advice: str) -> Generator[Any]:
         ModelFileError: it cannot be read, there or in the block.
     """
     try:
-        open_regular(path).close()
-        with safe_open(path, "pt") as f:
+        with open_regular(path) as opened, safe_open(_in_utf8(path, opened), "pt") as f:
             yield f
     except FileNotFoundError:
         raise

@@ -64,7 +64,7 @@ def why_unread(suffix: str) -> str:
     """Why a picture of this suffix is not read; "" when it is, or is no picture."""
     name, kind = _format_of(suffix), suffix.lower().lstrip(".").upper()
     if name == "HEIF" and name not in formats():
-        return f'{kind} files need pillow-heif: pip install "reparam[heic]", or convert them to PNG'
+        return f'{kind} files need pillow-heif: pip install pillow-heif, or convert them to PNG'
     if name is not None and name not in (*formats(), "NPY"):
         return f"{kind} files are not read by the Pillow installed here: convert them to PNG"
     return f"{kind} files are not read: convert them to PNG" if kind.lower() in _UNREAD else ""

