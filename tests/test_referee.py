@@ -18,7 +18,7 @@ from torch import nn
 from reparam import cli
 from reparam.errors import DataError, UsageError
 from reparam.metrics import QUICK, STANDARD, Evaluation, FactorTable, balance, measure
-from reparam.metrics.images import high_frequencies
+from reparam.metrics.images import as_smooth_as, high_frequencies
 from reparam.metrics.neighbours import (
     authentic,
     copied,
@@ -145,6 +145,42 @@ def test_high_frequencies_split_the_mean_square():
     np.testing.assert_allclose(high_frequencies(x), expected, rtol=1e-5)
     waves = torch.cos(torch.pi * torch.arange(16)).expand(1, 1, 16, 16)
     assert high_frequencies(waves).item() == pytest.approx(1) and high_frequencies(torch.ones(1, 1, 9, 9)).item() < 1e-20
+
+
+def natural(n, seed):
+    """Pictures whose spectrum falls with frequency, (n, 3, 32, 32), no two alike."""
+    rng = np.random.default_rng(seed)
+    f = np.hypot(np.fft.fftfreq(32)[:, None], np.fft.fftfreq(32)) + 1 / 64
+    noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=(n, 3, 32, 32))) / f).real
+    return torch.from_numpy(0.5 + 0.15 * noise / noise.std()).float().clamp(0, 1)
+
+
+@pytest.mark.parametrize("factor", [4, 8])
+def test_blur_is_no_repetition(factor):
+    """Different pictures averaged over blocks: near one another in pixels, and yet none repeats another."""
+
+    def soft(x):
+        return torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, factor), scale_factor=factor,
+                                               mode="bilinear")
+
+    real, varied = natural(300, 0), natural(300, 1)
+    repeated = torch.cat([varied[:200], varied[:5].repeat(20, 1, 1, 1)])
+    values = []
+    for samples in (soft(varied), soft(repeated)):
+        evaluation = Evaluation(None, real, features=Pixels())
+        vars(evaluation)["samples"] = samples
+        values.append(measure(evaluation, "duplicates")[0].value)
+        assert duplicated(samples.flatten(1), real.flatten(1)).double().mean() > 0.4  # what sharp images would say
+    assert values[0] < 0.06 and values[1] > 0.3
+
+
+def test_images_take_the_blur_of_their_own_blurred_copies():
+    x = natural(40, 2)
+    soft = blurred(x, 1.5)
+    torch.testing.assert_close(as_smooth_as(x, soft), soft, atol=0.03, rtol=0)
+    torch.testing.assert_close(as_smooth_as(x, x), x, atol=1e-5, rtol=0)
+    grainy = as_smooth_as(soft, x)
+    torch.testing.assert_close(grainy, soft, atol=1e-5, rtol=0)  # nothing is added
 
 
 # Graded harm

@@ -58,6 +58,7 @@ KNOWN: dict[str, About] = {
     "coverage": _share("real images with a sample near by"),
     "vendi": About("Samples", "variety of samples, beside that of real images", "near", "vendi of real images", 1.0),
     "vendi of real images": About("Samples", "variety of as many real images, for scale"),
+    "vendi of smoothed real images": About("Samples", "variety of as many real images with as little detail, for scale"),
     "class_balance": _share("how far the classes of samples are from real images' balance", "low"),
     "classes missing": _error("Samples", "classes that samples leave out"),
     "accuracy of class_balance's classifier": About("Samples", "how far to trust the two above"),

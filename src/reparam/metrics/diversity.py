@@ -27,7 +27,8 @@ def vendi_of(similarities: npt.ArrayLike) -> float:
 def vendi(features: npt.ArrayLike) -> Estimate:
     """The Vendi score of features (n, D) under their cosine, from 1 to the lesser of n and D.
 
-    The eigenvalues of XXᵀ / n for rows x of length 1 are those of ρ = XᵀX / n, which is D × D. The standard error is that of
+    The eigenvalues of XXᵀ / n for rows x of length 1 are those of ρ = XᵀX / n, which is D × D; the
+    smaller of both is taken. The standard error is that of
     the infinitesimal jackknife: the score times the spread of −xᵀ log(ρ) x over √n.
 
     Raises:
@@ -38,10 +39,12 @@ def vendi(features: npt.ArrayLike) -> Estimate:
     if not x.size or not (lengths > 0).all():
         raise UsageError(f"a Vendi score is of features (n, D) of which none is all zeros; got {x.shape}")
     x = x / lengths
-    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    wide = len(x) < x.shape[1]
+    values, vectors = np.linalg.eigh((x @ x.T if wide else x.T @ x) / len(x))
     kept = values > 1e-14
     score = float(np.exp(_entropy(values)))
-    each = ((x @ vectors[:, kept]) ** 2) @ -np.log(values[kept])
+    squares = vectors[:, kept] ** 2 * (len(x) * values[kept]) if wide else (x @ vectors[:, kept]) ** 2
+    each = squares @ -np.log(values[kept])
     return Estimate(score, float(score * each.std() / np.sqrt(len(x))))
 
 

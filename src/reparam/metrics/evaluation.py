@@ -22,7 +22,7 @@ CHUNK = 250
 FEWEST = 20
 """With fewer images a set of samples, or a classifier of codes, says nothing."""
 
-Kind = Literal["real", "known", "samples", "prior samples", "fitted-prior samples", "reconstructions"]
+Kind = Literal["real", "smoothed", "known", "samples", "prior samples", "fitted-prior samples", "reconstructions"]
 """Of which pictures features are taken."""
 
 
@@ -191,10 +191,13 @@ class Evaluation:
         """Features (n, D), float32 on the CPU, of one kind of pictures."""
         if kind not in self._embedded:
             make: dict[Kind, Callable[[], Tensor]] = {
-                "real": lambda: self.real, "known": lambda: self.training_set, "samples": lambda: self.samples,
+                "real": lambda: self.real, "smoothed": lambda: saved(as_smooth_as(self.real, self.samples)),
+                "known": lambda: self.training_set, "samples": lambda: self.samples,
                 "prior samples": lambda: self._drawn(Draw(fitted=False, resample=False)),
                 "fitted-prior samples": lambda: self._drawn(Draw(resample=False)),
                 "reconstructions": lambda: saved(self.reconstructions[self._rows(len(self.x))])}
+            from .images import as_smooth_as
+
             network = self.network  # before anything is drawn: it may be missing
             pictures = make[kind]()
             with torch.inference_mode():

@@ -27,7 +27,7 @@ numbers of images are not set side by side. What protocol 3 fixes:
     vendi      cosine of the features
     intervals  1.96 standard errors by the infinitesimal jackknife; Wilson's of shares; of prdc and memorisation from 24
                random halves of both sets; of AUCs on the scale of log-odds
-    duplicates the 1 % quantile of real images' nearest distances
+    duplicates the 1 % quantile of real images' nearest distances, these given as little detail as samples have
     sharpness  spatial frequencies above half of Nyquist's
     class_balance  `balance.classifier`: its layers, 400 steps of 128, its seed; what chance adds to the distance
                is taken off

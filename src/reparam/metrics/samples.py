@@ -132,11 +132,25 @@ def memorisation(evaluation: Evaluation) -> list[Figure]:
                "chance that a sample lies nearer to the training images than a held-out image does", null=0.5))]
 
 
+REPEATED = 0.2
+"""Share of samples that repeat one another from which a model is called collapsed. Of varied images it is 0.01 whatever
+their blur, 0.03 at most of 64 (`benchmarks/referee.py`): false alarms are as good as none at any size."""
+
+
 @metric("duplicates")
 def duplicates(evaluation: Evaluation) -> list[Figure]:
-    """Samples that nearly repeat one another: nearer to another sample than 99 % of real images are to another."""
-    found = duplicated(evaluation.embedded("samples"), evaluation.embedded("real"))
-    return [_beside(evaluation, mean_figure("duplicates", found.double(), "of the samples", "0.01 is as of real images"))]
+    """Samples that nearly repeat one another: nearer to another than 99 % of equally smooth real images are to another.
+
+    Blurred pictures of different things lie near one another too, so that the real images are given as little detail as
+    the samples have first (`images.as_smooth_as`). `vendi of smoothed real images` is how many different images these amount
+    to, for scale.
+    """
+    smoothed = evaluation.embedded("smoothed")
+    found = duplicated(evaluation.embedded("samples"), smoothed)
+    return [_beside(evaluation, mean_figure("duplicates", found.double(), "of the samples",
+                                            "0.01 is as of real images with as little detail", better="lower", null=0.01)),
+            _of_set(evaluation, "vendi of smoothed real images", vendi_score(smoothed), "effective number of images",
+                    least=1.0)]
 
 
 @metric("sharpness")
