@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reparam import compare as comparing
-from reparam import finish
+from reparam import finish, measuring
 from reparam.compare import Request, compare
 from reparam.diagnose import History
 from reparam.errors import ReparamError
@@ -40,8 +40,9 @@ def patched(patch):
         return [Figure("fd", 1.0, "", 64, note=str(model.config.fitted_prior))]
 
     patch.setattr(finish, "evaluate_arrays", measured)
-    patch.setattr(comparing, "measure_on_own", lambda run, model, *_: Evaluated(
-        tuple(measured(model)), "held-out", run.source, run.fingerprint, True, History()))
+    for module in (comparing, measuring):
+        patch.setattr(module, "measure_on_own", lambda run, model, *_: Evaluated(
+            tuple(measured(model)), "held-out", run.source, run.fingerprint, True, History()))
     patch.setattr(finish, "draw", lambda *_: None)
 
 
@@ -66,6 +67,7 @@ COMMANDS = {
                              **SMALL),
     "resume": lambda f: resume(f / "a", steps=5, device="cpu"),
     "fit-prior": lambda f: refit(f / "a", "mixture(5)", device="cpu"),
+    "evaluate": lambda f: measuring.evaluate(f / "a", metrics="fd", device="cpu"),
     "compare": lambda f: compare([f / "a", f / "b"], Request(metrics="fd", features="wavelets", n=64, again=True),
                                  device="cpu"),
 }
@@ -99,8 +101,9 @@ def is_whole(folder):
 
 
 @pytest.mark.parametrize(("command", "error"), [
-    ("train", Killed), ("resume", Killed), ("fit-prior", Killed), ("compare", Killed), ("train", full), ("fit-prior", full)],
-    ids=["train", "resume", "fit-prior", "compare", "train, disk full", "fit-prior, disk full"])
+    ("train", Killed), ("resume", Killed), ("fit-prior", Killed), ("compare", Killed), ("evaluate", Killed),
+    ("train", full), ("fit-prior", full)],
+    ids=["train", "resume", "fit-prior", "compare", "evaluate", "train, disk full", "fit-prior, disk full"])
 def test_a_run_goes_on_whenever_it_was_cut_short(command, error, runs, tmp_path, monkeypatch):
     for k in itertools.count():
         folder = tmp_path / str(k)
@@ -115,7 +118,8 @@ def test_a_run_goes_on_whenever_it_was_cut_short(command, error, runs, tmp_path,
             continue  # it had not begun
         if Run.read(run).status != "finished":
             resume(run, device="cpu")
-        fitted = {"train": "mixture(3)", "resume": "mixture(3)", "fit-prior": "mixture(5)", "compare": "mixture(3)"}
+        fitted = {"train": "mixture(3)", "resume": "mixture(3)", "fit-prior": "mixture(5)", "compare": "mixture(3)",
+                  "evaluate": "mixture(3)"}
         assert is_whole(run) == (fitted[command] if command != "fit-prior" or k else "mixture(3)")
         refit(run, "mixture(2)", device="cpu")
         assert is_whole(run) == "mixture(2)" and Run.read(run).status == "finished"

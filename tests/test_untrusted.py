@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import math
 import resource
 import time
+from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 import pytest
@@ -209,3 +211,27 @@ def test_a_state_of_another_recipe_is_refused_before_the_model_is_built(tmp_path
                           ({"encoder": "mlp((1000000000,))"}, "is not of the recipe in run.json: .* than its weights")):
         with pytest.raises(ModelFileError, match=told):
             check_state(path, RECIPE.but(**changes), SHAPE)
+
+
+# Whole folders, damaged at random
+
+
+@pytest.fixture(scope="module")
+def fuzz(tmp_path_factory):
+    """The benchmark that damages folders, and two runs for it."""
+    path = Path(__file__).parents[1] / "benchmarks" / "fuzz_run_folder.py"
+    spec = importlib.util.spec_from_file_location("fuzz_run_folder", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    runs = tmp_path_factory.mktemp("fuzz") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        module.patch(patch.setattr)
+        module.prepare(runs)
+        yield module, runs
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_damaged_folder_ends_in_words(seed, fuzz, tmp_path):
+    module, runs = fuzz
+    for outcome in module.attempt(runs, tmp_path / "runs", seed):
+        assert outcome["how"] in ("done", "refused"), outcome
