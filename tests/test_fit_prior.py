@@ -434,7 +434,7 @@ def test_the_command_fits_a_prior_and_completes_the_folder_anew(tmp_path, monkey
     assert main(["fit-prior", "run", "--prior", "none"]) == 0
     assert load_model("run")[1].fitted_prior is None
     code, said = told(capsys, "fit-prior", tmp_path / "nothing")
-    assert code == 1 and "no run in" in said
+    assert code == 1 and "no model in" in said
 
 
 def test_training_leaves_the_prior_its_share_of_the_minutes(tmp_path, monkeypatch):

@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     __version__: str
     from .build import build_model as build_model
     from .build import build_objective as build_objective
+    from .compare import compare_runs as compare_runs
     from .data import open_images as open_images
     from .errors import ReparamError as ReparamError
     from .estimator import ImageVAE as ImageVAE
     from .generate import ImageModel as ImageModel
     from .generate import load as load
+    from .keeping import fit_prior as fit_prior
+    from .keeping import save as save
     from .loop import State as State
     from .loop import training as training
     from .measuring import evaluate as evaluate
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "build_model": "build", "build_objective": "build", "open_images": "data", "ReparamError": "errors",
-    "evaluate": "measuring",
+    "evaluate": "measuring", "fit_prior": "keeping", "save": "keeping", "compare_runs": "compare",
     "ImageVAE": "estimator", "ImageModel": "generate", "load": "generate", "Objective": "objective",
     "Term": "objective", "PRESETS": "presets", "Recipe": "recipe", "resume": "run", "train": "run", "State": "loop",
     "training": "loop", "VAE": "vae", "Trace": "vae",

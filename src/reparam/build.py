@@ -40,11 +40,14 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
     if min(image_shape[1:]) < 1 or max(image_shape[1:]) > 256:
         raise UsageError(f"images are {image_shape[2]}×{image_shape[1]}; sides from 1 to 256 are supported: "
                          "give an --image-size")
+    c, h, w = image_shape
     plan = registry.latent.make(recipe.latent, image_shape)
     likelihood: Likelihood = registry.likelihood.make(recipe.likelihood, image_shape)
     out_shape = (likelihood.channels, *image_shape[1:])
     if recipe.encoder == NO_ENCODER:
-        return _generator(recipe, plan, likelihood, out_shape)
+        generator = _generator(recipe, plan, likelihood, out_shape)
+        generator.recipe, generator.image_shape = recipe, (c, h, w)
+        return generator
     encoder = registry.encoder.make(recipe.encoder, image_shape, plan.grid)
 
     def posterior(features: Shape, shape: Shape) -> Posterior:
@@ -63,6 +66,7 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
     if fitted_prior is not None:
         latent.fitted = build_prior(fitted_prior, latent.fit_space or Space(latent.shape), of="codes")
     model = VAE(encoder, latent, decoder, likelihood)
+    model.recipe, model.image_shape = recipe, (c, h, w)
     model.resampler = build_resampler(resampler, image_shape) if resampler is not None else None
     model.refiner = build_refiner(refiner, image_shape) if refiner is not None else None
     return model

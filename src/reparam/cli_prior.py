@@ -9,8 +9,8 @@ from .cli_options import Device, Json
 
 
 @app.command
-def fit_prior(run: str, /, *, prior: str = "flow_matching", resampler: str | None = None, minutes: float | None = None,
-              steps: int | None = None, device: Device = "auto", json: Json = False) -> None:
+def fit_prior(run: str, data: str | None = None, /, *, prior: str = "flow_matching", resampler: str | None = None,
+              minutes: float | None = None, steps: int | None = None, device: Device = "auto", json: Json = False) -> None:
     """Fit a prior to the codes of a trained model, for better samples; its encoder and decoder stay as they are.
 
     It replaces the one that was fitted before, and figures, pictures and report are made anew.
@@ -18,7 +18,9 @@ def fit_prior(run: str, /, *, prior: str = "flow_matching", resampler: str | Non
     Parameters
     ----------
     run
-        A run's folder.
+        A run's folder, or that of a model alone.
+    data
+        Images to whose codes it is fitted, for a model without its run; a run has its own.
     prior
         mixture(n), flow, spline_flow, autoregressive_flow or flow_matching; for integer codes autoregressive; none to
         sample from the model's own prior.
@@ -30,16 +32,15 @@ def fit_prior(run: str, /, *, prior: str = "flow_matching", resampler: str | Non
     steps
         Steps instead of minutes.
     """
-    from .finish import refit
-    from .reporting import Silent, for_this_terminal
+    from .keeping import fit_prior as fit
+    from .reporting import Silent, for_this_terminal, tell
 
-    done = refit(run, prior, resampler=resampler, minutes=minutes, steps=steps, device=device,
-                 report=Silent() if json else for_this_terminal())
-    samples = Path(run) / "samples.png"
+    made = fit(run, prior, data, resampler=resampler, minutes=minutes, steps=steps, device=device,
+               report=Silent() if json else for_this_terminal()).config
+    shown = [str(Path(run) / name) for name in ("samples.png", "report.html") if (Path(run) / name).exists()]
     if json:
-        print_json({"run": run, "prior": done.facts["fitted_prior"], "resampler": done.facts["resampler"],
-                    "samples": str(samples)})
+        print_json({"run": run, "prior": made.fitted_prior, "resampler": made.resampler,
+                    "samples": next(iter(shown), None)})
     else:
-        fitted = done.facts["fitted_prior"]
-        done_is = f"fitted {fitted}" if fitted else "its own prior is used again"
-        print(f"{done_is}; {samples} and {Path(run) / 'report.html'} show what it gives")
+        done = f"fitted {made.fitted_prior}" if made.fitted_prior else "its own prior is used again"
+        tell(f"{done}; {' and '.join(shown)} show what it gives" if shown else done)

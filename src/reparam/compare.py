@@ -175,6 +175,21 @@ def compare(folders: Sequence[str | Path], request: Request = Request(), *, devi
     return Comparison(contenders, _rows(contenders), measured[0].protocol, measured[0].kind)
 
 
+def compare_runs(folders: Sequence[str | Path], *, metrics: str | None = None, features: str | None = None,
+                 n: int | None = None, again: bool = False, out: str | Path | None = None, device: str = "auto",
+                 report: Reporter | None = None) -> dict[str, Any]:
+    """Sets runs side by side as the command `compare` does, and returns what its `--json` prints; with `out`, the page is
+    written there.
+
+    Raises:
+        UsageError: fewer than two models, runs of other data, or figures that were not measured alike.
+    """
+    from .comparison_page import comparison_dict, write_comparison
+
+    found = compare(folders, Request(metrics, features, n, again), device=device, report=report)
+    return comparison_dict(found) if out is None else write_comparison(found, out, device=device, report=report)
+
+
 def _read_runs(folders: Sequence[str | Path]) -> list[Run]:
     paths = [Path(f) for f in folders]
     if len({p.resolve() for p in paths}) < len(paths):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,11 +22,11 @@ from .copies import copies
 from .data import ImageSet
 from .data.stream import binarized, evenly, to_batch
 from .diagnose import Finding, History, Verdict, as_made, diagnose, history_of
-from .errors import DataError, ModelFileError, TrainingDiverged
+from .errors import ModelFileError, TrainingDiverged
 from .evaluating import Evaluated, Options, evaluate_arrays, measured_rows
 from .evaluations import OWN, figure_of, file_of, forget, keep
 from .files import write_text
-from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior, fit_resampler, fit_second_stages, latent_axes
+from .fitting import Effort, calibrate_likelihood, effort_of, fit_prior_anew, fit_second_stages, latent_axes
 from .generate import ImageModel, load
 from .loop import State
 from .metrics import OF_GANS, QUICK, Figure
@@ -35,7 +36,7 @@ from .records import read_metrics
 from .report import model_card, report_html
 from .reporting import Reporter, Silent
 from .resampler import build_resampler
-from .run import Run, open_data
+from .run import Run, images_of
 from .untrusted import not_finite
 from .vae import VAE, Model
 
@@ -109,7 +110,8 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
 
 
 def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minutes: float | None = None,
-          steps: int | None = None, device: str = "auto", report: Reporter | None = None) -> Run:
+          steps: int | None = None, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
+          device: str = "auto", report: Reporter | None = None) -> Run:
     """Fits a prior to the codes of a trained run's model, in place of the one that it carries, and completes the folder
     anew. A mixture needs no `minutes` or `steps`; what learns step by step gets two minutes by default. A resampler learns
     anew with its prior: the one that is named, or by default that of the recipe.
@@ -128,17 +130,12 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
     run.recipe = run.recipe.but(fitted_prior=prior, resampler=resampler or run.recipe.resampler)
     check_fitting(run.recipe, network.latent)  # told before images are read
     build_resampler(run.recipe.resampler, model.config.image_shape)
-    images = open_data(run.source, run.options, report)
-    if images.fingerprint != run.fingerprint:
-        raise DataError(f"{run.source} changed since this model was trained, so its codes are not those that it learned")
+    images = images_of(run, data, labels, report)
     known, y = _known(run, images, model.device)
-    network.latent.fitted = network.resampler = None
     precision = (run.precision or "float32") if model.device.type != "cpu" else "float32"  # another machine may not have it
     effort = Effort(asked.minutes if minutes or steps else 2.0, asked.steps, precision=precision)
-    fitted = fit_prior(network, run.recipe, known, run.recipe.seed, y=y,
-                       effort=_told(effort, "fitting the prior", report, []))
-    chooser = fit_resampler(network, run.recipe, known, run.recipe.seed,
-                            effort=_told(effort, "training the resampler", report, []))
+    fitted, chooser = fit_prior_anew(network, run.recipe, known, y, _told(effort, "fitting the prior", report, []),
+                                     _told(effort, "training the resampler", report, []))
     run.facts |= {"fitted_prior": fitted, "resampler": chooser}
     ended, run.status = run.status, "fitting"
     run.save()  # should what follows be cut short, to resume the run is to complete it

@@ -89,6 +89,14 @@ def fit_second_stages(model: Model, recipe: Recipe, x: Tensor, effort: Callable[
     return added
 
 
+def fit_prior_anew(model: VAE, recipe: Recipe, x: Tensor, y: Tensor | None, effort: Effort, resampling: Effort
+                   ) -> tuple[str | None, str | None]:
+    """Fits prior and resampler of a recipe in place of those that a model carries; returns what they are."""
+    model.latent.fitted = model.resampler = None
+    fitted = fit_prior(model, recipe, x, recipe.seed, y=y, effort=effort)
+    return fitted, fit_resampler(model, recipe, x, recipe.seed, effort=resampling)
+
+
 def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tensor | None = None,
               effort: Effort = Effort(steps=2000)) -> str | None:
     """Fits the recipe's `fitted_prior` to the codes of images x and puts it into the model; returns it as a part call.

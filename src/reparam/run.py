@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor
@@ -31,7 +32,7 @@ from .attempts import Attempts
 from .batches import Batch
 from .build import Shares, build_adversary, build_model, build_objective, check
 from .checkpoint import check_state, load_state, save_state
-from .data import ImageSet, open_images
+from .data import ImageSet, from_arrays, open_images
 from .data.augment import parse_augmentation
 from .data.stream import Stream, binarized, evenly, keep_labels, to_batch
 from .errors import DataError, ModelFileError, UsageError
@@ -110,10 +111,13 @@ class Run:
                                  f"train --resume {self.folder}")
 
 
-def train(data: str | Path, *, preset: str = "default", out: str | Path | None = None,
-          options: DataOptions | None = None, device: str = "auto", report: Reporter | None = None,
-          **fields: Any) -> Run:
+def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default", out: str | Path | None = None,
+          options: DataOptions | None = None, labels: npt.ArrayLike | None = None, device: str = "auto",
+          report: Reporter | None = None, **fields: Any) -> Run:
     """Trains a model on `data` and leaves everything in a new folder, `runs/<name>` unless `out` names one.
+
+    Data are what the command takes, or an array of images, (n, H, W), (n, H, W, C) or (n, C, H, W), with its `labels` (n,).
+    An array is not kept: what needs the images again, such as `resume`, has to be given it.
 
     `fields` are those of `Recipe` and replace the preset's, as in `train("photos/", preset="mlp", minutes=30)`.
 
@@ -125,24 +129,55 @@ def train(data: str | Path, *, preset: str = "default", out: str | Path | None =
     recipe = find(preset).recipe.but(**fields)
     check_threads(recipe.threads)
     check(recipe)  # a mistyped part, or parts that do not fit, are told before anything is read or written
-    if not isinstance(data, Path) and not data:
-        raise UsageError("name the data: a folder of images, a .zip, .npy or .npz file, or 'digits'")
-    folder = Path(out) if out is not None else _new_folder(data)
+    if not isinstance(data, str | Path | np.ndarray) or (isinstance(data, str) and not data):  # pyright: ignore
+        raise UsageError(f"name the data: a folder of images, a .zip, .npy or .npz file, 'digits', or an array of images; "
+                         f"got {'nothing' if data == '' else type(data).__name__}")
+    in_memory = isinstance(data, np.ndarray)
+    if labels is not None and not in_memory:
+        raise UsageError("labels are given with an array of images; files and folders have their own")
+    folder = Path(out) if out is not None else _new_folder(ARRAY if in_memory else data)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already. Continue it with: reparam train --resume {folder}, or give another "
                          "--out")
-    path = Path(data).expanduser()
-    _check_outside(folder, path)
-    source = str(path.absolute()) if path.exists() else str(data)
-    run = Run(folder, source, options or DataOptions(), recipe)
+    options, report = options or DataOptions(), report or Silent()
     # before the folder is made: a wrong path leaves nothing behind
-    images = open_data(run.source, run.options, report or Silent())
-    return _Session(run, images, device, report or Silent()).carry_out()
+    if in_memory:
+        source, images = ARRAY, _held_in_memory(data, labels, options)
+    else:
+        path = Path(data).expanduser()
+        _check_outside(folder, path)
+        source = str(path.absolute()) if path.exists() else str(data)
+        images = open_data(source, options, report)
+    return _Session(Run(folder, source, options, recipe), images, device, report).carry_out()
 
 
-def resume(folder: str | Path, *, device: str = "auto", report: Reporter | None = None, **budget: Any) -> Run:
+def _held_in_memory(data: npt.NDArray[np.generic], labels: npt.ArrayLike | None, options: DataOptions) -> ImageSet:
+    return from_arrays(data, labels, source=ARRAY, image_size=options.image_size, value_range=options.value_range)
+
+
+def images_of(run: Run, data: npt.NDArray[np.generic] | None, labels: npt.ArrayLike | None, report: Reporter) -> ImageSet:
+    """The images that a run was trained on, read again; `data` is the array, of a run that was trained on one.
+
+    Raises:
+        DataError: they are gone, or are others than the run began with.
+        UsageError: an array is missing, or is given where there is no place for it.
+    """
+    if run.source == ARRAY and data is None:
+        raise UsageError(f"the run in {run.folder} was trained on an array in memory: give it again, as data=array")
+    if run.source != ARRAY and data is not None:
+        raise UsageError(f"the run in {run.folder} has data of its own, {run.source}: leave the array out")
+    images = open_data(run.source, run.options, report) if data is None else _held_in_memory(data, labels, run.options)
+    if run.fingerprint and images.fingerprint != run.fingerprint:
+        what = "these are other images, or other labels, than" if data is not None else f"{run.source} changed since"
+        raise DataError(f"{what} this run began{' with' * (data is not None)}; start a new run, or bring the data back")
+    return images
+
+
+def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
+           device: str = "auto", report: Reporter | None = None, **budget: Any) -> Run:
     """Continues a run exactly where it stopped; `steps`, `epochs` or `minutes` give it a new end. Of a finished run it
-    makes anew what follows training, where some of that had failed.
+    makes anew what follows training, where some of that had failed. A run that was trained on an array needs it again, as
+    `data`.
 
     Raises:
         ModelFileError: no run there.
@@ -162,9 +197,7 @@ def resume(folder: str | Path, *, device: str = "auto", report: Reporter | None 
     if changes and run.state_file.exists():
         _check_end(run)
     report = report or Silent()
-    images = open_data(run.source, run.options, report)
-    if run.fingerprint and images.fingerprint != run.fingerprint:
-        raise DataError(f"{run.source} changed since this run began; start a new run, or bring the data back")
+    images = images_of(run, data, labels, report)
     return _Session(run, images, device, report).carry_out()
 
 

@@ -22,6 +22,7 @@ from .latent import Latent, Latents
 from .likelihoods import Likelihood
 from .nets.layers import fold
 from .priors import Draw
+from .recipe import Recipe
 from .refiner import Refiner
 from .resampler import Resampler
 
@@ -76,6 +77,9 @@ class Model(nn.Module):
         self.latent, self.decoder, self.likelihood = latent, decoder, likelihood
         self.resampler: Resampler | None = None
         self.refiner: Refiner | None = None
+        self.recipe: Recipe | None = None
+        self.image_shape: tuple[int, int, int] | None = None
+        """Of what `build_model` made, so that it can be saved."""
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
