@@ -5,7 +5,7 @@
 
 A cell is a model of digits (scikit-learn's) or of drawn images, fully connected unless it says otherwise, on one thread. Its
 results are what the verdict reads, its figures, history and recipe, so that `tests/test_verdict.py` judges them anew; the
-verdict at the time stands beside them. All cells take about 15 minutes of one core; each can be run alone.
+verdict at the time stands beside them. All cells take about six minutes of one core; each can be run alone.
 """
 
 from __future__ import annotations
