@@ -27,9 +27,9 @@ def vendi_of(similarities: npt.ArrayLike) -> float:
 def vendi(features: npt.ArrayLike) -> Estimate:
     """The Vendi score of features (n, D) under their cosine, from 1 to the lesser of n and D.
 
-    The eigenvalues of XXᵀ / n for rows x of length 1 are those of ρ = XᵀX / n, which is D × D; the
-    smaller of both is taken. The standard error is that of
-    the infinitesimal jackknife: the score times the spread of −xᵀ log(ρ) x over √n.
+    The eigenvalues of XXᵀ / n for rows x of length 1 are those of ρ = XᵀX / n, which is D × D; the smaller of
+    both is taken. The standard error is that of the infinitesimal jackknife: the score times the spread of −xᵀ log(ρ) x
+    over √n.
 
     Raises:
         UsageError: no rows, or a row of zeros, which has no direction.
