@@ -31,7 +31,7 @@ from .terms import nll
 from .vae import VAE, Model, Trace
 
 CODES = 20_000
-"""Codes that a prior is fitted to; with fewer images, each is drawn several times."""
+"""Codes that a prior is fitted to; with fewer images, each is drawn several times, 100 at most."""
 DRAWS, MOST_NUMBERS = 4, 100_000_000
 """Draws of each code that a prior learns from, as far as so many numbers hold them."""
 BATCH = 256
@@ -151,7 +151,7 @@ def _space(model: VAE) -> Space:
 def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
     """Draws of the posterior of images x, `most` for each where memory allows and more where images are few: (m, *d),
     image after image, over and over."""
-    draws = max(-(-CODES // len(x)), min(most, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))))
+    draws = max(min(-(-CODES // len(x)), 100), min(most, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))))
     return torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
 
 
