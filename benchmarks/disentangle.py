@@ -35,6 +35,7 @@ from reparam.files import replacing
 from reparam.loop import training
 from reparam.metrics import Evaluation, measure
 from reparam.metrics.factors import dci, factor_vae_score, mig, sap
+from reparam.metrics.latents import ACTIVE, active_share
 from reparam.pictures import grid, pairs, save_png
 from reparam.recipe import Recipe
 from reparam.vae import VAE
@@ -80,8 +81,8 @@ def scores(model: VAE, images: np.ndarray) -> dict:
     told = dci(mean[FOREST], FACTORS[FOREST], mean[HELD_OUT], FACTORS[HELD_OUT])
     row = {"mig": gap.value, "mig_of_draws": mig(draw, FACTORS).value, "D": told.disentanglement, "C": told.completeness,
            "I": told.informativeness, "sap": sap(mean, FACTORS, categorical=(0,)).value,
-           "factor_vae": factor_vae_score(mean, FACTORS).value, "nll": figures["nll"], "kl": figures["kl"],
-           "active": figures["active_units"]}
+           "factor_vae": factor_vae_score(mean, FACTORS, active=active_share(codes).numpy() > ACTIVE).value,
+           "nll": figures["nll"], "kl": figures["kl"], "active": figures["active_units"]}
     return {**{k: round(v, 4) for k, v in row.items()},
             "mig of each factor": dict(zip(shapes.NAMES, np.round(gap.each, 3).tolist(), strict=True)),
             "accuracy of each factor": dict(zip(shapes.NAMES, np.round(told.accuracy, 3).tolist(), strict=True)),
