@@ -146,7 +146,7 @@ def test_the_report_leaves_out_what_a_model_has_no_use_for(run, page, wrote):
 def test_the_report_says_where_samples_come_from_and_whether_they_are_training_images(run, page, wrote):
     (told,) = [text for text in page.texts if "not selected" in text]
     assert "the prior that was fitted to its codes, mixture(3)" in told
-    assert "None of the 64 is a copy of 1,637 training images" in told
+    assert "None of the 64 is a copy of one of 1,637 training images" in told
     assert "is in the data" not in page.text
     found = {"samples": 64, "exact": 3, "near": 13, "held_out": 64, "near_held_out": 1, "training_images": 90}
     text, card = wrote(facts=run.facts | {"outcome": run.facts["outcome"] | {"copies": found}})

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from reparam import text
 
 NASTY = ["<script>alert(1)</script>", "a\x1b]0;x\x07\x1b[2J", "\u202egnp.exe", "caf\udce9", "\ud83d", "=1+1", "-2", "@x",
-         "\t=1", "$x^2$", r"\$", "_hidden", "a|b", "`code`", "``", "[a](javascript:x)", "![i](x)", "**b**", "<http://a.b>", "http://a.b/c",
+         "\t=1", "$x^2$", r"\$", "_hidden", "_em_", "a|b", "`code`", "``", "[a](javascript:x)", "![i](x)", "**b**",
+         "<http://a.b>", "http://a.b/c",
          "a\nb\r\n# h", "&lt;", "\\`x`", "\x00", "\u2028", "x" * 300, "' onload='x", '"', "a\\", " lead ", "",
          "~~s~~", "- item"]
 SYMBOLS = "<>&'\"`*_[]()!|\\$#=-+@~\n\r\t\x1b \udce9a:/."

@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from .cli import app, print_json
 from .cli_options import Device, Json
 from .errors import UsageError
+from .reporting import Silent, aligned, for_this_terminal, tell
+from .text import short
 
 
 @app.command
@@ -58,7 +60,6 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
     from .compare import Request
     from .compare import compare as set_side_by_side
     from .comparison_page import write_comparison
-    from .reporting import Silent, for_this_terminal
 
     request, report = Request(metrics, features, n, again), Silent() if json else for_this_terminal()
     request.check()  # before minutes of training
@@ -77,12 +78,30 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
     if json:
         print_json({"page": str(page)} | facts)
     else:
-        print(_told(facts, page))
+        tell(*_told(facts), str(page))
 
 
-def _told(facts: dict[str, Any], page: Path) -> str:
-    """The page's words."""
+ARROWS = {"high": " ↑", "low": " ↓"}
+
+
+def _told(facts: dict[str, Any]) -> list[str]:
+    """The page's words, and its table with a star at those that are best or level with the best."""
     lines = [facts["headline"], *([facts["caution"]] if facts["caution"] else [])]
     for model in facts["models"]:
         lines += [f"{model['name']}: {model['kind']}", *(f"  {said}" for said in model["words"])]
-    return "\n".join([*lines, str(page)])
+    names = [model["name"] for model in facts["models"]]
+    rows = [[row["name"] + ARROWS.get(row["better"], ""), *(_cell(row, name) for name in names)] for row in facts["figures"]]
+    table = aligned([["", *(short(name, 24) for name in names)], *rows], right=range(1, len(names) + 1))
+    return [*lines, *(f"  {line}" for line in table), *_warned(facts)]
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    found = row["models"][name]
+    return "–" if "value" not in found else f"{found['value']:,.4g} {'*' if name in row['best'] else ' '}"
+
+
+def _warned(facts: dict[str, Any]) -> list[str]:
+    """Each warning once."""
+    warnings = dict.fromkeys(cell["warning"] for row in facts["figures"] for cell in row["models"].values()
+                             if cell.get("warning"))
+    return [f"  WARNING: {warning}" for warning in warnings]

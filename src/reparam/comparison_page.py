@@ -135,8 +135,9 @@ def headline(comparison: Comparison) -> str:
     leaders = [name for name in measured if wins[name] == most]
     others = [f"{name} at {wins[name]}" for name in measured if 0 < wins[name] < most]
     first = f"{leaders[0]} is best at {most}" if len(leaders) == 1 else f"{listed(leaders)} are each best at {most}"
+    rest = "other" if level == 1 else f"other {level}"
     return (f"Of the {of}, {first}{f' and {listed(others)}' if others else ''}"
-            f"{f'; at the other {level} the intervals of the best overlap' if level else ''}.")
+            f"{f'; at the {rest} the intervals of the best overlap' if level else ''}.")
 
 
 def caution(comparison: Comparison) -> str:

@@ -51,7 +51,7 @@ def told(found: Mapping[str, Any] | None) -> str:
     among = f"of {counted(found['training_images'], 'training image')}"
     measure = f"within {NEAR} of 255 grey levels, root mean square"
     if not near:
-        return f"None of the {n} is a copy {among}, or nearly one ({measure})."
+        return f"None of the {n} is a copy of one {among}, or nearly so ({measure})."
     share = f"{near} of the {n} {'is a copy' if near == 1 else 'are copies'} {among}, or nearly so ({measure})"
     return (f"{share}, {exact} pixel for pixel; of {counted(found['held_out'], 'held-out image')} "
             f"{found['near_held_out']} {'is' if found['near_held_out'] == 1 else 'are'}.")
