@@ -1,6 +1,6 @@
 """Does a run's folder that somebody damaged, or made to harm, end in words? Damages the files of one and uses it, many times.
 
-    python benchmarks/fuzz_run_folder.py [--mutations 2000] [--seed 0] [--workers 2]
+    python benchmarks/fuzz_run_folder.py [--mutations 2000] [--seed 0] [--workers 2] [--minutes M]
 
 Two small runs on the bundled digits are trained and compared. Then, again and again, one file of one of them is damaged: a bit
 flipped, cut, extended, emptied, filled with noise, replaced by a pipe, a folder or another file, a value of its JSON (also in
@@ -271,6 +271,7 @@ def main() -> None:
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=600, help="stop after so many, whatever is left")
     args = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -283,12 +284,14 @@ def main() -> None:
         for worker in workers:
             worker.start()
         outcomes, ended, died = list[dict[str, Any]](), 0, 0
-        while ended + died < len(workers):
+        while ended + died < len(workers) and time.perf_counter() - began < 60 * args.minutes:
             with contextlib.suppress(Exception):
                 found = queue.get(timeout=60)
                 ended += found is None
                 outcomes += found[1] if found else []
             died = sum(not w.is_alive() and w.exitcode != 0 for w in workers)
+        for worker in workers:
+            worker.terminate()
     tell(args, outcomes, died, time.perf_counter() - began)
 
 

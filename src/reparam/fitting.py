@@ -18,7 +18,7 @@ from .build import MOST_DIMS, Shares, build_prior, check_fitting, fitting_of
 from .checkpoint import Added, Axis
 from .data.stream import evenly
 from .distributions import Implicit
-from .errors import UsageError
+from .errors import ModelFileError, UsageError
 from .loop import Alone, State, training
 from .metrics.latents import axes_of, codes_of
 from .objective import Objective
@@ -150,9 +150,17 @@ def _space(model: VAE) -> Space:
 @torch.no_grad()
 def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
     """Draws of the posterior of images x, `most` for each where memory allows and more where images are few: (m, *d),
-    image after image, over and over."""
+    image after image, over and over.
+
+    Raises:
+        ModelFileError: the model gives codes that are not finite.
+    """
     draws = max(min(-(-CODES // len(x)), 100), min(most, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))))
-    return torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
+    codes = torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
+    if not bool(codes.isfinite().all()):
+        raise ModelFileError("the model's codes of images are not finite, so no prior can be fitted to them: its weights are "
+                             "damaged, or its training had diverged")
+    return codes
 
 
 def codes_a_step(prior: Prior, device: torch.device) -> int:
