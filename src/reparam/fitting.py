@@ -158,7 +158,7 @@ def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
     draws = max(min(-(-CODES // len(x)), 100), min(most, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))))
     codes = torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
     if not bool(codes.isfinite().all()):
-        raise ModelFileError("the model's codes of images are not finite, so no prior can be fitted to them: its weights are "
+        raise ModelFileError("codes of images are not finite, so no prior can be fitted to them: the weights are "
                              "damaged, or its training had diverged")
     return codes
 
