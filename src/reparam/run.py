@@ -455,7 +455,7 @@ class _Journal:
             self.measured = int(HELD_OUT * state.progress)
             with self.attempt("measuring held-out images"):
                 record["held_out"] = held_out_figures(state.ema, *self.watched)
-                self.seen = _seen(record["held_out"])
+                self.seen = _seen(record)
         with self.path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(record) + "\n")
         self.since = {}
@@ -468,7 +468,7 @@ class _Journal:
             write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
         for r in reversed(kept):
             if "held_out" in r:
-                self.seen = _seen(r["held_out"])
+                self.seen = _seen(r)
                 break
 
     def close(self, state: State) -> None:
@@ -476,8 +476,9 @@ class _Journal:
             self._write(state)
 
 
-def _seen(held_out: dict[str, float]) -> str:
-    return "held out " + ", ".join(f"{k} {v:.4g}" for k, v in held_out.items())
+def _seen(record: dict[str, Any]) -> str:
+    """What was last measured of held-out images, and when."""
+    return f"held out at step {record['step']:,}: " + ", ".join(f"{k} {v:.4g}" for k, v in record["held_out"].items())
 
 
 def held_out_figures(model: Model, known: Tensor, held_out: Tensor) -> dict[str, float]:

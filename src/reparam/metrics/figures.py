@@ -90,7 +90,7 @@ def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "
     v = np.asarray(values, dtype=np.float64)
     n, mean = len(v), float(v.mean())
     half = 1.96 * float(v.std(ddof=1)) / n**0.5 if n > 1 else 0.0
-    interval = (mean - half, mean + half)
+    interval = (mean - half, mean + half) if n > 1 else None  # one image has no spread
     if share is not False and np.isin(v, (0, 1)).all():
         interval = wilson(mean, n)
     return Figure(name, mean, unit, n, interval, note, better=better, null=null)

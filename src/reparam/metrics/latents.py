@@ -86,6 +86,8 @@ def active_share(codes: Codes) -> Tensor:
 @metric("active_units")
 def active_units(evaluation: Evaluation) -> list[Figure]:
     """Latent dimensions whose mean moves with the image, and the information in each."""
+    if len(evaluation.x) < FEWEST:
+        raise Unavailable(f"{len(evaluation.x)} images are too few to say which latents move with them; {FEWEST} at least")
     codes = evaluation.codes
     share = active_share(codes)
     d, n = codes.mean.shape[1], len(codes.mean)
@@ -158,7 +160,7 @@ def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]
     model = evaluation.vae
     n = min(most, len(evaluation.x))
     if n < FEWEST:
-        return []
+        raise Unavailable(f"{n} images are too few for the information of codes; {FEWEST} at least")
     x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
         _, layers = model.latent.infer(torch.cat([model.encoder(chunk) for chunk in x.split(CHUNK)]), 1)

@@ -134,7 +134,7 @@ def modellable(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
     model = evaluation.vae
     n = min(most, len(evaluation.x))
     if n < FEWEST:
-        return []
+        raise Unavailable(f"{n} images are too few to say how their codes vary; {FEWEST} at least")
     x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
         draws = torch.cat([_top(model, chunk).z[:2].cpu() for chunk in x.split(CHUNK)], 1)

@@ -1,0 +1,28 @@
+"""Metrics of a handful of images: right, or said to be unavailable."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from reparam.metrics import STANDARD, Evaluation, measure
+from reparam.metrics.evaluation import Unavailable
+from reparam.recipe import parse_list
+
+PER_IMAGE = {"elbo", "iw_nll", "psnr", "ssim", "perceptual", "accuracy", "codebook_usage"}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 19])
+def test_every_metric_is_right_or_unavailable(small, images, n):
+    evaluation = Evaluation(small((1, 8, 8)).eval(), images(n, (1, 8, 8)), torch.arange(n) % 2, known=images(60, (1, 8, 8)),
+                            known_y=torch.arange(60) % 2, features="wavelets")
+    for call in parse_list(STANDARD):
+        if call.name in PER_IMAGE:
+            for figure in measure(evaluation, str(call)):
+                assert math.isfinite(figure.value) and (figure.interval is None) == (n == 1)
+        else:
+            with pytest.raises(Unavailable):
+                measure(evaluation, str(call))
+    assert {f.name for f in measure(evaluation)} >= {"-elbo", "psnr"}
