@@ -51,8 +51,11 @@ def interrupted(data, out, *, at, **changes):
     from reparam.reporting import Silent
 
     class Interrupting(Silent):
-        def step(self, state, held_out):
-            for _ in range(at.count(state.step)):
+        taken = 0
+
+        def step(self, fraction, line):
+            self.taken += 1
+            for _ in range(at.count(self.taken)):
                 signal.raise_signal(signal.SIGINT)
 
     return train(data, out, report=Interrupting(), **changes)

@@ -128,8 +128,8 @@ def stopped(here):
     from reparam.reporting import Silent
 
     class Interrupting(Silent):
-        def step(self, state, seen):
-            if state.step == 30:
+        def step(self, fraction, line):
+            if fraction == 30 / 400:
                 signal.raise_signal(signal.SIGINT)
 
     return train("digits", out="run", report=Interrupting(), **{**SMALL, "steps": 400}).folder

@@ -96,6 +96,15 @@ class State:
     event: str = ""
     """What happened in this step that is out of the ordinary."""
 
+    def line(self, held_out: str = "") -> str:
+        """Step, terms, speed and time left in one line, and what was measured of held-out images."""
+        terms = "  ".join(f"{k} {v:,.1f}" for k, v in self.parts.items())
+        left = self.seconds * (1 / self.progress - 1) if self.progress else 0.0
+        speed = self.images / self.seconds if self.seconds else 0.0
+        critic = f"  critic {self.critic_loss:.2f}" if math.isfinite(self.critic_loss) else ""
+        return (f"step {self.step:,}  {terms}{critic} nats{f'  {held_out}' if held_out else ''}  {speed:,.0f} images/s  "
+                f"{int(left) // 60}:{int(left) % 60:02d} left")
+
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that the next steps depend on, as they stand."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}

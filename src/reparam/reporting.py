@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from .process import GONE
 from .text import for_terminal
-
-if TYPE_CHECKING:
-    from .loop import State
 
 
 def tell(*lines: str, error: bool = False) -> None:
@@ -52,8 +48,8 @@ class Reporter(ABC):
         """Progress of work that is counted."""
 
     @abstractmethod
-    def step(self, state: State, seen: str) -> None:
-        """Progress of training; `seen` is what was last seen on held-out images."""
+    def step(self, fraction: float, line: Callable[[], str]) -> None:
+        """Progress of training, from 0 to 1, and what it says of itself, which is asked for only when it is shown."""
 
 
 class Silent(Reporter):
@@ -65,18 +61,8 @@ class Silent(Reporter):
     def count(self, what: str, done: int, total: int) -> None:
         return
 
-    def step(self, state: State, seen: str) -> None:
+    def step(self, fraction: float, line: Callable[[], str]) -> None:
         return
-
-
-def training_line(state: State, seen: str) -> str:
-    """Step, terms, speed and time left in one line."""
-    terms = "  ".join(f"{k} {v:,.1f}" for k, v in state.parts.items())
-    left = state.seconds * (1 / state.progress - 1) if state.progress else 0.0
-    speed = state.images / state.seconds if state.seconds else 0.0
-    critic = f"  critic {state.critic_loss:.2f}" if math.isfinite(state.critic_loss) else ""
-    return (f"step {state.step:,}  {terms}{critic} nats{f'  {seen}' if seen else ''}  {speed:,.0f} images/s  "
-            f"{int(left) // 60}:{int(left) % 60:02d} left")
 
 
 class Plain(Reporter):
@@ -92,9 +78,9 @@ class Plain(Reporter):
         if self._due() or done == total:
             self.say(f"{what}: {done:,} of {total:,}")
 
-    def step(self, state: State, seen: str) -> None:
-        if self._due() or state.progress >= 1:
-            self.say(training_line(state, seen))
+    def step(self, fraction: float, line: Callable[[], str]) -> None:
+        if self._due() or fraction >= 1:
+            self.say(line())
 
     def _due(self) -> bool:
         due = time.monotonic() - self.last >= self.every
@@ -118,13 +104,12 @@ class Live(Reporter):
         self.console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
     def count(self, what: str, done: int, total: int) -> None:
-        self._show(f"{what}: {done:,} of {total:,}", done == total)
+        self._show(lambda: f"{what}: {done:,} of {total:,}", done == total)
 
-    def step(self, state: State, seen: str) -> None:
-        bar = "━" * round(24 * state.progress)
-        self._show(f"{bar:·<24} {training_line(state, seen)}", state.progress >= 1)
+    def step(self, fraction: float, line: Callable[[], str]) -> None:
+        self._show(lambda: f"{'━' * round(24 * fraction):·<24} {line()}", fraction >= 1)
 
-    def _show(self, text: str, last: bool) -> None:
+    def _show(self, text: Callable[[], str], last: bool) -> None:
         from rich.text import Text
 
         if time.monotonic() - self.last < 0.2 and not last:
@@ -133,7 +118,7 @@ class Live(Reporter):
         if not self.running:
             self.live.start()
             self.running = True
-        self.live.update(Text(for_terminal(text)))
+        self.live.update(Text(for_terminal(text())))
         if last:
             self._stop()
 

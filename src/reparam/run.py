@@ -438,7 +438,7 @@ class _Journal:
         if int(RECORDS * state.progress) > self.records or state.event:
             self.records = int(RECORDS * state.progress)
             self._write(state)
-        self.report.step(state, self.seen)
+        self.report.step(state.progress, lambda: state.line(self.seen))
 
     def _write(self, state: State) -> None:
         mean = {k: round(sum(v) / len(v), 5) for k, v in self.since.items()}
