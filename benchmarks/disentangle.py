@@ -29,16 +29,18 @@ import shapes
 import torch
 from scipy import stats
 
-from reparam.build import build_model, build_objective
 from reparam.data.stream import Stream, to_batch
-from reparam.files import replacing
-from reparam.loop import training
-from reparam.metrics import Evaluation, measure
-from reparam.metrics.factors import dci, factor_vae_score, mig, sap
+from reparam.files.writing import replacing
+from reparam.functional.disentanglement import dci, factor_vae_score, mig, sap
+from reparam.metrics import measure
+from reparam.metrics.evaluation import Evaluation
 from reparam.metrics.latents import ACTIVE, active_share
-from reparam.pictures import grid, pairs, save_png
-from reparam.recipe import Recipe
-from reparam.vae import VAE
+from reparam.models.build import build_model
+from reparam.models.vae import VAE
+from reparam.objectives.objective import build_objective
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.pictures import grid, pairs, save_png
+from reparam.trainer.loop import training
 
 RESULTS = Path(__file__).parent / "results" / "disentangle.json"
 OBJECTIVES = {"beta_vae": "nll + {b:g}*kl", "beta_tcvae": "nll + mi + {b:g}*tc + dwkl"}

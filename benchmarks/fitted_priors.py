@@ -20,12 +20,13 @@ from pathlib import Path
 import torch
 from vae_vs_gan import MEASURED, PRECISION, SETS, chosen, embedded, images_of, parameters, recipe_of, side_by_side, train
 
-from reparam.checkpoint import load_model
 from reparam.data.stream import to_batch
-from reparam.files import write_json
-from reparam.fitting import Effort, fit_prior
-from reparam.generate import ImageModel
-from reparam.metrics.distance import frechet
+from reparam.files.writing import write_json
+from reparam.functional.distance import frechet
+from reparam.pretrained.files import load_model
+from reparam.pretrained.image_model import ImageModel
+from reparam.trainer.stages.base import Effort
+from reparam.trainer.stages.prior import fit_prior
 
 RESULTS = Path(__file__).parent / "results" / "fitted_priors"
 PRIORS = ("none", "mixture(50)", "flow", "flow_matching")

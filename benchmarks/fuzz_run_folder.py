@@ -49,8 +49,8 @@ ODD: list[Any] = [None, True, False, 0, -1, 1, 3, 2**31, 2**63, 10**400, 1.5, -1
 
 def prepare(folder: Path) -> None:
     """Two runs that have been compared."""
-    from reparam.compare import compare
-    from reparam.run import train
+    from reparam.runs.comparison.compare import compare
+    from reparam.runs.train import train
 
     for name, latent in (("a", "flat(4)"), ("b", "flat(3)")):
         train("digits", out=folder / name, latent=latent, steps=3, device="cpu", **SMALL)
@@ -58,14 +58,14 @@ def prepare(folder: Path) -> None:
 
 
 def request() -> Any:
-    from reparam.compare import Request
+    from reparam.runs.comparison.compare import Request
 
     return Request("fd", "wavelets", 64)
 
 
 def patch(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Leaves out what follows training: it reads no file of the folder, and takes seconds."""
-    from reparam import finish
+    from reparam.runs import finish
 
     put(finish, "evaluate_arrays", lambda *_, **__: [])
     put(finish, "draw", lambda *_, **__: None)
@@ -73,13 +73,13 @@ def patch(put: Callable[[Any, str, Any], None] = setattr) -> None:
 
 def use(action: str, folder: Path) -> None:
     """Uses run `a` of a folder."""
-    from reparam.compare import compare
-    from reparam.comparison_page import write_comparison
-    from reparam.finish import refit
-    from reparam.generate import load
-    from reparam.measuring import evaluate
-    from reparam.reporting import Silent
-    from reparam.run import resume
+    from reparam.pretrained.image_model import load
+    from reparam.progress import Silent
+    from reparam.runs.comparison.compare import compare
+    from reparam.runs.measuring import evaluate
+    from reparam.runs.refit import refit
+    from reparam.runs.reports.comparison_page import write_comparison
+    from reparam.runs.train import resume
 
     run = folder / "a"
     match action:

@@ -24,15 +24,18 @@ import numpy as np
 import torch
 from vae_vs_gan import MEASURED, PRECISION, images_of, side_by_side
 
-from reparam.build import build_adversary, build_model, build_objective
 from reparam.data.stream import Stream, to_batch
 from reparam.errors import TrainingDiverged
-from reparam.files import write_json
-from reparam.fitting import calibrate_likelihood
-from reparam.loop import training
-from reparam.metrics import Evaluation, measure
-from reparam.presets import PRESETS
-from reparam.recipe import Recipe
+from reparam.files.writing import write_json
+from reparam.metrics import measure
+from reparam.metrics.evaluation import Evaluation
+from reparam.models.build import build_model
+from reparam.models.calibration import calibrate_likelihood
+from reparam.objectives.adversaries.build import build_adversary
+from reparam.objectives.objective import build_objective
+from reparam.parts.presets import PRESETS
+from reparam.parts.recipe import Recipe
+from reparam.trainer.loop import training
 
 RESULTS = Path(__file__).parent / "results" / "hybrids"
 TUNED = Path(__file__).parent / "results" / "hybrids_trials"

@@ -28,13 +28,15 @@ import torch
 from vae_vs_gan import FIT_SECONDS, PRECISION, budget, figures_of, images_of, train
 
 from reparam import load
-from reparam.build import build_adversary, build_model, build_objective
 from reparam.data.stream import Stream
-from reparam.files import write_json
-from reparam.loop import training
-from reparam.metrics import PROTOCOL
-from reparam.pictures import grid, save_png
-from reparam.presets import PRESETS
+from reparam.files.writing import write_json
+from reparam.metrics.figures import PROTOCOL
+from reparam.models.build import build_model
+from reparam.objectives.adversaries.build import build_adversary
+from reparam.objectives.objective import build_objective
+from reparam.parts.presets import PRESETS
+from reparam.pretrained.pictures import grid, save_png
+from reparam.trainer.loop import training
 
 RESULTS = Path(__file__).parent / "results" / "large"
 CELLS = ("cifar/generate32", "faces/generate64", "cifar/ladder_m", "faces/ladder_m", "cifar/dcgan", "faces/dcgan")

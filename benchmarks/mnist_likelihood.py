@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reparam.presets import find
+from reparam.parts.presets import find
 
 RESULTS = Path(__file__).parent / "results" / "mnist_likelihood.json"
 

@@ -22,9 +22,9 @@ from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from reparam.metrics.distance import frechet, frechet_estimate, frechet_inf, kernel_distance, mmd2
-from reparam.metrics.diversity import vendi, vendi_of
-from reparam.metrics.neighbours import authentic, copied, duplicated, nearer_to_training, prdc
+from reparam.functional.distance import frechet, frechet_estimate, frechet_inf, kernel_distance, mmd2
+from reparam.functional.diversity import vendi, vendi_of
+from reparam.functional.neighbours import authentic, copied, duplicated, nearer_to_training, prdc
 
 D = 1280
 RESULTS = Path(__file__).parent / "results" / "parity.json"

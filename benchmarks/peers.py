@@ -34,18 +34,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reparam.build import build_model, build_objective
-from reparam.calibrate import choose
 from reparam.data.stream import Stream, binarized, to_batch
-from reparam.distributions import Bernoulli, sum_event
-from reparam.latent import OneLayer
-from reparam.likelihoods import BernoulliLikelihood
-from reparam.loop import training
-from reparam.metrics.bounds import importance_nll
-from reparam.objective import parse_objective
-from reparam.priors import Normal
-from reparam.recipe import Recipe
-from reparam.vae import VAE
+from reparam.distributions.base import sum_event
+from reparam.distributions.pixels import Bernoulli
+from reparam.metrics.likelihood import importance_nll
+from reparam.models.build import build_model
+from reparam.models.latents import OneLayer
+from reparam.models.likelihoods import BernoulliLikelihood
+from reparam.models.priors import Normal
+from reparam.models.vae import VAE
+from reparam.objectives.objective import build_objective, parse_objective
+from reparam.parts.recipe import Recipe
+from reparam.trainer.autotune import choose
+from reparam.trainer.loop import training
 
 os.environ.setdefault("WANDB_DISABLED", "true")
 RESULTS = Path(__file__).parent / "results" / "peers.json"
@@ -125,7 +126,7 @@ class PythaeEncoder(nn.Module):
 
 class Split(nn.Module):
     def forward(self, h: Tensor):
-        from reparam.distributions import Gaussian
+        from reparam.distributions.gaussian import Gaussian
 
         return Gaussian(*h.float().chunk(2, 1))
 

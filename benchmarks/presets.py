@@ -19,7 +19,7 @@ import numpy as np
 from mnist_likelihood import reparam
 
 import reparam as package
-from reparam.presets import ANY, PRESETS
+from reparam.parts.presets import ANY, PRESETS
 
 RESULTS = Path(package.__file__).parent / "preset_figures.json"
 METRICS = "elbo, iw_nll(50), psnr, active_units, accuracy, codebook_usage"

@@ -15,10 +15,10 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 import reparam
-from reparam.data import open_images
-from reparam.finish import evaluate_arrays
-from reparam.metrics.distance import frechet
-from reparam.reporting import Silent
+from reparam.data.open import open_images
+from reparam.functional.distance import frechet
+from reparam.progress import Silent
+from reparam.runs.evaluate import evaluate_arrays
 
 RESULTS = Path(__file__).parent / "results" / "priors.json"
 SOURCES = ("mnist.npz", "fashion-mnist.npz", "faces64.zip")

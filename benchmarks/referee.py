@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reparam.features import get_features
-from reparam.metrics.apart import PRIOR, told_apart
-from reparam.metrics.diversity import vendi
+from reparam.functional.diversity import vendi
+from reparam.functional.neighbours import duplicated, prdc
+from reparam.functional.spectrum import as_smooth_as
+from reparam.functional.two_sample import PRIOR, told_apart
 from reparam.metrics.evaluation import saved
-from reparam.metrics.images import as_smooth_as
-from reparam.metrics.neighbours import duplicated, prdc
 
 RESULTS = Path(__file__).parent / "results" / "referee.json"
 

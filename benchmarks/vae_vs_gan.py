@@ -35,29 +35,39 @@ from typing import Any
 import numpy as np
 import torch
 
-from reparam.build import Shares, build_adversary, build_model, build_objective, build_prior, fitting_of
-from reparam.calibrate import computes_in_bf16
-from reparam.checkpoint import Config, load_model, save_model
-from reparam.data import open_images
-from reparam.data.stream import Stream, evenly, to_batch
+from reparam.data.open import open_images
+from reparam.data.stream import Stream, to_batch
 from reparam.errors import TrainingDiverged
 from reparam.features import get_features
-from reparam.files import write_json
-from reparam.fitting import Effort, calibrate_likelihood, fit_second_stages, latent_axes
-from reparam.generate import ImageModel
-from reparam.loop import Alone, training
-from reparam.metrics import PROTOCOL, Evaluation, measure
-from reparam.metrics.distance import frechet, kernel_distance
-from reparam.metrics.diversity import vendi
-from reparam.metrics.neighbours import prdc
-from reparam.pictures import grid, save_png
-from reparam.presets import PRESETS
-from reparam.process import keep_memory
-from reparam.recipe import Recipe
-from reparam.refiner import build_refiner
-from reparam.resampler import build_resampler
-from reparam.run import held_out_figures
-from reparam.vae import VAE
+from reparam.files.writing import write_json
+from reparam.functional.distance import frechet, kernel_distance
+from reparam.functional.diversity import vendi
+from reparam.functional.neighbours import prdc
+from reparam.metrics import measure
+from reparam.metrics.evaluation import Evaluation
+from reparam.metrics.figures import PROTOCOL
+from reparam.models.build import build_model, build_prior
+from reparam.models.calibration import calibrate_likelihood
+from reparam.models.codes import latent_axes
+from reparam.models.refiner import build_refiner
+from reparam.models.resampler import build_resampler
+from reparam.models.vae import VAE
+from reparam.objectives.adversaries.build import build_adversary
+from reparam.objectives.objective import build_objective
+from reparam.parallel import Alone
+from reparam.parts.presets import PRESETS
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.pretrained.image_model import ImageModel
+from reparam.pretrained.pictures import grid, save_png
+from reparam.runs.journal import held_out_figures
+from reparam.runtime import keep_memory
+from reparam.tensors import evenly
+from reparam.trainer.assembly import fit_second_stages
+from reparam.trainer.autotune import computes_in_bf16
+from reparam.trainer.loop import training
+from reparam.trainer.stages.base import Effort, Shares, fitting_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "vae_vs_gan"

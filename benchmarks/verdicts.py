@@ -26,15 +26,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reparam.diagnose import History, Verdict, as_made, diagnose, history_of
-from reparam.evaluating import Options, evaluate_arrays
-from reparam.files import write_json
-from reparam.generate import load
-from reparam.metrics import Figure
-from reparam.recipe import Recipe
-from reparam.registry import decoder
-from reparam.reporting import Silent
-from reparam.run import open_data, read_metrics, train
+from reparam.doctor import Verdict, diagnose
+from reparam.doctor.case import History, as_made, history_of
+from reparam.files.writing import write_json
+from reparam.metrics.figures import Figure
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import decoder
+from reparam.pretrained.image_model import load
+from reparam.progress import Silent
+from reparam.runs.evaluate import Options, evaluate_arrays
+from reparam.runs.folder import open_data
+from reparam.runs.records import read_metrics
+from reparam.runs.train import train
 
 RESULTS = Path(__file__).parent / "results" / "verdicts"
 SMALL: dict[str, Any] = {"encoder": "mlp((128,))", "decoder": "mlp((128,))", "latent": "flat(8)", "threads": 1,

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reparam.presets import DATA, PRESETS, Preset, measured
-from reparam.recipe import Recipe, field_help
-from reparam.registry import ROLES
+from reparam.parts.presets import DATA, PRESETS, Preset, measured
+from reparam.parts.recipe import Recipe, field_help
+from reparam.parts.registry import ROLES
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
@@ -28,7 +28,7 @@ def parts() -> str:
 
 
 def presets() -> str:
-    lines = ["# Presets", "", "Written by `make docs` from `src/reparam/presets.py`; `reparam presets` prints the same.", "",
+    lines = ["# Presets", "", "Written by `make docs` from `src/reparam/parts/presets.py`; `reparam presets` prints the same.", "",
              "Every preset is a recipe, and every field of it can be changed: `reparam train DATA --preset iwae --objective "
              "\"iw_bound(20)\"`. Fields that are not named are those of the default recipe (see `parts.md`).", ""]
     found = measured()

@@ -32,7 +32,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import reparam
-from reparam.metrics.distance import frechet
+from reparam.functional.distance import frechet
 
 EPOCHS, BATCH = 10, 32
 

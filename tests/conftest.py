@@ -103,7 +103,7 @@ def one_thread():
 @pytest.fixture(scope="session", autouse=True)
 def nothing_fails_unseen():
     """What fails after training is listed by a run and costs a picture or a figure; in tests it is an error."""
-    from reparam.attempts import Attempts
+    from reparam.progress import Attempts
 
     def failed(self, what, error):
         raise error
@@ -117,7 +117,7 @@ def nothing_fails_unseen():
 @pytest.fixture
 def failures_are_listed(monkeypatch):
     """Attempts as users have them, for tests of what follows a failure."""
-    from reparam.attempts import Attempts
+    from reparam.progress import Attempts
 
     monkeypatch.setattr(Attempts, "failed", Attempts.listed)
 
@@ -158,8 +158,8 @@ def written():
 @pytest.fixture(scope="session")
 def space_of():
     """A space of a given shape that the named prior covers: `space_of("normal", (4,))`."""
-    from reparam.registry import ROLES
-    from reparam.space import Space
+    from reparam.models.space import Space
+    from reparam.parts.registry import ROLES
 
     def make(name, shape):
         kind = ROLES["prior"].parts[name].covers[0]
@@ -177,8 +177,8 @@ def small():
 
     Its parameters are moved off their start, since a network that starts at zero passes on no gradient there.
     """
-    from reparam.build import build_model
-    from reparam.recipe import Recipe
+    from reparam.models.build import build_model
+    from reparam.parts.recipe import Recipe
 
     base = Recipe(encoder="mlp(hidden=(16,))", decoder="mlp(hidden=(16,))", latent="flat(4)", prior="normal",
                   likelihood="gaussian(sigma=0.3)")

@@ -16,20 +16,24 @@ from conftest import forever, last
 from safetensors.torch import load, save
 from torch import nn
 
-from reparam.build import build_adversary, check
-from reparam.checkpoint import Config, load_model, save_model
 from reparam.data.stream import to_batch
-from reparam.distributions import Gaussian
+from reparam.distributions.gaussian import Gaussian
 from reparam.errors import ModelFileError, UsageError
-from reparam.fitting import calibrate_likelihood, fit_prior, latent_axes
-from reparam.games import Game, Ratio
-from reparam.generate import ImageModel
-from reparam.latent import Latent
-from reparam.loop import EMA_EVERY, training
-from reparam.objective import parse_objective
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
-from reparam.vae import VAE, Generator
+from reparam.models.calibration import calibrate_likelihood
+from reparam.models.codes import latent_axes
+from reparam.models.trace import Latent
+from reparam.models.vae import VAE, Generator
+from reparam.objectives.adversaries.build import build_adversary
+from reparam.objectives.adversaries.games import Game, Ratio
+from reparam.objectives.objective import parse_objective
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.pretrained.image_model import ImageModel
+from reparam.trainer.assembly import check
+from reparam.trainer.loop import EMA_EVERY, training
+from reparam.trainer.stages.prior import fit_prior
 
 SHAPE = (1, 4, 4)
 STEADY = {"schedule": "constant", "optimizer": "adam(lr=0.01)", "critic_optimizer": "adam(lr=0.01)"}

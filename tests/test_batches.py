@@ -9,11 +9,11 @@ import torch
 from conftest import last
 from torch.utils.data import DataLoader, TensorDataset
 
-from reparam import batches
-from reparam.batches import image_shape_of, read
 from reparam.errors import UsageError
-from reparam.loop import training
-from reparam.objective import parse_objective
+from reparam.objectives.objective import parse_objective
+from reparam.trainer import batches
+from reparam.trainer.batches import image_shape_of, read
+from reparam.trainer.loop import training
 
 ELBO = parse_objective("nll + kl")
 SHAPE = (3, 4, 5)

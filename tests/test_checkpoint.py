@@ -20,10 +20,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import reparam
-from reparam.checkpoint import Axis, Config, load_model, load_state, save_model, save_state
 from reparam.errors import ModelFileError
-from reparam.recipe import Recipe
-from reparam.space import Space
+from reparam.models.codes import Axis
+from reparam.models.space import Space
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.trainer.state_file import load_state, save_state
 
 SHAPE = (1, 4, 4)
 RECIPE = Recipe(encoder="mlp(hidden=(16,))", decoder="mlp(hidden=(16,))", latent="flat(4)", prior="normal",
@@ -99,7 +102,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(small, tmp_path, value)
 
 
 def test_the_config_and_the_fitted_prior_come_back(small, tmp_path):
-    from reparam.priors import Mixture
+    from reparam.models.priors import Mixture
 
     model = small(SHAPE)
     model.latent.fitted = Mixture(Space((4,)), 3)

@@ -11,16 +11,17 @@ import torch.nn.functional as F
 from torch.distributions import Categorical, kl_divergence
 
 import reparam
-from reparam.build import build_model
-from reparam.classes import ClassPosterior, UniformClass
 from reparam.data.stream import Stream, keep_labels
-from reparam.distributions import kl
+from reparam.distributions.base import kl
 from reparam.errors import DataError, UsageError
-from reparam.metrics import Evaluation, measure
-from reparam.priors import Draw
-from reparam.recipe import Recipe
-from reparam.terms import kl as rate
-from reparam.terms import log_weight
+from reparam.metrics import measure
+from reparam.metrics.evaluation import Evaluation
+from reparam.models.build import build_model
+from reparam.models.latents.labelled import ClassPosterior, UniformClass
+from reparam.models.priors import Draw
+from reparam.models.trace import log_weight
+from reparam.objectives.terms import kl as rate
+from reparam.parts.recipe import Recipe
 
 IMAGE = (1, 4, 4)
 
@@ -200,8 +201,8 @@ def test_the_estimator_takes_labels():
 
 
 def test_classes_named_by_numbers_go_by_their_names():
-    from reparam.checkpoint import Config
-    from reparam.generate import ImageModel
+    from reparam.pretrained.config import Config
+    from reparam.pretrained.image_model import ImageModel
 
     network = model_of("conditional(2, classes=3)")
     recipe = Recipe(latent="conditional(2, classes=3)")

@@ -30,7 +30,7 @@ def elsewhere(tmp_path, tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a run of 40 steps on the digits. Nobody writes to it."""
-    from reparam import run
+    from reparam.runs import train as run
 
     return str(run.train("digits", out=tmp_path_factory.mktemp("trained") / "digits", steps=40, threads=1,
                          precision="float32", encoder="mlp((32,))", decoder="mlp((32,))", latent="flat(4)",
@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def reparam(capsys):
     """Runs a command: its exit code, stdout and stderr."""
-    from reparam.cli import main
+    from reparam.cli.app import main
 
     def call(*arguments):
         capsys.readouterr()
@@ -314,7 +314,7 @@ def test_samples_below_a_file(out, trained, refused, tmp_path):
 
 @pytest.mark.parametrize("out", ["old.png", "old.npy", "new.png"])
 def test_a_full_disk_loses_nothing(out, trained, refused, tmp_path, monkeypatch):
-    from reparam import files
+    from reparam.files import writing as files
 
     (tmp_path / "old.png").write_text("mine")
     (tmp_path / "old.npy").write_text("mine")
@@ -324,7 +324,7 @@ def test_a_full_disk_loses_nothing(out, trained, refused, tmp_path, monkeypatch)
 
 
 def test_a_run_on_a_full_disk(reparam, tmp_path, monkeypatch):
-    from reparam import files
+    from reparam.files import writing as files
 
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "fsync", full_disk)
@@ -402,7 +402,7 @@ def test_evaluate_on_other_images(trained, done, refused, tmp_path):
 
 
 def test_presets(done, reparam):
-    from reparam.presets import PRESETS
+    from reparam.parts.presets import PRESETS
 
     assert [p["name"] for p in done("presets")["presets"]] == list(PRESETS)
     code, out, _ = reparam("presets")
@@ -411,7 +411,7 @@ def test_presets(done, reparam):
 
 
 def test_parts(done, reparam):
-    from reparam.registry import ROLES
+    from reparam.parts.registry import ROLES
 
     assert {role: len(p) for role, p in done("parts")["parts"].items()} == {r: len(ROLES[r].parts) for r in ROLES}
     assert list(done("parts", "prior")["parts"]) == ["prior"]
@@ -543,9 +543,9 @@ def test_encode(trained, done, refused, tmp_path):
 
 
 def test_a_demo_replaces_the_last_one(trained, reparam, tmp_path, monkeypatch):
-    from reparam import cli
-    from reparam.build import build_model
-    from reparam.recipe import Recipe
+    from reparam.cli import app as cli
+    from reparam.models.build import build_model
+    from reparam.parts.recipe import Recipe
 
     shutil.copytree(trained, tmp_path / "runs" / "demo")
     asked = []

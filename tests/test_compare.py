@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from reparam.compare import Request, compare
-from reparam.comparison_page import caution, write_comparison
 from reparam.errors import ModelFileError, TrainingDiverged, UsageError
-from reparam.metrics import PROTOCOL
-from reparam.metrics.figures import Figure
-from reparam.run import Run, train
-from reparam.standings import about, aimed, pooled, rank, student
+from reparam.metrics.figures import PROTOCOL, Figure
+from reparam.runs.comparison.compare import Request, compare
+from reparam.runs.comparison.ranking import about, aimed, pooled, rank, student
+from reparam.runs.folder import Run
+from reparam.runs.reports.comparison_page import caution, write_comparison
+from reparam.runs.train import train
 
 SMALL = {"steps": 3, "threads": 1, "precision": "float32", "decoder": "mlp((16,))", "latent": "flat(4)",
          "fitted_prior": "none"}
@@ -123,7 +123,7 @@ def test_seeds_of_a_recipe_are_one_model(page):
 
 
 def test_what_was_measured_is_not_measured_again(runs, monkeypatch):
-    monkeypatch.setattr("reparam.compare.measure_on_own", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("reparam.runs.comparison.compare.measure_on_own", lambda *_: pytest.fail("measured again"))
     compare(runs)
     compare(runs, ASKED)
     with pytest.raises(pytest.fail.Exception):
@@ -237,7 +237,7 @@ def test_names_are_text(copies, tmp_path):
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """Runs a command in an empty folder: its exit code, stdout and stderr."""
-    from reparam.cli import main
+    from reparam.cli.app import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPARAM_CACHE", str(tmp_path / "cache"))
@@ -264,7 +264,7 @@ def test_seeds_that_diverge_are_counted(runs, command, monkeypatch):
             raise TrainingDiverged("not finite")
         return run
 
-    monkeypatch.setattr("reparam.seeds.train", stand_in)
+    monkeypatch.setattr("reparam.runs.seeds.train", stand_in)
     asked = ("compare", "--presets", "vae,dcgan", "--data", "digits", "--seeds", 2, "--minutes", 0.01, "--json")
     code, out, err = command(*asked)
     assert (code, err) == (0, "")

@@ -9,19 +9,20 @@ import torch
 from conftest import COMPANIONS
 from safetensors.torch import load_file, save_file
 
-from reparam.build import build_model
-from reparam.checkpoint import Config, load_model, save_model
 from reparam.data.augment import LEAVES_RANGE
-from reparam.distributions.codes import Quantized
 from reparam.distributions.point import Point
+from reparam.distributions.quantized import Quantized
 from reparam.errors import UsageError
-from reparam.generate import ImageModel
-from reparam.nets.layers import fold
-from reparam.objective import parse_objective
-from reparam.priors import Draw
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
-from reparam.space import Space
+from reparam.models.build import build_model
+from reparam.models.priors import Draw
+from reparam.models.space import Space
+from reparam.objectives.objective import parse_objective
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.pretrained.image_model import ImageModel
+from reparam.tensors import fold
 
 IMAGE = (3, 6, 5)
 SHAPES = [(1, 28, 28), (3, 32, 32), (5, 9, 15), (1, 8, 8), (3, 17, 64)]

@@ -13,12 +13,13 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from reparam.metrics.apart import PRIOR, told_apart
-from reparam.metrics.balance import imbalance
-from reparam.metrics.distance import frechet_estimate, kernel_distance
-from reparam.metrics.diversity import vendi
-from reparam.metrics.figures import mean_figure, of_share, wilson
-from reparam.metrics.neighbours import authentic, copied, nearer_to_training, prdc, prdc_of_halves, spread
+from reparam.functional.distance import frechet_estimate, kernel_distance
+from reparam.functional.diversity import vendi
+from reparam.functional.intervals import of_share, wilson
+from reparam.functional.neighbours import authentic, copied, nearer_to_training, prdc, prdc_of_halves, spread
+from reparam.functional.two_sample import PRIOR, told_apart
+from reparam.metrics.class_balance import imbalance
+from reparam.metrics.figures import mean_figure
 
 
 def check(inside, low=0.90, high=0.98):

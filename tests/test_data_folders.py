@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reparam.data import from_arrays, members, open_images
+from reparam.data import archives as members
+from reparam.data.arrays import from_arrays
 from reparam.data.folders import read_folders
+from reparam.data.open import open_images
 from reparam.errors import DataError
 
 
@@ -241,7 +243,7 @@ def test_a_long_file_in_an_archive_is_left_out_unread(tmp_path, monkeypatch, kin
 
 def test_what_waits_of_an_archive_is_bounded_in_bytes(monkeypatch):
     from reparam.data import parallel
-    from reparam.data.reading import Named
+    from reparam.data.decode import Named
 
     monkeypatch.setattr(parallel, "MOST_WAITING", 40)
     monkeypatch.setattr(parallel, "_BATCH_BYTES", 5)

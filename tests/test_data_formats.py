@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from reparam.data import formats, open_images
-from reparam.data.reading import Header, Named, read_header, read_image
-from reparam.data.samples import UnreadableImage
+from reparam.data import formats
+from reparam.data.decode import Header, Named, read_header, read_image
+from reparam.data.open import open_images
+from reparam.data.pixels import UnreadableImage
 from reparam.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)

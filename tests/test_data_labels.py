@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from reparam.data import from_arrays, open_images
+from reparam.data.arrays import from_arrays
+from reparam.data.open import open_images
 from reparam.data.stream import keep_labels
 from reparam.errors import DataError
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from reparam.data import from_arrays, pixels_of
+from reparam.data.arrays import from_arrays
+from reparam.data.pixels import pixels_of
 from reparam.errors import DataError, UsageError
 
 LEVELS = np.array([[0, 51], [128, 255]], np.uint8)
@@ -73,7 +74,7 @@ def test_a_stated_range_maps_every_type_and_clips_none(values, bounds):
 
 
 def test_one_range_maps_many_values_block_by_block(monkeypatch):
-    monkeypatch.setattr("reparam.data.samples._BLOCK", 8)
+    monkeypatch.setattr("reparam.data.pixels._BLOCK", 8)
     values = np.random.default_rng(0).uniform(-3, 5, (17, 4))
     pixels, (low, high) = pixels_of(values, (-3, 5))
     np.testing.assert_allclose(low + (high - low) * pixels, values, atol=1e-12)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reparam.data import from_arrays, open_images
+from reparam.data.arrays import from_arrays
 from reparam.data.near_copies import groups_of
+from reparam.data.open import open_images
 
 SMALL = np.random.default_rng(3).integers(0, 256, (2000, 8, 8), np.uint8)
 

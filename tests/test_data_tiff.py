@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from reparam.data import open_images
-from reparam.data.reading import Header, Named, read_header, read_image
-from reparam.data.samples import UnreadableImage, to_uint8
+from reparam.data.decode import Header, Named, read_header, read_image
+from reparam.data.open import open_images
+from reparam.data.pixels import UnreadableImage, to_uint8
 
 LEVELS = np.random.default_rng(2).integers(0, 256, (37, 21, 7), np.uint8)
 SCALES = {np.uint8: 1, np.uint16: 257, np.float16: 1 / 255, np.float32: 1 / 255, np.float64: 1 / 255}

@@ -9,16 +9,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reparam import fitting
-from reparam.build import build_adversary, build_model, build_objective
-from reparam.checkpoint import Config
-from reparam.fitting import Effort, calibrate_likelihood, fit_second_stages, latent_axes
-from reparam.generate import ImageModel
-from reparam.loop import Alone, training
-from reparam.metrics import Evaluation, measure
-from reparam.priors import Draw
-from reparam.recipe import Recipe
-from reparam.run import held_out_figures
+from reparam.metrics import measure
+from reparam.metrics.evaluation import Evaluation
+from reparam.models.build import build_model
+from reparam.models.calibration import calibrate_likelihood
+from reparam.models.codes import latent_axes
+from reparam.models.priors import Draw
+from reparam.objectives.adversaries.build import build_adversary
+from reparam.objectives.objective import build_objective
+from reparam.parallel import Alone
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.image_model import ImageModel
+from reparam.runs.journal import held_out_figures
+from reparam.trainer import assembly as fitting
+from reparam.trainer.assembly import fit_second_stages
+from reparam.trainer.loop import training
+from reparam.trainer.stages.base import Effort
 
 ELSEWHERE = torch.device("meta")
 SHAPE = (1, 8, 8)

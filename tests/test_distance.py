@@ -10,8 +10,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from reparam.errors import UsageError
-from reparam.metrics.distance import frechet, frechet_estimate, frechet_inf, frechet_influence, kernel_distance, mmd2
-from reparam.metrics.diversity import vendi, vendi_of
+from reparam.functional.distance import frechet, frechet_estimate, frechet_inf, frechet_influence, kernel_distance, mmd2
+from reparam.functional.diversity import vendi, vendi_of
 
 
 def features(n, d=12, *, shift=0.0, seed=0):

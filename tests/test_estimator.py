@@ -19,17 +19,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_methods_subset_invariance, parametrize_with_checks
 
-from reparam.build import build_model
 from reparam.errors import UsageError
 from reparam.estimator import ImageVAE
-from reparam.recipe import Recipe
+from reparam.models.build import build_model
+from reparam.parts.recipe import Recipe
 
 QUICK = {"latent_dim": 2, "encoder": "mlp((16,))", "decoder": "mlp((16,))", "fitted_prior": "none", "random_state": 0}
 
 
 @parametrize_with_checks([ImageVAE(latent_dim=2, steps=3)])
 def test_scikit_learns_own_checks(estimator, check, monkeypatch):
-    monkeypatch.setattr("reparam.fitting.CODES", 1000)  # the checks fit a hundred times
+    monkeypatch.setattr("reparam.trainer.stages.prior.CODES", 1000)  # the checks fit a hundred times
     check(estimator)
 
 

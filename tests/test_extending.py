@@ -31,8 +31,8 @@ def test_the_prior_from_outside_trains_saves_and_samples(tmp_path):
 
 
 def test_its_density_is_the_one_it_names(monkeypatch):
-    from reparam.registry import ROLES
-    from reparam.space import Space
+    from reparam.models.space import Space
+    from reparam.parts.registry import ROLES
 
     monkeypatch.setitem(sys.modules, "heavy", types.ModuleType("heavy"))
     try:

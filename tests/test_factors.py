@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import mutual_info_score
 
 from reparam.errors import UsageError
-from reparam.metrics.factors import dci, entropy, factor_vae_score, mig, mutual_information, sap
+from reparam.functional.disentanglement import dci, entropy, factor_vae_score, mig, mutual_information, sap
 
 LEVELS = (3, 5, 4)
 

@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reparam.errors import ModelFileError, UsageError
-from reparam.features import get_features
-from reparam.features.base import Features, colour, frozen
+from reparam.features import Features, get_features
+from reparam.features.base import colour, frozen
 from reparam.features.dinov2 import DINOv2
 from reparam.features.inception import InceptionV3
 from reparam.features.vgg import VGG16
 from reparam.features.wavelets import haar
-from reparam.metrics.distance import frechet
-from reparam.registry import features as role
+from reparam.functional.distance import frechet
+from reparam.parts.registry import features as role
 
 NETWORK = "efficientnet(32)"
 PARTS = ["wavelets", NETWORK]

@@ -15,18 +15,21 @@ import torch
 from scipy import stats
 from torch import nn
 
-from reparam.build import Shares, build_model, check, fitting_of
-from reparam.checkpoint import Config, load_model, save_model
-from reparam.cli import main
+from reparam.cli.app import main
 from reparam.errors import UsageError
-from reparam.fitting import Effort, codes_a_step, codes_to_fit, effort_of, fit_prior
-from reparam.generate import ImageModel
-from reparam.priors import Draw, FlowMatching, Whitening
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
-from reparam.run import Run
-from reparam.space import Space
-from reparam.transport import EXACT, Velocity
+from reparam.models.build import build_model
+from reparam.models.priors import Draw, FlowMatching, Whitening
+from reparam.models.rectified_flow import EXACT, Velocity
+from reparam.models.space import Space
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.pretrained.image_model import ImageModel
+from reparam.runs.folder import Run
+from reparam.trainer.assembly import check
+from reparam.trainer.stages.base import Effort, Shares, effort_of, fitting_of
+from reparam.trainer.stages.prior import codes_a_step, codes_to_fit, fit_prior
 
 MEAN, SPREAD = 1.5, 0.5
 
@@ -321,8 +324,8 @@ def test_an_image_gives_several_codes_as_far_as_memory_goes(small, monkeypatch):
         noise = (draw - q.loc) / (0.5 * q.log_var).exp()
         assert abs(float(noise.mean())) < 0.05 and abs(float(noise.std()) - 1) < 0.05
     assert not torch.equal(codes[:6000], codes[6000:12_000])
-    monkeypatch.setattr("reparam.fitting.CODES", 10_000)
-    monkeypatch.setattr("reparam.fitting.MOST_NUMBERS", 2 * 6000 * 4)
+    monkeypatch.setattr("reparam.trainer.stages.prior.CODES", 10_000)
+    monkeypatch.setattr("reparam.trainer.stages.prior.MOST_NUMBERS", 2 * 6000 * 4)
     assert len(codes_to_fit(model, x)) == 12_000
 
 
@@ -330,8 +333,9 @@ def test_an_image_gives_several_codes_as_far_as_memory_goes(small, monkeypatch):
 def test_a_mixture_is_fitted_to_all_classes(small, monkeypatch, n):
     """Images often lie class by class: the last ones count as much as the first."""
     seen = []
-    monkeypatch.setattr("reparam.fitting.CODES", 20)
-    monkeypatch.setattr("reparam.fitting.codes_to_fit", lambda model, x, n: seen.append(x) or codes_to_fit(model, x, n))
+    monkeypatch.setattr("reparam.trainer.stages.prior.CODES", 20)
+    monkeypatch.setattr("reparam.trainer.stages.prior.codes_to_fit",
+                        lambda model, x, n: seen.append(x) or codes_to_fit(model, x, n))
     model, x = small((1, 4, 4)), (torch.arange(n) / n).view(n, 1, 1, 1).expand(n, 1, 4, 4)
     fit_prior(model, Recipe(fitted_prior="mixture(1)"), x)
     rows = (seen[0][:, 0, 0, 0] * n).round().long()
@@ -379,7 +383,7 @@ def test_a_prior_that_is_only_fitted_cannot_be_learned_with_the_model():
 def test_codes_a_step_and_learning_rate_of_a_fit_are_those_of_its_network(net, size, rate, small, monkeypatch):
     model = small((1, 8, 8), latent="spatial(2, 2)", encoder="resnet(8, patch=2)", decoder="resnet(8, patch=2)")
     seen = []
-    monkeypatch.setattr("reparam.fitting.training", lambda _, __, batches, *, optimizer, **kw: seen.append(
+    monkeypatch.setattr("reparam.trainer.assembly.training", lambda _, __, batches, *, optimizer, **kw: seen.append(
         (len(next(batches)), optimizer)) or iter(()))
     fit_prior(model, Recipe(fitted_prior=f"flow_matching({net!r})"), torch.rand(30, 1, 8, 8))
     assert seen == [(size, f"adamw(lr={rate})")]

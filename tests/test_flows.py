@@ -15,19 +15,21 @@ from sklearn.datasets import make_moons
 from torch.autograd import gradcheck
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from reparam.build import build_model, build_prior
-from reparam.checkpoint import Config, load_model, save_model
-from reparam.distributions import Gaussian, kl
-from reparam.distributions.flows import Autoregressions, Autoregressive, FlowedGaussian
+from reparam.distributions.base import kl
+from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
-from reparam.loop import training
-from reparam.objective import parse_objective
-from reparam.posteriors.flow import InverseAutoregressive
-from reparam.priors.flows import AutoregressiveFlow, SplineFlow, Standardise
-from reparam.priors.vamp import EvenMixture
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
-from reparam.space import Space
+from reparam.models.build import build_model, build_prior
+from reparam.models.posteriors.flow import FlowedGaussian, InverseAutoregressive
+from reparam.models.priors.flows import AutoregressiveFlow, SplineFlow, Standardise
+from reparam.models.priors.vamp import EvenMixture
+from reparam.models.space import Space
+from reparam.nets.autoregressive import Autoregressions, Autoregressive
+from reparam.objectives.objective import parse_objective
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.trainer.loop import training
 
 RECIPE = Recipe(encoder="mlp(hidden=(16,))", decoder="mlp(hidden=(16,))", latent="flat(4)", prior="normal",
                 likelihood="gaussian(sigma=0.3)")

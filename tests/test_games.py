@@ -13,11 +13,11 @@ from scipy.optimize import linprog, minimize
 from scipy.stats import kstest, wasserstein_distance
 from torch import nn
 
-from reparam.critic import Critic, make_critic
 from reparam.data.augment import color, crop, cutout, flip, parse_augmentation, translate
 from reparam.errors import UsageError
-from reparam.games import Scored, parse_penalties
-from reparam.registry import ROLES
+from reparam.nets.critic import Critic, make_critic
+from reparam.objectives.adversaries.penalties import Scored, parse_penalties
+from reparam.parts.registry import ROLES
 
 P = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
 Q = torch.tensor([0.05, 0.1, 0.25, 0.6], dtype=torch.float64)

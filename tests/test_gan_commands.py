@@ -14,7 +14,7 @@ SMALL = ["--preset", "dcgan", "--decoder", "dcgan(8)", "--critic", "dcgan(8)", "
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from reparam.cli import main
+    from reparam.cli.app import main
 
     patch = pytest.MonkeyPatch()
     patch.setenv("REPARAM_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -52,7 +52,7 @@ def test_its_verdict_rests_on_the_variety_of_its_samples(folder):
 @pytest.mark.parametrize("command", [["sample", "-n", "4"], ["interpolate", "--steps", "5"],
                                      ["traverse", "--dims", "3", "--steps", "4"]], ids=lambda c: c[0])
 def test_what_it_can_do(folder, command, tmp_path):
-    from reparam.cli import main
+    from reparam.cli.app import main
 
     out = tmp_path / "x.npy"
     assert main([command[0], str(folder), *command[1:], "--out", str(out)]) == 0
@@ -75,7 +75,7 @@ def test_interpolation_begins_and_ends_at_two_draws(folder):
 
 @pytest.mark.parametrize("command", ["encode", "reconstruct", "interpolate"])
 def test_what_it_cannot_do_it_says(folder, command, tmp_path, capsys):
-    from reparam.cli import main
+    from reparam.cli.app import main
 
     picture = tmp_path / "a.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(picture)
@@ -86,7 +86,7 @@ def test_what_it_cannot_do_it_says(folder, command, tmp_path, capsys):
 
 
 def test_evaluate_measures_its_samples_and_refuses_a_likelihood(folder, capsys):
-    from reparam.cli import main
+    from reparam.cli.app import main
 
     assert main(["evaluate", str(folder), "--features", "wavelets", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -17,14 +17,14 @@ from scipy.linalg import expm, logm
 from sklearn.datasets import load_digits
 
 import reparam
-from reparam.build import build_model
-from reparam.checkpoint import Config
 from reparam.errors import DataError, UsageError
-from reparam.fitting import latent_axes
-from reparam.generate import ImageModel, load, slerp
-from reparam.priors import Draw
-from reparam.recipe import Recipe
-from reparam.run import train
+from reparam.models.build import build_model
+from reparam.models.codes import latent_axes
+from reparam.models.priors import Draw
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.image_model import ImageModel, load, slerp
+from reparam.runs.train import train
 
 SMALL = {"encoder": "mlp((32,))", "decoder": "mlp((32,))", "latent": "flat(4)"}
 

@@ -8,19 +8,20 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from reparam.classes import ClassPosterior, UniformClass
-from reparam.distributions import Bernoulli, BestScale, Distribution, Gaussian, Laplace, LogisticMixture
-from reparam.distributions.codes import Quantized
+from reparam.distributions.base import Distribution
+from reparam.distributions.gaussian import BestScale, Gaussian, Laplace
 from reparam.distributions.multivariate import FullGaussian
+from reparam.distributions.pixels import Bernoulli, LogisticMixture
 from reparam.distributions.point import Implicit, Point
+from reparam.distributions.quantized import Quantized
 from reparam.distributions.sphere import UniformSphere
-from reparam.latent import Latent
-from reparam.objective import parse_objective
-from reparam.priors import Flow, FlowDistribution, GaussianMixture
-from reparam.priors.codes import Autoregressive, AutoregressiveCodes, UniformCodes
-from reparam.registry import ROLES
-from reparam.space import Space
-from reparam.vae import Trace
+from reparam.models.latents.labelled import ClassPosterior, UniformClass
+from reparam.models.priors import Autoregressive, Flow, FlowDistribution, GaussianMixture
+from reparam.models.priors.discrete import AutoregressiveCodes, UniformCodes
+from reparam.models.space import Space
+from reparam.models.trace import Latent, Trace
+from reparam.objectives.objective import parse_objective
+from reparam.parts.registry import ROLES
 
 
 @pytest.fixture(autouse=True)

@@ -12,16 +12,17 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Normal
 
-from reparam.distributions import Bernoulli, BestScale, Gaussian, Laplace, LogisticMixture, gaussian_kl, kl
-from reparam.latent import Latent
-from reparam.likelihoods import GaussianLikelihood, LaplaceLikelihood, LogisticLikelihood
-from reparam.objective import parse_objective
-from reparam.priors import Flow, Mixture
-from reparam.registry import ROLES
-from reparam.space import Space
-from reparam.terms import free_bits, iw_bound, log_weight, nll
-from reparam.terms import kl as kl_term
-from reparam.vae import Trace
+from reparam.distributions.base import kl
+from reparam.distributions.gaussian import BestScale, Gaussian, Laplace, gaussian_kl
+from reparam.distributions.pixels import Bernoulli, LogisticMixture
+from reparam.models.likelihoods import GaussianLikelihood, LaplaceLikelihood, LogisticLikelihood
+from reparam.models.priors import Flow, Mixture
+from reparam.models.space import Space
+from reparam.models.trace import Latent, Trace, log_weight
+from reparam.objectives.objective import parse_objective
+from reparam.objectives.terms import free_bits, iw_bound, nll
+from reparam.objectives.terms import kl as kl_term
+from reparam.parts.registry import ROLES
 
 LEVELS = torch.arange(256.0, dtype=torch.float64) / 255
 F64 = {"dtype": torch.float64}

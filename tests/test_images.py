@@ -17,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import reparam.data.cache as cache
-import reparam.data.images as images_module
-from reparam.data import ImageSet, from_arrays, open_images, read_like
+from reparam.data import cache
+from reparam.data import open as images_module
+from reparam.data.arrays import from_arrays
+from reparam.data.imageset import ImageSet
+from reparam.data.open import open_images, read_like
 from reparam.data.parallel import in_parallel
 from reparam.errors import DataError, ReparamError, UsageError
 
@@ -378,7 +380,7 @@ def test_arrays_of_each_type_and_layout(array, expected):
 
 
 def test_nan_is_counted_and_placed_across_blocks(monkeypatch):
-    monkeypatch.setattr("reparam.data.samples._BLOCK", 1000)
+    monkeypatch.setattr("reparam.data.pixels._BLOCK", 1000)
     array = STACK / 255
     array[7, 3, 2, 1] = array[19, 0, 0, 0] = np.nan
     with pytest.raises(DataError, match=r"2 values are NaN .* image 7, row 3, column 2, ch"):

@@ -8,12 +8,11 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from reparam.distributions import Gaussian
+from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
-from reparam.latent import Latent
-from reparam.objective import parse_objective
-from reparam.terms import ciwae, dreg, iw_bound, log_weight, miwae, nll, piwae, stl
-from reparam.vae import Trace
+from reparam.models.trace import Latent, Trace, log_weight
+from reparam.objectives.objective import parse_objective
+from reparam.objectives.terms import ciwae, dreg, iw_bound, miwae, nll, piwae, stl
 
 F64 = {"dtype": torch.float64}
 MODELS = [{}, {"prior": "flow", "likelihood": "gaussian(sigma='learned')"}, {"likelihood": "gaussian(sigma='optimal')"},

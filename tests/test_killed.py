@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from reparam import compare as comparing
-from reparam import finish, measuring
-from reparam.compare import Request, compare
-from reparam.diagnose import History
+from reparam.doctor.case import History
 from reparam.errors import ReparamError
-from reparam.evaluating import Evaluated
-from reparam.finish import refit
-from reparam.generate import load
 from reparam.metrics.figures import Figure
-from reparam.run import Run, resume, train
+from reparam.pretrained.image_model import load
+from reparam.runs import finish, measuring
+from reparam.runs.comparison import compare as comparing
+from reparam.runs.comparison.compare import Request, compare
+from reparam.runs.evaluate import Evaluated
+from reparam.runs.folder import Run
+from reparam.runs.refit import refit
+from reparam.runs.train import resume, train
 
 SMALL = {"encoder": "mlp((8,))", "decoder": "mlp((8,))", "threads": 1, "precision": "float32"}
 

@@ -9,17 +9,19 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from reparam.build import build_model
 from reparam.errors import UsageError
-from reparam.ladder import Bottleneck, TopDown
-from reparam.latent import OneLayer
-from reparam.metrics import Evaluation, measure
-from reparam.priors import Draw, Mixture
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
-from reparam.space import Space
-from reparam.terms import kl, log_weight, nll
-from reparam.vae import VAE
+from reparam.metrics import measure
+from reparam.metrics.evaluation import Evaluation
+from reparam.models.build import build_model
+from reparam.models.latents import OneLayer, TopDown
+from reparam.models.latents.top_down import Bottleneck
+from reparam.models.priors import Draw, Mixture
+from reparam.models.space import Space
+from reparam.models.trace import log_weight
+from reparam.models.vae import VAE
+from reparam.objectives.terms import kl, nll
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
 
 IMAGE = (1, 12, 10)
 PLAIN, NARROW = "", ", blocks=(2, 1), bottleneck=2"

@@ -12,13 +12,13 @@ from scipy.special import betaln
 from torch import distributions as td
 from torch.autograd import gradcheck
 
-from reparam.build import build_model
-from reparam.distributions import BetaBinomial, Categorical, ContinuousBernoulli, Student
-from reparam.distributions.pixels import _log_beta
+from reparam.distributions.gaussian import Student
+from reparam.distributions.pixels import BetaBinomial, Categorical, ContinuousBernoulli, _log_beta
 from reparam.errors import UsageError
-from reparam.likelihoods import GaussianLikelihood
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
+from reparam.models.build import build_model
+from reparam.models.likelihoods import GaussianLikelihood
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
 
 F64 = {"dtype": torch.float64}
 LEVELS = torch.arange(256.0, **F64) / 255

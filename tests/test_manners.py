@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reparam import registry
-from reparam.cli import main
+from reparam.cli.app import main
 from reparam.errors import UsageError
+from reparam.parts import registry
 
 SMALL = ["--threads", "1", "--precision", "float32", "--encoder", "mlp((8,))", "--decoder", "mlp((8,))", "--latent",
          "flat(2)", "--steps", "3", "--fitted-prior", "none"]
@@ -116,8 +116,8 @@ def test_training_names_its_folder_first_and_commands_that_work_last(tmp_path, c
 
 
 def test_figures_are_printed_as_a_table_with_each_warning_once():
-    from reparam.cli import figure_table
-    from reparam.metrics import Figure
+    from reparam.cli.app import figure_table
+    from reparam.metrics.figures import Figure
 
     few = "only 16 images"
     lines = figure_table([Figure("fd", 1235.0, "of features", 16, (1000.0, 1500.0), warning=few, better="lower"),

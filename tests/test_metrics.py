@@ -11,19 +11,20 @@ from scipy import stats
 from sklearn.mixture import GaussianMixture
 from torch import nn
 
-from reparam.distributions import Gaussian
+from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
-from reparam.latent import Latent
-from reparam.metrics import QUICK, STANDARD, Evaluation, FactorTable, measure
-from reparam.metrics.apart import DRAWS, LEAST, PRIOR, told_apart
-from reparam.metrics.bounds import importance_nll
+from reparam.functional.two_sample import DRAWS, LEAST, PRIOR, told_apart
+from reparam.metrics import QUICK, STANDARD, measure
+from reparam.metrics.evaluation import Evaluation, FactorTable
 from reparam.metrics.figures import Figure, mean_figure
-from reparam.metrics.images import psnr_of
-from reparam.metrics.latents import axes_of, codes_of
-from reparam.priors import Mixture
-from reparam.recipe import parse_list
-from reparam.registry import ROLES, metric
-from reparam.vae import VAE
+from reparam.metrics.likelihood import importance_nll
+from reparam.metrics.reconstructions import psnr_of
+from reparam.models.codes import axes_of, codes_of
+from reparam.models.priors import Mixture
+from reparam.models.trace import Latent
+from reparam.models.vae import VAE
+from reparam.parts.call import parse_list
+from reparam.parts.registry import ROLES, metric
 
 SHAPE = (1, 4, 4)
 

@@ -10,14 +10,15 @@ import torch
 from scipy import stats
 from torch import nn
 
-from reparam.build import build_model
-from reparam.distributions import Gaussian
+from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
-from reparam.latent import Latent
-from reparam.metrics import STANDARD, Evaluation, measure
-from reparam.metrics.modellable import EVEN, ODD, negentropies, noise_shares, participation, turning_errors
-from reparam.recipe import Recipe
-from reparam.vae import VAE
+from reparam.metrics import STANDARD, measure
+from reparam.metrics.evaluation import Evaluation
+from reparam.metrics.latent_geometry import EVEN, ODD, negentropies, noise_shares, participation, turning_errors
+from reparam.models.build import build_model
+from reparam.models.trace import Latent
+from reparam.models.vae import VAE
+from reparam.parts.recipe import Recipe
 
 SHAPE = (1, 8, 8)
 

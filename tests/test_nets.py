@@ -12,10 +12,11 @@ from torch import nn
 
 from reparam.errors import UsageError
 from reparam.nets.embeddings import LabelEmbedding, Modulate, TimeEmbedding, grid_positions, sinusoids
-from reparam.nets.layers import Residual, WideLinear, fold
+from reparam.nets.layers import Residual, WideLinear
 from reparam.nets.vit import Attention, FeedForward, OnGrid, Positions
-from reparam.objective import parse_objective
-from reparam.registry import ROLES
+from reparam.objectives.objective import parse_objective
+from reparam.parts.registry import ROLES
+from reparam.tensors import fold
 
 SMALL = "vit(width=16, depth=2, heads=2)"
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reparam.errors import UsageError
-from reparam.objective import Objective, constant, cyclic, late, linear, parse_objective, target_rate
-from reparam.terms import kl, nll
+from reparam.objectives.objective import Objective, parse_objective
+from reparam.objectives.terms import kl, nll
+from reparam.objectives.weights import constant, cyclic, late, linear, target_rate
 
 WEIGHTS = st.one_of(st.floats(-8, 8).map(lambda v: round(v, 3)),
                     st.floats(0, 4).map(lambda v: linear(0.0, round(v, 3), 0.5)))

@@ -18,9 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reparam.data import read_like
+from reparam.data.open import read_like
 from reparam.errors import ReparamError, UsageError
-from reparam.outputs import ANIMATED, FOLDER, PICTURES, TABLES, Output, safe_names, save_codes, save_images, there_and_back
+from reparam.pretrained.outputs import (
+    ANIMATED,
+    FOLDER,
+    PICTURES,
+    TABLES,
+    Output,
+    safe_names,
+    save_codes,
+    save_images,
+    there_and_back,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -305,7 +315,8 @@ def test_parquet_without_its_package_is_refused_at_once(monkeypatch):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A model of RGBA images of two classes, and one of five bands."""
-    from reparam.run import DataOptions, train
+    from reparam.data.options import DataOptions
+    from reparam.runs.train import train
 
     folder = tmp_path_factory.mktemp("outputs")
     with pytest.MonkeyPatch.context() as patch:
@@ -323,7 +334,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def reparam(capsys):
-    from reparam.cli import main
+    from reparam.cli.app import main
 
     def call(*arguments):
         capsys.readouterr()

@@ -11,10 +11,11 @@ from scipy import stats
 from scipy.special import expit
 from torch import distributions as td
 
-from reparam.distributions import Bernoulli, Gaussian, Laplace, LogisticMixture, gaussian_kl
-from reparam.priors import GaussianMixture, Normal
-from reparam.registry import ROLES
-from reparam.space import Space
+from reparam.distributions.gaussian import Gaussian, Laplace, gaussian_kl
+from reparam.distributions.pixels import Bernoulli, LogisticMixture
+from reparam.models.priors import GaussianMixture, Normal
+from reparam.models.space import Space
+from reparam.parts.registry import ROLES
 
 
 def test_gaussian():
@@ -113,7 +114,6 @@ def test_constants():
     ("adamax(0.01)", lambda p: torch.optim.Adamax(p, 0.01, (0.9, 0.999), foreach=False)),
 ])
 def test_optimizers_step_as_the_plain_ones(name, plain):
-    from reparam import optim as _  # noqa: F401
 
     start, gradients = torch.randn(5, 3), torch.randn(4, 5, 3)
     ends = []

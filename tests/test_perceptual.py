@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
-from reparam.features import get_features
-from reparam.features.base import Features
-from reparam.objective import parse_objective
-from reparam.terms.perceptual import perceptual, perceptual_distance
+from reparam.features import Features, get_features
+from reparam.features.perceptual import perceptual_distance
+from reparam.objectives.objective import parse_objective
+from reparam.objectives.terms.perceptual import perceptual
 
 NETWORK = "efficientnet(32)"
 every_part = pytest.mark.parametrize("what", ["wavelets", NETWORK])

@@ -12,25 +12,19 @@ from scipy import special, stats
 from torch import distributions as td
 from torch.autograd import gradcheck
 
-from reparam.build import build_model
-from reparam.distributions import (
-    FullGaussian,
-    Gaussian,
-    Point,
-    RelaxedBernoulli,
-    RelaxedCategorical,
-    UniformSphere,
-    VonMisesFisher,
-    kl,
-)
-from reparam.distributions.base import _CLOSED
-from reparam.distributions.sphere import PolarAngle, log_area
+from reparam.distributions.base import _CLOSED, kl
+from reparam.distributions.gaussian import Gaussian
+from reparam.distributions.multivariate import FullGaussian
+from reparam.distributions.point import Point
+from reparam.distributions.relaxed import RelaxedBernoulli, RelaxedCategorical
+from reparam.distributions.sphere import PolarAngle, UniformSphere, VonMisesFisher, log_area
 from reparam.errors import UsageError
-from reparam.objective import parse_objective
-from reparam.priors import Draw, Relaxed, Sphere
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
-from reparam.space import Space
+from reparam.models.build import build_model
+from reparam.models.priors import Draw, Relaxed, Sphere
+from reparam.models.space import Space
+from reparam.objectives.objective import parse_objective
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
 
 F64 = {"dtype": torch.float64}
 IMAGE = (3, 6, 5)

@@ -8,11 +8,12 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from reparam.build import build_model, build_objective
 from reparam.data.stream import Stream
-from reparam.loop import training
-from reparam.metrics.bounds import importance_nll
-from reparam.recipe import Recipe
+from reparam.metrics.likelihood import importance_nll
+from reparam.models.build import build_model
+from reparam.objectives.objective import build_objective
+from reparam.parts.recipe import Recipe
+from reparam.trainer.loop import training
 
 
 @pytest.mark.parametrize("k", [5, 10])

@@ -11,18 +11,17 @@ import pytest
 import torch
 from scipy import stats
 
-from reparam.distributions import Quantized
+from reparam.distributions.quantized import Quantized
 from reparam.errors import UsageError
-from reparam.latent import Latent
-from reparam.metrics import Evaluation
-from reparam.metrics.codes import codebook_usage
-from reparam.objective import parse_objective
-from reparam.posteriors.quantised import Cells, Codebook
-from reparam.priors import Draw
-from reparam.registry import ROLES
-from reparam.space import Space
-from reparam.terms.quantised import soft_entropy
-from reparam.vae import Trace
+from reparam.metrics.codebook import codebook_usage
+from reparam.metrics.evaluation import Evaluation
+from reparam.models.posteriors.quantized import Cells, Codebook
+from reparam.models.priors import Draw
+from reparam.models.space import Space
+from reparam.models.trace import Latent, Trace
+from reparam.objectives.objective import parse_objective
+from reparam.objectives.terms.quantized import soft_entropy
+from reparam.parts.registry import ROLES
 
 IMAGE = (3, 6, 5)
 POSTERIORS = ["vq(6)", "vq(6, decay=0.0)", "vq(6, dim=2)", "rvq(5, 3)", "rvq(5, 2, dim=2)", "fsq((4, 3, 5, 3))",
@@ -252,7 +251,7 @@ def test_residual_codes_equal_a_plain_loop_and_come_nearer_with_depth():
 
 def test_processes_share_one_codebook(monkeypatch):
     """Two processes with half the batch each end where one with all of it does, and with the same revived codes."""
-    from reparam.posteriors import quantised as module
+    from reparam.models.posteriors import quantized as module
 
     halves = torch.randn(2, 30, 3)
     start = Codebook(8, 3, decay=0.9, revive=0.0)

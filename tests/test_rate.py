@@ -15,14 +15,16 @@ from conftest import forever, last
 from safetensors.torch import load, save
 from sklearn.datasets import load_digits
 
-from reparam import loop
-from reparam.build import build_adversary, build_model
-from reparam.distributions import Gaussian
+from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
-from reparam.loop import training
-from reparam.objective import FOUND, Term, parse_objective, target_rate
-from reparam.recipe import Recipe
-from reparam.terms import kl, nll
+from reparam.models.build import build_model
+from reparam.objectives.adversaries.build import build_adversary
+from reparam.objectives.objective import Term, parse_objective
+from reparam.objectives.terms import kl, nll
+from reparam.objectives.weights import FOUND, target_rate
+from reparam.parts.recipe import Recipe
+from reparam.trainer import loop
+from reparam.trainer.loop import training
 
 SHAPE = (1, 4, 4)
 STEADY = {"schedule": "constant", "optimizer": "adam(lr=0.01)"}

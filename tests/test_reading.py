@@ -12,14 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from reparam.data.reading import (
-    Header,
-    Named,
-    _quiet,
-    read_header,
-    read_image,
-)
-from reparam.data.samples import UnreadableImage, fit, to_uint8
+from reparam.data.decode import Header, Named, _quiet, read_header, read_image
+from reparam.data.pixels import UnreadableImage, fit, to_uint8
 from reparam.errors import DataError, UsageError
 
 RAMP16 = np.arange(65536, dtype=np.uint16).reshape(256, 256)

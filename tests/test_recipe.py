@@ -9,15 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reparam.build import build_objective, check
 from reparam.data.augment import parse_augmentation
 from reparam.errors import UsageError
-from reparam.objective import Objective, Term, constant, cyclic, linear, parse_objective
-from reparam.presets import ANY, PRESETS
-from reparam.recipe import Call, Recipe, field_help, parse_call, parse_list, parse_sum
-from reparam.registry import ROLES
-from reparam.space import Space
-from reparam.terms import free_bits, iw_bound, kl, nll
+from reparam.models.space import Space
+from reparam.objectives.objective import Objective, Term, build_objective, parse_objective
+from reparam.objectives.terms import free_bits, iw_bound, kl, nll
+from reparam.objectives.weights import constant, cyclic, linear
+from reparam.parts.call import Call, parse_call, parse_list, parse_sum
+from reparam.parts.presets import ANY, PRESETS
+from reparam.parts.recipe import Recipe, field_help
+from reparam.parts.registry import ROLES
+from reparam.trainer.assembly import check
 
 quick = settings(deadline=None, max_examples=150, derandomize=True, database=None)
 
@@ -277,7 +279,7 @@ def test_every_field_of_a_recipe_says_what_it_is():
 
 
 def test_every_default_of_a_recipe_can_be_built():
-    from reparam.build import build_model
+    from reparam.models.build import build_model
 
     model = build_model(Recipe(), (1, 8, 8), fitted_prior="mixture(2)")
     assert model.latent.fitted is not None

@@ -15,21 +15,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from reparam import cli
+from reparam.cli import app as cli
 from reparam.errors import DataError, UsageError
-from reparam.metrics import QUICK, STANDARD, Evaluation, FactorTable, balance, measure
-from reparam.metrics.images import as_smooth_as, high_frequencies
-from reparam.metrics.neighbours import (
-    authentic,
-    copied,
-    duplicated,
-    nearer_to_training,
-    nearest,
-    prdc,
-)
-from reparam.metrics.tables import match, read_table
-from reparam.run import train
-from reparam.vae import Generator
+from reparam.functional.neighbours import authentic, copied, duplicated, nearer_to_training, nearest, prdc
+from reparam.functional.spectrum import as_smooth_as, high_frequencies
+from reparam.metrics import QUICK, STANDARD, measure
+from reparam.metrics import class_balance as balance
+from reparam.metrics.evaluation import Evaluation, FactorTable
+from reparam.metrics.factors import match, read_table
+from reparam.models.vae import Generator
+from reparam.runs.train import train
 
 
 class Pixels:

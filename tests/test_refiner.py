@@ -9,17 +9,20 @@ import pytest
 import torch
 from PIL import Image
 
-from reparam import fitting
-from reparam.build import Shares, build_model, check
-from reparam.checkpoint import Config, load_model, save_model
-from reparam.cli import main
-from reparam.distributions import LogisticMixture
+from reparam.cli.app import main
+from reparam.distributions.pixels import LogisticMixture
 from reparam.errors import UsageError
-from reparam.fitting import Effort, fit_refiner
-from reparam.generate import ImageModel
-from reparam.metrics import Evaluation
-from reparam.recipe import Recipe
-from reparam.refiner import CausalConv, Refiner, build_refiner, dithered
+from reparam.metrics.evaluation import Evaluation
+from reparam.models.build import build_model
+from reparam.models.refiner import CausalConv, Refiner, build_refiner, dithered
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.pretrained.image_model import ImageModel
+from reparam.trainer import assembly as fitting
+from reparam.trainer.assembly import check
+from reparam.trainer.stages.base import Effort, Shares
+from reparam.trainer.stages.refiner import fit_refiner
 
 NET = "flow_matching('unet(8)')"
 NETS = (NET, "autoregressive(8, 4, 1, temperature=1.0)")

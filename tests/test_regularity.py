@@ -11,13 +11,12 @@ from scipy.ndimage import gaussian_filter
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from reparam.distributions import Gaussian
+from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
-from reparam.latent import Latent
-from reparam.objective import parse_objective
-from reparam.terms import equivariance, gradient_penalty, latent_noise, ms_ssim_term, nll, spectral_penalty
-from reparam.terms.similarity import ms_ssim, ssim
-from reparam.vae import Trace
+from reparam.functional.similarity import ms_ssim, ssim
+from reparam.models.trace import Latent, Trace
+from reparam.objectives.objective import parse_objective
+from reparam.objectives.terms import equivariance, gradient_penalty, latent_noise, ms_ssim_term, nll, spectral_penalty
 
 F64 = {"dtype": torch.float64}
 LOG_VAR = torch.tensor(-1.0, **F64)

@@ -13,13 +13,15 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from reparam.checkpoint import load_model
-from reparam.copies import copies, nearest
-from reparam.diagnose import Finding, Verdict
-from reparam.generate import load
-from reparam.metrics import Figure
-from reparam.report import model_card, report_html
-from reparam.run import Run, train
+from reparam.doctor import Finding, Verdict
+from reparam.metrics.figures import Figure
+from reparam.pretrained.files import load_model
+from reparam.pretrained.image_model import load
+from reparam.runs.folder import Run
+from reparam.runs.reports.copies import copies, nearest
+from reparam.runs.reports.model_card import model_card
+from reparam.runs.reports.run_page import report_html
+from reparam.runs.train import train
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 

@@ -11,16 +11,19 @@ from scipy import stats
 from torch import nn
 from torch.distributions import Normal
 
-from reparam.build import Shares, build_model, check
-from reparam.checkpoint import Config, load_model, save_model
-from reparam.cli import main
+from reparam.cli.app import main
 from reparam.errors import UsageError
-from reparam.fitting import Effort, fit_resampler
-from reparam.generate import ImageModel
-from reparam.metrics import Evaluation
-from reparam.priors import Draw
-from reparam.recipe import Recipe
-from reparam.resampler import KEPT, TRIES, Resampler, build_resampler, level_of
+from reparam.metrics.evaluation import Evaluation
+from reparam.models.build import build_model
+from reparam.models.priors import Draw
+from reparam.models.resampler import KEPT, TRIES, Resampler, build_resampler, level_of
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.pretrained.image_model import ImageModel
+from reparam.trainer.assembly import check
+from reparam.trainer.stages.base import Effort, Shares
+from reparam.trainer.stages.resampler import fit_resampler
 
 NET = "mlp((16,))"
 RECIPE = Recipe(encoder="mlp((16,))", decoder="mlp((16,))", latent="flat(3)", resampler=NET, fitted_prior="none",
@@ -278,7 +281,7 @@ def test_the_commands_train_and_use_a_resampler(tmp_path, monkeypatch, capsys):
     after = load_model("run")[0].resampler.state_dict()
     assert any(not torch.equal(v, after[k]) for k, v in before.items())  # learned anew, for the new prior
     capsys.readouterr()
-    monkeypatch.setattr("reparam.finish.images_of", lambda *_: pytest.fail("told too late"))
+    monkeypatch.setattr("reparam.runs.finish.images_of", lambda *_: pytest.fail("told too late"))
     assert main(["fit-prior", "run", "--prior", "mixture(2)", "--resampler", "resnt"]) == 2
     assert "did you mean 'resnet'" in capsys.readouterr().err
     monkeypatch.undo()

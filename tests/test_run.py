@@ -35,20 +35,20 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def train(data, out, **changes):
-    from reparam import run
+    from reparam.runs import train as run
 
     return run.train(data, out=out, **{**SMALL, "steps": 40, **changes})
 
 
 def resume(folder, **budget):
-    from reparam import run
+    from reparam.runs import train as run
 
     return run.resume(folder, **budget)
 
 
 def interrupted(data, out, *, at, **changes):
     """A run that Ctrl-C reached during the steps `at`."""
-    from reparam.reporting import Silent
+    from reparam.progress import Silent
 
     class Interrupting(Silent):
         taken = 0
@@ -107,7 +107,7 @@ def test_a_finished_run_holds_its_files_and_nothing_else(trained):
 
 
 def test_what_is_read_back_is_what_was_written(trained):
-    from reparam.run import Run
+    from reparam.runs.folder import Run
 
     assert Run.read(trained.folder) == trained
 
@@ -119,9 +119,9 @@ def test_training_is_offered_by_the_package_after_modules_were_imported(trained)
 
 
 def test_sigma_is_the_residual_of_reconstructions(trained):
-    from reparam import generate
-    from reparam.data import open_images
+    from reparam.data.open import open_images
     from reparam.data.stream import to_batch
+    from reparam.pretrained import image_model as generate
 
     model = generate.load(trained.folder, device="cpu")
     images = open_images("digits")
@@ -168,7 +168,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
 
 
 def test_an_interrupted_run_is_usable_and_ends_as_if_undisturbed(trained, tmp_path):
-    from reparam import generate
+    from reparam.pretrained import image_model as generate
 
     handler = signal.getsignal(signal.SIGINT)
     run = interrupted("digits", tmp_path / "run", at=[13])
@@ -220,7 +220,7 @@ def test_a_killed_run_ends_as_if_undisturbed(tmp_path):
     assert written(folder)["status"] == "training"
     assert not (folder / "model.safetensors").exists()
 
-    from reparam.checkpoint import load_state
+    from reparam.trainer.state_file import load_state
 
     assert 0 < load_state(folder / "state" / "training.safetensors")[1]["step"] < steps
     resume(folder)
@@ -319,8 +319,9 @@ def test_no_run_is_told(tmp_path):
 
 def test_a_full_disk_in_the_middle_costs_nothing(trained, tmp_path, monkeypatch):
     """The state that was saved last stays whole, and the run goes on from it once there is space."""
-    from reparam import files, run
     from reparam.errors import ReparamError
+    from reparam.files import writing as files
+    from reparam.runs import train as run
 
     monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
     left = [6]

@@ -9,12 +9,12 @@ import math
 import numpy as np
 import pytest
 
-from reparam import registry
-from reparam.attempts import Attempts
 from reparam.metrics.evaluation import Unavailable
 from reparam.metrics.figures import Figure
-from reparam.objective import Term
-from reparam.pictures import curves
+from reparam.objectives.objective import Term
+from reparam.parts import registry
+from reparam.progress import Attempts
+from reparam.runs.reports.curves import curves
 
 SMALL = {"threads": 1, "precision": "float32", "encoder": "mlp((16,))", "decoder": "mlp((16,))", "latent": "flat(3)",
          "fitted_prior": "mixture(2)", "steps": 4, "batch_size": 16}
@@ -29,7 +29,7 @@ def data(tmp_path, monkeypatch):
 
 
 def train(data, out, **changes):
-    from reparam.run import train
+    from reparam.runs.train import train
 
     return train(data, out=out, **{**SMALL, **changes})
 
@@ -74,10 +74,10 @@ def test_curves_are_drawn_with_gaps(records):
 
 def test_each_thing_that_fails_is_missing_by_itself_and_made_when_resumed(data, tmp_path, monkeypatch, failures_are_listed):
     with monkeypatch.context() as patch:
-        patch.setattr("reparam.fitting.fit_prior", broken)
-        patch.setattr("reparam.generate.ImageModel.traverse", broken)
+        patch.setattr("reparam.trainer.stages.prior.fit_prior", broken)
+        patch.setattr("reparam.pretrained.image_model.ImageModel.traverse", broken)
         patch.setitem(registry.metric.parts, "psnr", broken)
-        patch.setattr("reparam.run.held_out_figures", broken)
+        patch.setattr("reparam.runs.journal.held_out_figures", broken)
         run = train(data, tmp_path / "run")
     assert run.status == "finished"
     failed = {each["what"]: each for each in written(run.folder)["facts"]["failures"]}
@@ -91,8 +91,8 @@ def test_each_thing_that_fails_is_missing_by_itself_and_made_when_resumed(data, 
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert all(f"<li>{what}: RuntimeError: a fault</li>" in page for what in failed)
 
-    from reparam.generate import load
-    from reparam.run import resume
+    from reparam.pretrained.image_model import load
+    from reparam.runs.train import resume
 
     assert load(run.folder, device="cpu").sample(2).shape == (2, 8, 8)
     again = resume(run.folder)
@@ -102,7 +102,7 @@ def test_each_thing_that_fails_is_missing_by_itself_and_made_when_resumed(data, 
 
 
 def test_a_prior_that_is_not_finite_is_left_out(data, tmp_path, monkeypatch, failures_are_listed):
-    from reparam import fitting
+    from reparam.trainer import assembly as fitting
 
     fit = fitting.fit_prior
 
@@ -127,8 +127,8 @@ def test_the_model_stays_whatever_fails(data, tmp_path, monkeypatch, failures_ar
     run = train(data, tmp_path / "run", fitted_prior="none")
     monkeypatch.setattr(f"reparam.finish.{where}", broken)
 
-    from reparam.generate import load
-    from reparam.run import resume
+    from reparam.pretrained.image_model import load
+    from reparam.runs.train import resume
 
     run = resume(run.folder, steps=6)
     assert run.status == "finished" and what in [each["what"] for each in written(run.folder)["facts"]["failures"]]
@@ -141,7 +141,7 @@ def test_an_interruption_passes(data, tmp_path, monkeypatch, failures_are_listed
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("reparam.finish.report_html", stopped)
+    monkeypatch.setattr("reparam.runs.finish.report_html", stopped)
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "run")
     assert written(tmp_path / "run")["status"] == "training"
@@ -156,7 +156,8 @@ def test_tests_see_what_fails():
 
 
 def test_a_figure_that_is_not_finite_is_left_out(small, images, monkeypatch):
-    from reparam.metrics import QUICK, Evaluation, measure
+    from reparam.metrics import QUICK, measure
+    from reparam.metrics.evaluation import Evaluation
 
     given = [Figure("ok", 1.0, "", 3, (0.0, math.inf), detail=(1.0, math.nan)), Figure("no", math.nan, "", 3)]
     monkeypatch.setitem(registry.metric.parts, "psnr", lambda evaluation: given)

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from reparam.metrics import STANDARD, Evaluation, measure
-from reparam.metrics.evaluation import Unavailable
-from reparam.recipe import parse_list
+from reparam.metrics import STANDARD, measure
+from reparam.metrics.evaluation import Evaluation, Unavailable
+from reparam.parts.call import parse_list
 
 PER_IMAGE = {"elbo", "iw_nll", "psnr", "ssim", "perceptual", "accuracy", "codebook_usage"}
 

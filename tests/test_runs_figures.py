@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 import reparam
-from reparam.cli import main
+from reparam.cli.app import main
 from reparam.errors import ModelFileError, UsageError
-from reparam.evaluations import figure_of, keep, sorted_out
-from reparam.metrics import PROTOCOL
-from reparam.metrics.figures import Figure
-from reparam.records import read_evaluation
-from reparam.run import train
+from reparam.metrics.figures import PROTOCOL, Figure
+from reparam.runs.evaluations import figure_of, keep, sorted_out
+from reparam.runs.records import read_evaluation
+from reparam.runs.train import train
 
 SMALL = {"threads": 1, "precision": "float32", "encoder": "mlp((16,))", "decoder": "mlp((16,))", "latent": "flat(3)",
          "fitted_prior": "none", "steps": 4}
@@ -118,7 +117,7 @@ def test_a_model_that_changes_loses_its_figures(run):
 
 
 def test_comparing_on_few_images_takes_nothing_away(run, tmp_path):
-    from reparam.compare import Request, compare
+    from reparam.runs.comparison.compare import Request, compare
 
     other = train("digits", out=tmp_path / "other", **{**SMALL, "latent": "flat(2)"}).folder
     metrics = "sharpness, psnr"
@@ -132,7 +131,7 @@ def test_comparing_on_few_images_takes_nothing_away(run, tmp_path):
 
 
 def test_a_metric_that_fails_leaves_the_others(run, capsys, monkeypatch, failures_are_listed):
-    from reparam import registry
+    from reparam.parts import registry
 
     def broken(evaluation):
         raise ArithmeticError("singular")

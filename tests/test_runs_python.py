@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import reparam
-from reparam.cli import main
+from reparam.cli.app import main
 from reparam.errors import DataError, UsageError
 
 SMALL = {"threads": 1, "precision": "float32", "encoder": "mlp((16,))", "decoder": "mlp((16,))", "latent": "flat(3)",
@@ -112,7 +112,7 @@ def test_a_prior_is_fitted_to_a_run_on_an_array(x):
 def test_runs_are_compared_from_python(x, tmp_path):
     np.save("x.npy", x)
     folders = [reparam.train("x.npy", out=f"run-{d}", steps=2, **{**SMALL, "latent": f"flat({d})"}).folder for d in (2, 3)]
-    facts = reparam.compare_runs(folders, metrics="psnr", out="page")
+    facts = reparam.compare(folders, metrics="psnr", out="page")
     assert {"psnr", "psnr of the average image"} <= {f["name"] for f in facts["figures"]}
     assert len(facts["models"]) == 2
     assert json.loads((tmp_path / "page" / "comparison.json").read_text()) == json.loads(json.dumps(facts))

@@ -9,11 +9,11 @@ import signal
 import numpy as np
 import pytest
 
-from reparam.build import check
-from reparam.cli import main
+from reparam.cli.app import main
 from reparam.errors import DataError, UsageError
-from reparam.recipe import MOST_SEED, Recipe
-from reparam.run import resume, train
+from reparam.parts.recipe import MOST_SEED, Recipe
+from reparam.runs.train import resume, train
+from reparam.trainer.assembly import check
 
 SMALL = {"threads": 1, "precision": "float32", "encoder": "mlp((16,))", "decoder": "mlp((16,))", "latent": "flat(3)",
          "fitted_prior": "none", "steps": 4, "batch_size": 16}
@@ -44,7 +44,7 @@ def here(tmp_path, monkeypatch):
     ("--refiner-share -inf", "finite"), ("--resampler-share 0", "above 0"), ("--labelled 0", "above 0"),
 ])
 def test_wrong_numbers_are_told_before_anything_is_read(here, capsys, flags, said, monkeypatch):
-    monkeypatch.setattr("reparam.run.open_images", lambda *_, **__: pytest.fail("the data were read"))
+    monkeypatch.setattr("reparam.runs.train.open_images", lambda *_, **__: pytest.fail("the data were read"))
     assert main(["train", "digits", *flags.split()]) == 2
     assert said in capsys.readouterr().err
     assert not list(here.iterdir())
@@ -84,7 +84,7 @@ def test_what_only_the_data_tell_leaves_no_folder(here, monkeypatch):
     def refused(*_, **__):
         raise UsageError("in the last moment")
 
-    monkeypatch.setattr("reparam.run.training", refused)
+    monkeypatch.setattr("reparam.runs.train.training", refused)
     with pytest.raises(UsageError, match="last moment"):
         train("digits", **SMALL)
     assert [p.name for p in here.iterdir()] == ["plain.npy"]
@@ -125,7 +125,7 @@ def test_the_advice_for_a_run_among_its_images_is_a_folder_outside(here, monkeyp
 @pytest.fixture
 def stopped(here):
     """A run that an interruption ended at step 30 of 400."""
-    from reparam.reporting import Silent
+    from reparam.progress import Silent
 
     class Interrupting(Silent):
         def step(self, fraction, line):
@@ -150,7 +150,7 @@ def test_a_run_of_a_larger_machine_goes_on(stopped, monkeypatch):
 
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr("reparam.calibrate.cores", lambda: 0)
+    monkeypatch.setattr("reparam.trainer.autotune.cores", lambda: 0)
     resume(stopped, steps=31)
     assert asked[0] == 0  # no more than there are
 

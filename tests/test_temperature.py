@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from reparam.distributions import Distribution, Gaussian, UniformSphere
-from reparam.distributions.flows import Autoregressions, Autoregressive, FlowedGaussian
+from reparam.distributions.base import Distribution
+from reparam.distributions.gaussian import Gaussian
+from reparam.distributions.sphere import UniformSphere
 from reparam.errors import UsageError
-from reparam.priors import Draw, GaussianMixture
-from reparam.priors.vamp import EvenMixture
-from reparam.registry import ROLES
+from reparam.models.posteriors.flow import FlowedGaussian
+from reparam.models.priors import Draw, GaussianMixture
+from reparam.models.priors.vamp import EvenMixture
+from reparam.nets.autoregressive import Autoregressions, Autoregressive
+from reparam.parts.registry import ROLES
 
 MODES, DIM, SIGMA = 10, 3, 0.1
 COOL = [1.0, 0.7, 0.5, 0.0]

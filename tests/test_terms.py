@@ -12,14 +12,14 @@ from scipy.spatial.distance import cdist
 from torch.autograd import gradcheck
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from reparam.distributions import BestScale, Gaussian, Laplace, stopped
+from reparam.distributions.base import stopped
+from reparam.distributions.gaussian import BestScale, Gaussian, Laplace
 from reparam.errors import UsageError
-from reparam.latent import Latent
-from reparam.objective import parse_objective
-from reparam.priors import Flow, GaussianMixture
-from reparam.space import Space
-from reparam.terms import balanced_kl, capacity, dip, dwkl, free_bits, kl, layer_balanced_kl, mi, mmd, tc
-from reparam.vae import Trace
+from reparam.models.priors import Flow, GaussianMixture
+from reparam.models.space import Space
+from reparam.models.trace import Latent, Trace
+from reparam.objectives.objective import parse_objective
+from reparam.objectives.terms import balanced_kl, capacity, dip, dwkl, free_bits, kl, layer_balanced_kl, mi, mmd, tc
 
 F64 = {"dtype": torch.float64}
 ESTIMATORS = ["mss", "mws"]

@@ -164,7 +164,7 @@ def test_counts_have_their_plural_and_thousands():
 
 
 def test_a_json_file_takes_any_name(tmp_path):
-    from reparam.files import write_json
+    from reparam.files.writing import write_json
 
     write_json(tmp_path / "a.json", {"name": "caf\udce9\x1b\u202e"})
     written = (tmp_path / "a.json").read_bytes()

@@ -17,16 +17,17 @@ from conftest import forever, last
 from safetensors.torch import load, save
 from sklearn.decomposition import PCA
 
-from reparam import loop as train
 from reparam.data.augment import crop, flip
 from reparam.data.stream import Stream, binarized, to_batch
-from reparam.distributions import Gaussian
+from reparam.distributions.gaussian import Gaussian
 from reparam.errors import TrainingDiverged, UsageError
-from reparam.guard import Guard
-from reparam.loop import EMA_EVERY, MAX_ROLLBACKS, training
-from reparam.objective import Term, parse_objective
-from reparam.registry import ROLES
-from reparam.terms import nll
+from reparam.objectives.objective import Term, parse_objective
+from reparam.objectives.terms import nll
+from reparam.parts.registry import ROLES
+from reparam.trainer import loop as train
+from reparam.trainer.guard import Guard
+from reparam.trainer.loop import EMA_EVERY, training
+from reparam.trainer.snapshots import MAX_ROLLBACKS
 
 ELBO = parse_objective("nll + kl")
 SHAPE = (1, 4, 4)

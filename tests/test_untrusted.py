@@ -15,15 +15,18 @@ import pytest
 import torch
 from conftest import COMPANIONS, forever, last
 
-from reparam.allowance import Allowance
-from reparam.build import build_adversary, build_model
-from reparam.checkpoint import Config, check_state, load_model, save_model, save_state
 from reparam.errors import ModelFileError
-from reparam.loop import training
-from reparam.objective import parse_objective
-from reparam.presets import PRESETS
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
+from reparam.models.build import build_model
+from reparam.objectives.adversaries.build import build_adversary
+from reparam.objectives.objective import parse_objective
+from reparam.parts.presets import PRESETS
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
+from reparam.pretrained.allowance import Allowance
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import load_model, save_model
+from reparam.trainer.loop import training
+from reparam.trainer.state_file import check_state, save_state
 
 STEADY = {"schedule": "constant", "ema": 0.9}
 RECIPE = Recipe(encoder="mlp((8,))", decoder="mlp((8,))", latent="flat(4)")

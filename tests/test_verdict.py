@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 
 from reparam.data.augment import parse_augmentation
-from reparam.data.copies import distinct_images
-from reparam.diagnose import History, diagnose, illnesses_of
-from reparam.games import parse_penalties
-from reparam.metrics import Figure
-from reparam.objective import parse_objective
-from reparam.presets import PRESETS
-from reparam.recipe import Recipe, parse_call
-from reparam.registry import ROLES
+from reparam.data.distinct import distinct_images
+from reparam.doctor import diagnose, illnesses_of
+from reparam.doctor.case import History
+from reparam.metrics.figures import Figure
+from reparam.objectives.adversaries.penalties import parse_penalties
+from reparam.objectives.objective import parse_objective
+from reparam.parts.call import parse_call
+from reparam.parts.presets import PRESETS
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
 
 
 def _benchmark():

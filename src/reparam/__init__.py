@@ -7,41 +7,57 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
-    from .build import build_model as build_model
-    from .build import build_objective as build_objective
-    from .compare import compare_runs as compare_runs
-    from .data import open_images as open_images
+    from .data.open import open_images as open_images
     from .errors import ReparamError as ReparamError
     from .estimator import ImageVAE as ImageVAE
-    from .generate import ImageModel as ImageModel
-    from .generate import load as load
-    from .keeping import fit_prior as fit_prior
-    from .keeping import save as save
-    from .loop import State as State
-    from .loop import training as training
-    from .measuring import evaluate as evaluate
-    from .objective import Objective as Objective
-    from .objective import Term as Term
-    from .presets import PRESETS as PRESETS
-    from .recipe import Recipe as Recipe
-    from .run import resume as resume
-    from .run import train as train
-    from .vae import VAE as VAE
-    from .vae import Trace as Trace
+    from .models.build import build_model as build_model
+    from .models.trace import Trace as Trace
+    from .models.vae import VAE as VAE
+    from .objectives.objective import Objective as Objective
+    from .objectives.objective import Term as Term
+    from .objectives.objective import build_objective as build_objective
+    from .parts.presets import PRESETS as PRESETS
+    from .parts.recipe import Recipe as Recipe
+    from .pretrained.image_model import ImageModel as ImageModel
+    from .pretrained.image_model import load as load
+    from .runs.keeping import fit_prior as fit_prior
+    from .runs.keeping import save as save
+    from .runs.measuring import compare as compare
+    from .runs.measuring import evaluate as evaluate
+    from .runs.train import resume as resume
+    from .runs.train import train as train
+    from .trainer.loop import training as training
+    from .trainer.state import State as State
 
 _HOME = {
-    "build_model": "build", "build_objective": "build", "open_images": "data", "ReparamError": "errors",
-    "evaluate": "measuring", "fit_prior": "keeping", "save": "keeping", "compare_runs": "compare",
-    "ImageVAE": "estimator", "ImageModel": "generate", "load": "generate", "Objective": "objective",
-    "Term": "objective", "PRESETS": "presets", "Recipe": "recipe", "resume": "run", "train": "run", "State": "loop",
-    "training": "loop", "VAE": "vae", "Trace": "vae",
+    "build_model": "models.build",
+    "build_objective": "objectives.objective",
+    "compare": "runs.measuring",
+    "open_images": "data.open",
+    "ReparamError": "errors",
+    "ImageVAE": "estimator",
+    "ImageModel": "pretrained.image_model",
+    "load": "pretrained.image_model",
+    "fit_prior": "runs.keeping",
+    "save": "runs.keeping",
+    "evaluate": "runs.measuring",
+    "Objective": "objectives.objective",
+    "Term": "objectives.objective",
+    "PRESETS": "parts.presets",
+    "Recipe": "parts.recipe",
+    "resume": "runs.train",
+    "train": "runs.train",
+    "State": "trainer.state",
+    "training": "trainer.loop",
+    "VAE": "models.vae",
+    "Trace": "models.trace",
 }
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from .environment import version_of
+        from .runs.environment import version_of
 
         return version_of("reparam") or "unknown"
     if name not in _HOME:

@@ -15,18 +15,24 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .build import Shares, build_adversary, build_model, build_objective, check
-from .checkpoint import Added, Config
 from .data.augment import parse_augmentation
-from .data.samples import MAX_CHANNELS, Range, as_array, pixels_of
-from .data.stream import Stream, binarized, evenly, keep_labels, to_batch
+from .data.pixels import MAX_CHANNELS, Range, as_array, pixels_of
+from .data.stream import Stream, binarized, keep_labels, to_batch
 from .errors import UsageError
-from .fitting import Effort, calibrate_likelihood, effort_of, fit_second_stages, latent_axes
-from .generate import ImageModel
-from .loop import training
-from .presets import find
-from .recipe import Recipe
-from .vae import Model
+from .models.build import build_model
+from .models.calibration import calibrate_likelihood
+from .models.codes import latent_axes
+from .models.vae import Model
+from .objectives.adversaries.build import build_adversary
+from .objectives.objective import build_objective
+from .parts.presets import find
+from .parts.recipe import Recipe
+from .pretrained.config import Added, Config
+from .pretrained.image_model import ImageModel
+from .tensors import evenly
+from .trainer.assembly import check, fit_second_stages
+from .trainer.loop import training
+from .trainer.stages.base import Effort, Shares, effort_of
 
 FEW = 32
 """Images that are encoded at a time, at least."""

@@ -16,7 +16,7 @@ import psutil
 from ..errors import DataError
 from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough
 from .labels import Labels, numbered
-from .samples import (
+from .pixels import (
     MAX_CHANNELS,
     Pixels,
     Range,

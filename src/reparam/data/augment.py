@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import registry
 from ..errors import UsageError
-from ..recipe import parse_sum
+from ..parts import registry
+from ..parts.call import parse_sum
 
 Augmentation = Callable[[Tensor], Tensor]
 """From (B, C, H, W) to the same."""

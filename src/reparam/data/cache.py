@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ReparamError
-from .members import BROKEN
-from .samples import Pixels
+from .archives import BROKEN
+from .pixels import Pixels
 
 ARRAYS = ("digests", "groups", "validation", "test")
 WORDS = ("classes", "skipped", "notes", "fingerprint", "names")

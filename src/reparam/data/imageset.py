@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, UsageError
+from .archives import Skipped
 from .labels import Labels
-from .members import Skipped
 from .near_copies import groups_of
-from .samples import Pixels
+from .pixels import Pixels
 
 FEWEST = 16
 FEWEST_HELD_OUT = 2

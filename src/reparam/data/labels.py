@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from .samples import as_array
+from .pixels import as_array
 
 _FEW = 100  # so many classes may well have one image each
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .samples import Pixels
+from .pixels import Pixels
 
 MOST_IMAGES = 200_000
 """In larger sets only exact copies are looked for."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from .reading import Named
+from .decode import Named
 
 _BATCH_FILES, _BATCH_BYTES = 64, 8 << 20
 MOST_WAITING = 128 << 20

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from PIL import Image, ImageCms
 
-from .samples import Pixels
+from .pixels import Pixels
 
 Profile: TypeAlias = Literal["none", "converted", "unusable"]
 """What becomes of a file's colour profile: there is none or it changes nothing, it is applied, or it cannot be."""

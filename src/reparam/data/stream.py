@@ -9,25 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..tensors import as_pixels
 from .augment import Augmentation
 
 EVALUATION_SEED = 1234
 """Seed of the one binarisation of evaluation images."""
-
-
-def as_pixels(images: Tensor) -> Tensor:
-    """uint8 levels as floats in [0, 1]; floats as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
-
-
-def evenly(n: int, most: int) -> npt.NDArray[np.int64]:
-    """At most `most` of the rows 0 to n − 1, evenly spaced over all of them: rows often lie class by class."""
-    count = min(n, most)
-    return np.arange(count) * n // max(count, 1)
 
 
 def to_batch(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from .samples import MAX_CHANNELS, Pixels, Range, UnreadableImage, check_pixels, to_uint8
+from .pixels import MAX_CHANNELS, Pixels, Range, UnreadableImage, check_pixels, to_uint8
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DEFLATED = (8, 32946)

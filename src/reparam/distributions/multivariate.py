@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..nets.layers import no_autocast
+from ..tensors import no_autocast
 from .base import LOG_2PI, LocationScale, closed_kl, sum_event
 from .gaussian import Gaussian, gaussian_kl
 

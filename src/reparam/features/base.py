@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import lru_cache
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -16,10 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .. import registry
 from ..errors import UsageError
-from ..nets.layers import no_autocast
-from ..recipe import parse_call
+from ..tensors import no_autocast
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -144,36 +140,3 @@ def resized(x: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
 def normalised(x: Tensor) -> Tensor:
     """Pixels from [0, 1] to about mean 0 and variance 1 over ImageNet, per channel."""
     return (x - x.new_tensor(IMAGENET_MEAN)[:, None, None]) / x.new_tensor(IMAGENET_STD)[:, None, None]
-
-
-def get_features(what: str) -> Features:
-    """Features by a part call, 'wavelets' or 'efficientnet(64)', or by the path of a file of weights.
-
-    The same text gives the same object as long as the file does not change, so that a term and metrics share one copy.
-
-    Raises:
-        UsageError: an unknown part, arguments that do not fit, a package that is missing, or no such file.
-        ModelFileError: a file that is damaged or holds another network than those of `networks.NETWORKS`.
-    """
-    if not what.endswith(ENDINGS):
-        return _part(str(parse_call(what)))
-    path = Path(what).expanduser()
-    if not path.is_file():
-        raise UsageError(f"there is no file of weights {what!r}; a part would be one of "
-                         f"{', '.join(registry.features.signature(n) for n in registry.features.parts)}")
-    stat = path.stat()
-    return _file(path.resolve(), stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=8)
-def _part(call: str) -> Features:
-    with torch.device("cpu"), torch.inference_mode(False):
-        return registry.features.make(call)
-
-
-@lru_cache(maxsize=4)
-def _file(path: Path, modified: int, size: int) -> Features:
-    from .networks import read_features
-
-    with torch.device("cpu"), torch.inference_mode(False):
-        return read_features(path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import registry
 from ..errors import GET_FEATURES, UsageError
+from ..parts import registry
 from .base import Features, frozen, normalised, resized
 from .weights import fill, read_weights
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .. import registry
+from ..parts import registry
 from .base import Features
 
 LEVELS = 4

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..attempts import Attempts
-from ..recipe import parse_list
-from ..registry import metric
+from ..parts.call import parse_list
+from ..parts.registry import metric
+from ..progress import Attempts
 from .evaluation import Evaluation, FactorTable, Unavailable
 from .figures import PROTOCOL, Figure
 

@@ -11,11 +11,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..data.stream import evenly
 from ..errors import UsageError
-from ..latent import NO_ENCODER
-from ..priors import Draw
-from ..vae import VAE, Model
+from ..models.codes import Codes
+from ..models.latents import NO_ENCODER
+from ..models.priors import Draw
+from ..models.vae import VAE, Model
+from ..tensors import evenly
 
 CHUNK = 250
 """Images that pass through a model or a feature network at a time."""
@@ -45,15 +46,6 @@ class Embedder(Protocol):
     def embed(self, x: Tensor, /) -> Tensor:
         """Vectors (n, D) of images (n, C, H, W) in [0, 1]."""
         ...
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Posteriors of the evaluated images, flattened over the latent's shape."""
-
-    mean: Tensor  # (n, D)
-    draw: Tensor  # (n, D), one sample of each posterior
-    information: Tensor  # (D,), mean KL of each dimension's posterior, nats
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ class Evaluation:
 
     @cached_property
     def codes(self) -> Codes:
-        from .latents import codes_of
+        from ..models.codes import codes_of
 
         model = self.vae
         with self.drawing():
@@ -196,7 +188,7 @@ class Evaluation:
                 "prior samples": lambda: self._drawn(Draw(fitted=False, resample=False)),
                 "fitted-prior samples": lambda: self._drawn(Draw(resample=False)),
                 "reconstructions": lambda: saved(self.reconstructions[self._rows(len(self.x))])}
-            from .images import as_smooth_as
+            from ..functional.spectrum import as_smooth_as
 
             network = self.network  # before anything is drawn: it may be missing
             pictures = make[kind]()

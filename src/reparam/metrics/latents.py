@@ -7,75 +7,21 @@ import math
 import torch
 from torch import Tensor
 
-from ..checkpoint import Axis
-from ..classes import SemiSupervised
-from ..data.stream import evenly
-from ..distributions import Distribution, Gaussian, Quantized, gaussian_kl
 from ..distributions.point import Point
-from ..priors import Draw
-from ..registry import metric
-from ..vae import VAE
-from .apart import DRAWS, IMAGES, LEAST, PRIOR, told_apart
-from .evaluation import CHUNK, FEWEST, Codes, Evaluation, Unavailable
-from .figures import Figure, mean_figure, of_share
+from ..distributions.quantized import Quantized
+from ..functional.intervals import of_share
+from ..functional.two_sample import DRAWS, IMAGES, LEAST, PRIOR, told_apart
+from ..models.codes import Codes
+from ..models.latents import SemiSupervised
+from ..models.priors import Draw
+from ..models.vae import VAE
+from ..parts.registry import metric
+from ..tensors import evenly
+from .evaluation import CHUNK, FEWEST, Evaluation, Unavailable
+from .figures import Figure, mean_figure
 
 ACTIVE = 0.01
 """A unit is active when more than this share of its variance comes from the image (Burda et al., 2016, section 2.3)."""
-
-
-def codes_of(model: VAE, x: Tensor) -> Codes:
-    """Means, draws and information per dimension of the codes of images x (n, C, H, W).
-
-    Information is the mean KL of a dimension's posterior to its prior where both are Gaussian. Where only the posterior
-    is (under a flow, a mixture), it is the KL to a Gaussian with the mean and variance of all the codes; of codes that
-    are no Gaussian's, it is what a Gaussian channel with the noise of their draws would carry, ½ log(1 + signal / noise).
-    """
-    means: list[Tensor] = []
-    draws: list[Tensor] = []
-    posteriors: list[Tensor] = []
-    priors: tuple[Distribution, ...] = ()
-    for chunk in x.split(250):
-        h = model.encoder(chunk)
-        _, layers = model.latent.infer(h, 1)
-        gaussian = [layer.q for layer in layers if isinstance(layer.q, Gaussian)]
-        priors = tuple(layer.p for layer in layers)
-        means.append(model.latent.code(h).flatten(1))
-        if len(gaussian) == len(layers) and sum(layer.z[0, 0].numel() for layer in layers) == means[-1].shape[1]:
-            posteriors.append(torch.cat([torch.stack([t.reshape(len(h), -1) for t in (q.loc, q.log_var)])
-                                         for q in gaussian], 2))
-            draws.append(torch.cat([layer.z[0].flatten(1) for layer in layers], 1))
-        else:
-            draws.append(model.latent.code(h, sample=True).flatten(1))
-    mean, draw = torch.cat(means), torch.cat(draws)
-    if posteriors:
-        information = _gaussian_information(torch.cat(posteriors, 1), priors)
-    else:
-        signal, noise = mean.var(0, correction=0), (draw - mean).square().mean(0)
-        information = 0.5 * torch.log1p(signal / noise.clamp(min=1e-6))
-    return Codes(mean.cpu(), draw.cpu(), information.cpu())
-
-
-def _gaussian_information(posteriors: Tensor, priors: tuple[Distribution, ...]) -> Tensor:
-    """Mean KL of each dimension, (D,), of Gaussians with (loc, log_var) (2, n, D) to each layer's prior."""
-    each: list[Tensor] = []
-    begin = 0
-    for p in priors:
-        loc, log_var = posteriors[:, :, begin : begin + p.mean.numel()]
-        q = Gaussian(loc, log_var)
-        begin += p.mean.numel()
-        if isinstance(p, Gaussian):
-            p = Gaussian(p.loc.flatten(), p.log_var.flatten())
-        else:
-            p = Gaussian(q.loc.mean(0), (q.loc.var(0) + q.log_var.exp().mean(0)).log())
-        each.append(gaussian_kl(q, p).mean(0))
-    return torch.cat(each)
-
-
-def axes_of(codes: Codes, most: int = 256) -> tuple[Axis, ...]:
-    """Latent dimensions by information, most first."""
-    mean, std = codes.draw.mean(0), codes.draw.std(0)
-    order = codes.information.argsort(descending=True)[:most]
-    return tuple(Axis(int(i), round(float(codes.information[i]), 5), float(mean[i]), float(std[i])) for i in order)
 
 
 def active_share(codes: Codes) -> Tensor:

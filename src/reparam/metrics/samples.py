@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..data.stream import evenly
-from ..registry import metric
-from ..vae import VAE
-from .distance import Estimate, frechet_estimate, frechet_inf, kernel_distance
-from .diversity import vendi as vendi_score
+from ..functional.distance import Estimate, frechet_estimate, frechet_inf, kernel_distance
+from ..functional.diversity import vendi as vendi_score
+from ..functional.intervals import of_share, wilson
+from ..functional.neighbours import K, authentic, copied, duplicated, nearer_to_training, prdc_of_halves, spread
+from ..functional.neighbours import prdc as neighbourhoods
+from ..functional.spectrum import high_frequencies
+from ..models.vae import VAE
+from ..parts.registry import metric
+from ..tensors import evenly
 from .evaluation import Evaluation, Kind, Unavailable
-from .figures import Better, Figure, few, mean_figure, of_share, wilson
-from .images import high_frequencies
-from .neighbours import K, authentic, copied, duplicated, nearer_to_training, prdc_of_halves, spread
-from .neighbours import prdc as neighbourhoods
+from .figures import Better, Figure, few, mean_figure
 
 SQUARED = "squared distance of features"
 

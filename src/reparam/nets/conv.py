@@ -10,8 +10,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..registry import decoder, encoder
-from .layers import Centre, Patches, Residual, Shape, Unpatch, Upsample, from_latent, pyramid
+from ..parts.registry import decoder, encoder
+from ..tensors import Shape
+from .layers import Centre, Patches, Residual, Unpatch, Upsample, from_latent, pyramid
 from .vit import Attention, OnGrid
 
 

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..registry import decoder, encoder
-from .layers import Centre, Shape, from_latent, pyramid
+from ..parts.registry import decoder, encoder
+from ..tensors import Shape
+from .layers import Centre, from_latent, pyramid
 
 
 def _levels(size: tuple[int, int], grid: tuple[int, int] | None) -> list[tuple[int, int]]:

@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-
-Shape = tuple[int, ...]
-"""Shape of one example: (D,) or (C, H, W)."""
+from ..tensors import Shape
 
 
 class WideLinear(nn.Linear):
@@ -133,19 +131,3 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.silu(self.first(F.silu(x))))
-
-
-def bounded(raw: Tensor, bound: float) -> Tensor:
-    """`bound`·tanh(raw/bound): near zero the identity, never beyond ±bound, and with a gradient everywhere."""
-    return bound * torch.tanh(raw / bound)
-
-
-def fold(net: nn.Module, z: Tensor) -> Tensor:
-    """Applies `net` to a tensor with two leading axes, (K, B, …)."""
-    return net(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-
-
-def no_autocast(t: Tensor) -> torch.autocast:
-    """A region where arithmetic stays in float32 also under autocast."""
-    kind = t.device.type
-    return torch.autocast("cpu" if kind == "meta" else kind, enabled=False)  # a model without memory knows no autocast

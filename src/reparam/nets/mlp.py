@@ -8,8 +8,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..registry import decoder, encoder
-from .layers import Shape
+from ..parts.registry import decoder, encoder
+from ..tensors import Shape
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 

@@ -15,9 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..registry import velocity
+from ..parts.registry import velocity
+from ..tensors import Shape
 from .embeddings import Modulate
-from .layers import Patches, Shape, Unpatch, Upsample, pyramid, zeroed
+from .layers import Patches, Unpatch, Upsample, pyramid, zeroed
 from .vit import Attention, FeedForward, OnGrid, Positions, cut
 
 

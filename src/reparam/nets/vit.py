@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..registry import decoder, encoder
+from ..parts.registry import decoder, encoder
+from ..tensors import Shape, no_autocast
 from .embeddings import grid_positions
-from .layers import Centre, Patches, Shape, Unpatch, from_latent, no_autocast, zeroed
+from .layers import Centre, Patches, Unpatch, from_latent, zeroed
 
 
 class Attention(nn.Module):

@@ -1,0 +1,88 @@
+"""Flags that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
+
+from cyclopts import Group, Parameter
+
+from ..errors import UsageError
+from ..parts.ranges import REFINEMENT
+from ..parts.recipe import Recipe, field_help
+
+COMMON, READING, OTHER = "Common", "Reading images", "Other"
+_FIELDS = {
+    COMMON: ("steps", "minutes", "epochs"),
+    "Model": ("encoder", "decoder", "latent", "posterior", "prior", "likelihood"),
+    "Objective": ("objective",),
+    "After the model": ("fitted_prior", "prior_share", "resampler", "resampler_share", "refiner", "refiner_share"),
+    "Critic": ("adversary", "critic", "game", "penalty", "critic_optimizer", "critic_augment"),
+    "Optimisation": ("optimizer", "schedule", "batch_size", "accumulate", "clip", "ema", "seed"),
+    "Images in training": ("augment", "binarize", "labelled"),
+    READING: (),
+    "Machine": ("precision", "compile", "threads"),
+    OTHER: ()}
+GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_FIELDS)}
+"""Headings of 'reparam train --help', in their order."""
+
+
+def _overrides() -> type:
+    """Recipe's fields as optional flags: what is not given keeps the preset's value."""
+    told, types = field_help(), get_type_hints(Recipe)
+    group = {name: GROUPS[heading] for heading, names in _FIELDS.items() for name in names}
+    flags = [(f.name, Annotated[types[f.name] | None, Parameter(
+        help=" ".join(told[f.name].split()) + (f" [default: {f.default}]" if f.default is not None else ""),
+        group=group.get(f.name, GROUPS[OTHER]))], field(default=None)) for f in fields(Recipe)]
+    made = make_dataclass("Overrides", flags, kw_only=True)
+    made.__module__ = __name__
+    return Parameter(name="*")(made)
+
+
+if TYPE_CHECKING:
+    Overrides = Recipe
+else:
+    Overrides = _overrides()
+Json = Annotated[bool, Parameter(help="Print one JSON object on stdout and nothing else.", negative="")]
+Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto takes an accelerator when there is one.")]
+Range = Annotated[str | None, Parameter(help="LO,HI: the sample values that become black and white, for 16-bit and "
+                                        "float images.")]
+
+
+@Parameter(name="*", group=GROUPS[READING])
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How images are read."""
+
+    image_size: Annotated[int | None, Parameter(group=GROUPS[COMMON])] = None
+    """Side of the square that images are resized and cropped to; by default the commonest size, at most 64."""
+    background: str = "white"
+    """What transparency is drawn on: white, black, #rrggbb; or keep, for an alpha channel."""
+    value_range: Range = None
+    on_bad: Literal["skip", "error"] = "skip"
+    """Leave out files that cannot be read, or stop at the first."""
+    max_pixels: int = 50_000_000
+    """Largest image that is opened, in pixels."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Refining:
+    """What a refiner adds, when the model has one."""
+
+    refine: bool = True
+    """Add the detail that a refiner draws, when the model has one; without it, what the code alone says."""
+    refine_temperature: float | None = None
+    """Below 1: cleaner detail than the refiner's law has; by default the refiner's own."""
+
+    def choice(self) -> bool | float:
+        """Whether to refine, or at which temperature.
+
+        Raises:
+            UsageError: a temperature out of its range, or for what is left out.
+        """
+        if self.refine_temperature is not None:
+            REFINEMENT.check("--refine-temperature", self.refine_temperature)
+        if self.refine_temperature is not None and not self.refine:
+            raise UsageError("--no-refine leaves out what --refine-temperature is for: give one of them")
+        return self.refine if self.refine_temperature is None else self.refine_temperature

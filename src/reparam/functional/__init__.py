@@ -1,0 +1,2 @@
+"""Pure functions of arrays: distances, neighbours, diversity, similarity, disentanglement."""
+

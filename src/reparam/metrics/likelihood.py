@@ -1,0 +1,129 @@
+"""Likelihood: the ELBO with its terms, and log p(x) by importance sampling.
+
+    log p(x) ≥ E[log (1/K) Σ_k w_k],  w_k = p(x, z_k) / q(z_k | x)        (Burda et al., 2016, arXiv:1509.00519)
+
+The bound tightens as K grows; `iw_nll(K)` is its negative. Figures in nats are per image; bits per dimension divide by
+the number of pixel values and log 2. For a density (gaussian, laplace) the latter refer to pixels in [0, 1] and may be
+negative; only discrete likelihoods give bits that a file could be compressed to. What `bernoulli` says of grey pixels is
+neither: a cross-entropy, whose exponential does not integrate to 1 over [0, 1] (Loaiza-Ganem & Cunningham, 2019,
+arXiv:1907.06845), so that it bounds no log p(x) and no bits are made of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..distributions.base import kl as divergence
+from ..distributions.point import Point
+from ..errors import UsageError
+from ..models.likelihoods import BernoulliLikelihood, ImplicitLikelihood
+from ..models.trace import Latent, log_weight
+from ..models.vae import VAE
+from ..parts.registry import metric
+from ..tensors import evenly
+from .evaluation import Evaluation, Unavailable
+from .figures import Figure, mean_figure
+
+
+@torch.inference_mode()
+def importance_nll(model: VAE, x: Tensor, samples: int, budget: int = 2500) -> Tensor:
+    """−log (1/K) Σ_k w_k for each image of x (n, C, H, W), nats, (n,); at most `budget` decodes at a time."""
+    at_once = min(samples, budget)
+    results: list[Tensor] = []
+    for chunk in x.split(max(budget // at_once, 1)):
+        log_w = [log_weight(model(chunk, samples=min(at_once, samples - done))) for done in range(0, samples, at_once)]
+        results.append(math.log(samples) - torch.logsumexp(torch.cat(log_w), 0))
+    return torch.cat(results)
+
+
+def _with_likelihood(evaluation: Evaluation) -> VAE:
+    """The model, which has an encoder and a likelihood.
+
+    Raises:
+        Unavailable: it lacks one.
+    """
+    model = evaluation.vae
+    if isinstance(model.likelihood, ImplicitLikelihood):
+        raise Unavailable("this model has the likelihood implicit, which gives images no density: measure its samples and "
+                          "reconstructions instead, such as with fd, psnr")
+    return model
+
+
+def _is_cross_entropy(evaluation: Evaluation) -> bool:
+    """Whether the likelihood is of black and white alone, and the images are grey."""
+    return (isinstance(evaluation.model.likelihood, BernoulliLikelihood)
+            and bool(((evaluation.x > 0) & (evaluation.x < 1)).any()))
+
+
+def _unit(evaluation: Evaluation) -> str:
+    if _is_cross_entropy(evaluation):
+        return "nats (cross-entropy, not a density)"
+    return "nats" if evaluation.model.likelihood.discrete else "nats (density)"
+
+
+def _in_both_units(name: str, evaluation: Evaluation, nats: Tensor) -> list[Figure]:
+    """In nats, and in bits/dim where there are such."""
+    unit = _unit(evaluation)
+    if _is_cross_entropy(evaluation):
+        return [mean_figure(name, nats, unit, "of grey pixels under bernoulli, which has no density of them and so no "
+                            "bits/dim: binarize, or choose the likelihood continuous_bernoulli", better="lower")]
+    discrete = evaluation.model.likelihood.discrete
+    note = "" if discrete else "of a density over pixels in [0, 1]: compare with models of the same likelihood only"
+    dims = math.prod(evaluation.x.shape[1:])
+    return [mean_figure(name, nats, unit, better="lower"),
+            mean_figure(f"{name} bits/dim", nats / (dims * math.log(2)), "bits/dim" if discrete else "bits/dim (density)",
+                        note, better="lower")]
+
+
+@metric("elbo")
+def elbo(evaluation: Evaluation) -> list[Figure]:
+    """The negative ELBO and its two terms, one sample per image, and the KL of each layer of a hierarchy.
+
+    Of a deterministic posterior, which bounds nothing, only the distortion.
+    """
+    distortion: list[Tensor] = []
+    rates: list[Tensor] = []
+    layers: tuple[Latent, ...] = ()
+    model = _with_likelihood(evaluation)
+    with evaluation.drawing():
+        for chunk in evaluation.x.split(250):
+            trace = model(chunk)
+            layers = trace.latents
+            distortion.append(-trace.log_px.mean(0).cpu())
+            rates.append(torch.stack([divergence(layer.q, layer.p, layer.z).mean(0) for layer in layers]).cpu())
+    d, each, unit = torch.cat(distortion), torch.cat(rates, 1), _unit(evaluation)
+    if _is_point(layers):
+        return [mean_figure("nll", d, unit, "a deterministic posterior bounds no likelihood")]
+    r = each.sum(0)
+    figures = [*_in_both_units("-elbo", evaluation, d + r), mean_figure("nll", d, unit), mean_figure("kl", r, "nats")]
+    if len(each) > 1:
+        figures += [mean_figure(f"kl of layer {i}", layer, "nats", "counted from the top")
+                    for i, layer in enumerate(each, 1)]
+    return figures
+
+
+def _is_point(layers: Sequence[Latent]) -> bool:
+    return any(isinstance(layer.q, Point) for layer in layers)
+
+
+@metric("iw_nll")
+def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None) -> list[Figure]:
+    """Importance-weighted estimate of −log p(x) with K samples, which bounds it from above; on evenly spaced `images`.
+
+    A deterministic posterior has none.
+    """
+    if samples < 1 or (images is not None and images < 1):
+        raise UsageError(f"iw_nll({samples}, images={images}): give at least one sample and one image")
+    model = _with_likelihood(evaluation)
+    x = evaluation.x[evenly(len(evaluation.x), images)] if images else evaluation.x
+    with evaluation.drawing():
+        deterministic = _is_point(model(x[:1]).latents)
+    if deterministic:
+        return []
+    with evaluation.drawing():
+        values = importance_nll(model, x, samples).cpu()
+    return _in_both_units(f"iw_nll({samples})", evaluation, values)

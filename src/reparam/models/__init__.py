@@ -1,0 +1,2 @@
+"""What a model is: latents, posteriors, priors, likelihoods, and how it is built from a recipe."""
+

@@ -1,0 +1,111 @@
+"""From a recipe and the shape of its images to a model, its objective and its adversary: the only file that knows both."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+
+from ..errors import UsageError
+from ..parts import registry
+from ..parts.call import parse_call
+from ..parts.recipe import Recipe
+from ..tensors import Shape
+from .latents import Drawn, Plan
+from .likelihoods import Likelihood
+from .posteriors import Posterior
+from .priors import Prior
+from .refiner import build_refiner
+from .resampler import build_resampler
+from .space import Space
+from .vae import VAE, Generator, Model
+
+
+def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None = None, resampler: str | None = None,
+                refiner: str | None = None) -> Model:
+    """The model of a recipe for images of shape (C, H, W), freshly initialised: a VAE, or without an encoder a generator.
+
+    `fitted_prior`, `resampler` and `refiner` add the modules of what was fitted after training, for their weights to be
+    loaded into.
+
+    Raises:
+        UsageError: an unknown part, or parts and image that do not fit together.
+    """
+    if min(image_shape[1:]) < 1 or max(image_shape[1:]) > 256:
+        raise UsageError(f"images are {image_shape[2]}×{image_shape[1]}; sides from 1 to 256 are supported: "
+                         "give an --image-size")
+    c, h, w = image_shape
+    plan = registry.latent.make(recipe.latent, image_shape)
+    likelihood: Likelihood = registry.likelihood.make(recipe.likelihood, image_shape)
+    out_shape = (likelihood.channels, *image_shape[1:])
+    if recipe.encoder == NO_ENCODER:
+        generator = _generator(recipe, plan, likelihood, out_shape)
+        generator.recipe, generator.image_shape = recipe, (c, h, w)
+        return generator
+    encoder = registry.encoder.make(recipe.encoder, image_shape, plan.grid)
+
+    def posterior(features: Shape, shape: Shape) -> Posterior:
+        return registry.posterior.make(recipe.posterior, features, shape)
+
+    def prior(q: Posterior, direct: bool) -> Prior:
+        space = replace(q.space, image_shape=image_shape, inference=(encoder, q) if direct else ())
+        made = build_prior(recipe.prior, space, of=f"the posterior {recipe.posterior!r}")
+        if not made.joint:
+            raise UsageError(f"the prior {recipe.prior!r} is fitted to the codes of a trained model and cannot be learned "
+                             f"with it: leave --prior normal and give --fitted-prior \"{recipe.prior}\"")
+        return made
+
+    latent = plan.build(encoder.features, posterior, prior)
+    decoder = registry.decoder.make(recipe.decoder, latent.features, out_shape)
+    if fitted_prior is not None:
+        latent.fitted = build_prior(fitted_prior, latent.fit_space or Space(latent.shape), of="codes")
+    model = VAE(encoder, latent, decoder, likelihood)
+    model.recipe, model.image_shape = recipe, (c, h, w)
+    model.resampler = build_resampler(resampler, image_shape) if resampler is not None else None
+    model.refiner = build_refiner(refiner, image_shape) if refiner is not None else None
+    return model
+
+
+MOST_DIMS = 256
+"""Beyond so many latent dimensions full covariances cost more than they bring."""
+NO_ENCODER = "none"
+"""What a recipe says in place of an encoder, which makes its model a GAN's generator."""
+
+
+def _generator(recipe: Recipe, plan: object, likelihood: Likelihood, out_shape: Shape) -> Generator:
+    if not isinstance(plan, Plan):
+        raise UsageError(f"the latent {recipe.latent!r} is inferred layer by layer, which takes an encoder: a GAN takes "
+                         "flat(dim) or spatial(channels, factor)")
+    if recipe.fitted_prior not in ("auto", "none"):
+        raise UsageError(f"fitted_prior={recipe.fitted_prior!r} is fitted to the codes of images, and a GAN, which has no "
+                         "encoder, has none: leave it at 'auto' or 'none'")
+    if recipe.refiner != "none":
+        raise UsageError(f"refiner={recipe.refiner!r} learns from images and their reconstructions, which a GAN does not "
+                         "make: leave it at 'none'")
+    if recipe.resampler != "none":
+        raise UsageError(f"resampler={recipe.resampler!r} learns from the codes of images, and a GAN, which has no encoder, "
+                         "has none: leave it at 'none'")
+    latent = Drawn(build_prior(recipe.prior, Space(plan.shape), of="a GAN's code"), Space(plan.shape))
+    return Generator(latent, registry.decoder.make(recipe.decoder, latent.features, out_shape), likelihood)
+
+
+def build_prior(what: str, space: Space, *, of: str) -> Prior:
+    """The prior that `what` names, over `space`, which `of` made.
+
+    Raises:
+        UsageError: an unknown prior, or one that is no density on such a space.
+    """
+    call = parse_call(what)
+    registry.prior.check(call)
+    parts = {name: part for name, part in registry.prior.parts.items()
+             if inspect.isclass(part) and issubclass(part, Prior)}
+    if call.name not in parts:
+        raise UsageError(f"the prior {call.name!r} is not a class derived from reparam.models.priors.Prior")
+    if space.kind not in parts[call.name].covers:
+        fitting = [registry.prior.signature(name) for name, part in parts.items() if space.kind in part.covers]
+        raise UsageError(f"the prior {what!r} is a density over {' or '.join(_KINDS[k] for k in parts[call.name].covers)}, "
+                         f"and {of} lives in {_KINDS[space.kind]}. Priors over these: {', '.join(fitting) or 'none'}")
+    return registry.prior.make(call, space)
+
+
+_KINDS = {"real": "real numbers", "sphere": "points of a sphere", "relaxed": "relaxed bits or classes",
+          "codes": "integer codes"}

@@ -1,0 +1,119 @@
+"""What the latents of some images are: means, draws, and the information in each dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..distributions.base import Distribution
+from ..distributions.gaussian import Gaussian, gaussian_kl
+from ..files.untrusted import Count
+from .build import MOST_DIMS
+from .priors import Draw
+from .vae import VAE, Model
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One latent dimension, as the training images use it."""
+
+    index: Count
+    """Position in the flattened latent."""
+    nats: float
+    """Information that it carries about an image on average; 0 where nothing tells, as in a GAN."""
+    mean: float
+    std: float
+    """Of the aggregate posterior."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Posteriors of the evaluated images, flattened over the latent's shape."""
+
+    mean: Tensor  # (n, D)
+    draw: Tensor  # (n, D), one sample of each posterior
+    information: Tensor  # (D,), mean KL of each dimension's posterior, nats
+
+
+def codes_of(model: VAE, x: Tensor) -> Codes:
+    """Means, draws and information per dimension of the codes of images x (n, C, H, W).
+
+    Information is the mean KL of a dimension's posterior to its prior where both are Gaussian. Where only the posterior
+    is (under a flow, a mixture), it is the KL to a Gaussian with the mean and variance of all the codes; of codes that
+    are no Gaussian's, it is what a Gaussian channel with the noise of their draws would carry, ½ log(1 + signal / noise).
+    """
+    means: list[Tensor] = []
+    draws: list[Tensor] = []
+    posteriors: list[Tensor] = []
+    priors: tuple[Distribution, ...] = ()
+    for chunk in x.split(250):
+        h = model.encoder(chunk)
+        _, layers = model.latent.infer(h, 1)
+        gaussian = [layer.q for layer in layers if isinstance(layer.q, Gaussian)]
+        priors = tuple(layer.p for layer in layers)
+        means.append(model.latent.code(h).flatten(1))
+        if len(gaussian) == len(layers) and sum(layer.z[0, 0].numel() for layer in layers) == means[-1].shape[1]:
+            posteriors.append(torch.cat([torch.stack([t.reshape(len(h), -1) for t in (q.loc, q.log_var)])
+                                         for q in gaussian], 2))
+            draws.append(torch.cat([layer.z[0].flatten(1) for layer in layers], 1))
+        else:
+            draws.append(model.latent.code(h, sample=True).flatten(1))
+    mean, draw = torch.cat(means), torch.cat(draws)
+    if posteriors:
+        information = _gaussian_information(torch.cat(posteriors, 1), priors)
+    else:
+        signal, noise = mean.var(0, correction=0), (draw - mean).square().mean(0)
+        information = 0.5 * torch.log1p(signal / noise.clamp(min=1e-6))
+    return Codes(mean.cpu(), draw.cpu(), information.cpu())
+
+
+def _gaussian_information(posteriors: Tensor, priors: tuple[Distribution, ...]) -> Tensor:
+    """Mean KL of each dimension, (D,), of Gaussians with (loc, log_var) (2, n, D) to each layer's prior."""
+    each: list[Tensor] = []
+    begin = 0
+    for p in priors:
+        loc, log_var = posteriors[:, :, begin : begin + p.mean.numel()]
+        q = Gaussian(loc, log_var)
+        begin += p.mean.numel()
+        if isinstance(p, Gaussian):
+            p = Gaussian(p.loc.flatten(), p.log_var.flatten())
+        else:
+            p = Gaussian(q.loc.mean(0), (q.loc.var(0) + q.log_var.exp().mean(0)).log())
+        each.append(gaussian_kl(q, p).mean(0))
+    return torch.cat(each)
+
+
+def axes_of(codes: Codes, most: int = 256) -> tuple[Axis, ...]:
+    """Latent dimensions by information, most first."""
+    mean, std = codes.draw.mean(0), codes.draw.std(0)
+    order = codes.information.argsort(descending=True)[:most]
+    return tuple(Axis(int(i), round(float(codes.information[i]), 5), float(mean[i]), float(std[i])) for i in order)
+
+
+@torch.no_grad()
+def latent_axes(model: Model, x: Tensor, seed: int = 0) -> tuple[Axis, ...]:
+    """The latent dimensions by the information that they carry about images x; without an encoder, by how much they change
+    an image."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return axes_of(codes_of(model, x)) if isinstance(model, VAE) else _drawn_axes(model)
+
+
+DRAWN_AXES = 16
+"""Dimensions of a GAN's latent that are kept for traversals."""
+
+
+def _drawn_axes(model: Model) -> tuple[Axis, ...]:
+    """By the mean square change of 16 images when a number of their codes moves by two standard deviations."""
+    z = model.latent.generate(512, Draw(fitted=False)).flatten(2)
+    mean, std, few = z.mean((0, 1)), z.std((0, 1)), z[:, :16]
+    changes = torch.zeros(z.shape[-1])
+    for i in range(min(z.shape[-1], MOST_DIMS)):
+        step = torch.zeros_like(mean)
+        step[i] = std[i]
+        low, high = (model.decode((few + way * step).unflatten(2, model.latent.shape)).mean for way in (-1, 1))
+        changes[i] = (high - low).square().mean().cpu()
+    order = changes.argsort(descending=True)[:DRAWN_AXES]
+    return tuple(Axis(int(i), 0.0, round(float(mean[i]), 5), round(float(std[i]), 5)) for i in order)

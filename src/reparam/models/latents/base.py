@@ -1,0 +1,98 @@
+"""Latents: how z is inferred from an image and generated without one.
+
+A latent part is chosen by its shape alone; `build` then gives it its posterior and prior. Beside the draws that a trace
+holds, a latent has a code: the numbers by which people know an image, (B, *shape), that `read` turns into what the
+decoder reads. For one layer of real numbers all three are the same.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import TypeVar
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ...distributions.base import Reparameterized
+from ...errors import UsageError
+from ...tensors import Shape
+from ..posteriors import Posterior
+from ..priors import Draw, Prior
+from ..space import Space
+from ..trace import Latent
+
+
+class Latents(nn.Module):
+    """All stochastic layers of a model."""
+
+    space: Space
+    """Of the topmost layer, which the recipe's posterior and prior make."""
+    shape: Shape
+    """Of one code."""
+    features: Shape
+    """Of what the decoder reads."""
+    classes: int = 0
+    """How many classes it knows of."""
+    fitted: Prior | None
+    """Replaces the prior for sampling, when one was fitted to the codes after training."""
+
+    @abstractmethod
+    def infer(self, h: Tensor, samples: int, y: Int[Tensor, "b"] | None = None
+              ) -> tuple[Float[Tensor, "k b *f"], tuple[Latent, ...]]:
+        """Draws `samples` latents for the features of each image; returns what the decoder reads, and the layers.
+
+        `y` are class labels, −1 where there is none; only latents that know of classes look at them.
+        """
+
+    @abstractmethod
+    def code(self, h: Tensor, *, sample: bool = False) -> Float[Tensor, "b *d"]:
+        """One code for the features of each image: the posterior's mean, or a draw from it."""
+
+    @abstractmethod
+    def read(self, code: Float[Tensor, "k b *d"]) -> Float[Tensor, "k b *f"]:
+        """What the decoder reads of a code."""
+
+    @abstractmethod
+    def generate(self, n: int, how: Draw = Draw()) -> Float[Tensor, "k n *d"]:
+        """Draws n codes."""
+
+    @property
+    def fit_space(self) -> Space | None:
+        """Where the draws live that a prior can be fitted to after training; None where there are none."""
+        return None
+
+    def to_fit(self, h: Tensor, draws: int) -> Float[Tensor, "k b *d"]:
+        """So many draws of the posterior in `fit_space` for the features of each image."""
+        raise UsageError("nothing can be fitted to the codes of this latent: choose a learned --prior")
+
+    @property
+    def prior_is_learned(self) -> bool:
+        """Whether the model's own prior follows the codes already."""
+        return True
+
+
+Q = TypeVar("Q", bound=Reparameterized)
+
+
+def unfolded(q: Q, batch: tuple[int, int]) -> Q:
+    """A posterior of K·B examples as one with batch shape (K, B), for what was inferred sample by sample.
+
+    Raises:
+        UsageError: it is not made of tensors alone.
+    """
+    values = {f.name: getattr(q, f.name) for f in fields(q)} if is_dataclass(q) else {"": q}
+    for value in values.values():
+        if not isinstance(value, Tensor | int | float):
+            raise UsageError(f"a {type(q).__name__} cannot depend on another latent; a gaussian posterior can")
+    return replace(q, **{k: v.unflatten(0, batch) for k, v in values.items() if isinstance(v, Tensor)})  # type: ignore
+
+
+NO_ENCODER = ("a GAN has no encoder: it makes images of codes, and cannot find the code of an image. A hybrid has both: "
+              "train one with --preset vae_gan")
+
+MakePosterior = Callable[[Shape, Shape], Posterior]
+"""From the shapes of features and latent to a posterior."""
+MakePrior = Callable[[Posterior, bool], Prior]
+"""From a posterior, and whether it reads the encoder's features as they are, to the prior over its space."""

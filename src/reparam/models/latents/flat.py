@@ -1,0 +1,104 @@
+"""Latents of one layer: a vector, or a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...errors import UsageError
+from ...parts.registry import latent
+from ...tensors import Shape
+from ..posteriors import Posterior
+from ..priors import Draw, Prior
+from ..space import Space
+from ..trace import Latent
+from .base import NO_ENCODER, Latents, MakePosterior, MakePrior
+
+
+class OneLayer(Latents):
+    """One stochastic layer: z ~ q(z | x), judged by p(z)."""
+
+    def __init__(self, posterior: Posterior, prior: Prior, shape: Shape) -> None:
+        super().__init__()
+        self.posterior, self.prior, self.shape = posterior, prior, shape
+        self.features, self.space = shape, posterior.space
+        self.fitted = None
+
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+        q, p = self.posterior(h), self.prior()
+        z = q.rsample((samples,))
+        return self.posterior.embed(z, q), (Latent(z, q, p),)
+
+    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
+        q = self.posterior(h)
+        return self.posterior.embed(q.sample((1,)), q)[0] if sample else q.mean
+
+    def read(self, code: Tensor) -> Tensor:
+        return code
+
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        prior = self.fitted if how.fitted and self.fitted is not None else self.prior
+        return self.posterior.embed(prior.draw((1, n), how))
+
+    @property
+    def fit_space(self) -> Space | None:
+        return Space(self.space.shape, self.space.kind, self.space.levels) if self.space.kind in ("real", "codes") else None
+
+    def to_fit(self, h: Tensor, draws: int) -> Tensor:
+        return self.posterior(h).sample((draws,))
+
+    @property
+    def prior_is_learned(self) -> bool:
+        return any(True for _ in self.prior.parameters())
+
+
+class Drawn(Latents):
+    """Codes that are only ever drawn from a prior: the latent of a model without an encoder."""
+
+    def __init__(self, prior: Prior, space: Space) -> None:
+        super().__init__()
+        self.prior, self.space = prior, space
+        self.shape = self.features = space.shape
+        self.fitted = None
+
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+        raise UsageError(NO_ENCODER)
+
+    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
+        raise UsageError(NO_ENCODER)
+
+    def read(self, code: Tensor) -> Tensor:
+        return code
+
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        return self.prior.draw((1, n), how)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A latent's shape, and the grid at which the encoder should end for it (None: the encoder's own choice)."""
+
+    shape: Shape
+    grid: tuple[int, int] | None
+
+    def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> Latents:
+        q = posterior(features, self.shape)
+        return OneLayer(q, prior(q, True), self.shape)
+
+
+@latent("flat")
+def flat(image_shape: Shape, dim: int) -> Plan:
+    """One vector of `dim` numbers."""
+    if dim < 1:
+        raise UsageError(f"flat({dim}): a latent needs at least one dimension")
+    return Plan((dim,), None)
+
+
+@latent("spatial")
+def spatial(image_shape: Shape, channels: int, factor: int) -> Plan:
+    """A map of `channels` × ⌈H/factor⌉ × ⌈W/factor⌉ numbers."""
+    if channels < 1 or factor < 1:
+        raise UsageError(f"spatial({channels}, {factor}): channels and factor must be at least 1")
+    grid = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))
+    return Plan((channels, *grid), grid)

@@ -1,0 +1,223 @@
+"""Latents that know of classes: a code is z beside the one-hot class, so that the decoder reads both.
+
+`conditional` is given the class, p(x | z, y); `semi_supervised` infers it where it is not given. The class is part of a
+code: change it, and the same style is drawn as another class.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...distributions.base import Distribution, Reparameterized, closed_kl
+from ...errors import UsageError
+from ...nets.layers import to_latent
+from ...parts import registry
+from ...tensors import Shape
+from ..priors import Draw
+from ..trace import Latent
+from .base import Latents, MakePosterior, MakePrior, unfolded
+from .flat import OneLayer
+
+TEMPERATURE = 2 / 3
+"""Of the relaxation that the gradient of an inferred class goes through (Maddison et al., 2017, arXiv:1611.00712)."""
+
+
+def joined(h: Tensor, classes: Tensor) -> Tensor:
+    """Features (n, F) or (n, C, h, w) with the one-hot class (n, classes) as further features."""
+    planes = classes.to(h.dtype)
+    return torch.cat([h, planes[..., None, None].expand(-1, -1, *h.shape[2:]) if h.dim() == 4 else planes], 1)
+
+
+class Classed(Latents):
+    """One layer of real numbers beside a class: codes and decoder's input are (z, one-hot class)."""
+
+    def __init__(self, layer: OneLayer, classes: int) -> None:
+        super().__init__()
+        self.layer, self.classes = layer, classes
+        self.space, self.fitted = layer.space, None
+        self.shape = self.features = (layer.shape[0] + classes,)
+
+    def one_hot(self, y: Tensor | None, like: Tensor) -> Tensor:
+        """(B, classes); zeros where the class is not known."""
+        if y is None:
+            return like.new_zeros(len(like), self.classes, dtype=torch.float32)
+        return F.one_hot(y.clamp(min=0), self.classes).float() * (y >= 0)[:, None]
+
+    def read(self, code: Tensor) -> Tensor:
+        return code
+
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        if how.label is not None and not 0 <= how.label < self.classes:
+            raise UsageError(f"this model knows the classes 0 to {self.classes - 1}; got {how.label}")
+        chosen = self._unasked(n) if how.label is None else None
+        z = self.layer.generate(n, replace(how, label=None))
+        if chosen is None:
+            y = None if how.label is None else z.new_full((n,), how.label, dtype=torch.int64)
+            chosen = self.one_hot(y, z[0])
+        return torch.cat([z, chosen[None]], 2)
+
+    def _unasked(self, n: int) -> Tensor | None:
+        """Classes of n new codes where none is asked for, (n, classes); None for no class at all."""
+        return None
+
+
+class Conditional(Classed):
+    """q(z | x, y) and p(x | z, y), with y left out at random in training, so that the model works without it too."""
+
+    def __init__(self, layer: OneLayer, classes: int, dropout: float) -> None:
+        super().__init__(layer, classes)
+        self.dropout = dropout
+
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+        known = self.one_hot(y, h)
+        if self.training:
+            known = known * (torch.rand(len(h), 1, device=h.device) >= self.dropout)
+        z, layers = self.layer.infer(joined(h, known), samples)
+        return torch.cat([z, known.expand(samples, *known.shape)], 2), layers
+
+    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
+        known = self.one_hot(None, h)
+        return torch.cat([self.layer.code(joined(h, known), sample=sample), known], 1)
+
+
+@dataclass(frozen=True)
+class ClassPosterior(Reparameterized):
+    """q(y | x) over one-hot classes, a point where the class is known; draws pass gradients straight through.
+
+    (Jang et al., 2017, arXiv:1611.01144)
+    """
+
+    logits: Tensor  # (B, classes)
+    known: Tensor  # (B, classes), one-hot, or zeros
+
+    @property
+    def observed(self) -> Tensor:
+        """(B,), 1 where the class is known."""
+        return self.known.sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        """The likeliest class, one-hot."""
+        best = F.one_hot(self.logits.argmax(-1), self.logits.shape[-1]).float()
+        return self.known + (1 - self.observed)[:, None] * best
+
+    def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        uniform = torch.rand((*shape, *self.logits.shape), device=self.logits.device).clamp(1e-9, 1 - 1e-7)
+        soft = ((self.logits - (-uniform.log()).log()) / TEMPERATURE).softmax(-1)
+        hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).float() + (soft - soft.detach())
+        return self.known + (1 - self.observed)[:, None] * hard
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return (1 - self.observed) * (value * self.logits.log_softmax(-1)).sum(-1)
+
+
+@dataclass(frozen=True)
+class UniformClass(Distribution):
+    """p(y) = 1 / classes over one-hot classes."""
+
+    weights: Tensor  # (classes,), all equal
+
+    @property
+    def mean(self) -> Tensor:
+        return self.weights
+
+    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        n = len(self.weights)
+        return F.one_hot(torch.randint(n, shape, device=self.weights.device), n).float()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return value.new_full(value.shape[:-1], -math.log(len(self.weights)))
+
+
+@closed_kl(ClassPosterior, UniformClass)
+def _class_kl(q: ClassPosterior, p: UniformClass) -> Tensor:
+    """Σ_y q(y | x) log q(y | x) + log n where the class is inferred, log n where it is known."""
+    log_q = q.logits.log_softmax(-1)
+    return (1 - q.observed) * (log_q.exp() * log_q).sum(-1) + math.log(len(p.weights))
+
+
+class SemiSupervised(Classed):
+    """The model M2: q(y | x) q(z | x, y) under p(y) p(z), with y observed where a label is known.
+
+    (Kingma et al., 2014, arXiv:1406.5298, section 2.1; the sum over classes by relaxed draws as in Jang et al., 2017)
+    """
+
+    weights: Tensor
+
+    def __init__(self, layer: OneLayer, classes: int, features: Shape) -> None:
+        super().__init__(layer, classes)
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(features), 256), nn.SiLU(),
+                                        to_latent((256,), (classes,)))
+        self.register_buffer("weights", torch.full((classes,), 1 / classes))
+
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+        q_y = ClassPosterior(self.classifier(h).float(), self.one_hot(y, h))
+        drawn = q_y.rsample((samples,))
+        repeated = h.expand(samples, *h.shape).flatten(0, 1)
+        q_z = unfolded(self.layer.posterior(joined(repeated, drawn.flatten(0, 1))), (samples, len(h)))
+        z = q_z.rsample()
+        return (torch.cat([z, drawn], 2),
+                (Latent(drawn, q_y, UniformClass(self.weights)), Latent(z, q_z, self.layer.prior())))
+
+    def classify(self, h: Tensor) -> Tensor:
+        """The likeliest class of images with features h, (B,)."""
+        return self.classifier(h).argmax(1)
+
+    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
+        q_y = ClassPosterior(self.classifier(h).float(), self.one_hot(None, h))
+        chosen = q_y.sample() if sample else q_y.mean
+        return torch.cat([self.layer.code(joined(h, chosen), sample=sample), chosen], 1)
+
+    def _unasked(self, n: int) -> Tensor:
+        return UniformClass(self.weights).sample((n,))
+
+
+@dataclass(frozen=True)
+class ClassedPlan:
+    """Shapes of a latent with classes before its parts are made."""
+
+    dim: int
+    classes: int
+    dropout: float | None
+    """Of labels; None where they are inferred instead."""
+    grid: tuple[int, int] | None = None
+
+    def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> Classed:
+        q = posterior((features[0] + self.classes, *features[1:]), (self.dim,))
+        if q.space.kind != "real":
+            raise UsageError("a latent with classes holds real numbers beside them: choose the posterior gaussian")
+        layer = OneLayer(q, prior(q, False), (self.dim,))
+        if self.dropout is None:
+            return SemiSupervised(layer, self.classes, features)
+        return Conditional(layer, self.classes, self.dropout)
+
+
+def _plan(dim: int, classes: int, dropout: float | None) -> ClassedPlan:
+    if dim < 1 or classes < 2 or not 0 <= (dropout or 0) <= 1:
+        raise UsageError(f"a latent with classes has at least 1 dimension and 2 classes, and a dropout from 0 to 1; got "
+                         f"{dim}, {classes} and {dropout}")
+    return ClassedPlan(dim, classes, dropout)
+
+
+@registry.latent("conditional")
+def conditional(image_shape: Shape, dim: int, classes: int = 10, dropout: float = 0.1) -> ClassedPlan:
+    """One vector beside the image's class, which is left out for a share of the training images: a conditional VAE.
+
+    Left out, the model learns p(x) beside p(x | y), as classifier-free guidance needs it. (Sohn et al., 2015, "Learning
+    structured output representation using deep conditional generative models"; Ho & Salimans, 2022, arXiv:2207.12598)
+    """
+    return _plan(dim, classes, dropout)
+
+
+@registry.latent("semi_supervised")
+def semi_supervised(image_shape: Shape, dim: int, classes: int = 10) -> ClassedPlan:
+    """One vector beside a class that is inferred where no label is known: Kingma's M2, for few labels.
+
+    Train it on "nll + kl + 50*classify" with --labelled 100. (Kingma et al., 2014, arXiv:1406.5298)
+    """
+    return _plan(dim, classes, None)

@@ -1,0 +1,297 @@
+"""A ladder of stochastic layers, inferred and generated from the top down on a pyramid of resolutions.
+
+    p(x, z) = p(x | z_1 … z_L) p(z_L) Π p(z_l | z_{>l}),    q(z | x) = q(z_L | x) Π q(z_l | x, z_{>l})
+
+Inference and generation walk the same path, so that a layer's posterior begins where its prior is. (Sønderby et al.,
+2016, arXiv:1602.02282; Vahdat & Kautz, 2020, arXiv:2007.03898; Child, 2021, arXiv:2011.10650)
+
+A few layers are best made of plain 3×3 convolutions. Tens of them, down to fine grids, are made of bottlenecks, whose
+convolutions are narrow, and halve and enlarge the grid without weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ...distributions.gaussian import Gaussian
+from ...errors import UsageError
+from ...nets.layers import Residual, Upsample, from_latent, zeroed
+from ...parts.registry import latent
+from ...tensors import Shape, bounded
+from ..priors import Draw, Prior
+from ..space import Space
+from ..trace import Latent
+from .base import Latents, MakePosterior, MakePrior, unfolded
+from .flat import OneLayer
+
+Grid = tuple[int, int]
+
+
+class Bottleneck(nn.Module):
+    """x + f(x) with convolutions 1×1, 3×3, 3×3 and 1×1, the last of which starts at zero; the inner ones are narrow.
+
+    (He et al., 2016, arXiv:1512.03385, Figure 5; Child, 2021, Figure 3)
+    """
+
+    def __init__(self, channels: int, hidden: int, grid: Grid) -> None:
+        super().__init__()
+        self.net = _narrow(channels, hidden, channels, grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.net(x)
+
+
+def _narrow(inputs: int, hidden: int, outputs: int, grid: Grid) -> nn.Sequential:
+    """The branch of a bottleneck. Below 3 pixels a side a 3×3 convolution would mostly see the padding."""
+    size = 3 if max(grid) >= 3 else 1
+    inner = [nn.Conv2d(inputs, hidden, 1), *(nn.Conv2d(hidden, hidden, size, padding=size // 2) for _ in range(2))]
+    return nn.Sequential(*(layer for conv in inner for layer in (nn.SiLU(), conv)), nn.SiLU(),
+                         zeroed(nn.Conv2d(hidden, outputs, 1)))
+
+
+@dataclass(frozen=True)
+class Make:
+    """What a ladder is made of: convolutions of `width` channels, or bottlenecks that are so many times narrower inside."""
+
+    width: int
+    bottleneck: int
+    layers: int
+    """Rungs of the whole ladder."""
+
+    @property
+    def hidden(self) -> int:
+        return max(self.width // (self.bottleneck or 2), 1)
+
+    @property
+    def share(self) -> float:
+        """Of what a rung's draw adds to the path: √(2/L) from two rungs on, so that the sum of L is of one size."""
+        return math.sqrt(2 / max(self.layers, 2))
+
+    def residual(self, grid: Grid) -> nn.Module:
+        return Bottleneck(self.width, self.hidden, grid) if self.bottleneck else Residual(self.width)
+
+    def head(self, inputs: int, outputs: int, grid: Grid) -> nn.Sequential:
+        """From features to the parameters of a rung, which start at zero."""
+        if self.bottleneck:
+            return _narrow(inputs, self.hidden, outputs, grid)
+        return nn.Sequential(nn.SiLU(), nn.Conv2d(inputs, self.hidden, 3, padding=1), nn.SiLU(),
+                             zeroed(nn.Conv2d(self.hidden, outputs, 1)))
+
+    def halve(self) -> list[nn.Module]:
+        """To the next coarser grid: averages where there are bottlenecks, else a convolution."""
+        if self.bottleneck:
+            return [nn.AvgPool2d(2, ceil_mode=True)]
+        return [nn.SiLU(), nn.Conv2d(self.width, self.width, 3, stride=2, padding=1)]
+
+    def enlarge(self, fine: Grid) -> nn.Module:
+        if self.bottleneck:
+            return Upsample(fine)
+        return nn.Sequential(Upsample(fine), nn.Conv2d(self.width, self.width, 3, padding=1))
+
+
+class Rung(nn.Module):
+    """One stochastic layer below the top: where the path stands, it draws ε and moves on.
+
+        z = μ_p(path) + σ_p(path) ε,    ε ~ N(0, I) under p,    ε ~ N(μ_q, σ_q²)(path, features of x) under q
+
+    In units of its own prior the layer's KL depends on the posterior's offsets alone; these start at zero, with them the
+    KL. A code holds ε, so that what lies above can change and the detail goes with it.
+    """
+
+    zero: Tensor
+
+    def __init__(self, shape: Shape, make: Make) -> None:
+        super().__init__()
+        self.channels, grid = shape[0], (shape[1], shape[2])
+        self.posterior = make.head(2 * make.width, 2 * self.channels, grid)
+        self.prior = make.head(make.width, 2 * self.channels + make.width, grid)
+        self.merge = nn.Conv2d(self.channels, make.width, 1)
+        with torch.no_grad():
+            for p in self.merge.parameters():
+                p.mul_(make.share)
+        self.residual = make.residual(grid)
+        self.register_buffer("zero", torch.zeros(shape))
+
+    def p(self) -> Gaussian:
+        """N(0, I)."""
+        return Gaussian(self.zero, self.zero, 3)
+
+    def q(self, path: Tensor, seen: Tensor) -> Gaussian:
+        """The posterior of ε, from the path and the encoder's features."""
+        loc, log_var = self.posterior(torch.cat([path, seen], 1)).float().chunk(2, 1)
+        return Gaussian(loc, bounded(log_var, 8.0), 3)
+
+    def forward(self, path: Tensor, eps: Tensor) -> Tensor:
+        """The path below this layer."""
+        loc, log_scale, features = self.prior(path).split([self.channels, self.channels, path.shape[1]], 1)
+        z = loc.float() + bounded(log_scale.float(), 4.0).exp() * eps
+        return self.residual(path + features + self.merge(z))
+
+
+class TopDown(Latents):
+    """A vector at the top, with the recipe's posterior and prior, and rungs from the coarsest grid to the finest.
+
+    A prior that is fitted to codes is one over the top; what lies below has learned its own.
+    """
+
+    top: OneLayer
+
+    def __init__(self, features: Shape, top: OneLayer, grids: list[Grid], rungs: tuple[int, ...], channels: int,
+                 make: Make, blocks: tuple[int, ...]) -> None:
+        super().__init__()
+        self.top, self.space, self.grids = top, top.space, grids
+        residuals = [[make.residual(grid) for _ in range(n)] for grid, n in zip(grids, reversed(blocks), strict=True)]
+        stem = nn.Conv2d(features[0], make.width, 1)
+        self.stem = nn.Sequential(stem, *residuals[0]) if residuals[0] else stem
+        self.down = nn.ModuleList(nn.Sequential(*make.halve(), *coarser) for coarser in residuals[1:])
+        self.start = from_latent(top.features, make.width, grids[-1])
+        self.rungs = nn.ModuleList(
+            nn.ModuleList(Rung((channels, *grid), make) for _ in range(n))
+            for grid, n in zip(reversed(grids), rungs, strict=True))
+        self.up = nn.ModuleList(make.enlarge(fine) for _, fine in pairwise(reversed(grids)))
+        self.features = (make.width, *grids[0])
+        self.sizes = [math.prod(top.shape), *(channels * h * w for (h, w), n in zip(reversed(grids), rungs, strict=True)
+                                              for _ in range(n))]
+        self.shape = (sum(self.sizes),)
+
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+        seen = self._seen(h)
+        features, (top,) = self.top.infer(seen[-1], samples)
+        layers = [top]
+        seen = [s.expand(samples, *s.shape).flatten(0, 1) for s in seen]
+        batch = (samples, len(h))
+
+        def draw(rung: Rung, path: Tensor, at: int) -> Tensor:
+            q = unfolded(rung.q(path, seen[at]), batch)
+            eps = q.rsample()
+            layers.append(Latent(eps, q, rung.p()))
+            return eps.flatten(0, 1)
+
+        path = self._descend(features.flatten(0, 1), draw)
+        return path.unflatten(0, batch), tuple(layers)
+
+    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
+        seen = self._seen(h)
+        pieces = [self.top.code(seen[-1], sample=sample)]
+
+        def draw(rung: Rung, path: Tensor, at: int) -> Tensor:
+            q = rung.q(path, seen[at])
+            pieces.append(q.sample() if sample else q.mean)
+            return pieces[-1]
+
+        self._descend(self.top.read(pieces[0][None])[0], draw)
+        return torch.cat([piece.flatten(1) for piece in pieces], 1)
+
+    def read(self, code: Tensor) -> Tensor:
+        top, *eps = code.flatten(0, 1).split(self.sizes, 1)
+        rest = iter(eps)
+        path = self._descend(self.top.read(top.unflatten(1, self.top.shape)[None])[0],
+                             lambda rung, path, at: next(rest).unflatten(1, rung.zero.shape))
+        return path.unflatten(0, code.shape[:2])
+
+    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
+        given = how.temperature if isinstance(how.temperature, tuple) else (how.temperature,)
+        if not 1 <= len(given) <= len(self.sizes):
+            raise UsageError(f"this model has {len(self.sizes)} stochastic layers; got {len(given)} temperatures")
+        each = [*given, *given[-1:] * (len(self.sizes) - len(given))]
+        top = self.top.generate(n, replace(how, temperature=each[0])).flatten(2)
+        noise = [t * torch.randn(1, n, size, device=top.device) for size, t in zip(self.sizes[1:], each[1:], strict=True)]
+        return torch.cat([top, *noise], 2)
+
+    @property
+    def fitted(self) -> Prior | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The top's, so that the two cannot differ."""
+        return self.top.fitted
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "fitted":  # a setter would not do: torch keeps modules out of properties
+            setattr(self.top, name, value)
+        else:
+            super().__setattr__(name, value)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def fit_space(self) -> Space | None:
+        return self.top.fit_space
+
+    def to_fit(self, h: Tensor, draws: int) -> Tensor:
+        return self.top.to_fit(self._seen(h)[-1], draws)
+
+    @property
+    def prior_is_learned(self) -> bool:
+        return self.top.prior_is_learned
+
+    def _seen(self, h: Tensor) -> list[Tensor]:
+        """The encoder's features on every grid, from fine to coarse."""
+        seen = [self.stem(h)]
+        for down in self.down:
+            seen.append(down(seen[-1]))
+        return seen
+
+    def _descend(self, top: Tensor, draw: Callable[[Rung, Tensor, int], Tensor]) -> Tensor:
+        """Walks the path from the top, asking `draw` for the ε of each rung, given the number of its grid."""
+        path = self.start(top)
+        for i, rungs in enumerate(self.rungs):
+            if i:
+                path = self.up[i - 1](path)
+            for rung in rungs:  # type: ignore[union-attr]
+                path = rung(path, draw(rung, path, len(self.grids) - 1 - i))  # type: ignore[arg-type]
+        return path
+
+
+@dataclass(frozen=True)
+class LadderPlan:
+    """Shapes of a ladder before its parts are made."""
+
+    grids: list[Grid]
+    dim: int
+    rungs: tuple[int, ...]
+    channels: int
+    make: Make
+    blocks: tuple[int, ...]
+
+    @property
+    def grid(self) -> Grid:
+        return self.grids[0]
+
+    def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> TopDown:
+        if len(features) != 3:
+            raise UsageError("top_down needs an encoder whose features lie on a grid, such as resnet or conv; this one "
+                             f"ends in {features[0]} numbers")
+        q = posterior((self.make.width, *self.grids[-1]), (self.dim,))
+        top = OneLayer(q, prior(q, False), (self.dim,))
+        return TopDown(features, top, self.grids, self.rungs, self.channels, self.make, self.blocks)
+
+
+@latent("top_down")
+def top_down(image_shape: Shape, dim: int = 32, rungs: tuple[int, ...] = (2,), channels: int = 2, width: int = 64,
+             factor: int = 4, blocks: tuple[int, ...] = (), bottleneck: int = 0) -> LadderPlan:
+    """A ladder: a vector of `dim` numbers at the top, then stochastic layers of `channels` maps, coarse to fine.
+
+    `rungs` counts the layers on each grid from the coarsest to the finest, which is the image's by `factor`; each grid
+    halves the one below. (2,) is one grid with two layers; (2, 3, 3) has three grids; (1, 0, 2) leaves the middle one
+    out. The recipe's posterior and prior are the top's. `blocks` counts the residual blocks on each grid on the way up
+    from the encoder, in the order of `rungs`; () is one on each but the finest. For more than about ten layers give a
+    `bottleneck`: blocks whose 3×3 convolutions have so many times fewer channels, 4 in the paper; and wherever detail
+    counts, a `factor` of 1. (Child, 2021, arXiv:2011.10650)
+    """
+    if min(dim, channels, width, factor) < 1 or not rungs or min(rungs) < 0:
+        raise UsageError(f"top_down({dim}, {rungs}, {channels}, {width}, {factor}): dim, channels, width and factor are at "
+                         "least 1, and rungs are counts of layers, such as (2,) or (2, 3)")
+    if not 0 <= bottleneck <= width:
+        raise UsageError(f"top_down(bottleneck={bottleneck}): by how much blocks are narrower inside than their width of "
+                         f"{width}, such as 4; 0 is for plain blocks")
+    blocks = blocks or (*[1] * (len(rungs) - 1), 0)
+    if len(blocks) != len(rungs) or min(blocks) < 0:
+        raise UsageError(f"top_down(rungs={rungs}, blocks={blocks}): blocks are counts of residual blocks, one for each of "
+                         f"the {len(rungs)} grids that rungs names")
+    size = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))
+    grids = [size]
+    for _ in rungs[1:]:
+        grids.append((-(-grids[-1][0] // 2), -(-grids[-1][1] // 2)))
+    return LadderPlan(grids, dim, rungs, channels, Make(width, bottleneck, sum(rungs)), blocks)

@@ -1,0 +1,197 @@
+"""A refiner adds to a decoder's image the detail that its code does not hold: it draws x ~ p(x | x̂), given the decoder's x̂.
+
+The code stays what it was, to be seen, edited and searched; the blur that a mean over all fitting images has is gone.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..distributions.pixels import LogisticMixture
+from ..errors import UsageError
+from ..nets.layers import Patches, Residual, Unpatch, zeroed
+from ..parts import registry
+from ..parts.call import parse_call
+from ..parts.registry import refiner
+from ..tensors import Shape, no_autocast
+from .likelihoods import LogisticLikelihood
+from .rectified_flow import Velocity
+
+ALL = slice(None)
+
+
+class Refiner(nn.Module):
+    """What every refiner does with images (n, C, H, W) in [0, 1] and the decoder's for their codes."""
+
+    scale: Tensor
+    rate: float = 2e-3
+    """The learning rate that suits it."""
+
+    def __init__(self, image_shape: Shape) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(image_shape[0], 1, 1))
+
+    def prepare(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> None:
+        """Measures what decoders' images lack, the standard deviation of each channel."""
+        self.scale.copy_((x - means).std((0, 2, 3)).clamp(min=1e-4)[:, None, None])
+
+    @abstractmethod
+    def loss(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
+        """What training makes small."""
+
+    @abstractmethod
+    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], temperature: float | None = None
+                ) -> Float[Tensor, "n c h w"]:
+        """The images that decoders' images become, given N(0, I) noise: the same for the same. A `temperature` below 1 draws
+        cleaner images than the law has; by default the refiner's own."""
+
+
+@refiner("autoregressive")
+class AutoregressiveRefiner(Refiner):
+    """Draws the pixels of an image group after group, each group given those before it and the decoder's image.
+
+        p(x | x̂) = ∏_g ∏_{i ∈ g} p(x_i | x of the groups before, x̂)
+
+    with mixtures of discretised logistics for p. An image is cut into squares of `side`×`side` pixels, and the pixels at one
+    place of every square are a group; groups follow each other in the order of ordered dithering (Bayer, 1973), which leaves
+    the smallest gaps for the last (Reed et al., 2017, arXiv:1703.03664). The network is residual convolutions over the grid
+    of squares: `width` channels know the decoder's image alone, and `each` more for every group but the last know that group
+    and those before it. So one evaluation gives p of every pixel, and drawing takes one for each group.
+    Images are drawn at `temperature` unless another is asked for.
+    """
+
+    rate = 6e-3
+
+    def __init__(self, image_shape: Shape, width: int = 32, each: int = 2, blocks: int = 3, mixtures: int = 5, side: int = 4,
+                 temperature: float = 0.5) -> None:
+        super().__init__(image_shape)
+        c, h, w = image_shape
+        if side not in (1, 2, 4, 8):
+            raise UsageError(f"autoregressive(side={side}): the side of a square of groups is 1, 2, 4 or 8")
+        if min(width, each, mixtures) < 1 or not 0 <= blocks <= 64 or not 0 < temperature <= 1:
+            raise UsageError(f"autoregressive(width={width}, each={each}, blocks={blocks}, mixtures={mixtures}, "
+                             f"temperature={temperature}): give a width, channels for each group and a number of mixtures "
+                             "of at least 1, 0 to 64 blocks, and a temperature above 0 and up to 1")
+        self.side, self.temperature = side, temperature
+        self.likelihood = LogisticLikelihood(image_shape, mixtures)
+        self.cut, self.join = Patches(side), Unpatch(side, (h, w))
+        # levels say what a channel may know: 0 the decoder's image, g + 1 also group g and those before it
+        places = [1 + group for row in dithered(side) for group in row]
+        hidden = width * [0] + [1 + group for group in range(side**2 - 1) for _ in range(each)]
+        self.net = nn.Sequential(
+            CausalConv(c * side**2 * [0] + c * places, hidden, 3), *(CausalResidual(hidden) for _ in range(blocks)),
+            nn.SiLU(), CausalConv(hidden, self.likelihood.channels * places, 1, strict=True))
+
+    def given(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"], rows: slice = ALL, columns: slice = ALL
+              ) -> LogisticMixture:
+        """p of each pixel in `rows` and `columns`, given the pixels of x in the groups before its own."""
+        centre = 2 * means - 1
+        params = self.join(self.net(torch.cat([self.cut(centre), self.cut((x - means) / self.scale)], 1)))
+        p, centre = self.likelihood(params[..., rows, columns]), centre[:, None, :, rows, columns]
+        return replace(p, means=p.means + centre - (p.chain * centre[:, :, None]).sum(-3))  # links, too, are of x − x̂
+
+    def loss(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
+        """−log p(x | x̂) / (C·H·W) of each image, nats."""
+        return -self.given(x, means).log_prob(x) / x[0].numel()
+
+    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], temperature: float | None = None
+                ) -> Float[Tensor, "n c h w"]:
+        t = self.temperature if temperature is None else temperature
+        x, u = means.clone(), torch.special.ndtr(noise)
+        places = [(group, i, j) for i, row in enumerate(dithered(self.side)) for j, group in enumerate(row)]
+        for _, *place in sorted(places):
+            rows, columns = (slice(first, None, self.side) for first in place)
+            x[..., rows, columns] = self.given(x, means, rows, columns).sharpened(t).from_uniform(u[..., rows, columns])
+        return x
+
+
+def dithered(side: int) -> list[list[int]]:
+    """The numbers 0 … side² − 1 in a square, side a power of 2, so that each stands far from those little less than it."""
+    square = [[0]]
+    while len(square) < side:
+        square = [[4 * n + add for add in pair for n in row] for pair in ((0, 2), (3, 1)) for row in square]
+    return square
+
+
+class CausalConv(nn.Conv2d):
+    """A convolution between channels with levels: outputs see the inputs of levels up to their own, or if `strict` below it.
+
+    `weight` is the list of weights between those, output after output; others do not exist (Germain et al., 2015,
+    arXiv:1502.03509, masks them). Those of an output that sees few inputs start larger, so that all outputs start alike.
+    """
+
+    places: Tensor
+
+    def __init__(self, inputs: list[int], outputs: list[int], size: int, strict: bool = False) -> None:
+        super().__init__(len(inputs), len(outputs), size, padding=size // 2)
+        with torch.device("cpu"):  # known by value, also where a model has no memory yet, and so not in its files
+            i, o = torch.tensor(inputs), torch.tensor(outputs)[:, None]
+            seen = i < o if strict else i <= o
+            many = size**2 * seen.sum(1)
+            places = seen.repeat_interleave(size**2, 1).flatten().nonzero().flatten()
+            bounds = (many.float() ** -0.5).repeat_interleave(many)
+        self.register_buffer("places", places, persistent=False)
+        start = torch.empty(len(bounds)).uniform_(-1, 1)
+        self.weight = nn.Parameter(start * bounds.to(start.device))
+
+    def forward(self, input: Tensor) -> Tensor:
+        shape = (self.out_channels, self.in_channels, *self.kernel_size)
+        weight = self.weight.new_zeros(math.prod(shape)).index_copy(0, self.places, self.weight).view(shape)
+        return F.conv2d(input, weight, self.bias, padding="same")
+
+
+class CausalResidual(Residual):
+    """A residual block between channels with levels, which sees no level above its own."""
+
+    def __init__(self, levels: list[int]) -> None:
+        super().__init__(len(levels))
+        self.first, self.second = CausalConv(levels, levels, 3), zeroed(CausalConv(levels, levels, 3))
+
+
+@refiner("flow_matching")
+class FlowRefiner(Refiner):
+    """A rectified flow in pixels that carries noise to what the decoder's image lacks, and sees that image.
+
+    x = x̂ + s r with r ~ p(r | x̂) and s the standard deviation of x − x̂. `net` is a velocity, such as unet(32, patch=2) or
+    dit; images take `steps` of Heun's method. (Pandey et al., 2022, arXiv:2201.00308, with diffusion)
+    """
+
+    def __init__(self, image_shape: Shape, net: str = "unet(32, patch=2)", steps: int = 8) -> None:
+        super().__init__(image_shape)
+        if parse_call(net).name == "mlp":
+            raise UsageError(f"the refiner's network {net!r} would see an image as a list of numbers: use unet or dit, such "
+                             "as 'unet(32, patch=2)'")
+        if not 1 <= steps <= 1000:
+            raise UsageError(f"flow_matching(steps={steps}): a flow takes 1 to 1000 steps")
+        self.steps, self.velocity = steps, Velocity(net, image_shape, context=image_shape[0])
+        self.rate = self.velocity.rate
+
+    def loss(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
+        """Squared error of the velocity, the mean over pixel values."""
+        return self.velocity.loss((x - means) / self.scale, context=2 * means - 1)
+
+    def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], temperature: float | None = None
+                ) -> Float[Tensor, "n c h w"]:
+        noise = noise if temperature is None else temperature * noise
+        with no_autocast(means):
+            return means + self.scale * self.velocity.carry(noise, self.steps, context=2 * means - 1)
+
+
+def build_refiner(what: str, image_shape: Shape) -> Refiner | None:
+    """The refiner that a recipe names; None for 'none'.
+
+    Raises:
+        UsageError: an unknown part, or arguments that do not fit.
+    """
+    if (name := parse_call(what).name) == "none":
+        return None
+    if name in registry.velocity.parts:
+        raise UsageError(f"{what} is a network that a refiner may use: write refiner \"flow_matching({what!r})\"")
+    return registry.refiner.make(what, image_shape)

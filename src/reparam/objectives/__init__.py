@@ -1,0 +1,2 @@
+"""What is minimised: terms and their weights, and adversaries."""
+

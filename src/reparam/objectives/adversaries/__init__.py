@@ -1,0 +1,2 @@
+"""Second players: critics, the games they play, and what keeps them smooth."""
+

@@ -1,0 +1,44 @@
+"""What every adversary is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ...data.augment import Augmentation
+from ...models.trace import Trace
+from ...models.vae import Model
+from ...tensors import Shape
+from .games import Game
+from .penalties import Penalty
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the rest of a recipe gives to an adversary."""
+
+    model: Model
+    image_shape: Shape
+    critic: str
+    game: Game
+    penalties: tuple[tuple[float, Penalty], ...] = ()
+    augment: Augmentation | None = None
+
+
+class Adversary(nn.Module):
+    """What is judged, by whom and by which rules. Called on a trace, it adds the contest to it."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.game = setting.game
+
+    @abstractmethod
+    def forward(self, model: Model, trace: Trace) -> Trace:
+        """The trace with its contest."""
+
+
+def detached(module: nn.Module, *prefixes: str) -> dict[str, Tensor]:
+    """Parameters without gradients: all, or those whose names start with one of `prefixes`."""
+    return {name: p.detach() for name, p in module.named_parameters() if not prefixes or name.startswith(prefixes)}

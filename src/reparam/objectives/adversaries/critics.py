@@ -1,0 +1,206 @@
+"""The second player: a critic that learns to tell real inputs from the model's own, while the model learns to pass.
+
+What is judged is a part: `images` (a GAN, VAE-GAN, the autoencoder of latent diffusion), `codes` (the adversarial
+autoencoder), `permuted` codes (FactorVAE), images and codes together, `joint` (ALI, BiGAN), or, with the encoder itself in
+the critic's place, `introspective` (Soft-IntroVAE). Both players learn in one backward pass: gradients of the critic's loss
+stop at its inputs, and the model's loss sees the critic with its parameters detached.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ...errors import UsageError
+from ...models.priors import Draw
+from ...models.trace import Contest, Trace, only_layer
+from ...models.vae import VAE, Generator, Model
+from ...nets.critic import Critic, make_critic
+from ...parts.registry import adversary
+from ...tensors import Shape
+from .base import Adversary, Setting, detached
+from .penalties import Inputs, Scored
+
+
+class Judged(Adversary):
+    """An adversary with a critic of its own."""
+
+    of_images = False
+    """Whether it judges images, which may be augmented."""
+    both_move = False
+    """Whether the model has a hand in the real inputs too."""
+
+    def __init__(self, setting: Setting, critic: Critic) -> None:
+        super().__init__(setting)
+        if setting.augment is not None and not self.of_images:
+            raise UsageError("critic_augment changes images, and this adversary judges codes: leave it at 'none'")
+        self.critic, self.augment = critic, setting.augment
+        self.weights = [weight for weight, _ in setting.penalties]
+        self.penalties = nn.ModuleList(penalty for _, penalty in setting.penalties)
+        for _, penalty in setting.penalties:
+            penalty.attach(critic)
+        self.differentiates = any(penalty.differentiates for _, penalty in setting.penalties)
+
+    @abstractmethod
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        """Real inputs, and as many of the model's own, with its graph."""
+
+    def forward(self, model: Model, trace: Trace) -> Trace:
+        real, fake = self.sides(model, trace)
+        return replace(trace, contest=Bout(self, trace, self.shown(real), self.shown(fake)))
+
+    def shown(self, inputs: Inputs) -> Inputs:
+        """What the critic gets to see of inputs."""
+        return inputs if self.augment is None else (self.augment(inputs[0]), *inputs[1:])
+
+    def unmoved(self, *inputs: Tensor) -> Tensor:
+        """The critic's scores, with no gradient to its parameters."""
+        return functional_call(self.critic, detached(self.critic), inputs)
+
+
+class Bout(Contest):
+    """One batch before a critic."""
+
+    def __init__(self, judged: Judged, trace: Trace, real: Inputs, fake: Inputs) -> None:
+        self.judged, self.trace, self.real, self.fake = judged, trace, real, fake
+
+    def critic_loss(self) -> Float[Tensor, ""]:
+        judged = self.judged
+        real, fake = (tuple(t.detach().requires_grad_(judged.differentiates) for t in side)
+                      for side in (self.real, self.fake))
+        scored = Scored(judged.critic, real, fake, judged.critic(*real), judged.critic(*fake))
+        loss = judged.game.critic(scored.real_scores, scored.fake_scores).mean()
+        for weight, penalty in zip(judged.weights, judged.penalties, strict=True):
+            loss = loss + weight * penalty(scored)
+        return loss
+
+    def adversarial(self, balance: float, cap: float) -> Float[Tensor, "b"]:
+        judged = self.judged
+        if balance and not judged.of_images:
+            raise UsageError("adversarial(balance) compares gradients at images, and this adversary judges codes: give it "
+                             "a fixed weight, or use the adversary images")
+        fake = judged.unmoved(*self.fake)
+        real = judged.unmoved(*self.real) if judged.both_move or judged.game.paired else fake
+        each = judged.game.model(real, fake)
+        if judged.both_move:
+            each = each + judged.game.model(-fake, -real)
+        each = each.flatten(1).mean(1) if each.dim() > 1 else each
+        return each if not balance else each * self._factor(each, balance, cap)
+
+    def features(self, x: Float[Tensor, "n c h w"]) -> Tensor:
+        critic = self.judged.critic
+        if not self.judged.of_images:
+            raise UsageError("learned_similarity asks a critic for what it sees in images, and this one sees codes: use "
+                             "images")
+        return functional_call(critic.trunk, detached(critic.trunk), (x,))
+
+    def _factor(self, each: Tensor, balance: float, cap: float) -> Tensor:
+        """What makes the gradient at the images `balance` times that of −log p(x | z), at most `cap`."""
+        mean, images = self.trace.px.mean, self.fake[0]
+        if not (mean.requires_grad and images.requires_grad):
+            return each.new_ones(())
+        wanted: Tensor | None = None
+        if self.trace.log_px.requires_grad:  # there is a density
+            wanted, = torch.autograd.grad(self.trace.log_px.mean(), mean, retain_graph=True, allow_unused=True)
+        if wanted is None:
+            raise UsageError("adversarial(balance) compares gradients at the decoder's mean, which this likelihood does not "
+                             "judge by: use gaussian, laplace or student, or a fixed weight")
+        found = torch.autograd.grad(each.mean(), images, retain_graph=True)[0]
+        return (balance * wanted.norm() / found.norm().clamp(min=1e-12)).clamp(max=cap)
+
+
+@adversary("images")
+class Images(Judged):
+    """Images against the model's: its reconstructions, new samples, or half of each ('both'); a GAN has samples alone.
+
+    With `patch` the critic scores squares of about so many pixels, each by itself (Isola et al., 2017, arXiv:1611.07004),
+    which sharpens texture and leaves the whole to the likelihood. (Goodfellow et al., 2014, arXiv:1406.2661; Larsen et al.,
+    2016, arXiv:1512.09300)
+    """
+
+    of_images = True
+
+    def __init__(self, setting: Setting, of: str = "both", patch: int = 0) -> None:
+        if of not in ("both", "samples", "reconstructions"):
+            raise UsageError(f"images({of!r}): the critic judges 'samples', 'reconstructions' or 'both'")
+        if patch < 0:
+            raise UsageError(f"images(patch={patch}): give the side of a square in pixels, or 0 to judge images as a whole")
+        h, w = setting.image_shape[1:]
+        grid = (-(-h // patch), -(-w // patch)) if patch else None
+        super().__init__(setting, make_critic(setting.critic, setting.image_shape, grid))
+        self.of = of
+
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        rebuilt, n = trace.px.mean[0], len(trace.x)
+        if isinstance(model, Generator):
+            return (trace.x,), (rebuilt,)
+        kept = {"both": n // 2, "samples": 0, "reconstructions": n}[self.of]
+        fake = torch.cat([rebuilt[:kept], model.draw(n - kept).mean[0]]) if kept < n else rebuilt
+        return (trace.x,), (fake,)
+
+
+@adversary("codes")
+class Codes(Judged):
+    """Draws from the prior against codes of images, in place of a KL term (Makhzani et al., 2016, arXiv:1511.05644)."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, make_critic(setting.critic, _only_code(setting.model)))
+
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        z = _read(trace, "the adversary codes")
+        with torch.no_grad():
+            drawn = model.latent.generate(len(z), Draw(fitted=False))[0]
+        return (drawn,), (z,)
+
+
+@adversary("permuted")
+class Permuted(Judged):
+    """Codes against codes each of whose numbers comes from another image: with the game `ratio`, the total correlation
+    (Kim & Mnih, 2018, arXiv:1802.05983, section 3)."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, make_critic(setting.critic, _only_code(setting.model)))
+
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        z = _read(trace, "the adversary permuted")
+        flat = z.detach().flatten(1)
+        order = torch.rand_like(flat).argsort(0)
+        return (flat.gather(0, order).view_as(z),), (z,)
+
+
+@adversary("joint")
+class Joint(Judged):
+    """Images with their codes against codes with their images: encoder and decoder learn to be each other's inverse, from
+    the critic alone (Dumoulin et al., 2017, arXiv:1606.00704; Donahue et al., 2017, arXiv:1605.09782)."""
+
+    of_images = True
+    both_move = True
+
+    def __init__(self, setting: Setting) -> None:
+        shape = _only_code(setting.model)
+        super().__init__(setting, make_critic(setting.critic, setting.image_shape, code=math.prod(shape)))
+
+    def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
+        z = _read(trace, "the adversary joint")
+        code = model.latent.generate(len(z), Draw(fitted=False))
+        return (trace.x, z), (model.decode(code).mean[0], code[0])
+
+
+def _read(trace: Trace, who: str) -> Tensor:
+    """What the decoder reads of the codes of images, (n, *d), which is what `generate` gives too."""
+    only_layer(trace, who)
+    if trace.features is None:
+        raise UsageError(f"{who} judges codes of images, and this model finds none")
+    return trace.features[0]
+
+
+def _only_code(model: Model) -> Shape:
+    if not isinstance(model, VAE):
+        raise UsageError("this adversary judges codes of images, and a GAN has no encoder to find them: use images")
+    return model.latent.shape

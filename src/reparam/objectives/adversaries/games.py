@@ -1,0 +1,118 @@
+"""Games between a model and its critic, and what keeps the critic smooth.
+
+A critic gives each input a score, higher for the real ones. A game says what the two minimise given the scores of real
+inputs and of the model's own (Mescheder et al., 2018, arXiv:1801.04406, compare them). Scores are (n,), or (n, places)
+for a critic that judges each place of an image by itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ...errors import UsageError
+from ...parts.registry import game
+
+Scores = Float[Tensor, "n ..."]
+
+
+class Game(ABC):
+    """What critic and model minimise.
+
+    `steps` is how many steps the critic takes for each of the model's; `warmup` for which fraction of training it learns
+    before the model first listens to it.
+    """
+
+    paired = False
+    """Whether the model's loss looks at the scores of real inputs too."""
+
+    def __init__(self, steps: int = 1, warmup: float = 0.05) -> None:
+        if steps < 1 or not 0 <= warmup <= 1:
+            raise UsageError(f"a game takes at least one step of the critic for each of the model's, and a warmup between 0 "
+                             f"and 1; got steps={steps} and warmup={warmup}")
+        self.steps, self.warmup = steps, warmup
+
+    @abstractmethod
+    def critic(self, real: Scores, fake: Scores) -> Scores:
+        """The critic's loss, of each pair."""
+
+    @abstractmethod
+    def model(self, real: Scores, fake: Scores) -> Scores:
+        """The model's loss, of each pair. Called with −fake and −real it is the loss of one who moves the real inputs."""
+
+
+@game("nonsaturating")
+class Nonsaturating(Game):
+    """log(1 + e^−s): the critic classifies; the model raises its odds of passing (Goodfellow et al., 2014, section 3)."""
+
+    def critic(self, real: Scores, fake: Scores) -> Scores:
+        return F.softplus(-real) + F.softplus(fake)
+
+    def model(self, real: Scores, fake: Scores) -> Scores:
+        return F.softplus(-fake)
+
+
+@game("ratio")
+class Ratio(Game):
+    """The same critic, whose score estimates log p(real) / p(fake); the model's loss is then an estimate of the divergence
+    KL(fake ‖ real), in nats: for codes, in place of a term that has no closed form (Mescheder et al., 2017,
+    arXiv:1701.04722; Kim & Mnih, 2018, arXiv:1802.05983)."""
+
+    def critic(self, real: Scores, fake: Scores) -> Scores:
+        return F.softplus(-real) + F.softplus(fake)
+
+    def model(self, real: Scores, fake: Scores) -> Scores:
+        return -fake
+
+
+@game("hinge")
+class Hinge(Game):
+    """The critic's scores count up to a margin of one (Lim & Ye, 2017, arXiv:1705.02894)."""
+
+    def critic(self, real: Scores, fake: Scores) -> Scores:
+        return F.relu(1 - real) + F.relu(1 + fake)
+
+    def model(self, real: Scores, fake: Scores) -> Scores:
+        return -fake
+
+
+@game("wasserstein")
+class Wasserstein(Game):
+    """Differences of plain scores, which takes a critic held smooth, and near its best (Arjovsky et al., 2017,
+    arXiv:1701.07875): give the penalty `10*gradient`."""
+
+    def critic(self, real: Scores, fake: Scores) -> Scores:
+        return fake - real
+
+    def model(self, real: Scores, fake: Scores) -> Scores:
+        return -fake
+
+
+@game("least_squares")
+class LeastSquares(Game):
+    """½(s − 1)² for what should pass, ½(s + 1)² for what should not (Mao et al., 2017, arXiv:1611.04076)."""
+
+    def critic(self, real: Scores, fake: Scores) -> Scores:
+        return 0.5 * ((real - 1) ** 2 + (fake + 1) ** 2)
+
+    def model(self, real: Scores, fake: Scores) -> Scores:
+        return 0.5 * (fake - 1) ** 2
+
+
+@game("relativistic")
+class Relativistic(Game):
+    """Each fake against one real input, so that no score counts by itself (Jolicoeur-Martineau, 2019, arXiv:1807.00734).
+
+    With the penalties R1 and R2 it converges, and drops no modes (Huang et al., 2024, arXiv:2501.05441).
+    """
+
+    paired = True
+
+    def critic(self, real: Scores, fake: Scores) -> Scores:
+        return F.softplus(fake - real)
+
+    def model(self, real: Scores, fake: Scores) -> Scores:
+        return F.softplus(real - fake)

@@ -1,0 +1,152 @@
+"""What keeps a critic smooth."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ...errors import UsageError
+from ...parts.call import Call, parse_sum
+from ...parts.registry import penalty
+
+Inputs = tuple[Tensor, ...]
+"""What a critic judges: images (n, C, H, W), codes (n, *d), or both."""
+
+
+class Scored(NamedTuple):
+    """A critic's scores of real inputs and of fakes, for its penalties."""
+
+    critic: Callable[..., Tensor]
+    real: Inputs
+    fake: Inputs
+    real_scores: Tensor
+    fake_scores: Tensor
+
+
+class Penalty(nn.Module):
+    """What is added to the critic's loss, or changes its layers, to keep it smooth."""
+
+    differentiates = False
+    """Whether it takes the gradient at the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def attach(self, critic: nn.Module) -> None:
+        """Changes the critic before training; does nothing for most."""
+
+    @abstractmethod
+    def forward(self, scored: Scored) -> Float[Tensor, ""]: ...
+
+
+def slope(scores: Tensor, inputs: Inputs) -> Float[Tensor, "n"]:
+    """‖∇D‖² of each input, with a graph for its own gradient; the scores of an input's places are averaged."""
+    gradients = torch.autograd.grad(scores.flatten(1).mean(1).sum() if scores.dim() > 1 else scores.sum(), inputs,
+                                    create_graph=True)
+    return torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0)
+
+
+class _Slope(Penalty):
+    """½ ‖∇D‖² on one side: exactly, or with `noise` by the difference that Gaussian noise of that deviation makes,
+    E ½ (D(x + σε) − D(x))² / σ², which costs a third of the exact one."""
+
+    def __init__(self, noise: float = 0.0) -> None:
+        super().__init__()
+        if noise < 0:
+            raise UsageError(f"the noise of a slope is at least 0; got {noise}")
+        self.noise, self.differentiates = noise, not noise
+
+    def of(self, critic: Callable[..., Tensor], inputs: Inputs, scores: Tensor) -> Tensor:
+        if not self.noise:
+            return 0.5 * slope(scores, inputs).mean()
+        moved = critic(*(x + self.noise * torch.randn_like(x) for x in inputs))
+        change = (moved - scores).flatten(1).mean(1) if scores.dim() > 1 else moved - scores
+        return 0.5 * (change / self.noise).square().mean()
+
+
+@penalty("r1")
+class R1(_Slope):
+    """½ ‖∇D‖² at real inputs; `noise` estimates it by finite differences of that size, faster (Mescheder et al., 2018,
+    arXiv:1801.04406)."""
+
+    def forward(self, scored: Scored) -> Tensor:
+        return self.of(scored.critic, scored.real, scored.real_scores)
+
+
+@penalty("r2")
+class R2(_Slope):
+    """½ ‖∇D‖² at the model's own; `noise` as for r1 (Mescheder et al., 2018, arXiv:1801.04406)."""
+
+    def forward(self, scored: Scored) -> Tensor:
+        return self.of(scored.critic, scored.fake, scored.fake_scores)
+
+
+@penalty("gradient")
+class Gradient(Penalty):
+    """(‖∇D‖ − 1)² at points between real inputs and fakes (Gulrajani et al., 2017, arXiv:1704.00028): weight 10."""
+
+    def forward(self, scored: Scored) -> Tensor:
+        first = scored.real[0]
+        t = torch.rand(len(first), dtype=first.dtype, device=first.device)
+        at = tuple(torch.lerp(r, f, t.view(-1, *(1,) * (r.dim() - 1))).requires_grad_()
+                   for r, f in zip(scored.real, scored.fake, strict=True))
+        return ((slope(scored.critic(*at), at) + 1e-12).sqrt() - 1).square().mean()
+
+
+@penalty("lecam")
+class LeCam(Penalty):
+    """Scores are drawn to the running average of the other side's, for little data (Tseng et al., 2021, arXiv:2104.03310):
+    weight 0.1 to 0.3."""
+
+    averages: Tensor
+
+    def __init__(self, decay: float = 0.99) -> None:
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise UsageError(f"lecam(decay={decay}): the decay lies between 0 and 1")
+        self.decay = decay
+        self.register_buffer("averages", torch.zeros(2))
+
+    def forward(self, scored: Scored) -> Tensor:
+        means = torch.stack([scored.real_scores.detach().mean(), scored.fake_scores.detach().mean()])
+        moved = torch.lerp(means, self.averages, self.decay)
+        self.averages = torch.where(means.isfinite(), moved, self.averages)  # a step that is left out leaves no trace
+        real, fake = self.averages
+        return (scored.real_scores - fake).square().mean() + (scored.fake_scores - real).square().mean()
+
+
+@penalty("spectral_norm")
+class SpectralNorm(Penalty):
+    """Divides each layer's weight by its largest singular value, estimated by power iteration; adds no loss (Miyato et al.,
+    2018, arXiv:1802.05957). Layers that would start at zero start at random, since zero has no direction to keep."""
+
+    def attach(self, critic: nn.Module) -> None:
+        for module in list(critic.modules()):
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                if not module.weight.any():
+                    module.reset_parameters()
+                nn.utils.parametrizations.spectral_norm(module)
+
+    def forward(self, scored: Scored) -> Tensor:
+        return scored.real_scores.new_zeros(())
+
+
+def parse_penalties(text: str) -> list[tuple[float, Penalty]]:
+    """Reads '10*r1 + 10*r2'; 'none' is an empty list.
+
+    Raises:
+        UsageError: an unknown penalty, or a weight that changes over training.
+    """
+    if text == "none":
+        return []
+    found: list[tuple[float, Penalty]] = []
+    for weight, call in parse_sum(text):
+        if isinstance(weight, Call) or weight < 0:
+            raise UsageError(f"a penalty's weight in {text!r} is a number of at least 0")
+        found.append((weight, penalty.make(call)))
+    return found

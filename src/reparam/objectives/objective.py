@@ -1,0 +1,159 @@
+"""Objectives: named functionals of a trace, added with weights that may change over training.
+
+    nll + kl                     the negative ELBO, nats per example
+    nll + 4*kl                   β-VAE
+    nll + linear(0, 1, 0.1)*kl   KL warm-up over the first tenth of training
+    nll + target_rate(30)*kl     30 nats of KL, by the weight that it takes
+
+In Python the same is written with the same operators: `nll + linear(0, 1, 0.1) * kl`. Terms and objectives form a vector
+space: they add, subtract, and take a number or a schedule on either side, `2 * (nll + kl) - 0.1 * tc`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from ..models.trace import Trace
+from ..parts import registry
+from ..parts.call import Call, parse_sum
+from ..parts.recipe import Recipe
+from .weights import FoundWeight, Weight
+
+
+def product(a: float | Weight, b: float | Weight) -> float | Weight:
+    """a · b, of which one at most changes over training.
+
+    Raises:
+        UsageError: both do.
+    """
+    if not isinstance(a, Weight):
+        a, b = b, a
+    if not isinstance(a, Weight):
+        return float(a * b)  # pyright: ignore[reportOperatorIssue]
+    if isinstance(b, Weight):
+        raise UsageError(f"{a} times {b}: a term has one schedule, so leave one of them out")
+    return a if b == 1 else a.scaled(b)
+
+
+class Summable(ABC):
+    """What adds, subtracts and scales into an objective: terms, and objectives themselves."""
+
+    @abstractmethod
+    def summands(self) -> tuple[tuple[float | Weight, Term], ...]:
+        """Terms with their weights."""
+
+    def __add__(self, other: Summable) -> Objective:
+        return Objective(self.summands() + other.summands())
+
+    def __sub__(self, other: Summable) -> Objective:
+        return self + -other
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __mul__(self, weight: float | Weight) -> Objective:
+        return Objective(tuple((product(weight, w), term) for w, term in self.summands()))
+
+    def __rmul__(self, weight: float | Weight) -> Objective:
+        return self * weight
+
+
+@dataclass(frozen=True)
+class Term(Summable):
+    """A named functional of a trace, nats per example, (B,). Terms add and scale into an objective."""
+
+    name: str
+    of: Callable[[Trace], Tensor]
+    samples: int = 1
+    """Importance samples that the trace must hold."""
+    contest: bool = False
+    """Whether it asks a critic."""
+
+    def summands(self) -> tuple[tuple[float | Weight, Term], ...]:
+        return ((1.0, self),)
+
+
+@dataclass(frozen=True)
+class Objective(Summable):
+    """Σ_k w_k(progress) · E_B[term_k]. Written, printed and stored alike: 'nll + linear(0, 1, 0.1)*kl'."""
+
+    terms: tuple[tuple[float | Weight, Term], ...]
+
+    def __post_init__(self) -> None:
+        names = [term.name for _, term in self.terms]
+        if len(set(names)) < len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise UsageError(f"the term {twice} stands twice in {self}: add up its weights")
+
+    def summands(self) -> tuple[tuple[float | Weight, Term], ...]:
+        return self.terms
+
+    @property
+    def samples(self) -> int:
+        """Importance samples that a trace must hold for every term."""
+        return max(term.samples for _, term in self.terms)
+
+    @property
+    def names(self) -> list[str]:
+        return [term.name for _, term in self.terms]
+
+    def weights(self, progress: float, found: Mapping[str, float] | None = None) -> list[float]:
+        """The weight of each term; `found` are those that training has found so far, by their term."""
+        known = found or {}
+        return [known[term.name] if term.name in known else w(progress) if isinstance(w, Weight) else w
+                for w, term in self.terms]
+
+    @property
+    def unfound(self) -> dict[str, float]:
+        """Where the weights begin that training finds, by their term."""
+        return {term.name: w(0.0) for w, term in self.terms if isinstance(w, FoundWeight)}
+
+    def after(self, found: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
+        """The weights found after a step in which the terms came to `parts`, their batch means, nats per example."""
+        return {term.name: w.after(found[term.name], parts[term.name])
+                for w, term in self.terms if isinstance(w, FoundWeight)}
+
+    def heeds_critic(self, progress: float) -> bool:
+        """Whether a term that asks a critic has any weight."""
+        return any(weight for weight, (_, term) in zip(self.weights(progress), self.terms, strict=True) if term.contest)
+
+    def parts(self, trace: Trace) -> Tensor:
+        """Batch mean of each term, (terms,), nats per example."""
+        return torch.stack([term.of(trace).mean() for _, term in self.terms])
+
+    def __call__(self, trace: Trace, progress: float = 1.0) -> Tensor:
+        """The weighted sum, nats per example."""
+        parts = self.parts(trace)
+        return (parts * parts.new_tensor(self.weights(progress))).sum()
+
+    def __str__(self) -> str:
+        pieces: list[str] = []
+        for weight, term in self.terms:
+            if isinstance(weight, Weight):
+                pieces.append(f"+ {weight}*{term.name}")
+            else:
+                factor = "" if abs(weight) == 1 else f"{abs(weight):.12g}*"
+                pieces.append(f"{'-' if weight < 0 else '+'} {factor}{term.name}")
+        return " ".join(pieces).removeprefix("+ ")
+
+
+def parse_objective(text: str) -> Objective:
+    """Reads 'nll + 4*kl'.
+
+    Raises:
+        UsageError: an unknown term or schedule, or text that is not a sum of weighted terms.
+    """
+    return Objective(tuple(
+        (registry.weight.make(weight) if isinstance(weight, Call) else weight, registry.term.make(part))
+        for weight, part in parse_sum(text)))
+
+
+def build_objective(recipe: Recipe) -> Objective:
+    """The objective of a recipe."""
+    return parse_objective(recipe.objective)

@@ -1,0 +1,136 @@
+"""The evidence lower bound: distortion, rate, and what keeps the rate alive."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...distributions.base import kl as divergence
+from ...distributions.base import stopped
+from ...distributions.gaussian import Gaussian, gaussian_kl
+from ...errors import UsageError
+from ...models.trace import Trace, log_weight, rate
+from ...parts import registry
+from ..objective import Term
+
+nll = Term("nll", lambda trace: -trace.log_px.mean(0))
+kl = Term("kl", lambda trace: rate(trace).mean(0))
+
+
+@registry.term("nll")
+def _nll() -> Term:
+    """−E_q[log p(x | z)]: the distortion."""
+    return nll
+
+
+@registry.term("kl")
+def _kl() -> Term:
+    """KL(q(z | x) ‖ p(z)): the rate."""
+    return kl
+
+
+@registry.term("free_bits")
+def free_bits(nats: float, per: str = "unit") -> Term:
+    """The KL, where each latent dimension, or each layer, counts for at least `nats` on average over the batch.
+
+    Σ_u max(λ, E_B[KL_u]) over units or layers u: below λ one feels no pull to the prior (Kingma et al., 2016,
+    arXiv:1606.04934, Eq. 15). Where the KL has no closed form per dimension (a flow prior), a layer as a whole is the
+    unit. `per` is 'unit' or 'layer'.
+    """
+    if per not in ("unit", "layer"):
+        raise UsageError(f"free_bits({nats:.12g}, per={per!r}): free bits are given per 'unit' or per 'layer'")
+
+    def of(trace: Trace) -> Tensor:
+        total = trace.log_px.new_zeros(())
+        for z, q, p in trace.latents:
+            if per == "unit" and isinstance(q, Gaussian) and isinstance(p, Gaussian):
+                units = gaussian_kl(q, p).flatten(1).mean(0)
+            else:
+                units = divergence(q, p, z).mean()[None]
+            total = total + units.clamp(min=nats).sum()
+        return total.expand(len(trace.x))
+
+    return Term(f"free_bits({nats:.12g})" if per == "unit" else f"free_bits({nats:.12g}, {per!r})", of)
+
+
+@registry.term("capacity")
+def capacity(nats: float, fraction: float = 0.5) -> Term:
+    """|E_B[KL] − C|: holds the mean rate at C, which rises from 0 to `nats` over the first `fraction` of training.
+
+    Its weight is the γ of the paper, large enough for the rate to follow C: `nll + 100*capacity(25)`. Outside training
+    C = `nats`. The mean over the batch stands inside, so that one image may take more nats than another.
+    (Burgess et al., 2018, arXiv:1804.03599, Eq. 8)
+    """
+    if not (0 <= nats < math.inf and 0 < fraction <= 1):
+        raise UsageError(f"capacity({nats:.12g}, {fraction:.12g}): give nats of at least 0, and a fraction of training "
+                         "above 0 and at most 1")
+
+    def of(trace: Trace) -> Tensor:
+        mean = rate(trace).mean()
+        risen = mean.new_ones(()) if trace.progress is None else (trace.progress / fraction).clamp(max=1)
+        return (mean - nats * risen).abs().expand(len(trace.x))
+
+    return Term(f"capacity({nats:.12g}, {fraction:.12g})", of)
+
+
+@registry.term("balanced_kl")
+def balanced_kl(alpha: float = 0.8) -> Term:
+    """The KL in value, whose gradient moves the prior with weight α and the posterior with weight 1 − α.
+
+    α KL(sg(q) ‖ p) + (1 − α) KL(q ‖ sg(p)), with sg(·) taken as constant: above ½ a learned prior learns to predict
+    faster than the posterior gives way to it. (Hafner et al., 2021, arXiv:2010.02193, Algorithm 2)
+
+    Raises:
+        UsageError: an α outside [0, 1]; on a trace, a prior or posterior that a network computes draw by draw (a flow).
+    """
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"balanced_kl({alpha:.12g}): alpha lies from 0 (all to the posterior) to 1 (all to the prior)")
+
+    def of(trace: Trace) -> Tensor:
+        total = trace.log_px.new_zeros(())
+        for z, q, p in trace.latents:
+            total = (total + alpha * divergence(stopped(q), p, z.detach())
+                     + (1 - alpha) * divergence(q, stopped(p), z))
+        return total.mean(0)
+
+    return Term(f"balanced_kl({alpha:.12g})", of)
+
+
+@registry.term("layer_balanced_kl")
+def layer_balanced_kl(fraction: float = 0.3) -> Term:
+    """The KL, with the layers weighted against each other over the first `fraction` of training, so that none dies.
+
+    Σ_l γ_l KL_l,  γ_l ∝ E_B[KL_l] / D_l,  Σ_l γ_l = L: a layer that says less per dimension than the others pays less
+    for it. γ takes no gradient, and is 1 later and outside training. Meant to go with the warm-up of its own weight,
+    `linear(0, 1, 0.3)*layer_balanced_kl(0.3)`. (Vahdat & Kautz, 2020, arXiv:2007.03898, Appendix A, which by its
+    authors' own correction divides by the layer's size D_l; Vahdat et al., 2018, arXiv:1802.04920, Appendix H)
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f"layer_balanced_kl({fraction:.12g}): the fraction of training must lie above 0 and at most at 1")
+
+    def of(trace: Trace) -> Tensor:
+        layers = torch.stack([divergence(q, p, z).mean(0) for z, q, p in trace.latents])
+        if trace.progress is None:
+            return layers.sum(0)
+        sizes = layers.new_tensor([z[0, 0].numel() for z, _, _ in trace.latents])
+        used = (layers.detach().mean(1) / sizes).clamp(min=1e-6)
+        gamma = torch.where(trace.progress < fraction, used / used.mean(), 1.0)
+        return (gamma[:, None] * layers).sum(0)
+
+    return Term(f"layer_balanced_kl({fraction:.12g})", of)
+
+
+@registry.term("iw_bound")
+def iw_bound(samples: int) -> Term:
+    """−log (1/K) Σ_k p(x, z_k) / q(z_k | x): the importance-weighted bound (Burda et al., 2016, arXiv:1509.00519, Eq. 8)."""
+
+    if samples < 1:
+        raise UsageError(f"iw_bound({samples}): give a whole number of samples, at least 1")
+
+    def of(trace: Trace) -> Tensor:
+        # another term may have asked for more samples: the bound takes its own
+        return math.log(samples) - torch.logsumexp(log_weight(trace)[:samples], 0)
+
+    return Term(f"iw_bound({samples})", of, samples)

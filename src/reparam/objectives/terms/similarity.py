@@ -1,0 +1,27 @@
+"""Structural similarity as a reconstruction term."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...functional.similarity import check_pair, ms_ssim
+from ...models.trace import Trace
+from ...parts import registry
+from ..objective import Term
+
+
+@registry.term("ms_ssim")
+def ms_ssim_term(scales: int = 5) -> Term:
+    """1 − MS-SSIM between the decoder's mean and the image (Wang et al., 2003); `ms_ssim(1)` is 1 − SSIM.
+
+    Dimensionless, so its weight is in nats: beside `nll`, which sums over pixel values, the number of these times about a
+    tenth lets it be heard (for 3×64×64, `nll + 1000*ms_ssim + kl`). Takes as many of the scales as the image has room for.
+    """
+    check_pair(scales)
+
+    def of(trace: Trace) -> Tensor:
+        means = trace.px.mean
+        x = trace.x.expand_as(means)
+        return 1 - ms_ssim(x.flatten(0, 1), means.flatten(0, 1), scales=scales).unflatten(0, means.shape[:2]).mean(0)
+
+    return Term(f"ms_ssim({scales})", of)

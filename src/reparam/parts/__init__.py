@@ -1,0 +1,2 @@
+"""The language: how a part is named, registered and combined into a recipe."""
+

@@ -1,0 +1,2 @@
+"""A trained model on disk and in hand."""
+

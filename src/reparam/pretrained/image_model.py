@@ -1,0 +1,315 @@
+"""What a trained model is for: sample, encode, decode, reconstruct, interpolate, traverse. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..data.pixels import as_array
+from ..data.stream import binarized
+from ..errors import DataError, UsageError, nearest
+from ..models.codes import Axis
+from ..models.latents import NO_ENCODER
+from ..models.priors import Draw
+from ..models.vae import VAE, Model
+from ..parts.call import parse_call
+from ..parts.ranges import (
+    COLUMNS,
+    DRAWS,
+    GUIDANCE,
+    IMAGES,
+    PATH_STEPS,
+    REFINEMENT,
+    ROWS,
+    SEED,
+    SOLVER_STEPS,
+    TEMPERATURE,
+    WIDTH,
+)
+from .config import Config
+from .files import load_model
+from .layout import Layout
+from .pictures import grid
+
+CHUNK = 250
+"""Images that pass through a model at a time."""
+
+
+class ImageModel:
+    """A trained model. Images are (n, H, W), (n, H, W, C), (n, C, H, W) or (n, features), uint8 or floats in [0, 1];
+    what comes back has the layout and type that came in. A single image works like a batch of one.
+
+    Example:
+        model = reparam.load("runs/digits")
+        z = model.encode(images)                     # (n, *latent), the posterior's mean
+        better = model.decode(z)
+    """
+
+    def __init__(self, network: Model, config: Config, device: torch.device | str = "cpu") -> None:
+        self.network, self.config, self.device = network.to(device).eval(), config, torch.device(device)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return self.network.latent.shape
+
+    @property
+    def vae(self) -> VAE:
+        """The network, for what takes an encoder.
+
+        Raises:
+            UsageError: it is a GAN's generator.
+        """
+        if not isinstance(self.network, VAE):
+            raise UsageError(NO_ENCODER)
+        return self.network
+
+    @property
+    def prior_is_normal(self) -> bool:
+        return parse_call(self.config.recipe.prior).name == "normal"
+
+    def __repr__(self) -> str:
+        r, c = self.config.recipe, self.config.image_shape
+        parts = [r.encoder, r.latent, r.decoder] if isinstance(self.network, VAE) else [r.latent, r.decoder]
+        count = sum(p.numel() for p in self.network.parameters())
+        return (f"ImageModel({' → '.join(parts)}, images {c[1]}×{c[2]}×{c[0]}, latent "
+                f"{'×'.join(map(str, self.latent_shape))}, {count:,} parameters, {self.device})")
+
+    def _repr_png_(self) -> bytes:
+        """Sixteen samples, which notebooks show for the model."""
+        picture = io.BytesIO()
+        grid(self.sample(16, seed=0)).save(picture, "PNG")
+        return picture.getvalue()
+
+    def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
+               prior: str | None = None, label: int | str | None = None, steps: int | None = None,
+               guidance: float = 1.0, resample: bool = True, refine: bool | float = True) -> np.ndarray:
+        """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
+
+        `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one. A lower
+        `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. `label`
+        is a class's name or number, for a model or prior that knows classes. `steps` and `guidance` are for a prior
+        fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go. Without
+        `resample` or `refine` a resampler or refiner is left out, if the model has one; as a number, `refine` is the
+        refiner's temperature, above 0 and up to 1.
+
+        Raises:
+            UsageError: a number out of its range, or what this model does not know.
+        """
+        return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior, label=label,
+                                                           steps=steps, guidance=guidance, resample=resample, refine=refine))
+
+    def encode(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
+        """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
+        SEED.check("seed", seed)
+        layout, x = self._read(images)
+        z = self._seeded(seed, lambda: self.encode_pixels(x, sample=sample))
+        return z[0].numpy() if layout.single else z.numpy()
+
+    def decode(self, z: npt.ArrayLike) -> np.ndarray:
+        """Images of latents (n, *latent), uint8."""
+        with np.errstate(over="ignore"):  # what float32 cannot hold is told below
+            codes = torch.from_numpy(np.ascontiguousarray(as_array(z), dtype=np.float32))
+        if codes.shape[1:] != self.latent_shape:
+            raise DataError(f"latents of shape {tuple(codes.shape)} do not fit this model; it takes "
+                            f"(n, {', '.join(map(str, self.latent_shape))})")
+        if not torch.isfinite(codes).all():
+            raise DataError("the latents contain NaN or infinity")
+        return self._new_layout().write(self.decode_pixels(codes))
+
+    def reconstruct(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = 0,
+                    refine: bool | float = True) -> np.ndarray:
+        """What remains of images after encoding and decoding, in their own layout; without `refine`, of the code alone.
+
+        By default the posterior's mean is decoded, as by `decode(encode(images))`: no chance is in it, and an image's
+        reconstruction does not depend on those beside it. Training decodes draws of the posterior, whose mean need not be
+        among what the decoder has learned to read, least of all early in training: `sample` decodes a draw.
+        """
+        layout, x = self._read(images)
+        SEED.check("seed", seed)
+        _check_refinement(refine)
+        z = self._seeded(seed, lambda: self.encode_pixels(x, sample=sample))
+        return layout.write(self.decode_pixels(z, refine=refine))
+
+    def interpolate(self, a: npt.ArrayLike | None = None, b: npt.ArrayLike | None = None, steps: int = 8, *,
+                    seed: int | None = None) -> np.ndarray:
+        """`steps` images on the way from image `a` to image `b`, both ends included, uint8; without images, from one draw of
+        the prior to another, which a GAN can do too.
+
+        On a great circle where codes lie on a sphere, or the prior is N(0, I), whose mass is near one (White, 2016,
+        arXiv:1609.04468), else on a straight line.
+        """
+        PATH_STEPS.check("steps", steps)
+        SEED.check("seed", seed)
+        if (a is None) != (b is None):
+            raise UsageError("interpolate between two images, or without any between two draws of the prior")
+        if a is None or b is None:
+            drawn = self._seeded(seed, lambda: self.network.generate(2, Draw(fitted=self._fitted(None)))).cpu()
+            ends = [drawn[:1], drawn[1:]]
+        else:
+            ends = [self.encode_pixels(self._read(image)[1], sample=False) for image in (a, b)]
+        if len(ends[0]) != 1 or len(ends[1]) != 1:
+            raise DataError("interpolate between one image and one other")
+        around = self.prior_is_normal or self.network.latent.space.kind == "sphere"
+        path = slerp if around else torch.lerp
+        z = torch.cat([path(ends[0], ends[1], t) for t in torch.linspace(0, 1, steps)])
+        return self._new_layout().write(self.decode_pixels(z))
+
+    def traverse(self, image: npt.ArrayLike | None = None, *, dims: int = 8, steps: int = 9,
+                 width: float = 2.5) -> np.ndarray:
+        """Images (dims, steps, H, W[, C]), uint8, each row moving along one of the most informative latents.
+
+        A row goes from `width` standard deviations of the codes below their mean to as many above it, while the others
+        stay at the code of `image`, or at the codes' mean.
+        """
+        for name, value, within in (("dims", dims, ROWS), ("steps", steps, COLUMNS), ("width", width, WIDTH)):
+            within.check(name, value)
+        axes = self.config.axes[:dims]
+        centre = torch.zeros(self.latent_shape).flatten()
+        for axis in self.config.axes:
+            centre[axis.index] = axis.mean
+        if image is not None:
+            centre = self.encode_pixels(self._read(image)[1], sample=False)[0].flatten()
+        rows = [self._row(centre, axis, steps, width) for axis in axes]
+        images = self._new_layout().write(self.decode_pixels(torch.cat(rows).unflatten(1, self.latent_shape)))
+        return images.reshape(len(axes), steps, *images.shape[1:])
+
+    def score(self, images: npt.ArrayLike, *, samples: int = 1, seed: int | None = 0) -> np.ndarray:
+        """A lower bound of log p(x) of each image, nats, (n,): the ELBO, or IWAE's bound with more `samples`."""
+        return self.score_pixels(self._read(images)[1], samples=samples, seed=seed).numpy()
+
+    def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
+                      prior: str | None = None, label: int | str | None = None, steps: int | None = None,
+                      guidance: float = 1.0, resample: bool = True, refine: bool | float = True) -> Tensor:
+        """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
+        IMAGES.check("n", n)
+        SEED.check("seed", seed)
+        SOLVER_STEPS.check("steps", steps)
+        GUIDANCE.check("guidance", guidance)
+        for each in temperature if isinstance(temperature, tuple) else (temperature,):
+            TEMPERATURE.check("temperature", each)
+        _check_refinement(refine)
+        how = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample)
+        return self._seeded(seed, lambda: self._drawn(n, how, refine=refine)).float().cpu()
+
+    def _drawn(self, n: int, how: Draw, *, refine: bool | float) -> Tensor:
+        chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [1]
+        codes = [self.network.generate(count, how) for count in chunks]
+        return torch.cat([self.network.render(z, refine=refine) for z in codes])[:n]
+
+    def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
+        """`encode` of (n, C, H, W)."""
+        vae = self.vae
+        x = binarized(x, shared=True) if self.config.recipe.binarize else x
+        return self._chunked(lambda chunk: vae.encode(chunk, sample=sample), x)
+
+    def decode_pixels(self, z: Tensor, *, refine: bool | float = True) -> Tensor:
+        """`decode` to (n, C, H, W), about [0, 1] and not clipped to it. A refiner begins from the same noise for all, so
+        that images differ as their codes do."""
+        noise = self._seeded(0, lambda: torch.randn(1, *self.config.image_shape)).to(self.device)
+        return self._chunked(lambda chunk: self.network.render(chunk, noise, refine=refine), z)
+
+    def score_pixels(self, x: Tensor, *, samples: int = 1, seed: int | None = 0) -> Tensor:
+        """`score` of (n, C, H, W). All images share one draw of noise, so that a score depends on its image alone."""
+        from ..models.trace import log_weight
+
+        DRAWS.check("samples", samples)
+        SEED.check("seed", seed)
+        vae = self.vae
+        x = binarized(x, shared=True) if self.config.recipe.binarize else x
+
+        def bound(image: Tensor) -> Tensor:
+            log_w = log_weight(vae(image[None], samples=samples))[:, 0]
+            return torch.logsumexp(log_w, 0) - math.log(samples)
+
+        shared = torch.vmap(bound, randomness="same")
+
+        def chunk_of(chunk: Tensor) -> Tensor:
+            with torch.random.fork_rng(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")  # attention is looped over images
+                torch.manual_seed(noise)
+                return shared(chunk)
+
+        noise = int(torch.randint(2**31, ())) if seed is None else seed
+        return self._chunked(chunk_of, x)
+
+    def _row(self, centre: Tensor, axis: Axis, steps: int, width: float) -> Tensor:
+        z = centre.repeat(steps, 1)
+        z[:, axis.index] = axis.mean + axis.std * torch.linspace(-width, width, steps)
+        return z
+
+    def _fitted(self, prior: str | None) -> bool:
+        """Whether `prior` names the fitted prior."""
+        own = parse_call(self.config.recipe.prior).name
+        fitted = parse_call(self.config.fitted_prior).name if self.config.fitted_prior else None
+        name = parse_call(prior).name if prior is not None else fitted or own
+        if name not in (own, fitted):
+            both = f"{own!r} and {fitted!r}" if fitted else f"{own!r} only"
+            raise UsageError(f"this model carries the prior {both}; got {prior!r}")
+        return name == fitted
+
+    def _class(self, label: int | str | None) -> int | None:
+        """The number of a class given by name or number; classes named by numbers, such as 1 to 10, go by their names."""
+        if label is None:
+            return None
+        if str(label) in self.config.classes:
+            return self.config.classes.index(str(label))
+        if isinstance(label, int) or label.isdecimal():
+            return int(label)
+        raise UsageError(f"unknown class {label!r}{nearest(label, self.config.classes)}. "
+                         f"Classes: {', '.join(self.config.classes) or 'numbers from 0'}")
+
+    def _new_layout(self) -> Layout:
+        return Layout("grey" if self.config.image_shape[0] == 1 else "last", False, np.dtype(np.uint8), (0, 255))
+
+    def _read(self, images: npt.ArrayLike) -> tuple[Layout, Tensor]:
+        bounds = self.config.data.get("value_range")
+        return Layout.read(images, self.config.image_shape, tuple(bounds) if bounds else None)
+
+    def _chunked(self, f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+        with torch.inference_mode():
+            if not len(t):  # the shape of an answer without rows
+                return f(t.new_zeros(1, *t.shape[1:]).to(self.device)).float().cpu()[:0]
+            return torch.cat([f(chunk.to(self.device)).float().cpu() for chunk in t.split(CHUNK)])
+
+    def _seeded(self, seed: int | None, draw: Callable[[], Tensor]) -> Tensor:
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            with torch.inference_mode():
+                return draw()
+
+
+def _check_refinement(refine: bool | float) -> None:
+    if refine is not True and refine is not False:
+        REFINEMENT.check("refine", refine)
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+    """Point at fraction t of the great circle from a to b, (n, *d); a straight line where the two are parallel.
+
+    (Shoemake, 1985, doi:10.1145/325165.325242)
+    """
+    u, v = a.flatten(1), b.flatten(1)
+    cosine = (u * v).sum(1, keepdim=True) / (u.norm(dim=1, keepdim=True) * v.norm(dim=1, keepdim=True)).clamp(min=1e-12)
+    angle = cosine.clamp(-1, 1).acos()
+    curved = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin().clamp(min=1e-12)
+    return torch.where(angle.sin() > 1e-4, curved, (1 - t) * u + t * v).view_as(a)
+
+
+def load(folder: str | Path, *, device: str = "auto") -> ImageModel:
+    """Loads a trained model from a run's folder; "auto" takes an accelerator when there is one.
+
+    Raises:
+        ModelFileError: no model there, or one that is truncated, of another version, or unlike its config.
+    """
+    where = Accelerator(cpu=device == "cpu").device if device in ("auto", "cpu") else torch.device(device)
+    return ImageModel(*load_model(folder), device=where)

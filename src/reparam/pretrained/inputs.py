@@ -1,0 +1,49 @@
+"""What a user names beside a model (image files, a folder, an archive, arrays), read as the model's training images were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..data.archives import Skipped
+from ..data.imageset import ImageSet
+from ..data.open import read_like
+from ..progress import Reporter, Silent
+from .config import Config
+
+TOLD = 5
+"""Files left out that are told by name."""
+WORTH_COUNTING = 1000
+"""Images; fewer are read before anybody asks."""
+
+
+def read_inputs(config: Config, sources: Sequence[str | Path], report: Reporter | None = None) -> ImageSet:
+    """Images for a model of this `config`: one folder, archive, .npy, .npz or bundled name, or any number of image files.
+
+    One image is enough. They get the model's size and channels, background and value range. `images` are (n, H, W, C)
+    uint8; `names` say which file, or row of an array, each of them is; `labels` number the `classes` of this source, which
+    need not be the model's; `skipped` are the files left out, which are told on `report` too.
+
+    Raises:
+        DataError: a file is missing, nothing can be read, or the channels do not fit the model.
+    """
+    made, report = config.data, report or Silent()
+    bounds = made.get("value_range")
+
+    def progress(done: int, total: int) -> None:
+        if total >= WORTH_COUNTING:
+            report.count("reading images", done, total)
+
+    found = read_like(sources, config.image_shape, background=made.get("background", "white"),
+                      value_range=(float(bounds[0]), float(bounds[1])) if bounds else None,
+                      progress=progress)
+    tell_skipped(found.skipped, report)
+    return found
+
+
+def tell_skipped(skipped: Sequence[Skipped], report: Reporter) -> None:
+    """Says which files were left out, and why."""
+    for each in skipped[:TOLD]:
+        report.say(f"left out {each.name}: {each.reason}")
+    if len(skipped) > TOLD:
+        report.say(f"left out {len(skipped) - TOLD} more files")

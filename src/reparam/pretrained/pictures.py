@@ -1,0 +1,55 @@
+"""Grids of images and curves of training, as PNG files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..files.writing import replacing
+
+GAP = 2
+PAPER = 255
+
+
+def visible(images: np.ndarray) -> np.ndarray:
+    """uint8 (n, H, W[, C]) as (n, H, W, 3): grey is repeated, an alpha channel is laid on white, further ones left out."""
+    x = images[..., None] if images.ndim == 3 else images
+    c = x.shape[-1]
+    if c in (2, 4):
+        alpha = x[..., -1:].astype(np.float32) / 255
+        x = (x[..., :-1] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    return np.repeat(x[..., :1], 3, -1) if x.shape[-1] < 3 else x[..., :3]
+
+
+def grid(images: np.ndarray, columns: int | None = None, *, side: int = 64) -> Image.Image:
+    """Images (n, H, W[, C]) uint8 in rows, small ones enlarged by a whole factor to about `side` pixels."""
+    x = visible(images)
+    n, h, w, _ = x.shape
+    columns = columns or math.ceil(n**0.5)
+    zoom = max(1, side // max(h, w))
+    x = x.repeat(zoom, 1).repeat(zoom, 2)
+    h, w, rows = h * zoom, w * zoom, -(-n // columns)
+    paper = np.full((rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, 3), PAPER, np.uint8)
+    for i, image in enumerate(x):
+        top, left = GAP + i // columns * (h + GAP), GAP + i % columns * (w + GAP)
+        paper[top : top + h, left : left + w] = image
+    return Image.fromarray(paper)
+
+
+def save_png(picture: Image.Image, path: str | Path) -> None:
+    """Writes a PNG atomically."""
+    with replacing(path) as temporary:
+        picture.save(temporary, "PNG", optimize=True)
+
+
+def pairs(originals: np.ndarray, rebuilt: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Rows of originals, each above the row of its reconstructions."""
+    columns, rows = min(columns, len(originals)), list[np.ndarray]()
+    for i in range(0, len(originals), columns):
+        for row in (originals[i : i + columns], rebuilt[i : i + columns]):
+            blank = [(0, columns - len(row))] + [(0, 0)] * (row.ndim - 1)
+            rows.append(np.pad(row, blank, constant_values=PAPER))
+    return np.concatenate(rows)

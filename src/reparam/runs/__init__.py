@@ -1,0 +1,2 @@
+"""A run: a folder that survives a kill, from data to report."""
+

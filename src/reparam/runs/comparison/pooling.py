@@ -1,0 +1,165 @@
+"""Runs of one recipe under several seeds, pooled into one contender."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ...metrics.figures import PROTOCOL, Figure
+from ...parts.call import parse_call
+from ...parts.recipe import Recipe
+from ..folder import Run
+from ..records import read_metrics
+from ..seeds import FAILED
+from .ranking import GROUPS, About, Cell, Standing, about, aimed, listed, pooled, rank
+
+COURSE = "fd (wavelets)"
+"""What is followed while a model trains."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run, and its figures by name; none of a run that failed."""
+
+    run: Run
+    figures: dict[str, Figure] = field(default_factory=dict[str, Figure])
+    protocol: int = PROTOCOL
+    kind: str = ""
+    """What it was measured on: test or held-out images."""
+
+    @property
+    def failed(self) -> bool:
+        return self.run.status == FAILED
+
+    def course(self) -> list[tuple[float, float]]:
+        """Seconds of training, and the distance of samples to held-out images then."""
+        return [(r["seconds"], r["held_out"][COURSE]) for r in read_metrics(self.run.folder / "metrics.jsonl")
+                if COURSE in r.get("held_out", {})]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model: the runs of one recipe, which differ in their seeds."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    """Runs that reached their end."""
+    failed: tuple[Entry, ...]
+    cells: dict[str, Cell]
+
+    @property
+    def recipe(self) -> Recipe:
+        return (*self.entries, *self.failed)[0].run.recipe
+
+    @property
+    def kind(self) -> str:
+        if self.recipe.encoder == "none":
+            return "GAN"
+        plain = "autoencoder" if deterministic(self.recipe) else "VAE"
+        return plain if self.recipe.adversary == "none" else f"{plain} with a critic"
+
+    def lacks(self, name: str) -> str:
+        """Why it has no such figure."""
+        group, recipe = about(name).group, self.recipe
+        if not self.entries:
+            return "every seed failed"
+        if recipe.encoder == "none" and group in ("Reconstructions", "Likelihood", "Codes", "Factors"):
+            return "a GAN has no encoder"
+        if recipe.encoder == "none" and "prior samples" in name:
+            return "a GAN samples from its own prior alone"
+        if group == "Likelihood" and parse_call(recipe.likelihood).name == "implicit":
+            return "its likelihood gives images no density"
+        if group == "Likelihood" and deterministic(recipe):
+            return "a deterministic posterior bounds no likelihood"
+        if "fitted" in name:
+            return "no prior was fitted to its codes"
+        return "not measured"
+
+    def cannot(self) -> list[str]:
+        """What this kind of model cannot do."""
+        if self.recipe.encoder == "none":
+            return ["encode or reconstruct an image", "interpolate between given images", "tell how likely an image is"]
+        if deterministic(self.recipe) or parse_call(self.recipe.likelihood).name == "implicit":
+            return ["tell how likely an image is"]
+        return []
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of all models."""
+
+    name: str
+    about: About
+    cells: dict[str, Cell]
+    """Of the models that have it."""
+    sample: Figure
+    """Of the first model that has it: its unit, n, features and resize rule are those of all."""
+    standing: Standing
+
+
+def pool_key(recipe: Recipe) -> Recipe:
+    return replace(recipe, seed=0)
+
+
+def pool(entries: Sequence[Entry]) -> tuple[Contender, ...]:
+    groups: dict[Recipe, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(pool_key(entry.run.recipe), []).append(entry)
+    names = _names([[e.run for e in group] for group in groups.values()])
+    return tuple(_contender(name, group) for name, group in zip(names, groups.values(), strict=True))
+
+
+def _contender(name: str, group: Sequence[Entry]) -> Contender:
+    ended = [e for e in group if not e.failed]
+    shared = [n for n in dict.fromkeys(n for e in ended for n in e.figures) if all(n in e.figures for e in ended)]
+    failed = tuple(e for e in group if e.failed)
+    lost = Figure("seeds that failed", float(len(failed)), "seeds whose training diverged", len(group))
+    cells = {n: pooled([e.figures[n] for e in ended]) for n in shared}
+    return Contender(name, tuple(ended), failed, cells | {lost.name: pooled([lost])})
+
+
+def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Short names: the folder's, without the seeds where there are several; longer where two are the same."""
+    short = [_stem(group) for group in groups]
+    return [name if short.count(name) == 1 else str(group[0].folder) for name, group in zip(short, groups, strict=True)]
+
+
+def _stem(group: Sequence[Run]) -> str:
+    stems = {_without_seed(run) for run in group}
+    return stems.pop() if len(stems) == 1 else group[0].folder.resolve().name
+
+
+def _without_seed(run: Run) -> str:
+    name = run.folder.resolve().name
+    shorter = name.removesuffix(f"-{run.recipe.seed}")
+    return shorter or name
+
+
+def rows_of(contenders: Sequence[Contender]) -> tuple[Row, ...]:
+    names = dict.fromkeys(n for c in contenders for n in c.cells)
+    rows: list[Row] = []
+    for name in sorted(names, key=lambda n: GROUPS.index(about(n).group)):
+        cells = {c.name: c.cells[name] for c in contenders if name in c.cells}
+        scale = next(c.cells for c in contenders if name in c.cells)
+        known = aimed(about(name), {n: cell.value for n, cell in scale.items()})
+        sample = next(iter(cells.values())).figures[0]
+        rows.append(Row(name, known, cells, sample, rank(known, cells, why_not=_unlike(name, contenders))))
+    return tuple(rows)
+
+
+def _unlike(name: str, contenders: Sequence[Contender]) -> str:
+    """Why models cannot be ranked by a figure although it was measured alike."""
+    have = [c for c in contenders if name in c.cells]
+    group = about(name).group
+    if group in ("Likelihood", "Reconstructions") and len({c.recipe.binarize for c in have}) > 1:
+        return "not ranked: some models see black and white only"
+    units = {c.cells[name].figures[0].unit for c in have}
+    if len(units) > 1:
+        return f"not ranked: {listed(sorted(units))} do not compare"
+    if group == "Likelihood" and "density" in units.pop() and len({parse_call(c.recipe.likelihood).name for c in have}) > 1:
+        return "not ranked: densities of unlike likelihoods"
+    return ""
+
+
+def deterministic(recipe: Recipe) -> bool:
+    return parse_call(recipe.posterior).name == "deterministic"

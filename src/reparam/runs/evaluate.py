@@ -1,0 +1,153 @@
+"""Measuring a trained model on images: from a run's folder, or on other images, to figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.imageset import ImageSet
+from ..data.stream import binarized, to_batch
+from ..doctor.case import History, history_of
+from ..errors import DataError, UsageError
+from ..metrics import STANDARD, measure
+from ..metrics.evaluation import FEWEST, Evaluation
+from ..metrics.factors import match, read_table
+from ..metrics.figures import Figure
+from ..pretrained.image_model import ImageModel
+from ..progress import Attempts, Failure, Reporter
+from ..tensors import evenly
+from .evaluations import evaluation_dict
+from .folder import ARRAY, Run, open_data
+from .records import read_metrics
+
+MOST_SAMPLES = 10_000
+"""Samples, and real images beside them, by default."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is measured, where the protocol leaves a choice."""
+
+    features: str | None = None
+    """Feature network: a part call or a file of weights; by default 'efficientnet' where its package is installed."""
+    factors: str | None = None
+    """A table of the factors that the images were drawn from."""
+    n: int = MOST_SAMPLES
+    """Samples and real images in a comparison of sets, at most."""
+
+    def check(self) -> None:
+        """Loads what is named, so that a wrong name is told before anything is measured.
+
+        Raises:
+            UsageError: too few samples, unknown features, or a missing package.
+        """
+        if self.n < FEWEST:
+            raise UsageError(f"-n must be at least {FEWEST}, and 2048 for figures to be trusted; got {self.n}")
+        if self.features is not None:
+            from ..features import get_features
+
+            get_features(self.features)
+
+
+def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, metrics: str, report: Reporter, *,
+                    known: np.ndarray | None = None, facts: dict[str, Any] | None = None,
+                    options: Options = Options(), attempt: Attempts | None = None) -> list[Figure]:
+    """Measures a model on the chosen ones of some images.
+
+    `known` are the rows of training images, of which as many are used as samples are drawn, evenly spaced; `facts` what
+    the run says of its training; `attempt` lists metrics that fail.
+    """
+    pictures = to_batch(images.images[chosen], model.device)
+    x = binarized(pictures) if model.config.recipe.binarize else pictures
+    table = None
+    if options.factors is not None:
+        table = match(read_table(options.factors), [images.names[i] for i in chosen])
+    rows = None if known is None else known[evenly(len(known), min(len(chosen), options.n))]
+    return measure(Evaluation(
+        model.network, x, _labels(model, images, chosen), pictures=pictures,
+        known=None if rows is None else to_batch(images.images[rows], model.device),
+        known_y=None if rows is None else _labels(model, images, rows),
+        features=options.features or "efficientnet", n=options.n, factors=table, facts=facts), metrics, report.say,
+        attempt=attempt)
+
+
+def _labels(model: ImageModel, images: ImageSet, rows: np.ndarray) -> torch.Tensor | None:
+    return None if images.labels is None else torch.from_numpy(images.labels[rows]).to(model.device)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model was measured to be, and on what."""
+
+    figures: tuple[Figure, ...]
+    kind: str
+    """Of which images: 'test' or 'held-out' ones of the model's own data, or whose."""
+    source: str
+    fingerprint: str
+    """Of the images."""
+    own: bool
+    """Whether they are of the data that the model was trained on."""
+    history: History
+    """Of the model's training, as far as it is known."""
+    failures: tuple[Failure, ...] = ()
+    """Metrics that failed."""
+    kept: Path | None = None
+    """The file that the figures stand in."""
+
+    def __getitem__(self, name: str) -> Figure:
+        """The figure of that name.
+
+        Raises:
+            KeyError: it was not measured.
+        """
+        return {f.name: f for f in self.figures}[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `evaluate --json` prints."""
+        failed = {"failures": list(self.failures)} if self.failures else {}
+        return evaluation_dict(self.figures) | {"measured_on": self.kind} | failed
+
+
+def measured_rows(images: ImageSet) -> tuple[np.ndarray, str]:
+    """The rows that a model is measured on, and of what kind they are: test images, or else held-out ones."""
+    _, validation_set, test_set = images.split()
+    return (test_set, "test") if len(test_set) else (validation_set, "held-out")
+
+
+def measure_on_own(run: Run, model: ImageModel, metrics: str | None, report: Reporter, options: Options = Options()
+                   ) -> Evaluated:
+    """Measures a run's model on the test or held-out images of its own data; without `metrics`, the standard ones.
+
+    Raises:
+        DataError: the data are gone or changed, or a table of factors does not name the images.
+        UsageError: a metric that this model or these images do not allow.
+    """
+    if run.source == ARRAY:
+        raise DataError(f"the run in {run.folder} was trained on an array in memory: name images to measure it on")
+    images = open_data(run.source, run.options, report)
+    if images.fingerprint != run.fingerprint:
+        raise DataError(f"{run.source} changed since this model was trained; name images to measure it on: reparam "
+                        f"evaluate {run.folder} DATA")
+    rows, kind = measured_rows(images)
+    attempt, facts = Attempts(report), run.facts.get("outcome")
+    figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, known=images.split()[0],
+                              facts=facts, options=options, attempt=attempt)
+    records = read_metrics(run.folder / "metrics.jsonl")
+    history = history_of(images, rows, records, facts) if facts else History()
+    return Evaluated(tuple(figures), kind, run.source, run.fingerprint, True, history, tuple(attempt.failures))
+
+
+def measure_on(model: ImageModel, images: ImageSet, metrics: str | None, report: Reporter, options: Options = Options(), *,
+               facts: dict[str, Any] | None = None) -> Evaluated:
+    """Measures a model on other images: those that they say are for tests, or all. Figures that need training images have
+    none here."""
+    rows = np.flatnonzero(images.test) if images.test.any() else np.arange(len(images.images))
+    attempt = Attempts(report)
+    figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, facts=facts, options=options,
+                              attempt=attempt)
+    return Evaluated(tuple(figures), f"{images.source}'s", images.source, images.fingerprint, False, History(),
+                     tuple(attempt.failures))

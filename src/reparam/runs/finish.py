@@ -1,0 +1,234 @@
+"""What follows training: the prior, the figures, the pictures, the verdict and the report."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..data.imageset import ImageSet
+from ..data.stream import binarized, to_batch
+from ..doctor import Finding, Verdict, diagnose
+from ..doctor.case import History, as_made, history_of
+from ..errors import TrainingDiverged
+from ..files.untrusted import not_finite
+from ..files.writing import write_text
+from ..metrics import OF_GANS, QUICK
+from ..metrics.figures import Figure
+from ..models.calibration import calibrate_likelihood
+from ..models.codes import Axis, latent_axes
+from ..models.vae import VAE, Model
+from ..pretrained.config import Added, Config
+from ..pretrained.files import save_model
+from ..pretrained.image_model import ImageModel
+from ..pretrained.pictures import grid, pairs, save_png
+from ..progress import Attempts, Failure, Reporter
+from ..tensors import evenly
+from ..trainer.assembly import fit_second_stages
+from ..trainer.stages.base import Effort, Shares, effort_of, fitting_of
+from ..trainer.state import State
+from .evaluate import Evaluated, Options, evaluate_arrays, measured_rows
+from .evaluations import OWN, figure_of, file_of, forget, keep
+from .folder import Run
+from .records import read_metrics
+from .reports.copies import copies
+from .reports.curves import curves
+from .reports.model_card import model_card
+from .reports.run_page import report_html
+
+MOST_MEASURED = 2000
+"""Images that are measured at the end of training; `evaluate` takes all."""
+MOST_KNOWN, MOST_VALUES = 60_000, 500_000_000
+"""Training images that a prior is fitted to, at most, and pixel values in them."""
+
+SHOWN = 64
+"""Samples in the picture of them."""
+NOT_JUDGED = Verdict((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
+
+
+def _keep(run: Run, model: Model, config: Config) -> None:
+    """Saves a model that can be loaded again."""
+    if (name := not_finite(model.state_dict())) is not None:
+        raise TrainingDiverged(f"training left values in {name} that are not finite, so that this model was not saved. "
+                               "Lower the learning rate, or try another likelihood or prior")
+    save_model(run.folder, model, config)
+
+
+def _leave_out_broken(model: Model, added: Added, attempt: Attempts) -> None:
+    """Takes out of a model what was fitted to it and is not finite."""
+    parts = {"fitted_prior": model.latent.fitted, "resampler": model.resampler, "refiner": model.refiner}
+    broken = [name for name, part in parts.items() if part is not None and not_finite(part.state_dict()) is not None]
+    for name in broken:
+        attempt.failed(f"fitting the {name.removeprefix('fitted_')}", TrainingDiverged("its weights are not finite"))
+        added[name] = None
+        if name == "fitted_prior":
+            model.latent.fitted = None
+        else:
+            setattr(model, name, None)
+
+
+def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interrupted: bool) -> None:
+    """Completes a run's folder from the state that its training ended in.
+
+    What follows training may fail, each figure and picture by itself: the model is kept, and `run.json` and the report list
+    what is missing.
+    """
+    began, attempt = time.perf_counter(), Attempts(report)
+    model, device = state.ema.eval(), next(state.ema.parameters()).device
+    known, y = known_images(run, images, device)
+    few = known[evenly(len(known), 2000)]
+    with attempt("estimating the likelihood's scale"):
+        calibrate_likelihood(model, few)
+    axes: tuple[Axis, ...] = ()
+    with attempt("sorting the latents by their information"):
+        axes = latent_axes(model, few)
+    _keep(run, model, config_of(run, images, axes, Added()))  # whatever happens to what follows
+    spent: list[State] = [state]
+    shares = Shares.of(run.recipe, model.latent)
+
+    def effort(share: float, doing: str) -> Effort:
+        return reported(effort_of(run.recipe, state, share, shares, run.precision or "float32"), doing, report, spent)
+
+    if fitting_of(run.recipe, model.latent) is not None:
+        report.say("fitting the prior to the codes")
+    added = fit_second_stages(model, run.recipe, known, effort, y=y, attempt=attempt)
+    _leave_out_broken(model, added, attempt)
+    run.facts["outcome"] = {
+        "steps": state.step, "images_seen": state.images,
+        "training_seconds": round(sum(s.seconds for s in spent), 1),
+        "second_stage_seconds": round(sum(s.seconds for s in spent[1:]), 1),
+        "cpu_seconds": round(sum(s.cpu_seconds for s in spent), 1),
+        "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
+    conclude(run, images, model, config_of(run, images, axes, added), attempt)
+    run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
+    run.status = "interrupted" if interrupted else "finished"
+    run.save()
+
+
+def known_images(run: Run, images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Training images, evenly spaced where there are many, and their labels."""
+    training_set = images.split()[0]
+    rows = training_set[evenly(len(training_set), min(MOST_KNOWN, MOST_VALUES // math.prod(images.images.shape[1:])))]
+    known = to_batch(images.images[rows], device)
+    y = torch.from_numpy(images.labels[rows]).to(device) if images.labels is not None else None
+    return (binarized(known) if run.recipe.binarize else known), y
+
+
+def reported(effort: Effort, doing: str, report: Reporter, spent: list[State]) -> Effort:
+    """The effort, whose progress is reported, and whose last state is added to `spent`."""
+    def follow(state: State) -> None:
+        if state.step == 1:
+            spent.append(state)
+        report.count(doing, int(1000 * state.progress), 1000)
+
+    return replace(effort, follow=follow)
+
+
+def config_of(run: Run, images: ImageSet, axes: tuple[Axis, ...], added: Added) -> Config:
+    _, h, w, c = images.images.shape
+    data = {"name": Path(images.source).name or images.source, "fingerprint": images.fingerprint,
+            "images": len(images.split()[0]), "background": run.options.background, "value_range": run.options.value_range}
+    return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, **added)
+
+
+def conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt: Attempts) -> None:
+    """Saves the model, measures it, and writes figures, pictures, verdict and report."""
+    measured, kind = measured_rows(images)
+    _keep(run, model, config)
+    forget(run.folder)  # what was measured of the model as it was before
+    trained = ImageModel(model, config, next(model.parameters()).device)
+    metrics, options = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
+    rows, figures = measured[evenly(len(measured), MOST_MEASURED)], list[Figure]()
+    with attempt("measuring the model"):
+        figures = evaluate_arrays(trained, images, rows, metrics, attempt.report, options=options, attempt=attempt)
+    records, outcome = read_metrics(run.folder / "metrics.jsonl"), run.facts["outcome"]
+    outcome["measured_on"] = kind
+    verdict = _judged(figures, history_of(images, rows, records, outcome), config, attempt)
+    keep(run.folder / OWN, figures, verdict.to_dict() | {"measured_on": kind})
+    attempt.report.say("drawing pictures")
+    draw(run, trained, images, measured, records, attempt)
+    _write_pages(run, config, figures, verdict, attempt)
+
+
+def _judged(figures: Sequence[Figure], history: History, config: Config, attempt: Attempts) -> Verdict:
+    with attempt("judging the model"):
+        return diagnose(figures, history, as_made(config))
+    return NOT_JUDGED
+
+
+def _write_pages(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict, attempt: Attempts) -> None:
+    """Writes the report and the model card."""
+    run.facts["failures"] = attempt.failures  # those of the two pages, which list them, are added as they come
+    with attempt("writing the report", instead_of=run.folder / "report.html"):
+        write_text(run.folder / "report.html", report_html(run, config, figures, verdict))
+    with attempt("writing the model card", instead_of=run.folder / "README.md"):
+        write_text(run.folder / "README.md", model_card(run, config, figures, verdict))
+
+
+def keep_figures(run: Run, config: Config, found: Evaluated, report: Reporter, facts: Mapping[str, Any] | None = None
+                 ) -> dict[str, Any]:
+    """Keeps what was measured in a run's folder, judges its model anew by all figures of its own data, and writes its pages
+    again. Returns what then stands in the file of these images; `facts` are more to stand there."""
+    if not found.own:
+        return keep(file_of(run.folder, found.source, found.fingerprint), found.figures, {
+            "measured_on": found.kind, "data": found.source, "fingerprint": found.fingerprint} | dict(facts or {}))
+    attempt = Attempts(report)
+    kept = keep(run.folder / OWN, found.figures, {"measured_on": found.kind} | dict(facts or {}))
+    figures = [figure_of(m) for m in kept["metrics"]]
+    verdict = _judged(figures, found.history, config, attempt)
+    kept = keep(run.folder / OWN, (), {"measured_on": found.kind} | verdict.to_dict())
+    if "outcome" in run.facts:
+        attempt.failures += [each for each in run.facts.get("failures", ()) if not _made_good(each, figures)]
+        _write_pages(run, config, figures, verdict, attempt)
+        run.save()
+    return kept
+
+
+def _made_good(failure: Failure, figures: Sequence[Figure]) -> bool:
+    """Whether what failed after training has been measured or written since."""
+    what = failure["what"]
+    return what.startswith(("writing", "judging")) or what.removeprefix("measuring ") in {f.name for f in figures}
+
+
+def draw(run: Run, model: ImageModel, images: ImageSet, measured: np.ndarray, records: list[dict[str, Any]],
+         attempt: Attempts) -> None:
+    """Writes samples, reconstructions beside their originals, traversals and curves; each may fail by itself.
+
+    The samples are compared with training images, and images of the rows `measured` with them for scale.
+    """
+    with_encoder, originals = isinstance(model.network, VAE), images.images[measured[evenly(len(measured), 16)]]
+    if run.recipe.binarize:
+        originals = (binarized(to_batch(originals)).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+
+    def picture(what: str, make: Callable[[], Image.Image]) -> None:
+        path = run.folder / f"{what}.png"
+        with attempt(f"drawing {what}", instead_of=path):
+            save_png(make(), path)
+
+    def samples() -> Image.Image:
+        drawn = model.sample(SHOWN, seed=run.recipe.seed)
+        real = images.images[measured[evenly(len(measured), SHOWN)]]
+        run.facts["outcome"]["copies"] = copies(drawn, real, images.images, images.split()[0])
+        return grid(drawn, 8)
+
+    def traversals() -> Image.Image:
+        rows = model.traverse(originals[0] if with_encoder else None, dims=8, steps=9)
+        return grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
+
+    run.facts["outcome"].pop("copies", None)  # of an earlier prior
+    picture("samples", samples)
+    if with_encoder:
+        picture("reconstructions", lambda: grid(
+            pairs(originals, model.reconstruct(originals, sample=True, seed=run.recipe.seed)), min(8, len(originals))))
+    picture("traversals", traversals)
+    if records:
+        terms = dict.fromkeys(name for r in records for name in r["terms"])
+        picture("curves", lambda: curves(records, [r for r in records if "held_out" in r], list(terms)))

@@ -1,0 +1,114 @@
+"""`metrics.jsonl`: what training reports of itself, and how held-out images do."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..features import get_features
+from ..files.writing import write_text
+from ..functional.distance import frechet
+from ..metrics.likelihood import importance_nll
+from ..models.calibration import calibrate_likelihood
+from ..models.vae import VAE, Model
+from ..progress import Attempts, Reporter
+from ..trainer.state import State
+from .folder import Run
+from .records import read_metrics
+
+RECORDS = 400
+"""Lines of metrics over a run."""
+HELD_OUT = 30
+"""Measurements of held-out images over a run."""
+
+
+class Journal:
+    """Writes `metrics.jsonl`: terms averaged since the last record, and from time to time held-out images."""
+
+    def __init__(self, run: Run, watched: tuple[Tensor, Tensor], report: Reporter) -> None:
+        self.path, self.watched, self.report = run.folder / "metrics.jsonl", watched, report
+        self.since: dict[str, list[float]] = {}
+        self.records, self.measured = -1, -1
+        self.seen = ""
+        self.opened = False
+        self.attempt = Attempts(report)
+
+    def note(self, state: State) -> None:
+        """Takes in one step."""
+        if not self.opened:
+            self._forget_after(state.step)
+        if state.event:
+            self.report.say(f"step {state.step:,}: {state.event}")
+        named = (*state.parts.items(), ("loss", state.loss), ("critic", state.critic_loss), ("grad_norm", state.grad_norm))
+        for name, value in named:
+            if math.isfinite(value):
+                self.since.setdefault(name, []).append(value)
+        if int(RECORDS * state.progress) > self.records or state.event:
+            self.records = int(RECORDS * state.progress)
+            self._write(state)
+        self.report.step(state.progress, lambda: state.line(self.seen))
+
+    def _write(self, state: State) -> None:
+        mean = {k: round(sum(v) / len(v), 5) for k, v in self.since.items()}
+        record: dict[str, Any] = {
+            "step": state.step, "images": state.images, "seconds": round(state.seconds, 3),
+            "loss": mean.pop("loss", None), "critic": mean.pop("critic", None), "grad_norm": mean.pop("grad_norm", None),
+            "terms": {name: mean.get(name) for name in state.parts},  # null where no step of these had a finite value
+            "lr": state.optimizer.param_groups[0]["lr"], "skipped": state.guard.skipped}
+        if state.weights:
+            record["weights"] = {k: round(v, 6) for k, v in state.weights.items()}
+        if state.event:
+            record["event"] = state.event
+        if int(HELD_OUT * state.progress) > self.measured:
+            self.measured = int(HELD_OUT * state.progress)
+            with self.attempt("measuring held-out images"):
+                record["held_out"] = held_out_figures(state.ema, *self.watched)
+                self.seen = _seen(record)
+        with self.path.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(record) + "\n")
+        self.since = {}
+
+    def _forget_after(self, step: int) -> None:
+        """Drops what a killed run wrote after its last saved state, and half a line if there is one."""
+        self.opened = True
+        kept = [r for r in read_metrics(self.path) if r["step"] < step]
+        if self.path.exists():
+            write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
+        for r in reversed(kept):
+            if "held_out" in r:
+                self.seen = _seen(r)
+                break
+
+    def close(self, state: State) -> None:
+        if self.since:
+            self._write(state)
+
+
+def _seen(record: dict[str, Any]) -> str:
+    """What was last measured of held-out images, and when."""
+    return f"held out at step {record['step']:,}: " + ", ".join(f"{k} {v:.4g}" for k, v in record["held_out"].items())
+
+
+def held_out_figures(model: Model, known: Tensor, held_out: Tensor) -> dict[str, float]:
+    """How training goes, by held-out images: the −ELBO in nats, where there is one, with the likelihood's scale fixed on
+    known images; and the Fréchet distance of as many samples from the model's own prior, by features that need no weights.
+    Leaves random numbers alone."""
+    was_training = model.training
+    model.eval()
+    figures: dict[str, float] = {}
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(0)
+        if isinstance(model, VAE):
+            calibrate_likelihood(model, known)
+            torch.manual_seed(0)
+            figures["-elbo"] = round(float(importance_nll(model, held_out, 1).mean()), 4)
+        if len(held_out) > 1:  # one image has no covariance
+            embed = get_features("wavelets").embed
+            drawn = torch.cat([model.draw(len(chunk)).mean[0].clamp(0, 1) for chunk in held_out.split(250)])
+            figures["fd (wavelets)"] = round(frechet(embed(drawn).cpu().numpy(), embed(held_out).cpu().numpy()), 5)
+    model.train(was_training)
+    return {k: v for k, v in figures.items() if math.isfinite(v)}

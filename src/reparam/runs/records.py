@@ -1,0 +1,190 @@
+"""What a run writes of itself as JSON: the types of `run.json`, `metrics.jsonl` and `evaluation.json`, and their readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from ..errors import ModelFileError
+from ..files.untrusted import Amount, Count, Malformed, Within, conform, parse_json, read_json, read_text
+from ..parts.recipe import Recipe
+
+Measured = Annotated[float, Within(-1e30, 1e30)]
+Processors = Annotated[int, Within(0, 4096)]
+
+
+class Outcome(TypedDict, total=False):
+    """What training took."""
+
+    steps: Count
+    images_seen: Count
+    training_seconds: Amount
+    second_stage_seconds: Amount
+    cpu_seconds: Amount
+    finishing_seconds: Amount
+    skipped_steps: Count
+    rollbacks: Count
+    seeds: Count
+    failed_seeds: Count
+    measured_on: str
+
+
+class Facts(TypedDict, total=False):
+    """Sizes, times, versions and what training left behind."""
+
+    images: Count
+    height: Count
+    width: Count
+    channels: Count
+    training: Count
+    validation: Count
+    test: Count
+    classes: list[str]
+    notes: list[str]
+    started: str
+    versions: dict[str, str]
+    parameters: Count
+    critic_parameters: Count
+    fitted_prior: str | None
+    resampler: str | None
+    outcome: Outcome
+    failures: list[dict[str, str]]
+
+
+class Reading(TypedDict):
+    """How images were read; see `data.open_images`."""
+
+    image_size: Count | None
+    background: str
+    value_range: tuple[Measured, Measured] | None
+    on_bad: Literal["skip", "error"]
+    max_pixels: Count
+
+
+class RunFile(TypedDict):
+    """`run.json`."""
+
+    data: str
+    options: Reading
+    recipe: Recipe
+    status: str
+    fingerprint: str
+    threads: Processors
+    precision: Literal["", "float32", "bf16"]
+    facts: Facts
+
+
+class Compared(TypedDict):
+    """What was asked for when a run was measured to be compared."""
+
+    metrics: str | None
+    features: str | None
+    n: Count | None
+    figures: list[tuple[str, str, Count]]
+    """What was measured: names, networks and numbers of images."""
+
+
+class FigureFacts(TypedDict):
+    """What `Figure.to_dict` gives, which leaves out what is empty."""
+
+    name: str
+    value: Measured
+    n: Count
+    unit: NotRequired[str]
+    interval: NotRequired[tuple[Measured, Measured] | None]
+    note: NotRequired[str]
+    detail: NotRequired[list[Measured] | None]
+    features: NotRequired[str]
+    resize: NotRequired[str]
+    warning: NotRequired[str]
+    better: NotRequired[str]
+    null: NotRequired[Measured | None]
+
+
+class Finding(TypedDict):
+    """A finding of the verdict."""
+
+    title: str
+    evidence: str
+    advice: str
+
+
+class Evaluation(TypedDict):
+    """`evaluation.json`, and the files of other images in `evaluations/`."""
+
+    protocol: Count
+    metrics: list[FigureFacts]
+    measured_on: str
+    verdict: NotRequired[str]
+    illnesses: NotRequired[list[Finding]]
+    remarks: NotRequired[list[Finding]]
+    fewer: NotRequired[list[FigureFacts]]
+    """Figures of which `metrics` holds one of more images."""
+    compared: NotRequired[list[Compared]]
+    data: NotRequired[str]
+    fingerprint: NotRequired[str]
+
+
+class Record(TypedDict):
+    """A line of `metrics.jsonl`."""
+
+    step: Count
+    seconds: Amount
+    loss: Measured | None
+    grad_norm: Measured | None
+    terms: dict[str, Measured | None]
+    images: NotRequired[Count]
+    critic: NotRequired[Measured | None]
+    lr: NotRequired[Measured]
+    skipped: NotRequired[Count]
+    weights: NotRequired[dict[str, Measured]]
+    event: NotRequired[str]
+    held_out: NotRequired[dict[str, Measured]]
+
+
+def read_run_file(folder: str | Path) -> RunFile:
+    """What the `run.json` of a folder says.
+
+    Raises:
+        ModelFileError: it holds no run, or one that cannot be read.
+    """
+    try:
+        return read_json(Path(folder) / "run.json", RunFile)
+    except FileNotFoundError as e:
+        raise ModelFileError(f"no run in {folder}: it has no run.json") from e
+
+
+def read_evaluation(path: str | Path) -> dict[str, Any]:
+    """What an `evaluation.json` says.
+
+    Raises:
+        ModelFileError: it is missing, or cannot be read.
+    """
+    advice = "Write it again: reparam evaluate RUN, or reparam compare … --again"
+    try:
+        return read_json(path, Evaluation, advice=advice)
+    except FileNotFoundError as e:
+        raise ModelFileError(f"there is no {path}. {advice}") from e
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`, without a last line that a kill cut short; none where there is no such file.
+
+    Raises:
+        ModelFileError: another line is no record.
+    """
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as e:
+        raise ModelFileError(f"{path} cannot be read: {e}. Remove it: the run goes on without its curves") from e
+    lines, records = text.split("\n"), list[dict[str, Any]]()
+    for i, line in enumerate(lines):
+        try:
+            if line:
+                records.append(conform(parse_json(line), Record))
+        except ValueError as e:
+            if i < len(lines) - 1 or isinstance(e, Malformed):
+                raise ModelFileError(f"line {i + 1} of {path} cannot be read: {e}. Remove that line") from e
+    return records

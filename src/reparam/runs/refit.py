@@ -1,0 +1,56 @@
+"""Another prior for a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ModelFileError
+from ..models.resampler import build_resampler
+from ..parts.recipe import Recipe
+from ..pretrained.image_model import load
+from ..progress import Attempts, Reporter, Silent
+from ..trainer.assembly import fit_prior_anew
+from ..trainer.stages.base import Effort
+from ..trainer.stages.prior import check_fitting
+from .finish import conclude, config_of, known_images, reported
+from .folder import Run, images_of
+
+
+def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minutes: float | None = None,
+          steps: int | None = None, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
+          device: str = "auto", report: Reporter | None = None) -> Run:
+    """Fits a prior to the codes of a trained run's model, in place of the one that it carries, and completes the folder
+    anew. A mixture needs no `minutes` or `steps`; what learns step by step gets two minutes by default. A resampler learns
+    anew with its prior: the one that is named, or by default that of the recipe.
+
+    Raises:
+        ModelFileError: no finished run there.
+        DataError: its data are gone or changed.
+        UsageError: a GAN, or a prior that cannot be fitted to the model's codes.
+    """
+    report, asked = report or Silent(), Recipe(minutes=minutes, steps=steps)  # numbers are told before anything is read
+    run, model = Run.read(folder), load(folder, device=device)
+    if "outcome" not in run.facts:
+        raise ModelFileError(f"{folder} has not been trained to an end; go on with: reparam train --resume {folder}")
+    run.needs("training", "notes", "parameters")
+    network = model.vae
+    run.recipe = run.recipe.but(fitted_prior=prior, resampler=resampler or run.recipe.resampler)
+    check_fitting(run.recipe, network.latent)  # told before images are read
+    build_resampler(run.recipe.resampler, model.config.image_shape)
+    images = images_of(run, data, labels, report)
+    known, y = known_images(run, images, model.device)
+    precision = (run.precision or "float32") if model.device.type != "cpu" else "float32"  # another machine may not have it
+    effort = Effort(asked.minutes if minutes or steps else 2.0, asked.steps, precision=precision)
+    fitted, chooser = fit_prior_anew(network, run.recipe, known, y, reported(effort, "fitting the prior", report, []),
+                                     reported(effort, "training the resampler", report, []))
+    run.facts |= {"fitted_prior": fitted, "resampler": chooser}
+    ended, run.status = run.status, "fitting"
+    run.save()  # should what follows be cut short, to resume the run is to complete it
+    conclude(run, images, network, config_of(run, images, model.config.axes, {
+        "fitted_prior": fitted, "resampler": chooser, "refiner": model.config.refiner}), Attempts(report))
+    run.status = ended
+    run.save()
+    return run

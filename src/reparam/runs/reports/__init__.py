@@ -1,0 +1,2 @@
+"""Pages and pictures of runs."""
+

@@ -1,0 +1,186 @@
+"""The report and the model card: figures with their units and sample sizes, pictures, and a plain verdict."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...doctor import Finding, Verdict
+from ...metrics.figures import PROTOCOL, Figure
+from ...models.build import NO_ENCODER
+from ...parts.recipe import Recipe
+from ...pretrained.config import Config
+from ...text import Html, counted, joined, markup
+from .copies import told
+
+if TYPE_CHECKING:
+    from ..folder import Run
+
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --paper: #ffffff; --good: #17703c;
+        --bad: #a8321d; --tint: #f5f7fa; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #a3adba; --line: #323b46; --paper: #161b21;
+        --good: #6fd39a; --bad: #ff9a85; --tint: #1e252d; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
+       max-width: 60rem; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p { margin: .4rem 0; } .soft { color: var(--soft); }
+.verdict { border-left: .35rem solid var(--good); background: var(--tint); padding: .8rem 1rem; margin: 1.2rem 0; }
+.verdict.ill { border-color: var(--bad); } .verdict strong { font-size: 1.15rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+img { max-width: 100%; height: auto; background: #fff; } code { background: var(--tint); padding: .1rem .3rem; }
+.bars { display: flex; align-items: flex-end; gap: 2px; height: 6rem; border-bottom: 1px solid var(--line); }
+.bars div { background: currentColor; opacity: .65; flex: 1 1 0; min-width: 1px; }
+figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
+"""
+
+ARROWS = {"higher": "↑", "lower": "↓", "": ""}
+"""Which way is better."""
+HEALTHY = "the latents are in use, and the prior matches the codes"
+HEALTHY_GAN = "and the samples are varied"
+PICTURES = (
+    ("samples.png", "Samples"), ("reconstructions.png", "Reconstructions"), ("traversals.png", "Traversals"),
+    ("curves.png", "Training"))
+CAPTIONS = {
+    "Reconstructions": "Each row of originals stands above what the model rebuilds from their codes.",
+    "Traversals": "Each row moves one latent, most informative first, through 2.5 standard deviations of the codes to "
+                  "either side of their mean; the others stay at the code of the first image above.",
+    "Training": "Terms of the objective on training batches, and the negative ELBO of held-out images with the averaged "
+                "weights."}
+
+
+def page(title: str, style: str, body: Html) -> str:
+    """One self-contained page."""
+    return markup(
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title} · reparam</title>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'><style>{style}</style></head>"
+        "<body><main><h1>{title}</h1>{body}</main></body></html>\n", title=title, style=Html(style), body=body)
+
+
+def embedded(path: Path, alt: str, caption: str) -> Html:
+    """A PNG file within the page."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return markup("<figure><img src='data:image/png;base64,{}' alt='{}'><figcaption>{}</figcaption></figure>", data, alt,
+                  caption)
+
+
+def report_html(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict) -> str:
+    """The run's page."""
+    pictures = joined(markup("<h2>{}</h2>{}", title, embedded(
+        run.folder / file, f"{title.lower()} of this model", CAPTIONS.get(title) or about_samples(run, config)))
+        for file, title in PICTURES if (run.folder / file).exists())
+    return page(run.folder.resolve().name, STYLE, markup(
+        "{}{}{}{}<h2>Figures</h2>{}{}<h2>Recipe</h2>{}", _summary(run, config),
+        _verdict(verdict, HEALTHY_GAN if is_gan(config) else HEALTHY), _failures(run), pictures, _table(run, figures),
+        _information(figures), _recipe(run, config)))
+
+
+def is_gan(config: Config) -> bool:
+    """Whether the model has no encoder."""
+    return config.recipe.encoder == NO_ENCODER
+
+
+def _summary(run: Run, config: Config) -> Html:
+    facts, outcome = run.facts, run.facts["outcome"]
+    c, h, w = config.image_shape
+    critic = f", {facts['critic_parameters']:,} in the critic" if facts.get("critic_parameters") else ""
+    notes = joined(markup("<li>{}</li>", note) for note in facts["notes"])
+    return markup(
+        "<p class='soft'>{} from <code>{}</code>, {}×{}, {}. {}{}, {}, {:,.0f} s of training.</p>{}",
+        counted(facts["training"], "training image"), config.data["name"], w, h, counted(c, "channel"),
+        counted(facts["parameters"], "parameter"), critic, counted(outcome["steps"], "step"), outcome["training_seconds"],
+        markup("<ul>{}</ul>", notes) if notes else "")
+
+
+def about_samples(run: Run, config: Config) -> str:
+    """Where samples come from, and how many of those shown copy a training image."""
+    source = f"the prior that was fitted to its codes, {config.fitted_prior}" if config.fitted_prior else \
+        f"its prior, {config.recipe.prior}"
+    chosen = ", chosen among draws by its resampler" if config.resampler else ""
+    refined = ", with detail from its refiner" if config.refiner else ""
+    return f"New images, not selected: drawn from {source}{chosen}{refined}. {told(run.facts['outcome'].get('copies'))}"
+
+
+def _verdict(verdict: Verdict, healthy: str) -> Html:
+    found = joined(map(_finding, verdict.illnesses)) or markup("<p>Training was stable, {}.</p>", healthy)
+    return markup("<div class='verdict{}'><strong>{}</strong>{}{}</div>", " ill" if verdict.illnesses else "", verdict.title,
+                  found, joined(map(_finding, verdict.remarks)))
+
+
+def _finding(f: Finding) -> Html:
+    return markup("<p><b>{}</b>: {}. <span class='soft'>What to do: {}.</span></p>", f.title, f.evidence, f.advice)
+
+
+def _failures(run: Run) -> Html:
+    """What could not be measured or drawn."""
+    failed = joined(markup("<li>{}: {}</li>", each["what"], each["why"]) for each in run.facts.get("failures", ()))
+    return markup("<h2>What failed after training</h2><p>The model was kept; this is missing:</p><ul>{}</ul>",
+                  failed) if failed else failed
+
+
+def _table(run: Run, figures: Sequence[Figure]) -> Html:
+    rows = joined(markup(
+        "<tr><td>{}{}{}</td><td class='number'>{:,.4g}</td><td class='number'>{}</td><td>{}</td><td class='number'>{:,}</td>"
+        "</tr>", f.name, _direction(f), joined(markup("<br><span class=soft>{}</span>", text) for text in f.beside), f.value,
+        interval_text(f), f.unit, f.n) for f in figures)
+    return markup(
+        "<p class='soft'>Measured on {} images, protocol {}. Nats are sums over an image. ↑ higher is better, ↓ lower.</p>"
+        "<table><thead><tr>"
+        "<th>figure</th><th class='number'>value</th><th class='number'>95 % interval</th><th>unit</th>"
+        "<th class='number'>images</th></tr></thead><tbody>{}</tbody></table>",
+        run.facts["outcome"]["measured_on"], PROTOCOL, rows)
+
+
+def _direction(f: Figure) -> Html:
+    return markup("<span class='soft' title='{} is better'> {}</span>", f.better, ARROWS[f.better]) if f.better else Html()
+
+
+def interval_text(f: Figure) -> str:
+    return f"{f.interval[0]:,.4g} … {f.interval[1]:,.4g}" if f.interval else "–"
+
+
+def _information(figures: Sequence[Figure]) -> Html:
+    found = next((f for f in figures if f.name == "information" and f.detail), None)
+    if found is None or not found.detail:
+        return Html()
+    values = sorted(found.detail, reverse=True)[:128]
+    top = max(values[0], 1e-9)
+    bars = joined(markup("<div style='height:{:.1f}%' title='{:.2f} nats'></div>", max(100 * v / top, 0.5), v)
+                  for v in values)
+    return markup(
+        "<h2>Information per latent</h2><figure><div class='bars' role='img' aria-label='information of each latent, most "
+        "first'>{}</div><figcaption>{:,} of {}, most informative first; the first carries {:.2f} nats.</figcaption>"
+        "</figure>", bars, len(values), counted(len(found.detail), "latent"), values[0])
+
+
+def _recipe(run: Run, config: Config) -> Html:
+    rows = [*_used(run.recipe).items(), ("fitted prior", config.fitted_prior)] if config.fitted_prior else \
+        _used(run.recipe).items()
+    return markup("<table><tbody>{}<tr><td>on this machine</td><td>{}, {}</td></tr></tbody></table>", joined(
+        markup("<tr><td>{}</td><td><code>{}</code></td></tr>", k, v) for k, v in rows),
+        counted(run.threads, "thread"), run.precision)
+
+
+OWNERS = {
+    "adversary": ("critic", "game", "penalty", "critic_optimizer", "critic_augment"), "fitted_prior": ("prior_share",),
+    "resampler": ("resampler_share",), "refiner": ("refiner_share",)}
+"""Fields of a recipe that say nothing where another one is 'none'."""
+
+
+def _used(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that this model has a use for; threads and precision, as they were chosen, stand apart."""
+    values = recipe.to_dict()
+    idle = {field for owner, fields in OWNERS.items() if values[owner] == "none" for field in fields}
+    idle |= {"threads", "precision"} | ({"accumulate"} if recipe.accumulate == 1 else set())
+    idle |= {"posterior", "fitted_prior", "prior_share"} if recipe.encoder == NO_ENCODER else set()
+    return {k: v for k, v in values.items() if k == "encoder" or not (k in idle or v is None or v is False or v == "none")}
+
+
+def with_arrow(f: Figure) -> str:
+    """The figure's name, and which way is better."""
+    return f"{f.name} {ARROWS[f.better]}".rstrip()

@@ -1,0 +1,355 @@
+"""A run: from data to a trained model, its pictures and its report, in one folder that survives a kill at any moment.
+
+    run.json            recipe, data and its fingerprint, seed, versions, times; written first
+    state/              what continues training; replaced every so often while it lasts
+    metrics.jsonl       one line per record of training
+    model.safetensors, config.json, evaluation.json, README.md, report.html, *.png      written at the end
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import signal
+import time
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..data.augment import parse_augmentation
+from ..data.imageset import ImageSet
+from ..data.options import DataOptions
+from ..data.stream import Stream, binarized, keep_labels, to_batch
+from ..errors import DataError, UsageError
+from ..files.writing import write_json
+from ..models.build import build_model
+from ..models.trace import Batch
+from ..objectives.adversaries.build import build_adversary
+from ..objectives.objective import build_objective
+from ..parts.call import parse_call
+from ..parts.presets import find
+from ..progress import Reporter, Silent
+from ..tensors import evenly
+from ..text import counted, for_shell
+from ..trainer import autotune as calibrate
+from ..trainer.assembly import check
+from ..trainer.loop import training
+from ..trainer.stages.base import Shares
+from ..trainer.state import State
+from ..trainer.state_file import check_state, load_state, save_state
+from .folder import ARRAY, Run, held_in_memory, images_of, open_data
+from .journal import Journal
+
+DEFAULT_MINUTES = 5.0
+SAVE_EVERY = 5.0
+"""Seconds between saved states, at least; and twenty times what saving one takes."""
+
+
+def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default", out: str | Path | None = None,
+          options: DataOptions | None = None, labels: npt.ArrayLike | None = None, device: str = "auto",
+          report: Reporter | None = None, **fields: Any) -> Run:
+    """Trains a model on `data` and leaves everything in a new folder, `runs/<name>` unless `out` names one.
+
+    Data are what the command takes, or an array of images, (n, H, W), (n, H, W, C) or (n, C, H, W), with its `labels` (n,).
+    An array is not kept: what needs the images again, such as `resume`, has to be given it.
+
+    `fields` are those of `Recipe` and replace the preset's, as in `train("photos/", preset="mlp", minutes=30)`.
+
+    Raises:
+        UsageError: an unknown preset, field or part, or a folder that holds something already.
+        DataError: the images cannot be used.
+        TrainingDiverged: no learning rate was low enough.
+    """
+    recipe = find(preset).recipe.but(**fields)
+    check_threads(recipe.threads)
+    check(recipe)  # a mistyped part, or parts that do not fit, are told before anything is read or written
+    if not isinstance(data, str | Path | np.ndarray) or (isinstance(data, str) and not data):  # pyright: ignore
+        raise UsageError(f"name the data: a folder of images, a .zip, .npy or .npz file, 'digits', or an array of images; "
+                         f"got {'nothing' if data == '' else type(data).__name__}")
+    in_memory = isinstance(data, np.ndarray)
+    if labels is not None and not in_memory:
+        raise UsageError("labels are given with an array of images; files and folders have their own")
+    folder = Path(out) if out is not None else _new_folder(ARRAY if in_memory else data)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists already. Continue it with: reparam train --resume {folder}, or give another "
+                         "--out")
+    options, report = options or DataOptions(), report or Silent()
+    # before the folder is made: a wrong path leaves nothing behind
+    if in_memory:
+        source, images = ARRAY, held_in_memory(data, labels, options)
+    else:
+        path = Path(data).expanduser()
+        _check_outside(folder, path)
+        source = str(path.absolute()) if path.exists() else str(data)
+        images = open_data(source, options, report)
+    return _Session(Run(folder, source, options, recipe), images, device, report).carry_out()
+
+
+def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
+           device: str = "auto", report: Reporter | None = None, **budget: Any) -> Run:
+    """Continues a run exactly where it stopped; `steps`, `epochs` or `minutes` give it a new end. Of a finished run it
+    makes anew what follows training, where some of that had failed. A run that was trained on an array needs it again, as
+    `data`.
+
+    Raises:
+        ModelFileError: no run there.
+        DataError: the data changed since the run began.
+    """
+    run = Run.read(folder)
+    changes = {k: v for k, v in budget.items() if v is not None}
+    other = changes.keys() - {"steps", "epochs", "minutes"}
+    if other:
+        raise UsageError(f"a resumed run keeps its recipe; only steps, epochs and minutes may change, not "
+                         f"{', '.join(sorted(other))}")
+    if changes:
+        run.recipe = run.recipe.but(**{"steps": None, "epochs": None, "minutes": None, **changes})
+    elif run.status == "finished" and not run.facts.get("failures"):
+        raise UsageError(f"the run in {folder} is finished. To train it further give it a later end: --steps, --epochs "
+                         "or --minutes")
+    if changes and run.state_file.exists():
+        _check_end(run)
+    report = report or Silent()
+    images = images_of(run, data, labels, report)
+    return _Session(run, images, device, report).carry_out()
+
+
+def _check_outside(folder: Path, data: Path) -> None:
+    """Refuses a run among its own images: its pictures would be trained on next time, and the data would have changed."""
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        other = data.resolve().parent / "runs" / (data.resolve().name or "run")
+        raise UsageError(f"the run's folder {folder} would lie among the images in {data}: give an --out elsewhere, such as "
+                         f"--out {for_shell(str(other))}")
+
+
+def check_threads(threads: int) -> None:
+    """Refuses more threads than there are processors to run them, which would wait for one another without end."""
+    most = calibrate.cores()
+    if threads > most:
+        raise UsageError(f"threads={threads} is more than the {most} processor{'s' if most > 1 else ''} here: give {most} "
+                         "at most, or 0, which measures and chooses")
+
+
+def _check_end(run: Run) -> None:
+    """Refuses an end that training has passed already."""
+    stands, r = load_state(run.state_file)[1], run.recipe
+    of_images = r.epochs and stands["images"] / run.facts.get("training", math.inf)
+    at: dict[str, tuple[float | None, float]] = {
+        "steps": (r.steps, stands["step"]), "epochs": (r.epochs, of_images or 0.0),
+        "minutes": (r.minutes, stands["seconds"] / 60)}
+    for name, (end, now) in at.items():
+        if end is not None and end < now:
+            raise UsageError(f"the run in {run.folder} stands at {now:,.6g} {name} already: give a later end than --{name} "
+                             f"{end:g}")
+
+
+def _new_folder(data: str | Path) -> Path:
+    stem = Path(str(data).rstrip("/")).name.split(".")[0] or "run"
+    for i in range(1, 10_000):
+        folder = Path("runs") / (stem if i == 1 else f"{stem}-{i}")
+        if not folder.exists():
+            return folder
+    raise UsageError("runs/ is full of runs of that name: give an --out")
+
+
+class _Session:
+    """One sitting of a run, from its state on disk to its end or an interruption."""
+
+    def __init__(self, run: Run, images: ImageSet, device: str, report: Reporter) -> None:
+        self.run, self.images, self.report = run, images, report
+        self.recipe = run.recipe
+        self.training_set, self.validation_set, self.test_set = images.split()
+        _, h, w, c = images.images.shape
+        self.image_shape = (c, h, w)
+        if run.state_file.exists():
+            check_state(run.state_file, self.recipe, self.image_shape)
+        # what does not fit the images is told before a folder is made
+        self.labels = self._labels(check(self.recipe, self.image_shape).latent.classes)
+        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.stopped = False
+        self.made: list[Path] = []
+        """Folders that this sitting makes."""
+
+    def carry_out(self) -> Run:
+        from .finish import finish
+
+        if self.accelerator.is_main_process:
+            self._begin()
+        self.accelerator.wait_for_everyone()
+        try:
+            state = self._train()
+        except (UsageError, DataError):
+            self._withdraw()
+            raise
+        if self.accelerator.is_main_process:
+            finish(self.run, self.images, state, self.report, interrupted=self.stopped)
+        return self.run  # other processes do not wait: what follows may take longer than they are allowed to
+
+    def _begin(self) -> None:
+        run, images = self.run, self.images
+        self.made = [folder for folder in (run.folder, *run.folder.parents) if not folder.exists()]
+        n, h, w, c = images.images.shape
+        run.fingerprint = images.fingerprint
+        run.facts |= {
+            "images": n, "height": h, "width": w, "channels": c, "classes": list(images.classes),
+            "training": len(self.training_set), "validation": len(self.validation_set), "test": len(self.test_set),
+            "notes": list(images.notes), "started": run.facts.get("started", _now()), "versions": _versions()}
+        run.status = "training"
+        run.save()
+        write_json(run.folder / "skipped.json", [{"name": s.name, "reason": s.reason} for s in images.skipped])
+        for note in images.notes:
+            self.report.say(note)
+        if images.skipped:
+            self.report.say(f"{counted(len(images.skipped), 'file')} could not be read, listed in "
+                            f"{run.folder / 'skipped.json'}")
+        test = f", {len(self.test_set):,} to test" if len(self.test_set) else ""
+        self.report.say(f"{counted(len(self.training_set), 'image')} to train on, {len(self.validation_set):,} held out"
+                        f"{test}: {w}×{h}, {counted(c, 'channel')}; what is made goes to {run.folder}")
+
+    def _withdraw(self) -> None:
+        """Leaves nothing of a run that was refused before it had begun."""
+        run = self.run
+        if self.made and not run.state_file.exists():
+            for name in ("run.json", "skipped.json", "metrics.jsonl"):
+                (run.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that holds something stays
+                for folder in self.made:
+                    folder.rmdir()
+
+    def _train(self) -> State:
+        run, recipe = self.run, self.recipe
+        torch.manual_seed(recipe.seed)
+        model, objective = build_model(recipe, self.image_shape), build_objective(recipe)
+        adversary = build_adversary(recipe, model, self.image_shape)
+        saved = load_state(run.state_file) if run.state_file.exists() else None
+        batch_size = min(recipe.batch_size, len(self.training_set))
+        steps, minutes = self._budget(batch_size)
+        minutes = minutes * Shares.of(recipe, model.latent).model if minutes is not None else None
+        stream = Stream(self.images.images, self.training_set, batch_size, recipe.seed,
+                        parse_augmentation(recipe.augment), recipe.binarize, self.accelerator.device,
+                        self.accelerator.process_index, self.accelerator.num_processes,
+                        start=int(saved[1]["step"]) if saved else 0, labels=self.labels)
+        self._choose_speed(calibrate.Workload(recipe, model, objective, adversary, _first(stream)), steps)
+        with _stopping_at_interrupt(self):
+            loop = training(
+                model, objective, stream, steps=steps, minutes=minutes, optimizer=recipe.optimizer,
+                schedule=recipe.schedule, clip=recipe.clip, ema=recipe.ema, accumulate=recipe.accumulate,
+                precision=run.precision, compile=recipe.compile, accelerator=self.accelerator, resume=saved,
+                population=len(self.training_set), adversary=adversary, critic_optimizer=recipe.critic_optimizer)
+            counts = calibrate.thread_counts(self.accelerator)
+            adapts = minutes is not None and not recipe.threads and len(counts) > 1 and self.accelerator.num_processes == 1
+            return self._follow(loop, Journal(run, self._watched(), self.report),
+                                calibrate.Pace(counts[0], counts[-1]) if adapts else None)
+
+    def _labels(self, classes: int) -> np.ndarray | None:
+        """Labels that training may see, for a latent that knows of so many classes."""
+        labels = self.images.labels
+        if not classes:
+            return None
+        if labels is None or not (labels >= 0).any():
+            why = f" ({self.images.about_labels})" if self.images.about_labels else ""
+            raise DataError(f"the latent {self.recipe.latent} needs labels, and {self.run.source} has none{why}: put images "
+                            "of a class into a folder of its own, or add the array 'labels' to the .npz")
+        if labels.max() >= classes:
+            raise UsageError(f"{self.run.source} has {labels.max() + 1} classes; give the latent as many: "
+                             f"--latent \"{parse_call(self.recipe.latent).name}(…, classes={labels.max() + 1})\"")
+        return keep_labels(labels, self.training_set, self.recipe.labelled)
+
+    def _budget(self, batch_size: int) -> tuple[int | None, float | None]:
+        r = self.recipe
+        by_epochs = math.ceil(r.epochs * len(self.training_set) / batch_size) if r.epochs else None
+        steps = min((s for s in (r.steps, by_epochs) if s), default=None)
+        if steps is None and r.minutes is None:
+            self.report.say(f"training for {DEFAULT_MINUTES:g} minutes; --minutes, --epochs or --steps set another end")
+            return None, DEFAULT_MINUTES
+        return steps, r.minutes
+
+    def _choose_speed(self, work: calibrate.Workload, steps: int | None) -> None:
+        """Threads and precision: as a run began, so it goes on."""
+        run, recipe = self.run, self.recipe
+        if not run.precision:
+            if steps is not None and steps < 500:  # too short for measuring to pay
+                run.threads = recipe.threads or torch.get_num_threads()
+                run.precision = "float32" if recipe.precision == "auto" else recipe.precision
+            else:
+                run.threads, run.precision = calibrate.choose(work, self.accelerator)
+            if self.accelerator.is_main_process:
+                run.save()
+        torch.set_num_threads(min(run.threads, calibrate.cores()))  # the machine may be another than it began on
+        size = sum(p.numel() for p in work.model.parameters())
+        critic = sum(p.numel() for p in work.adversary.parameters()) if work.adversary is not None else 0
+        run.facts["parameters"], run.facts["critic_parameters"] = size, critic
+        beside = f", {critic:,} in the critic," if critic else ""
+        self.report.say(f"{size:,} parameters{beside} on {self.accelerator.device.type}, {counted(run.threads, 'thread')}, "
+                        f"{run.precision}")
+
+    def _watched(self) -> tuple[Tensor, Tensor]:
+        """Training images to calibrate the likelihood on, and held-out ones to measure."""
+        device = self.accelerator.device
+        pair = tuple(to_batch(self.images.images[rows[evenly(len(rows), 500)]], device)
+                     for rows in (self.training_set, self.validation_set))
+        return (binarized(pair[0]), binarized(pair[1])) if self.recipe.binarize else (pair[0], pair[1])
+
+    def _follow(self, loop: Iterator[State], journal: Journal, pace: calibrate.Pace | None) -> State:
+        state, saved_at, pause = None, time.monotonic(), SAVE_EVERY
+        for state in loop:
+            if not self.accelerator.is_main_process:
+                continue
+            if pace is not None:
+                pace.note(state.seconds)
+            if state.parts:  # none when a resumed run had reached its end already
+                journal.note(state)
+            if state.progress >= 1 or self.stopped or time.monotonic() - saved_at > pause:
+                began = time.monotonic()
+                save_state(self.run.state_file, state.snapshot())
+                saved_at = time.monotonic()
+                pause = max(SAVE_EVERY, 20 * (saved_at - began))
+            if self.stopped:
+                break
+        if state is None:
+            raise DataError("there was nothing to train on")
+        journal.close(state)
+        return state
+
+
+def _first(stream: Stream) -> Batch:
+    """A batch of the stream, which goes on as if nothing had been taken."""
+    with torch.random.fork_rng():
+        return next(iter(stream))
+
+
+@contextlib.contextmanager
+def _stopping_at_interrupt(session: _Session) -> Generator[None]:
+    """Ctrl-C ends training after the current step; a second one ends the program."""
+
+    def stop(*_: object) -> None:
+        session.stopped = True
+        signal.signal(signal.SIGINT, before)
+        session.report.say("stopping after this step; press Ctrl-C again to leave at once")
+
+    try:
+        before = signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not in the main thread: signals go elsewhere
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{p: version(p) for p in ("reparam", "torch", "numpy", "accelerate")},
+            "machine": f"{platform.system()} {platform.machine()}"}

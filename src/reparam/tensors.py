@@ -1,0 +1,38 @@
+"""Small functions of tensors and shapes that every package uses."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+"""Shape of one example: (D,) or (C, H, W)."""
+
+
+def bounded(raw: Tensor, bound: float) -> Tensor:
+    """`bound`·tanh(raw/bound): near zero the identity, never beyond ±bound, and with a gradient everywhere."""
+    return bound * torch.tanh(raw / bound)
+
+
+def fold(net: nn.Module, z: Tensor) -> Tensor:
+    """Applies `net` to a tensor with two leading axes, (K, B, …)."""
+    return net(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+
+def no_autocast(t: Tensor) -> torch.autocast:
+    """A region where arithmetic stays in float32 also under autocast."""
+    kind = t.device.type
+    return torch.autocast("cpu" if kind == "meta" else kind, enabled=False)  # a model without memory knows no autocast
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """uint8 levels as floats in [0, 1]; floats as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def evenly(n: int, most: int) -> npt.NDArray[np.int64]:
+    """At most `most` of the rows 0 to n − 1, evenly spaced over all of them: rows often lie class by class."""
+    count = min(n, most)
+    return np.arange(count) * n // max(count, 1)

@@ -1,0 +1,132 @@
+"""How fast this machine runs this model: threads and precision, measured rather than assumed.
+
+A second busy process makes two threads wait for one another, which can cost a factor of fifty; bfloat16 is fast only
+where the processor computes in it, and not for the smallest models. Both are tried for a moment, and the fastest wins.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from ..models.trace import Batch
+from ..models.vae import Model
+from ..objectives.adversaries.base import Adversary
+from ..objectives.objective import Objective
+from ..parts.recipe import Recipe
+from .loop import training
+
+SECONDS_PER_TRIAL = 0.3
+ROUNDS = 2
+"""Trials of each option, in turn; the best counts, since other programs only ever slow one down."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be run."""
+
+    recipe: Recipe
+    model: Model
+    objective: Objective
+    adversary: Adversary | None
+    batch: Batch
+
+
+def choose(work: Workload, accelerator: Accelerator) -> tuple[int, str]:
+    """Threads and precision for a run, measured where the recipe leaves them open; sets the threads."""
+    recipe = work.recipe
+    threads = [recipe.threads] if recipe.threads else thread_counts(accelerator)
+    precisions = [recipe.precision] if recipe.precision != "auto" else _precisions(accelerator)
+    options = [(t, p) for t in threads for p in precisions]
+    if len(options) > 1:
+        rates = [max(r) for r in zip(*(
+            [_trial(t, p, work, accelerator) for t, p in options] for _ in range(ROUNDS)),
+            strict=True)]
+        best = options[rates.index(max(rates))]
+    else:
+        best = options[0]
+    torch.set_num_threads(best[0])
+    return best
+
+
+def thread_counts(accelerator: Accelerator) -> list[int]:
+    """The numbers of threads worth trying: every core's, and one."""
+    each = max(cores() // accelerator.num_processes, 1)
+    return sorted({1, each}, reverse=True) if accelerator.device.type == "cpu" else [each]
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _precisions(accelerator: Accelerator) -> list[str]:
+    if accelerator.device.type == "cuda":
+        return ["bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"]
+    if accelerator.device.type != "cpu":
+        return ["float32"]
+    return ["float32", "bf16"] if computes_in_bf16() else ["float32"]
+
+
+def computes_in_bf16() -> bool:
+    """Whether this processor does; without it bfloat16 costs three times the time of float32."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def _trial(threads: int, precision: str, work: Workload, accelerator: Accelerator) -> float:
+    """Steps per second of a copy of the model. Leaves random numbers alone."""
+    torch.set_num_threads(threads)
+    recipe = work.recipe
+    model, adversary = copy.deepcopy((work.model, work.adversary))
+    loop = training(model, work.objective, iter(lambda: work.batch, None), minutes=1.0, precision=precision,
+                    optimizer=recipe.optimizer, ema=0, accumulate=recipe.accumulate, accelerator=accelerator,
+                    adversary=adversary, critic_optimizer=recipe.critic_optimizer)
+    with torch.random.fork_rng():
+        for _ in range(3):
+            next(loop)
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < SECONDS_PER_TRIAL:
+            next(loop)
+            steps += 1
+        return steps / (time.perf_counter() - began)
+
+
+class Pace:
+    """Keeps the number of threads right while a run lasts, since other programs come and go.
+
+    Every half minute of training a few steps are taken with the other number of threads, and the faster one stays. They
+    are steps of the training like any others, so trying costs next to nothing. Sums may differ in their last bit from
+    one number of threads to another: a run whose end is counted in steps is therefore left alone.
+    """
+
+    EVERY, STEPS = 30.0, 6
+
+    def __init__(self, most: int, fewest: int) -> None:
+        self.most, self.fewest = most, fewest
+        self.begin, self.last, self.usual = 0.0, 0.0, 0.0
+        self.times: list[float] = []
+        self.trying = False
+
+    def note(self, seconds: float) -> None:
+        """Takes in one step, at `seconds` of training; may change torch's number of threads."""
+        duration, self.last = seconds - self.last, seconds
+        if not self.trying and seconds - self.begin < self.EVERY:
+            return
+        self.times.append(duration)
+        if len(self.times) < self.STEPS:
+            return
+        median = statistics.median(self.times[1:])
+        self.times.clear()
+        if not self.trying:
+            self.usual = median
+        if not self.trying or median > 0.9 * self.usual:
+            torch.set_num_threads(self.fewest if torch.get_num_threads() == self.most else self.most)
+        self.trying = not self.trying
+        self.begin = seconds

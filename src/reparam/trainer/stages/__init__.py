@@ -1,0 +1,2 @@
+"""What is trained after the model: prior, resampler, refiner."""
+

@@ -1,0 +1,141 @@
+"""What is trained after the model: how long, and by which loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...distributions.point import Implicit
+from ...errors import UsageError
+from ...models.build import MOST_DIMS
+from ...models.latents import Latents
+from ...models.priors import Prior
+from ...models.refiner import Refiner
+from ...models.resampler import Resampler
+from ...models.trace import Batch, Trace
+from ...models.vae import Model
+from ...objectives.objective import Objective
+from ...objectives.terms import nll
+from ...parallel import Alone
+from ...parts.call import Call, parse_call
+from ...parts.recipe import Recipe
+from ..loop import training
+from ..state import State
+
+BATCH = 256
+"""Codes a step, at least, where there is an accelerator, which takes hardly longer for many than for few."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long something is trained after the model."""
+
+    minutes: float | None = None
+    steps: int | None = None
+    clock: Callable[[], float] | None = None
+    """Seconds, where they are not the wall's."""
+    precision: str = "float32"
+    follow: Callable[[State], None] | None = None
+    """Told of every step."""
+
+
+def effort_of(recipe: Recipe, state: State, share: float, shares: Shares, precision: str) -> Effort:
+    """A share of the minutes, of which training took the model's; where the end was counted in steps, as many steps."""
+    if recipe.minutes is None and (recipe.steps is not None or recipe.epochs is not None):
+        return Effort(steps=state.step, precision=precision)
+    return Effort(state.seconds / 60 * share / shares.model, precision=precision)
+
+
+def batches_of(examples: Tensor, labels: Tensor | None, size: int) -> Iterator[Batch]:
+    while True:
+        chosen = torch.randint(len(examples), (min(size, len(examples)),), device=examples.device)
+        yield examples[chosen] if labels is None else (examples[chosen], labels[chosen])
+
+
+Part = TypeVar("Part", Prior, Resampler, Refiner)
+Inputs = Callable[[Tensor, Tensor | None], tuple[Any, ...]]
+"""What a loss is of, made of a batch and its labels."""
+
+
+class Learner(nn.Module, Generic[Part]):
+    """A part with a loss of its own, for the loop that trains models: what it calls −log p(x | z) is that loss."""
+
+    def __init__(self, part: Part, inputs: Inputs) -> None:
+        super().__init__()
+        self.part, self.inputs = part, inputs
+
+    def forward(self, x: Tensor, samples: int = 1, y: Tensor | None = None, *, progress: Tensor | None = None,
+                population: int = 0) -> Trace:
+        loss = self.part.loss(*self.inputs(x, y))
+        return Trace(x, (), Implicit(x[None]), -loss[None], y=y, progress=progress, population=population)
+
+
+def train_part(part: Part, inputs: Inputs, batches: Iterator[Batch], effort: Effort, device: torch.device) -> Part:
+    """Trains with the loop that trains models, which asks of a model that it makes traces, and no more."""
+    learner = Learner(part, inputs)
+    state = None
+    for state in training(cast(Model, learner), Objective(((1.0, nll),)), batches, steps=effort.steps,
+                          minutes=effort.minutes, optimizer=f"adamw(lr={part.rate})", ema=0.998, precision=effort.precision,
+                          clock=effort.clock, accelerator=Alone(device)):
+        if effort.follow is not None:
+            effort.follow(state)
+    return cast(Learner[Part], state.ema).part if state is not None else part
+
+
+def fitting_of(recipe: Recipe, latent: Latents) -> Call | None:
+    """The prior to fit after training, as a part call; None for none.
+
+    'auto' is none where the model's own prior is learned; else a mixture up to 256 dimensions, `flow_matching` beyond, and
+    `autoregressive` for integer codes.
+
+    Raises:
+        UsageError: there is nothing that it could be fitted to.
+    """
+    space = latent.fit_space
+    if recipe.fitted_prior == "auto":
+        if space is None or latent.prior_is_learned:
+            return None
+        if space.kind == "codes":
+            return Call("autoregressive")
+        return Call("mixture", (50,)) if math.prod(space.shape) <= MOST_DIMS else Call("flow_matching")
+    call = parse_call(recipe.fitted_prior)
+    if call.name == "none":
+        return None
+    if space is None:
+        raise UsageError(f"nothing can be fitted to the codes of {recipe.latent} with the posterior {recipe.posterior}: "
+                         "they are neither one layer of real numbers nor integer codes. Choose a learned --prior")
+    return call
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How a run's minutes are divided between the model and what is trained after it."""
+
+    prior: float = 0.0
+    resampler: float = 0.0
+    refiner: float = 0.0
+
+    @staticmethod
+    def of(recipe: Recipe, latent: Latents) -> Shares:
+        """Those of a recipe; 0 for what it does not train.
+
+        Raises:
+            UsageError: nothing is left for the model.
+        """
+        call = fitting_of(recipe, latent)
+        shares = Shares(recipe.prior_share if call is not None and call.name != "mixture" else 0.0,
+                        recipe.resampler_share if recipe.resampler != "none" else 0.0,
+                        recipe.refiner_share if recipe.refiner != "none" else 0.0)
+        if shares.model <= 0:
+            raise UsageError(f"prior_share={recipe.prior_share}, resampler_share={recipe.resampler_share} and "
+                             f"refiner_share={recipe.refiner_share} leave nothing of the minutes for the model itself")
+        return shares
+
+    @property
+    def model(self) -> float:
+        return 1 - self.prior - self.resampler - self.refiner

@@ -1,0 +1,122 @@
+"""The state of training: everything that a resumed run needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.vae import Model
+from ..objectives.adversaries.base import Adversary
+from .guard import Guard
+from .snapshots import Snapshot, fill, held_by
+
+COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
+"""Numbers of a state that a resumed run goes on from."""
+
+
+@dataclass
+class Rival:
+    """The second player, with what it takes to train it."""
+
+    adversary: Adversary
+    optimizer: torch.optim.Optimizer | None
+    """None for an adversary that has no parameters of its own."""
+    guard: Guard
+
+
+@dataclass
+class State:
+    """Where training stands after a step."""
+
+    model: Model
+    ema: Model
+    """The averaged weights, which everything after training uses."""
+    optimizer: torch.optim.Optimizer
+    guard: Guard
+    rival: Rival | None = None
+    """The second player, when there is one."""
+    step: int = 0
+    images: int = 0
+    """Images seen, over all processes."""
+    seconds: float = 0.0
+    """Time spent in steps; what the caller does between them does not count."""
+    cpu_seconds: float = 0.0
+    """Processor time of this process in steps, over all its threads."""
+    progress: float = 0.0
+    """0 at the start, 1 at the end of the budget."""
+    parts: dict[str, float] = field(default_factory=dict[str, float])
+    """Batch mean of each term, nats per example."""
+    weights: dict[str, float] = field(default_factory=dict[str, float])
+    """Weights that training finds, by their term, as the next step will use them; none for most objectives."""
+    loss: float = float("nan")
+    critic_loss: float = float("nan")
+    """The second player's, NaN while it does not play."""
+    grad_norm: float = float("nan")
+    lr_scale: float = 1.0
+    """Halved by every roll-back."""
+    rollbacks: int = 0
+    event: str = ""
+    """What happened in this step that is out of the ordinary."""
+
+    def line(self, held_out: str = "") -> str:
+        """Step, terms, speed and time left in one line, and what was measured of held-out images."""
+        terms = "  ".join(f"{k} {v:,.1f}" for k, v in self.parts.items())
+        left = self.seconds * (1 / self.progress - 1) if self.progress else 0.0
+        speed = self.images / self.seconds if self.seconds else 0.0
+        critic = f"  critic {self.critic_loss:.2f}" if math.isfinite(self.critic_loss) else ""
+        return (f"step {self.step:,}  {terms}{critic} nats{f'  {held_out}' if held_out else ''}  {speed:,.0f} images/s  "
+                f"{int(left) // 60}:{int(left) % 60:02d} left")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors that the next steps depend on, as they stand."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        if self.ema is not self.model:
+            tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        tensors |= held_by("optimizer", self.optimizer)
+        if self.rival is not None:
+            tensors |= {f"critic.{k}": v for k, v in self.rival.adversary.state_dict().items()}
+            tensors |= held_by("critic_optimizer", self.rival.optimizer)
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        return tensors
+
+    def snapshot(self) -> Snapshot:
+        """A copy of all that the next steps depend on."""
+        numbers: dict[str, Any] = {k: getattr(self, k) for k in COUNTED}
+        numbers["weights"] = dict(self.weights)
+        numbers["guard"] = self.guard.to_dict()
+        if self.rival is not None:
+            numbers["critic_guard"] = self.rival.guard.to_dict()
+        return {k: v.detach().clone() for k, v in self.tensors().items()}, numbers
+
+    def restore(self, saved: Snapshot, *, weights_only: bool = False) -> None:
+        """Returns to a snapshot; with `weights_only`, time and random numbers go on."""
+        tensors, numbers = saved
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            head, _, rest = name.partition(".")
+            groups.setdefault(head, {})[rest] = value
+        self.model.load_state_dict(groups["model"])
+        if self.ema is not self.model:
+            self.ema.load_state_dict(groups["ema"])
+        fill(self.optimizer, groups.get("optimizer", {}))
+        if self.rival is not None:
+            self.rival.adversary.load_state_dict(groups.get("critic", {}))
+            fill(self.rival.optimizer, groups.get("critic_optimizer", {}))
+        saved_weights = numbers.get("weights", {})  # a state of an earlier version has none
+        self.weights = {k: saved_weights.get(k, v) for k, v in self.weights.items()}
+        if weights_only:
+            return
+        torch.set_rng_state(groups["rng"]["cpu"].cpu())
+        if "cuda" in groups["rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(groups["rng"]["cuda"].cpu())
+        for k in COUNTED:
+            setattr(self, k, numbers[k])
+        self.guard.load(numbers["guard"])
+        if self.rival is not None:
+            self.rival.guard.load(numbers["critic_guard"])
