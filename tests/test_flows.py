@@ -521,9 +521,9 @@ def test_zuko_is_imported_late_and_leaves_torch_as_it_was(checked):
 import sys, torch
 torch.distributions.Distribution.set_default_validate_args({checked})
 import reparam
-from reparam.build import build_model
-from reparam.recipe import Recipe
-from reparam.registry import ROLES
+from reparam.models.build import build_model
+from reparam.parts.recipe import Recipe
+from reparam.parts.registry import ROLES
 for role in ROLES.values():
     role.parts
 plain = Recipe(encoder="mlp(hidden=(8,))", decoder="mlp(hidden=(8,))", latent="flat(2)")

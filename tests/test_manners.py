@@ -194,8 +194,8 @@ def forgetting():
 
 
 CODE = """
-from reparam.priors.basic import Normal
-from reparam.registry import prior
+from reparam.models.priors.normal import Normal
+from reparam.parts.registry import prior
 
 @prior("outside")
 class Outside(Normal):

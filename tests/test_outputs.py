@@ -305,7 +305,7 @@ def test_parquet_without_its_package_is_refused_at_once(monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r'pip install "reparam\[parquet\]"'):
+    with pytest.raises(UsageError, match="pip install pyarrow"):
         Output.of("c.parquet", TABLES)
 
 

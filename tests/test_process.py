@@ -7,7 +7,7 @@ import pytest
 
 FAULTS = """
 import resource, sys
-from reparam.process import keep_memory
+from reparam.runtime import keep_memory
 if "keep" in sys.argv:
     keep_memory()
 import torch

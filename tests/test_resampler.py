@@ -281,7 +281,7 @@ def test_the_commands_train_and_use_a_resampler(tmp_path, monkeypatch, capsys):
     after = load_model("run")[0].resampler.state_dict()
     assert any(not torch.equal(v, after[k]) for k, v in before.items())  # learned anew, for the new prior
     capsys.readouterr()
-    monkeypatch.setattr("reparam.runs.finish.images_of", lambda *_: pytest.fail("told too late"))
+    monkeypatch.setattr("reparam.runs.refit.images_of", lambda *_: pytest.fail("told too late"))
     assert main(["fit-prior", "run", "--prior", "mixture(2)", "--resampler", "resnt"]) == 2
     assert "did you mean 'resnet'" in capsys.readouterr().err
     monkeypatch.undo()

@@ -21,9 +21,9 @@ FILES = ["README.md", "config.json", "curves.png", "evaluation.json", "metrics.j
          "reconstructions.png", "report.html", "run.json", "samples.png", "skipped.json", "state", "traversals.png"]
 EAGER = """
 import sys
-import reparam.run
+import reparam.runs.train
 from reparam.cli import main
-reparam.run.SAVE_EVERY = 0.02
+reparam.runs.train.SAVE_EVERY = 0.02
 sys.exit(main(sys.argv[1:]))
 """
 """The `reparam` program, except that it saves its state after nearly every step."""

@@ -125,7 +125,7 @@ def test_a_prior_that_is_not_finite_is_left_out(data, tmp_path, monkeypatch, fai
     ("curves", "drawing curves", "curves.png")])
 def test_the_model_stays_whatever_fails(data, tmp_path, monkeypatch, failures_are_listed, where, what, gone):
     run = train(data, tmp_path / "run", fitted_prior="none")
-    monkeypatch.setattr(f"reparam.finish.{where}", broken)
+    monkeypatch.setattr(f"reparam.runs.finish.{where}", broken)
 
     from reparam.pretrained.image_model import load
     from reparam.runs.train import resume

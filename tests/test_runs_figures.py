@@ -92,7 +92,8 @@ def test_evaluate_keeps_its_figures_and_writes_the_pages_again(run, capsys):
     assert main(["evaluate", str(run), "--metrics", "sharpness", "-n", "30"]) == 0
     facts = written(run)
     now = {m["name"]: m for m in facts["metrics"]}
-    assert now.keys() == before.keys() | {"sharpness", "duplicates"} and now["psnr"] == before["psnr"]
+    assert now.keys() == before.keys() | {"sharpness", "duplicates", "vendi of smoothed real images"}
+    assert now["psnr"] == before["psnr"]
     assert now["sharpness"]["n"] == 50 and [(m["name"], m["n"]) for m in facts["fewer"]] == [("sharpness", 30)]
     assert facts["measured_on"] == "held-out" and "verdict" in facts
     for page in ("report.html", "README.md"):

@@ -44,7 +44,7 @@ def here(tmp_path, monkeypatch):
     ("--refiner-share -inf", "finite"), ("--resampler-share 0", "above 0"), ("--labelled 0", "above 0"),
 ])
 def test_wrong_numbers_are_told_before_anything_is_read(here, capsys, flags, said, monkeypatch):
-    monkeypatch.setattr("reparam.runs.train.open_images", lambda *_, **__: pytest.fail("the data were read"))
+    monkeypatch.setattr("reparam.runs.folder.open_images", lambda *_, **__: pytest.fail("the data were read"))
     assert main(["train", "digits", *flags.split()]) == 2
     assert said in capsys.readouterr().err
     assert not list(here.iterdir())

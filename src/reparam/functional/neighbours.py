@@ -130,8 +130,8 @@ def prdc_of_halves(real: Float[Tensor, "n d"], samples: Float[Tensor, "m d"], *,
                          f"ones and {len(samples)} samples")
     kept = [_halves(len(each), halves, seed + i) for i, each in enumerate((real, samples))]
     radii = [_radii_within(each, half, k) for each, half in zip((real, samples), kept, strict=True)]
-    inside = [torch.zeros(len(half), dtype=torch.int64) for half in kept[1]]
-    reached, covered = torch.zeros(halves), torch.zeros(halves)
+    inside = [torch.zeros(len(half), dtype=torch.int64, device="cpu") for half in kept[1]]
+    reached, covered = torch.zeros(2, halves, device="cpu")
     for begin, d in distance_rows(real, samples):
         d, part = d.cpu(), slice(begin, begin + len(d))
         for i, columns in enumerate(kept[1]):
@@ -156,12 +156,12 @@ def _radii_within(x: Tensor, halves: list[Tensor], k: int) -> Tensor:
     """(halves, n), the distance of each row to its k-th nearest other row in each half."""
     found = nearest(x, k=min(8 * k + 20, len(x) - 1))  # of which half are in a half
     distance, rows = found.distance.cpu(), found.rows.cpu()
-    radii = torch.empty(len(halves), len(x), dtype=torch.float64)
+    radii = torch.empty(len(halves), len(x), dtype=torch.float64, device="cpu")
     for i, half in enumerate(halves):
-        kept = torch.zeros(len(x), dtype=torch.bool)
+        kept = torch.zeros(len(x), dtype=torch.bool, device="cpu")
         kept[half] = True
         kth = (kept[rows].cumsum(1) >= k).int().argmax(1)  # the first place by which k of them have been met
-        radii[i] = distance[torch.arange(len(x)), kth]
+        radii[i] = distance.gather(1, kth[:, None])[:, 0]
     return radii
 
 
@@ -220,7 +220,7 @@ def _nearer(t: Tensor, h: Tensor) -> Tensor:
 
 def _nearest_in_halves(a: Tensor, b: Tensor, halves: int, seed: int) -> Tensor:
     """(1 + halves, n), the distance of each row of a to the nearest of b, and of each random half of b."""
-    chosen = [torch.arange(len(b)), *_halves(len(b), halves, seed)]
+    chosen = [torch.arange(len(b), device="cpu"), *_halves(len(b), halves, seed)]
     return torch.cat([torch.stack([d.cpu()[:, rows].amin(1) for rows in chosen]) for _, d in distance_rows(a, b)], 1)
 
 

@@ -76,7 +76,7 @@ def fit_prior(of: Run | ImageModel | str | Path, prior: str = "flow_matching", d
         DataError: the data are gone, changed, or do not fit the model.
         UsageError: a GAN, no images, or a prior that cannot be fitted to the model's codes.
     """
-    report = report or Silent()
+    report, asked = report or Silent(), Recipe(minutes=minutes, steps=steps)
     if not isinstance(of, ImageModel):
         folder = of.folder if isinstance(of, Run) else Path(of)
         if (folder / "run.json").exists():
@@ -93,7 +93,6 @@ def fit_prior(of: Run | ImageModel | str | Path, prior: str = "flow_matching", d
     if data is None:
         raise UsageError("name images to whose codes the prior is fitted: without its run.json nothing tells what the model "
                          "was trained on")
-    asked = Recipe(minutes=minutes, steps=steps)
     recipe = of.config.recipe.but(fitted_prior=prior, resampler=resampler or of.config.recipe.resampler)
     check_fitting(recipe, of.vae.latent)
     found = images_for(of, data, labels, report)

@@ -25,8 +25,8 @@ from ..seeds import FAILED
 from .pooling import Contender, Entry, Row, pool, pool_key, rows_of
 from .ranking import about
 
-OF_SAMPLES = {"fd", "FID", "kd", "KID", "precision", "sharpness"}
-"""An evaluation that has one of these has been made for comparing; what training leaves behind has none."""
+OF_SAMPLES = {"fd", "FID", "kd", "KID"}
+"""An evaluation that has one of these has been made for comparing; what training leaves behind has none, of a GAN either."""
 
 
 @dataclass(frozen=True)
