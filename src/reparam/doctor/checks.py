@@ -163,7 +163,7 @@ NARROW, WIDE = 1 / 3, 3.0
 """Fixed standard deviations, as shares of the residual, beyond which the likelihood and the KL are out of proportion."""
 FEWEST_CODES = 0.04
 """Perplexity of a codebook's use, as a share of what its use by these images could be."""
-MISMATCH = 0.9
+MISMATCH = 0.95
 """AUC at which codes are told from draws of the prior."""
 
 

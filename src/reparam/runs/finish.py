@@ -101,6 +101,7 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
         report.say("fitting the prior to the codes")
     added = fit_second_stages(model, run.recipe, known, effort, y=y, attempt=attempt)
     _leave_out_broken(model, added, attempt)
+    run.facts["parameters"] = sum(p.numel() for p in model.parameters())  # with those of the stages after training
     run.facts["outcome"] = {
         "steps": state.step, "images_seen": state.images,
         "training_seconds": round(sum(s.seconds for s in spent), 1),

@@ -88,9 +88,14 @@ class Journal:
             self._write(state)
 
 
+_MEANT = {"fd (wavelets)": "fd of the model's own prior (wavelets)"}
+"""Figures whose name in the record says less than a reader wants: no fitted prior stands yet while a model trains."""
+
+
 def _seen(record: dict[str, Any]) -> str:
     """What was last measured of held-out images, and when."""
-    return f"held out at step {record['step']:,}: " + ", ".join(f"{k} {v:.4g}" for k, v in record["held_out"].items())
+    return f"held out at step {record['step']:,}: " + ", ".join(
+        f"{_MEANT.get(k, k)} {v:.4g}" for k, v in record["held_out"].items())
 
 
 def held_out_figures(model: Model, known: Tensor, held_out: Tensor) -> dict[str, float]:
