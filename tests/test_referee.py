@@ -397,9 +397,9 @@ def test_no_likelihood_is_refused_by_name(small, images):
 def test_a_missing_network_is_told_once_or_refused_by_name(small, digits, monkeypatch):
     import sys
 
-    from reparam.features import base
+    from reparam.features import load
 
-    base._part.cache_clear()
+    load._part.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     told = []
     figures = measure(Evaluation(small((1, 8, 8)), digits[1][0][:60]), STANDARD, told.append)

@@ -19,8 +19,8 @@ from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
-from reparam.trainer import assembly as fitting
 from reparam.trainer.assembly import check
+from reparam.trainer.stages import base as stages
 from reparam.trainer.stages.base import Effort, Shares
 from reparam.trainer.stages.refiner import fit_refiner
 
@@ -208,7 +208,7 @@ def test_all_outputs_start_alike_whatever_they_see():
 
 def test_a_refiner_is_trained_at_its_own_rate(monkeypatch):
     told = []
-    monkeypatch.setattr(fitting, "training", lambda *_, optimizer, **__: told.append(optimizer) or iter(()))
+    monkeypatch.setattr(stages, "training", lambda *_, optimizer, **__: told.append(optimizer) or iter(()))
     for net in NETS:
         fit_refiner(refined(), RECIPE.but(refiner=net), torch.rand(8, 1, 4, 4))
     assert told == ["adamw(lr=0.001)", "adamw(lr=0.006)"]

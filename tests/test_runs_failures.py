@@ -74,7 +74,7 @@ def test_curves_are_drawn_with_gaps(records):
 
 def test_each_thing_that_fails_is_missing_by_itself_and_made_when_resumed(data, tmp_path, monkeypatch, failures_are_listed):
     with monkeypatch.context() as patch:
-        patch.setattr("reparam.trainer.stages.prior.fit_prior", broken)
+        patch.setattr("reparam.trainer.assembly.fit_prior", broken)
         patch.setattr("reparam.pretrained.image_model.ImageModel.traverse", broken)
         patch.setitem(registry.metric.parts, "psnr", broken)
         patch.setattr("reparam.runs.journal.held_out_figures", broken)

@@ -1,2 +1,5 @@
 """The commands."""
 
+from .app import app, main, run
+
+__all__ = ["app", "main", "run"]
