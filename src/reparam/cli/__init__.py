@@ -1,5 +1,5 @@
 """The commands."""
 
-from .app import app, main, run
+from .app import main, run
 
-__all__ = ["app", "main", "run"]
+__all__ = ["main", "run"]
