@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from reparam.errors import ModelFileError, TrainingDiverged, UsageError
+from reparam.functional.intervals import student
 from reparam.metrics.figures import PROTOCOL, Figure
 from reparam.runs.comparison.compare import Request, compare
-from reparam.runs.comparison.ranking import about, aimed, pooled, rank, student
+from reparam.runs.comparison.ranking import about, aimed, pooled, rank
 from reparam.runs.folder import Run
 from reparam.runs.reports.comparison_page import caution, write_comparison
 from reparam.runs.train import train

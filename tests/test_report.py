@@ -114,6 +114,12 @@ def test_the_report_says_what_was_found(page, evaluation):
         assert finding["evidence"] in page.text and finding["advice"] in page.text
 
 
+def test_a_prior_is_praised_only_where_it_was_compared(wrote):
+    compared = Figure("prior_auc", 0.5, "AUC", 160)
+    assert "the prior matches the codes" in wrote([compared])[0]
+    assert "the latents are in use" in wrote()[0] and "prior matches" not in wrote()[0]
+
+
 def test_every_figure_stands_in_the_report_with_unit_and_number(page, evaluation):
     assert len(evaluation["metrics"]) >= 11
     at = page.texts.index("figure")

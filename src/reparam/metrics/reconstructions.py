@@ -26,9 +26,10 @@ def psnr(evaluation: Evaluation) -> list[Figure]:
     x, drawn, of_means = evaluation.x, evaluation.reconstructions, evaluation.reconstructions_of_means
     average = x.mean(0, keepdim=True).expand_as(x)
     known = [] if torch.equal(drawn, of_means) else [
-        mean_figure("psnr of posterior means", psnr_of(x, of_means).cpu(), "dB", "the codes by which images are known")]
+        mean_figure("psnr of posterior means", psnr_of(x, of_means).cpu(), "dB",
+                    "the codes by which images are known", better="higher")]
     scale = [mean_figure("psnr of the average image", psnr_of(x, average).cpu(), "dB")] if len(x) > 1 else []
-    return [mean_figure("psnr", psnr_of(x, drawn).cpu(), "dB"), *known, *scale]
+    return [mean_figure("psnr", psnr_of(x, drawn).cpu(), "dB", better="higher"), *known, *scale]
 
 
 @metric("ssim")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ...functional.intervals import student
 from ...metrics.figures import Figure
 
 GROUPS = ("Samples", "Reconstructions", "Likelihood", "Codes", "Factors", "Training", "Other")
@@ -163,21 +164,6 @@ def pooled(figures: Sequence[Figure]) -> Cell:
     half = max(between, sum(own) / len(own) if own else 0.0)
     known = about(figures[0].name)
     return Cell(mean, (max(mean - half, known.least), min(mean + half, known.most)), tuple(figures))
-
-
-_STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
-
-
-def student(freedom: int) -> float:
-    """The 0.975 quantile of Student's t; above 9 degrees of freedom by its expansion in 1/ν, right to 0.1 %.
-
-    (Abramowitz & Stegun, 1964, Eq. 26.7.5)
-    """
-    if freedom <= len(_STUDENT):
-        return _STUDENT[freedom - 1]
-    z = 1.959964
-    return (z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3))
 
 
 @dataclass(frozen=True)

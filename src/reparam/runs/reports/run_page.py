@@ -42,6 +42,7 @@ figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 """Which way is better."""
 HEALTHY = "the latents are in use, and the prior matches the codes"
+UNCOMPARED = "and the latents are in use"
 HEALTHY_GAN = "and the samples are varied"
 PICTURES = (
     ("samples.png", "Samples"), ("reconstructions.png", "Reconstructions"), ("traversals.png", "Traversals"),
@@ -76,8 +77,15 @@ def report_html(run: Run, config: Config, figures: Sequence[Figure], verdict: Ve
         for file, title in PICTURES if (run.folder / file).exists())
     return page(run.folder.resolve().name, STYLE, markup(
         "{}{}{}{}<h2>Figures</h2>{}{}<h2>Recipe</h2>{}", _summary(run, config),
-        _verdict(verdict, HEALTHY_GAN if is_gan(config) else HEALTHY), _failures(run), pictures, _table(run, figures),
+        _verdict(verdict, _praise(config, figures)), _failures(run), pictures, _table(run, figures),
         _information(figures), _recipe(run, config)))
+
+
+def _praise(config: Config, figures: Sequence[Figure]) -> str:
+    """What is said of a healthy model, of which codes and prior may not have been compared."""
+    if is_gan(config):
+        return HEALTHY_GAN
+    return HEALTHY if any(f.name in ("prior_auc", "fitted_prior_auc") for f in figures) else UNCOMPARED
 
 
 def is_gan(config: Config) -> bool:
