@@ -16,6 +16,7 @@ import torch
 from conftest import COMPANIONS, forever, last
 
 from reparam.errors import ModelFileError
+from reparam.files.untrusted import Malformed, conform
 from reparam.models.build import build_model
 from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.objective import parse_objective
@@ -25,8 +26,10 @@ from reparam.parts.registry import ROLES
 from reparam.pretrained.allowance import Allowance
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
+from reparam.runs.records import Outcome, read_evaluation
 from reparam.trainer.loop import training
-from reparam.trainer.state_file import check_state, save_state
+from reparam.trainer.stages.prior import codes_to_fit
+from reparam.trainer.state_file import check_state, load_state, save_state
 
 STEADY = {"schedule": "constant", "ema": 0.9}
 RECIPE = Recipe(encoder="mlp((8,))", decoder="mlp((8,))", latent="flat(4)")
@@ -203,6 +206,42 @@ def test_masks_of_large_networks_are_allowed(added):
         state = build_model(RECIPE, SHAPE, **added).state_dict()
     with torch.device("meta"), Allowance(len(state), sum(v.numel() for v in state.values())):
         build_model(RECIPE, SHAPE, **added)
+
+
+@pytest.mark.parametrize("change", [{"interval": [2.0, 1.0]}, {"interval": [1.0]}, {"interval": "wide"}, {"n": -1}], ids=str)
+def test_a_figure_that_makes_no_sense_is_refused(change, tmp_path):
+    figure = {"name": "psnr", "value": 1.5, "n": 3, "interval": [1.0, 2.0]}
+    path = tmp_path / "evaluation.json"
+    for facts in (figure, figure | change):
+        path.write_text(json.dumps({"protocol": 3, "metrics": [facts], "measured_on": "test"}))
+        if facts is figure:
+            assert read_evaluation(path)["metrics"] == [figure | {"interval": (1.0, 2.0)}]
+    with pytest.raises(ModelFileError, match=next(iter(change))):
+        read_evaluation(path)
+
+
+@pytest.mark.parametrize("missing", ["steps", "images_seen", "training_seconds", "skipped_steps", "rollbacks"])
+def test_what_training_took_is_told_whole(missing):
+    took = {"steps": 3, "images_seen": 9, "training_seconds": 1.0, "skipped_steps": 0, "rollbacks": 0}
+    assert conform(took, Outcome) == took
+    with pytest.raises(Malformed, match=f"{missing} is missing"):
+        conform({k: v for k, v in took.items() if k != missing}, Outcome)
+
+
+@pytest.mark.parametrize("change", [{"seconds": {}}, {"seconds": -1.0}, {"images": "many"}], ids=str)
+def test_the_numbers_of_a_state_are_read_by_type(change, tmp_path):
+    path = tmp_path / "training.safetensors"
+    save_state(path, ({"model.x": torch.zeros(2)}, {"step": 1, "seconds": 2.0, "images": 3} | change))
+    with pytest.raises(ModelFileError, match=next(iter(change))):
+        load_state(path)
+
+
+@pytest.mark.parametrize("size", [1e25, math.inf])
+def test_no_prior_is_fitted_to_codes_beyond_measure(size):
+    model = build_model(RECIPE, SHAPE)
+    model.latent.to_fit = lambda h, draws: torch.full((draws, len(h), 4), size)
+    with pytest.raises(ModelFileError, match="beyond measure"):
+        codes_to_fit(model, torch.rand(20, *SHAPE))
 
 
 def test_a_state_of_another_recipe_is_refused_before_the_model_is_built(tmp_path):

@@ -221,7 +221,8 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
     found, hints = dict(_object(value, where)), get_type_hints(hint, include_extras=True)
-    needed = {k for k, v in hints.items() if get_origin(v) is not NotRequired and hint.__total__}
+    needed = {k for k, v in hints.items()
+              if get_origin(v) is Required or (hint.__total__ and get_origin(v) is not NotRequired)}
     _check_keys(needed - found.keys(), where)
     return {k: conform(v, hints.get(k, Any), _at(where, k)) for k, v in found.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
 
 from ..errors import ModelFileError
 from ..files.untrusted import Amount, Count, Malformed, Within, conform, parse_json, read_json, read_text
@@ -16,14 +16,14 @@ Processors = Annotated[int, Within(0, 4096)]
 class Outcome(TypedDict, total=False):
     """What training took."""
 
-    steps: Count
-    images_seen: Count
-    training_seconds: Amount
+    steps: Required[Count]
+    images_seen: Required[Count]
+    training_seconds: Required[Amount]
     second_stage_seconds: Amount
     cpu_seconds: Amount
     finishing_seconds: Amount
-    skipped_steps: Count
-    rollbacks: Count
+    skipped_steps: Required[Count]
+    rollbacks: Required[Count]
     seeds: Count
     failed_seeds: Count
     measured_on: str
@@ -158,13 +158,18 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
     """What an `evaluation.json` says.
 
     Raises:
-        ModelFileError: it is missing, or cannot be read.
+        ModelFileError: it is missing, cannot be read, or has an interval that ends before it begins.
     """
     advice = "Write it again: reparam evaluate RUN, or reparam compare … --again"
     try:
-        return read_json(path, Evaluation, advice=advice)
+        found = read_json(path, Evaluation, advice=advice)
     except FileNotFoundError as e:
         raise ModelFileError(f"there is no {path}. {advice}") from e
+    for figure in (*found["metrics"], *found.get("fewer", ())):
+        if (ends := figure.get("interval")) is not None and not ends[0] <= ends[1]:
+            raise ModelFileError(f"{path} cannot be read: the interval of {figure['name']} goes from {ends[0]:g} to "
+                                 f"{ends[1]:g}. {advice}")
+    return found
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

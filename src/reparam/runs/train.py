@@ -141,10 +141,10 @@ def check_threads(threads: int) -> None:
 def _check_end(run: Run) -> None:
     """Refuses an end that training has passed already."""
     stands, r = load_state(run.state_file)[1], run.recipe
-    of_images = r.epochs and stands["images"] / run.facts.get("training", math.inf)
+    of_images = r.epochs and stands.get("images", 0) / run.facts.get("training", math.inf)
     at: dict[str, tuple[float | None, float]] = {
         "steps": (r.steps, stands["step"]), "epochs": (r.epochs, of_images or 0.0),
-        "minutes": (r.minutes, stands["seconds"] / 60)}
+        "minutes": (r.minutes, stands.get("seconds", 0.0) / 60)}
     for name, (end, now) in at.items():
         if end is not None and end < now:
             raise UsageError(f"the run in {run.folder} stands at {now:,.6g} {name} already: give a later end than --{name} "

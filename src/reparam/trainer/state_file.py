@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from ..errors import ModelFileError
-from ..files.untrusted import Count, conform, open_tensors, parse_json
+from ..files.untrusted import Amount, Count, conform, open_tensors, parse_json
 from ..parts.recipe import Recipe
 from ..pretrained.config import UNBUILT, Config
 from ..pretrained.files import check_header, header_of, laid_out, saving
@@ -58,3 +58,5 @@ class Begun(TypedDict):
     """What every state says, whoever reads it."""
 
     step: Count
+    images: NotRequired[Count]
+    seconds: NotRequired[Amount]

@@ -96,12 +96,12 @@ def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
     image after image, over and over.
 
     Raises:
-        ModelFileError: the model gives codes that are not finite.
+        ModelFileError: the model gives codes that are not finite, or whose squares are not.
     """
     draws = max(min(-(-CODES // len(x)), 100), min(most, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))))
     codes = torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
-    if not bool(codes.isfinite().all()):
-        raise ModelFileError("codes of images are not finite, so no prior can be fitted to them: the weights are "
+    if not bool(codes.square().isfinite().all()):
+        raise ModelFileError("codes of images are beyond measure, so no prior can be fitted to them: the weights are "
                              "damaged, or its training had diverged")
     return codes
 
