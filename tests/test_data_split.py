@@ -77,13 +77,36 @@ def test_the_digits_are_split_as_by_their_digests():
     assert len(np.unique(found.groups)) > 0.99 * len(found.images)
 
 
-def test_a_chain_of_near_copies_is_one_group_and_a_set_of_one_group_is_still_split():
+def film(n):
     first, last = photographs(2).astype(float)
-    film = np.stack([first + (last - first) * t for t in np.linspace(0, 1, 90)]).round().astype(np.uint8)
-    found = from_arrays(film)
+    return np.stack([first + (last - first) * t for t in np.linspace(0, 1, n)]).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("n", [90, 1000])
+def test_a_film_is_not_one_image(n):
+    found = from_arrays(film(n))
+    assert 10 < len(np.unique(found.groups)) < n
+    train, validation, _ = found.split()
+    assert len(train) > 0.7 * n and len(validation) >= 2
+
+
+def test_a_set_of_one_group_is_still_split():
+    found = from_arrays(film(4000)[:60])
     assert len(np.unique(found.groups)) == 1
     train, validation, _ = found.split()
-    assert len(train) > 45 and len(validation) >= 2
+    assert len(train) > 40 and len(validation) >= 2
+
+
+@pytest.mark.parametrize("each", [2, 12])
+def test_groups_are_held_out_as_often_as_single_images(each):
+    """The smallest of many digests is small: a group that went by it would nearly always be held out."""
+    rng = np.random.default_rng(1)
+    x = photographs(400)
+    shift = rng.integers(0, 2, (400, each, 1, 1, 1)) + (rng.random((400, each, *x.shape[1:])) < 0.05)
+    bursts = np.clip(x[:, None].astype(int) + shift, 0, 255)
+    found = from_arrays(bursts.reshape(-1, *x.shape[1:]).astype(np.uint8))
+    assert len(np.unique(found.groups)) == 400
+    assert 0.05 < len(found.split()[1]) / len(found.images) < 0.15
 
 
 def test_copies_of_test_and_validation_images_are_left_out_of_training():
@@ -116,11 +139,12 @@ def test_the_fingerprint_of_a_set_without_near_copies_is_that_of_earlier_version
     assert found.fingerprint == whole.hexdigest()
 
 
-def test_groups_go_by_the_smallest_digest_and_ignore_order():
+def test_groups_go_by_their_images_and_ignore_order():
     x = photographs(30)
     both = np.concatenate([x, np.where(x < 255, x + 1, x)])
     digests = np.random.default_rng(0).permutation(60).astype(np.uint64)
     groups = groups_of(both, digests)
-    np.testing.assert_array_equal(groups[:30], np.minimum(digests[:30], digests[30:]))
+    np.testing.assert_array_equal(groups[:30], groups[30:])
+    assert len(np.unique(groups)) == 30 and abs(np.mean(groups / 2**64) - 0.5) < 0.2
     order = np.random.default_rng(1).permutation(60)
     np.testing.assert_array_equal(groups_of(both[order], digests[order]), groups[order])

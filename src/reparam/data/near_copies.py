@@ -10,28 +10,38 @@ from .pixels import Pixels
 MOST_IMAGES = 200_000
 """In larger sets only exact copies are looked for."""
 _SIDE = 8
-_NEIGHBOURS = 8
 _ABSOLUTE = 3.0   # levels: two thumbnails of near copies differ by no more, root mean square,
 _RELATIVE = 0.04  # nor by more than this share of their contrast, so that plain images are not all one
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601-2: what JPEG keeps best
+_WORD = 2**64 - 1
 _BLOCK = 1 << 24  # bytes of images made small at a time
 
 
 def groups_of(images: Pixels, digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """(n,) one number for each image, the same for copies and near copies: the smallest of their digests.
+    """(n,) one number for each image, the same for copies and near copies, and as good as random: its digest, or of near
+    copies a hash of the smallest one.
 
     Images are compared as thumbnails of 8×8 greys, which compression, one level more or less, and rounding hardly
     change: two are near copies when the thumbnails differ by at most 3 levels and by at most 4 % of their contrast
-    (root mean square). Near copies of near copies are of one group.
+    (root mean square). A group is an image and its near copies; those of these are of other groups, so that images which
+    change little by little, as those of a film do, are not all one.
     """
     different, first, back = np.unique(digests, return_index=True, return_inverse=True)
     if not 1 < len(different) <= MOST_IMAGES:
         return digests.copy()
-    thumbnails = _thumbnails(images, first)
-    pairs = _near(thumbnails)
-    if not len(pairs):
-        return digests.copy()
-    return _joined(different, pairs)[back]
+    groups = different.copy()
+    for rows in _near(_thumbnails(images, first)):
+        groups[rows] = _hashed(int(different[rows[0]]))
+    return groups[back]
+
+
+def _hashed(number: int) -> np.uint64:
+    """A number that says nothing of how small the other one is, as the smallest of many is. (Steele et al., 2014,
+    doi:10.1145/2660193.2660195, SplitMix64)"""
+    z = number + 0x9E3779B97F4A7C15 & _WORD
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & _WORD
+    return np.uint64(z ^ z >> 31)
 
 
 def _thumbnails(images: Pixels, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -56,26 +66,29 @@ def _means(side: int) -> npt.NDArray[np.float32]:
     return (overlap.clip(0) * parts / side).astype(np.float32)
 
 
-def _near(thumbnails: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """(m, 2) rows of near copies, of each thumbnail's closest few."""
+def _near(thumbnails: npt.NDArray[np.float32]) -> list[npt.NDArray[np.int64]]:
+    """Rows of each group of near copies: a first one, in order, and all that are near it and of no earlier group."""
     from scipy.spatial import KDTree  # half a second to import
 
     n, size = len(thumbnails), thumbnails[0].size
     contrast = thumbnails.reshape(n, -1).std(1)
     rows = np.flatnonzero(contrast * _RELATIVE > 1 / 255)  # of plain images only exact copies count
     if len(rows) < 2:
-        return np.empty((0, 2), np.int64)
-    flat = thumbnails.reshape(n, -1)[rows]
-    radius = _ABSOLUTE * size**0.5  # a projection never makes a distance longer
+        return []
+    flat, contrast = thumbnails.reshape(n, -1)[rows], contrast[rows]
     coarse = flat @ _projection(thumbnails.shape[1:])
-    distance, close = KDTree(coarse).query(coarse, min(_NEIGHBOURS + 1, len(rows)), distance_upper_bound=radius)
-    i, j = np.nonzero(np.isfinite(np.asarray(distance)))
-    a, b = i, np.asarray(close)[i, j]
-    a, b = a[a < b], b[a < b]
-    apart = np.sqrt(((flat[a] - flat[b])**2).mean(1))
-    least = np.minimum(contrast[rows[a]], contrast[rows[b]])
-    kept = (apart <= _ABSOLUTE) & (apart <= _RELATIVE * least)
-    return np.stack([rows[a[kept]], rows[b[kept]]], 1)
+    tree, radius = KDTree(coarse), _ABSOLUTE * size**0.5  # a projection never makes a distance longer
+    distance, _ = tree.query(coarse, 2, distance_upper_bound=radius)
+    free, groups = np.ones(len(rows), np.bool_), list[npt.NDArray[np.int64]]()
+    for i in np.flatnonzero(np.isfinite(distance[:, 1])):  # most images have no other within reach
+        if free[i]:
+            close = np.array(tree.query_ball_point(coarse[i], radius), np.int64)
+            close = np.sort(close[free[close]])
+            apart = np.sqrt(((flat[close] - flat[i])**2).mean(1))
+            close = close[(apart <= _ABSOLUTE) & (apart <= _RELATIVE * np.minimum(contrast[close], contrast[i]))]
+            free[close] = False
+            groups += [np.concatenate([[i], close[close != i]])] if len(close) > 1 else []
+    return [rows[group] for group in groups]
 
 
 def _projection(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -85,15 +98,3 @@ def _projection(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return basis / np.linalg.norm(basis, axis=0)
 
     return np.kron(cosines(shape[0]), cosines(shape[1])).astype(np.float32)
-
-
-def _joined(digests: npt.NDArray[np.uint64], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """The smallest digest that each image is joined to by pairs, however many lie between."""
-    groups = digests.copy()
-    a, b = pairs.T
-    while True:
-        before = groups.copy()
-        np.minimum.at(groups, a, before[b])
-        np.minimum.at(groups, b, groups[a])
-        if (groups == before).all():
-            return groups
