@@ -1,4 +1,4 @@
-"""What each preset reaches in half a minute on one core: `src/reparam/preset_figures.json`, which docs and command show.
+"""What each preset reaches in half a minute on one core: `src/reparam/parts/preset_figures.json`, which docs and command show.
 
     python benchmarks/presets.py MNIST.npz FASHION-MNIST.npz [--only iwae,vamp] [--minutes 0.5] [--again]
 
@@ -21,7 +21,7 @@ from mnist_likelihood import reparam
 import reparam as package
 from reparam.parts.presets import ANY, PRESETS
 
-RESULTS = Path(package.__file__).parent / "preset_figures.json"
+RESULTS = Path(package.__file__).parent / "parts" / "preset_figures.json"
 METRICS = "elbo, iw_nll(50), psnr, active_units, accuracy, codebook_usage"
 KEPT = ("-elbo", "kl", "iw_nll(50)", "psnr", "active_units", "accuracy", "codebook_usage", "codebook_perplexity")
 
