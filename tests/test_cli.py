@@ -393,9 +393,9 @@ def test_evaluate_on_other_images(trained, done, refused, tmp_path):
     assert told["metrics"][0]["n"] == 30
     np.save(tmp_path / "colour.npy", rng.integers(0, 256, (30, 8, 8, 3), np.uint8))
     np.save(tmp_path / "luma.npy", [np.asarray(Image.fromarray(image).convert("L")) for image in np.load("colour.npy")])
-    colour, luma = (done("evaluate", trained, name, "--metrics", "psnr")["metrics"][0]["value"]
+    color, luma = (done("evaluate", trained, name, "--metrics", "psnr")["metrics"][0]["value"]
                     for name in ("colour.npy", "luma.npy"))
-    assert colour == pytest.approx(luma)  # colour is read as its brightness, as by every command
+    assert color == pytest.approx(luma)  # colour is read as its brightness, as by every command
     np.save(tmp_path / "bands.npy", rng.integers(0, 256, (30, 8, 8, 5), np.uint8))
     assert "bands.npy: 5 channels, where the model's images have 1" in refused(1, "evaluate", trained, "bands.npy")
     assert "(did you mean 'psnr'?)" in refused(2, "evaluate", trained, "--metrics", "psrn")

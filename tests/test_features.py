@@ -13,7 +13,7 @@ from torch import nn
 
 from reparam.errors import ModelFileError, UsageError
 from reparam.features import Features, get_features
-from reparam.features.base import colour, frozen
+from reparam.features.base import color, frozen
 from reparam.features.dinov2 import DINOv2
 from reparam.features.inception import InceptionV3
 from reparam.features.vgg import VGG16
@@ -137,18 +137,18 @@ def test_features_say_what_they_are(what, features_of):
 def test_an_alpha_channel_is_laid_on_white(images):
     x = images(2, (4, 5, 5))
     x[:, 3] = 1
-    assert torch.equal(colour(x), x[:, :3])
+    assert torch.equal(color(x), x[:, :3])
     x[:, 3] = 0
-    assert torch.equal(colour(x), torch.ones(2, 3, 5, 5))
+    assert torch.equal(color(x), torch.ones(2, 3, 5, 5))
     x[:, 3] = 0.25
-    torch.testing.assert_close(colour(x[:, 2:])[:, 0], 0.25 * x[:, 2] + 0.75)
-    torch.testing.assert_close(colour(x)[:, 2], 0.25 * x[:, 2] + 0.75)
+    torch.testing.assert_close(color(x[:, 2:])[:, 0], 0.25 * x[:, 2] + 0.75)
+    torch.testing.assert_close(color(x)[:, 2], 0.25 * x[:, 2] + 0.75)
 
 
 def test_grey_is_repeated_and_values_are_clamped():
     x = torch.tensor([-1.0, 0.25, 2.0]).view(1, 1, 1, 3)
-    assert torch.equal(colour(x), torch.tensor([0.0, 0.25, 1.0]).expand(1, 3, 1, 3))
-    assert torch.equal(colour(torch.arange(20.0).view(1, 5, 2, 2) / 20), torch.arange(12.0).view(1, 3, 2, 2) / 20)
+    assert torch.equal(color(x), torch.tensor([0.0, 0.25, 1.0]).expand(1, 3, 1, 3))
+    assert torch.equal(color(torch.arange(20.0).view(1, 5, 2, 2) / 20), torch.arange(12.0).view(1, 3, 2, 2) / 20)
 
 
 @pytest.mark.parametrize("x", [torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3, 4, 4), torch.zeros(2, 0, 4, 4),

@@ -18,7 +18,7 @@ from torch import nn
 from reparam.cli.app import main
 from reparam.errors import UsageError
 from reparam.models.build import build_model
-from reparam.models.priors import Draw, FlowMatching, Whitening
+from reparam.models.priors import Draw, FlowMatching, Standardize
 from reparam.models.rectified_flow import EXACT, Velocity
 from reparam.models.space import Space
 from reparam.parts.recipe import Recipe
@@ -188,7 +188,7 @@ def test_networks_that_do_not_fit_are_refused(net, shape, told):
 @pytest.mark.parametrize("shape", [(3,), (2, 4, 5)])
 def test_whitening_makes_unit_scale_and_counts_its_volume(shape):
     scale = torch.tensor([0.1, 2.0, 30.0][: shape[0]]).view(-1, *[1] * (len(shape) - 1))
-    codes, whitening = 5 + scale * torch.randn(3000, *shape), Whitening(shape)
+    codes, whitening = 5 + scale * torch.randn(3000, *shape), Standardize(shape)
     assert torch.equal(whitening(codes), codes) and whitening.log_det == 0  # the identity until it is fitted
     whitening.fit(codes)
     u = whitening(codes)

@@ -20,7 +20,7 @@ from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
 from reparam.models.build import build_model, build_prior
 from reparam.models.posteriors.flow import FlowedGaussian, InverseAutoregressive
-from reparam.models.priors.flows import AutoregressiveFlow, SplineFlow, Standardise
+from reparam.models.priors.flows import ActNorm, AutoregressiveFlow, SplineFlow
 from reparam.models.priors.vamp import EvenMixture
 from reparam.models.space import Space
 from reparam.nets.autoregressive import Autoregressions, Autoregressive
@@ -44,7 +44,7 @@ LAYERS = {
     "blocks": lambda dim: Autoregressive(dim, 2),
     "spline": lambda dim: Autoregressive(dim, 12, bins=5),
     "coupling": lambda dim: Autoregressive(dim, 12, bins=5, passes=2),
-    "standardise": Standardise,
+    "standardise": ActNorm,
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS)
 

@@ -117,9 +117,9 @@ def test_a_colour_image_alone(made):
 
 def test_new_images_are_grey_or_channels_last(made):
     assert made((1, 6, 5)).sample(3).shape == (3, 6, 5)
-    colour = made((3, 6, 5))
-    assert colour.sample(3).shape == (3, 6, 5, 3) and colour.sample(3).dtype == np.uint8
-    assert colour.decode(np.zeros((2, 4))).shape == (2, 6, 5, 3)
+    color = made((3, 6, 5))
+    assert color.sample(3).shape == (3, 6, 5, 3) and color.sample(3).dtype == np.uint8
+    assert color.decode(np.zeros((2, 4))).shape == (2, 6, 5, 3)
 
 
 def test_more_images_than_pass_at_a_time(made):

@@ -238,12 +238,12 @@ def test_grey_stays_grey_and_mixtures_become_rgb(tmp_path):
 def test_background_keep_gives_alpha_to_all(tmp_path):
     grey = mixed(tmp_path / "grey", [(16, 16)] * 16, 1)
     assert open_images(grey, background="keep").images.shape[3] == 2
-    colour = mixed(tmp_path / "colour", [(16, 16)] * 16)
-    put(colour / "clear.png", noise(9, channels=4))
-    kept = open_images(colour, background="keep")
+    color = mixed(tmp_path / "colour", [(16, 16)] * 16)
+    put(color / "clear.png", noise(9, channels=4))
+    kept = open_images(color, background="keep")
     assert kept.images.shape == (17, 16, 16, 4)
     np.testing.assert_array_equal(kept.images[16], noise(9, channels=4))
-    drawn = open_images(colour)
+    drawn = open_images(color)
     assert any("1 images have transparency: drawn on white" in note for note in drawn.notes)
 
 
@@ -660,13 +660,13 @@ def test_a_stated_range_is_applied_to_single_files(tmp_path, dtype):
 
 
 def test_a_grey_model_reads_colour_as_luma_and_a_colour_model_grey_as_rgb(tmp_path):
-    colour, grey = noise(1), noise(2, channels=1)
-    put(tmp_path / "colour.png", colour)
+    color, grey = noise(1), noise(2, channels=1)
+    put(tmp_path / "colour.png", color)
     put(tmp_path / "grey.png", grey)
-    luma = np.asarray(Image.fromarray(colour).convert("L"))
+    luma = np.asarray(Image.fromarray(color).convert("L"))
     files = [tmp_path / "colour.png", tmp_path / "grey.png"]
     np.testing.assert_array_equal(read_like(files, (1, 16, 16)).images, np.stack([luma, grey])[..., None])
-    np.testing.assert_array_equal(read_like(files, (3, 16, 16)).images, np.stack([colour, np.stack([grey] * 3, -1)]))
+    np.testing.assert_array_equal(read_like(files, (3, 16, 16)).images, np.stack([color, np.stack([grey] * 3, -1)]))
 
 
 def test_alpha_is_kept_where_the_model_has_it_and_drawn_on_the_background_elsewhere(tmp_path):

@@ -78,11 +78,11 @@ def test_the_gradient_at_the_decoder_s_input_is_that_of_the_encoder_s_output(tex
     shape = (4,) if latent == "flat(4)" else (4, 3, 2)
     made = posterior(text, shape, (7,))
     q = made(torch.randn(3, 7))
-    assert q.raw.shape == q.vectors.shape == q.quantised.shape == (3, *shape)
+    assert q.raw.shape == q.vectors.shape == q.quantized.shape == (3, *shape)
     read = made.embed(q.rsample((2,)), q)
     assert read.shape == (2, 3, *shape)
-    assert torch.equal(read[0], q.quantised)
-    assert not torch.equal(q.raw, q.quantised)
+    assert torch.equal(read[0], q.quantized)
+    assert not torch.equal(q.raw, q.quantized)
     weight = torch.randn_like(read)
     at_raw, at_read = torch.autograd.grad((read * weight).sum(), (q.raw, q.vectors))
     torch.testing.assert_close(at_read, weight.sum(0))
@@ -96,8 +96,8 @@ def test_codes_alone_stand_for_the_vectors(text):
     assert q.codes.dtype == torch.int64
     assert q.codes.shape[1:] == made.space.shape
     assert 0 <= q.codes.min() <= q.codes.max() < made.space.levels
-    assert torch.equal(made.embed(q.codes[None])[0], q.quantised)
-    assert torch.equal(q.mean, q.quantised)
+    assert torch.equal(made.embed(q.codes[None])[0], q.quantized)
+    assert torch.equal(q.mean, q.quantized)
 
 
 def test_commitment_and_codebook_have_a_side_each():
@@ -114,7 +114,7 @@ def test_commitment_and_codebook_have_a_side_each():
         gradient, none = torch.autograd.grad(got.sum(), (moves, stays), retain_graph=True, allow_unused=True)
         assert none is None
         if moves is h:
-            torch.testing.assert_close(gradient, 2 * (q.raw - q.quantised).flatten(1))
+            torch.testing.assert_close(gradient, 2 * (q.raw - q.quantized).flatten(1))
         else:
             by_hand = torch.zeros_like(vectors).index_add_(0, q.codes.flatten(), 2 * (e - z).detach())
             torch.testing.assert_close(gradient, by_hand)
@@ -138,7 +138,7 @@ def test_a_vector_gets_its_nearest_code():
     for b, i, j in itertools.product(range(6), range(4), range(5)):
         v = h[b].reshape(3, 4, 5)[:, i, j].double()
         assert q.codes[b, i, j] == (vectors - v).norm(dim=1).argmin()
-        assert torch.equal(q.quantised[b, :, i, j], made.books[0].vectors[q.codes[b, i, j]])
+        assert torch.equal(q.quantized[b, :, i, j], made.books[0].vectors[q.codes[b, i, j]])
 
 
 def test_flat_latents_are_cut_in_order():
@@ -162,10 +162,10 @@ def test_codebooks_follow_the_running_means():
     for _step in range(20):
         v = torch.randn(40, 3)
         before = expected.copy()
-        codes, quantised, _ = book(v)
+        codes, quantized, _ = book(v)
         distances = ((v.double().numpy()[:, None] - before[None]) ** 2).sum(-1)
         assert (codes.numpy() == distances.argmin(1)).all()
-        np.testing.assert_allclose(quantised, before[codes.numpy()], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(quantized, before[codes.numpy()], rtol=1e-5, atol=1e-6)
         for i in range(5):
             mine = v.double().numpy()[codes.numpy() == i]
             counts[i] = gamma * counts[i] + (1 - gamma) * len(mine)
@@ -244,7 +244,7 @@ def test_residual_codes_equal_a_plain_loop_and_come_nearer_with_depth():
         assert torch.equal(q.codes[:, d], nearest)
         total = total + book.vectors[nearest]
         errors.append((h.reshape(50, 2, 2) - total).square().sum().item())
-    torch.testing.assert_close(q.quantised, total.reshape(50, 4))
+    torch.testing.assert_close(q.quantized, total.reshape(50, 4))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.5 * errors[0]
 
@@ -302,10 +302,10 @@ def test_every_fsq_code_is_a_vector_of_its_own_and_is_reached(levels):
     u = (vectors * (count // 2) + o).clamp(-h + 0.2, h - 0.2)
     q = made(torch.atanh(u / h) - torch.atanh(o / h))
     assert torch.equal(q.codes.flatten(), codes)
-    assert torch.equal(q.quantised, vectors)
-    assert made(torch.zeros(1, len(levels))).quantised.abs().max() == 0
+    assert torch.equal(q.quantized, vectors)
+    assert made(torch.zeros(1, len(levels))).quantized.abs().max() == 0
     for extreme in (-1e9, 1e9):
-        digits = made(torch.full((1, len(levels)), extreme)).quantised * (count // 2) + count // 2
+        digits = made(torch.full((1, len(levels)), extreme)).quantized * (count // 2) + count // 2
         torch.testing.assert_close(digits[0], torch.zeros(len(levels)) if extreme < 0 else (count - 1).float())
 
 
@@ -314,7 +314,7 @@ def test_fsq_rounds_its_bounded_numbers():
     h = torch.randn(200, 4, requires_grad=True)
     q = made(h)
     count = torch.tensor([5, 4, 5, 4])
-    assert ((q.raw - q.quantised).abs() * (count // 2)).max() <= 0.5 + 1e-6
+    assert ((q.raw - q.quantized).abs() * (count // 2)).max() <= 0.5 + 1e-6
     (gradient,) = torch.autograd.grad(q.vectors.sum(), h)
     span, offset = (count - 1) / 2, torch.tensor([0, 0.5, 0, 0.5])
     shift = torch.atanh(offset / span)
@@ -325,7 +325,7 @@ def test_lfq_reads_signs_as_bits():
     made = identity("lfq", (3,))
     q = made(torch.tensor([[-0.1, 2.0, 0.3], [0.5, -1.0, -3.0]]))
     assert q.codes.tolist() == [[6], [1]]
-    assert q.quantised.tolist() == [[-1, 1, 1], [1, -1, -1]]
+    assert q.quantized.tolist() == [[-1, 1, 1], [1, -1, -1]]
     vectors = made.look_up(torch.arange(8))
     assert len(vectors.unique(dim=0)) == 8
     assert torch.equal(made(vectors).codes.flatten(), torch.arange(8))
@@ -468,7 +468,7 @@ def test_the_bound_of_quantised_latents_is_the_joint(small, images):
     trace = model(x, samples=3)
     layer = trace.latents[0]
     loss = sum(parse_objective("nll + kl").parts(trace))
-    alone = model.decode(layer.q.quantised[None]).log_prob(x) + model.latent.prior().log_prob(layer.q.codes)
+    alone = model.decode(layer.q.quantized[None]).log_prob(x) + model.latent.prior().log_prob(layer.q.codes)
     torch.testing.assert_close(loss, -alone.mean())
     torch.testing.assert_close(parse_objective("iw_bound(3)").parts(trace)[0], -alone.mean())
 

@@ -34,13 +34,13 @@ def npy(array, name="x.npy"):
     return Named(name, stream.getvalue())
 
 
-def png(width, height, depth, colour, rows, *chunks):
+def png(width, height, depth, color, rows, *chunks):
     """A PNG written by hand, for what Pillow cannot write."""
     def chunk(kind, data):
         check = struct.pack(">I", zlib.crc32(kind + data))
         return struct.pack(">I", len(data)) + kind + data + check
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
     head += b"".join(chunk(*each) for each in chunks)
     return Named("made.png", b"\x89PNG\r\n\x1a\n" + head + body)
@@ -108,13 +108,13 @@ def test_12_bits_in_a_tiff_fill_the_range():
 
 def test_16_bit_colour_and_grey_with_alpha_pngs():
     samples = np.array([0, 257, 65535, 32896], ">u2")
-    colour = png(1, 1, 16, 6, b"\0" + samples.tobytes())
-    np.testing.assert_array_equal(read_image(colour, background="keep"), [[[0, 1, 255, 128]]])
+    color = png(1, 1, 16, 6, b"\0" + samples.tobytes())
+    np.testing.assert_array_equal(read_image(color, background="keep"), [[[0, 1, 255, 128]]])
     both = png(2, 1, 16, 4, b"\0" + samples.tobytes())
     assert read_header(both) == Header((2, 1), 2, True, True)
     np.testing.assert_array_equal(read_image(both, background="keep"), [[[0, 1], [255, 128]]])
     with pytest.raises(UnreadableImage, match="16-bit colour"):
-        read_image(colour, value_range=(0, 4095))
+        read_image(color, value_range=(0, 4095))
 
 
 def test_float_tiff_is_scaled_from_0_to_1():
@@ -224,25 +224,25 @@ def test_an_unknown_background_is_a_usage_error():
         read_image(npy(np.zeros((2, 2))), background="whit")
 
 
-def palette(colours, indices):
+def palette(colors, indices):
     picture = Image.fromarray(np.array([indices], np.uint8)).convert("L")
     picture = Image.frombytes("P", picture.size, picture.tobytes())
-    picture.putpalette([c for colour in colours for c in colour])
+    picture.putpalette([c for color in colors for c in color])
     return picture
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF", "BMP"])
 def test_palettes_are_expanded(kind):
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 8, 7)]
-    file = coded(palette(colours, [3, 2, 1, 0]), kind)
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 8, 7)]
+    file = coded(palette(colors, [3, 2, 1, 0]), kind)
     assert read_header(file) == Header((4, 1), 3, False, False)
-    np.testing.assert_array_equal(read_image(file)[0], colours[::-1])
+    np.testing.assert_array_equal(read_image(file)[0], colors[::-1])
 
 
 @pytest.mark.parametrize("transparency", [1, b"\xff\x00\xff\x80"])
 def test_a_palette_with_transparency_shows_the_background(transparency):
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)]
-    file = coded(palette(colours, [0, 1, 2, 3]), "PNG", transparency=transparency)
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)]
+    file = coded(palette(colors, [0, 1, 2, 3]), "PNG", transparency=transparency)
     assert read_header(file).alpha
     image = read_image(file, background="#ffffff")
     assert image[0, :3].tolist() == [[255, 0, 0], [255, 255, 255], [0, 0, 255]]
@@ -261,11 +261,11 @@ def test_a_transparent_colour_key_is_read_in_the_depth_of_the_file():
     deep = png(2, 1, 16, 0, b"\0" + np.array([300, 301], ">u2").tobytes(),
                (b"tRNS", struct.pack(">H", 300)))
     np.testing.assert_array_equal(read_image(deep, background="keep"), [[[1, 0], [1, 255]]])
-    colour = coded(Image.fromarray(RGB), "PNG", transparency=tuple(RGB[0, 0].tolist()))
-    assert read_image(colour)[0, 0].tolist() == [255] * 3
-    deep_colour = png(2, 1, 16, 2, b"\0" + np.array([300, 0, 900, 0, 0, 0], ">u2").tobytes(),
+    color = coded(Image.fromarray(RGB), "PNG", transparency=tuple(RGB[0, 0].tolist()))
+    assert read_image(color)[0, 0].tolist() == [255] * 3
+    deep_color = png(2, 1, 16, 2, b"\0" + np.array([300, 0, 900, 0, 0, 0], ">u2").tobytes(),
                       (b"tRNS", struct.pack(">HHH", 300, 0, 900)))
-    assert read_image(deep_colour, background="keep")[0, :, 3].tolist() == [0, 255]
+    assert read_image(deep_color, background="keep")[0, :, 3].tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -310,7 +310,7 @@ def test_exif_orientation_is_applied(kind, orientation):
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_only_the_first_frame_is_read_and_the_header_says_so(kind):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
     file = coded(frames[0], kind, save_all=True, append_images=frames[1:],
                  **({"lossless": True} if kind == "WEBP" else {}))
     assert read_header(file).more_frames

@@ -319,7 +319,7 @@ def test_the_report_opens_in_a_browser(run, evaluation, scheme):
         page.goto((run.folder / "report.html").as_uri())
         widths = page.eval_on_selector_all("img", "all => all.map(i => i.complete ? i.naturalWidth : 0)")
         title, verdict = page.title(), page.inner_text(".verdict strong")
-        colours = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+        colors = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
         boxes = page.eval_on_selector_all("img", "all => all.map(i => i.getBoundingClientRect().right)")
         browser.close()
     assert not problems
@@ -328,5 +328,5 @@ def test_the_report_opens_in_a_browser(run, evaluation, scheme):
     assert len(widths) == 4 and min(widths) > 0
     assert title == f"{run.folder.name} · reparam" and verdict == evaluation["verdict"]
     assert max(boxes) <= 400  # pictures fit a telephone's width
-    ink, paper = (sum(map(float, re.findall(r"[\d.]+", c)[:3])) for c in colours)
+    ink, paper = (sum(map(float, re.findall(r"[\d.]+", c)[:3])) for c in colors)
     assert (ink > paper) == (scheme == "dark")

@@ -101,8 +101,8 @@ def test_no_advice_repeats_the_recipe_or_does_not_suit_the_model(name):
             if field not in ("prior", "preset") or "fit-prior" not in finding.advice:
                 assert str(getattr(recipe, field, "")) != value, (finding.advice, recipe)
     advice = " ".join(f.advice for f in found)
-    quantised = parse_call(recipe.posterior).name in ("vq", "rvq", "fsq", "lfq")
-    assert not quantised or ("*kl" not in advice and "free_bits" not in advice and "flow_matching" not in advice)
+    quantized = parse_call(recipe.posterior).name in ("vq", "rvq", "fsq", "lfq")
+    assert not quantized or ("*kl" not in advice and "free_bits" not in advice and "flow_matching" not in advice)
     assert recipe.likelihood != "gaussian(sigma='optimal')" or "sigma='optimal'" not in advice
 
 

@@ -66,11 +66,11 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
     folders = [Path(run) for run in runs]
     if presets is not None:
         from ..data.options import DataOptions
-        from ..runs.seeds import Plan, train_seeds
+        from ..runs.seeds import SeedPlan, train_seeds
 
         given: dict[str, Any] = {"minutes": minutes, "seeds": seeds, "threads": threads}
         given = {k: v for k, v in given.items() if v is not None}
-        plan = Plan(tuple(presets.replace(" ", "").split(",")), str(data), options=DataOptions(image_size), **given)
+        plan = SeedPlan(tuple(presets.replace(" ", "").split(",")), str(data), options=DataOptions(image_size), **given)
         folders += train_seeds(plan, out, device=device, report=report)
     page = Path(out) / "index.html"
     facts = write_comparison(set_side_by_side(folders, request, device=device, report=report), out, device=device,

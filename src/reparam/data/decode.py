@@ -136,10 +136,10 @@ def read_image(file: File, *, grey: bool | None = None, background: str = "white
     check_value_range(value_range)
     with _opened(file, max_pixels) as stream:
         if _is_npy(stream):
-            colour, alpha = to_uint8(_read_npy(stream, max_pixels), value_range), None
+            color, alpha = to_uint8(_read_npy(stream, max_pixels), value_range), None
         else:
-            colour, alpha = _read_picture(stream, value_range, max_pixels, at_least)
-        return finish(colour, alpha, grey, backdrop)
+            color, alpha = _read_picture(stream, value_range, max_pixels, at_least)
+        return finish(color, alpha, grey, backdrop)
 
 
 @contextlib.contextmanager
@@ -236,16 +236,16 @@ def _read_picture(stream: IO[bytes], value_range: Range | None, max_pixels: int,
     if page is None or not page.plain:
         return _decode(_open_pillow(stream, max_pixels, page), stream, value_range, at_least)
     page.check()
-    colour, alpha = tiff.read(page, value_range)
-    return (pixels_to_srgb(colour, page.profile) if colour.shape[2] in (1, 3) else colour), alpha
+    color, alpha = tiff.read(page, value_range)
+    return (pixels_to_srgb(color, page.profile) if color.shape[2] in (1, 3) else color), alpha
 
 
 def _describe_page(page: tiff.Page) -> Header:
     page.check()
-    (width, height), colours = page.size, page.channels - page.alpha
+    (width, height), colors = page.size, page.channels - page.alpha
     size = (height, width) if page.orientation >= 5 else (width, height)
-    profile = use_of(page.profile, "L" if colours == 1 else "RGB") if colours in (1, 3) else "none"
-    return Header(size, page.channels, page.alpha, colours == 1, page.more, profile)
+    profile = use_of(page.profile, "L" if colors == 1 else "RGB") if colors in (1, 3) else "none"
+    return Header(size, page.channels, page.alpha, colors == 1, page.more, profile)
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -296,13 +296,13 @@ def _has_grey_palette(picture: Image.Image) -> bool:
         return False
     layout, data = picture.palette.getdata()
     width = {"RGB": 3, "BGR": 3, "RGBA": 4, "BGRX": 4}.get(layout)
-    colours = np.frombuffer(bytes(data), np.uint8)
+    colors = np.frombuffer(bytes(data), np.uint8)
     if layout == "RGB;L":
-        planes = colours.reshape(3, -1)
-    elif width is None or colours.size % width:
+        planes = colors.reshape(3, -1)
+    elif width is None or colors.size % width:
         return False
     else:
-        planes = colours.reshape(-1, width).T
+        planes = colors.reshape(-1, width).T
     return bool((planes[0] == planes[1]).all() and (planes[1] == planes[2]).all())
 
 
@@ -333,9 +333,9 @@ def _decode(picture: Image.Image, stream: IO[bytes], value_range: Range | None,
     elif signs == 1 and samples.dtype == np.int32:
         samples = samples.view(np.uint32)
     deep = bits if samples.dtype == np.uint16 and 8 < bits < 16 else None
-    colour = to_uint8(samples, value_range, deep)
-    colour = 255 - colour if inverted else colour
-    return (colour if picture.mode == "CMYK" else pixels_to_srgb(colour, profile)), alpha
+    color = to_uint8(samples, value_range, deep)
+    color = 255 - color if inverted else color
+    return (color if picture.mode == "CMYK" else pixels_to_srgb(color, profile)), alpha
 
 
 def _is_rescaled(picture: Image.Image) -> bool:
@@ -373,16 +373,16 @@ def _samples(picture: Image.Image, header: Header,
     if mode == "CMYK":
         picture = to_srgb(picture, _profile(picture))
     four = np.asarray(picture.convert("RGBA" if header.alpha else "RGB"))
-    colour = four[:, :, :1] if header.grey else four[:, :, :3]
-    return colour, four[:, :, 3:] if header.alpha else None
+    color = four[:, :, :1] if header.grey else four[:, :, :3]
+    return color, four[:, :, 3:] if header.alpha else None
 
 
 def _keyed(samples: npt.NDArray[Any], key: int | tuple[int, ...] | bytes, depth: int) -> Pixels:
     """Alpha of an image one of whose colours is declared transparent, in the file's own depth."""
-    colour = np.atleast_1d(np.asarray(list(key) if isinstance(key, bytes) else key))
+    color = np.atleast_1d(np.asarray(list(key) if isinstance(key, bytes) else key))
     if depth < 8:
-        colour = colour * 255 // (2**depth - 1)
+        color = color * 255 // (2**depth - 1)
     elif depth == 16 and samples.dtype == np.uint8:
-        colour = colour >> 8
-    hidden = (samples == colour).all(axis=2, keepdims=True)
+        color = color >> 8
+    hidden = (samples == color).all(axis=2, keepdims=True)
     return np.where(hidden, 0, 255).astype(np.uint8)

@@ -239,7 +239,7 @@ def _nothing_in(found: Members[Any], name: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _DecodePlan:
     """How every file of a source is decoded.
 
     `size` is (width, height); `grey` is None for NPY files that are neither grey nor RGB.
@@ -347,7 +347,7 @@ def _headers(found: Members[Any], settings: _Settings, skips: _Skips) -> dict[st
 
 
 def _plan(headers: dict[str, Header], settings: _Settings,
-          skips: _Skips) -> tuple[_Plan, list[str]]:
+          skips: _Skips) -> tuple[_DecodePlan, list[str]]:
     """One shape for all files; those whose channels cannot join the others leave `headers`."""
     kinds = Counter(_kind(h) for h in headers.values())
     kind = max(kinds, key=lambda k: (kinds[k], -k), default=0)
@@ -355,7 +355,7 @@ def _plan(headers: dict[str, Header], settings: _Settings,
         skips.skip(name, f"{headers.pop(name).channels} channels, unlike most files here")
     size, notes = choose_size(Counter(h.size for h in headers.values()), settings.image_size)
     if kind:
-        return _Plan(size, kind, None, settings), notes
+        return _DecodePlan(size, kind, None, settings), notes
     greys = sum(h.grey for h in headers.values())
     grey, keep = greys == len(headers), settings.background == "keep"
     if 0 < greys < len(headers):
@@ -372,10 +372,10 @@ def _plan(headers: dict[str, Header], settings: _Settings,
     more = sum(h.more_frames for h in headers.values())
     if more:
         notes.append(f"{more} files hold several frames or pages: the first of each was taken")
-    return _Plan(size, (1 if grey else 3) + keep, grey, settings), notes
+    return _DecodePlan(size, (1 if grey else 3) + keep, grey, settings), notes
 
 
-def _plan_like(header: Header, size: Size, channels: int, settings: _Settings) -> _Plan:
+def _plan_like(header: Header, size: Size, channels: int, settings: _Settings) -> _DecodePlan:
     """The plan by which a file joins images of this size and these channels.
 
     Raises:
@@ -385,11 +385,11 @@ def _plan_like(header: Header, size: Size, channels: int, settings: _Settings) -
     if kind:
         if kind != channels:
             raise UnreadableImage(f"{kind} channels, where the model's images have {channels}")
-        return _Plan(size, channels, None, settings)
+        return _DecodePlan(size, channels, None, settings)
     if channels not in (1 + keep, 3 + keep):
         raise UnreadableImage(f"the model's images have {channels} channels: only an NPY file of as many can "
                               "stand for one")
-    return _Plan(size, channels, channels == 1 + keep, settings)
+    return _DecodePlan(size, channels, channels == 1 + keep, settings)
 
 
 def _kind(header: Header) -> int:

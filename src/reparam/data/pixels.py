@@ -162,23 +162,23 @@ def to_uint8(values: npt.NDArray[Any], value_range: Range | None = None,
     return scaled
 
 
-def finish(colour: Pixels, alpha: Pixels | None, grey: bool | None,
+def finish(color: Pixels, alpha: Pixels | None, grey: bool | None,
             backdrop: tuple[int, int, int] | None) -> Pixels:
     """Transparency and channels settled; other than 1 or 3 channels are left alone."""
-    if colour.shape[2] not in (1, 3):
-        return colour
-    if grey is False and colour.shape[2] == 1:
-        colour = np.repeat(colour, 3, axis=2)
+    if color.shape[2] not in (1, 3):
+        return color
+    if grey is False and color.shape[2] == 1:
+        color = np.repeat(color, 3, axis=2)
     if backdrop is not None and alpha is not None:
-        behind = np.array(backdrop if colour.shape[2] == 3 else [_luma(backdrop)], np.uint32)
-        mixed = colour * alpha.astype(np.uint32) + behind * (255 - alpha.astype(np.uint32))
-        colour = ((mixed + 127) // 255).astype(np.uint8)
-    if grey and colour.shape[2] == 3:
-        colour = np.asarray(Image.fromarray(colour).convert("L"))[:, :, None]
+        behind = np.array(backdrop if color.shape[2] == 3 else [_luma(backdrop)], np.uint32)
+        mixed = color * alpha.astype(np.uint32) + behind * (255 - alpha.astype(np.uint32))
+        color = ((mixed + 127) // 255).astype(np.uint8)
+    if grey and color.shape[2] == 3:
+        color = np.asarray(Image.fromarray(color).convert("L"))[:, :, None]
     if backdrop is None:
-        alpha = np.full((*colour.shape[:2], 1), 255, np.uint8) if alpha is None else alpha
-        colour = np.concatenate([colour, alpha], axis=2)
-    return np.ascontiguousarray(colour)
+        alpha = np.full((*color.shape[:2], 1), 255, np.uint8) if alpha is None else alpha
+        color = np.concatenate([color, alpha], axis=2)
+    return np.ascontiguousarray(color)
 
 
 def choose_size(sizes: Mapping[Size, int], image_size: int | None) -> tuple[Size, list[str]]:
@@ -226,9 +226,9 @@ def digest(image: Pixels) -> int:
         hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "big")
 
 
-def _luma(colour: tuple[int, int, int]) -> int:
+def _luma(color: tuple[int, int, int]) -> int:
     """Brightness of (r, g, b), ITU-R 601-2, as Pillow rounds it."""
-    return (colour[0] * 19595 + colour[1] * 38470 + colour[2] * 7471 + 0x8000) >> 16
+    return (color[0] * 19595 + color[1] * 38470 + color[2] * 7471 + 0x8000) >> 16
 
 
 def _type_range(values: npt.NDArray[Any], bits: int | None) -> Range:

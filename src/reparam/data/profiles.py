@@ -38,13 +38,13 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     return picture.point(_curve(profile))
 
 
-def pixels_to_srgb(colour: Pixels, profile: bytes | None) -> Pixels:
+def pixels_to_srgb(color: Pixels, profile: bytes | None) -> Pixels:
     """`to_srgb` of pixels (H, W, 1 or 3)."""
-    mode = "L" if colour.shape[2] == 1 else "RGB"
+    mode = "L" if color.shape[2] == 1 else "RGB"
     if use_of(profile, mode) != "converted":
-        return colour
-    picture = Image.fromarray(colour[:, :, 0] if mode == "L" else np.ascontiguousarray(colour))
-    return np.asarray(to_srgb(picture, profile)).reshape(colour.shape)
+        return color
+    picture = Image.fromarray(color[:, :, 0] if mode == "L" else np.ascontiguousarray(color))
+    return np.asarray(to_srgb(picture, profile)).reshape(color.shape)
 
 
 @functools.lru_cache(maxsize=32)

@@ -101,16 +101,16 @@ def read(first: Page, value_range: Range | None) -> tuple[Pixels, Pixels | None]
     planes = page.asarray(squeeze=False, maxworkers=1)  # (planes, 1, H, W, samples)
     samples = planes[:, 0].transpose(1, 2, 0, 3).reshape(page.imagelength, page.imagewidth, -1)
     samples = turned(samples, first.orientation)
-    colours = samples.shape[2] - first.alpha
-    colour = to_uint8(samples[:, :, :colours], value_range)
-    colour = 255 - colour if page.photometric == 0 else colour
+    colors = samples.shape[2] - first.alpha
+    color = to_uint8(samples[:, :, :colors], value_range)
+    color = 255 - color if page.photometric == 0 else color
     if not first.alpha:
-        return colour, None
-    alpha = to_uint8(samples[:, :, colours:])
+        return color, None
+    alpha = to_uint8(samples[:, :, colors:])
     if page.extrasamples and page.extrasamples[0] == _ASSOCIATED:
-        divided = (colour.astype(np.float32) * 255 / np.maximum(alpha, 1)).round()
-        colour = np.minimum(divided, 255).astype(np.uint8)  # rounding of either may overstep
-    return colour, alpha
+        divided = (color.astype(np.float32) * 255 / np.maximum(alpha, 1)).round()
+        color = np.minimum(divided, 255).astype(np.uint8)  # rounding of either may overstep
+    return color, alpha
 
 
 def turned(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

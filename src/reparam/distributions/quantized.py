@@ -21,10 +21,10 @@ class Quantized(Reparameterized):
     codes: Tensor
     """(B, *grid), int64."""
     vectors: Tensor
-    """(B, *d): `quantised` by value, with the gradient of `raw`."""
+    """(B, *d): `quantized` by value, with the gradient of `raw`."""
     raw: Tensor
     """(B, *d): the encoder's output, before quantisation."""
-    quantised: Tensor
+    quantized: Tensor
     """(B, *d): what the codes stand for, with the codebook's own gradient where it has one."""
     affinities: tuple[Tensor, ...]
     """Minus the squared distance of what was quantised to each level that it could have taken, (B, depth, n, levels),
@@ -34,7 +34,7 @@ class Quantized(Reparameterized):
     @property
     def mean(self) -> Tensor:
         """The quantised vectors (B, *d), by which people know an image; codes are names, which have no mean."""
-        return self.quantised
+        return self.quantized
 
     @property
     def by_codebook(self) -> Tensor:

@@ -125,7 +125,7 @@ class Case:
     def constant_kl(self) -> bool:
         """Whether the objective holds the KL itself, with a weight that does not change, and codes have one that can."""
         terms = parse_objective(self.recipe.objective).terms
-        return not self.quantised and any(t.name == "kl" and not isinstance(w, Weight) for w, t in terms)
+        return not self.quantized and any(t.name == "kl" and not isinstance(w, Weight) for w, t in terms)
 
     def part(self, role: str) -> str:
         """The name of the recipe's part for a role."""
@@ -138,7 +138,7 @@ class Case:
         return bound.arguments.get(name)
 
     @property
-    def quantised(self) -> bool:
+    def quantized(self) -> bool:
         return self.part("posterior") in ("vq", "rvq", "fsq", "lfq")
 
     @property

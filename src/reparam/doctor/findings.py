@@ -41,7 +41,7 @@ def _smaller(case: Case) -> str:
 
 def _fits_codes(case: Case) -> bool:
     """Whether a prior over real numbers can be fitted to the model's codes."""
-    return case.part("latent") in ("flat", "spatial") and not case.quantised and case.part("posterior") != "vmf"
+    return case.part("latent") in ("flat", "spatial") and not case.quantized and case.part("posterior") != "vmf"
 
 
 def _plain_prior(case: Case) -> bool:
@@ -57,7 +57,7 @@ WARM = Advice("warm the KL up, --objective \"nll + linear(0, 1, 0.3)*kl\"", lamb
 FREE = Advice("keep the KL alive, --objective \"nll + free_bits(0.1)\"", lambda case: case.constant_kl)
 WIDER = Advice("try another decoder, or look whether the images have anything in common that a code could hold")
 WITH_KL = Advice("draw the codes to the prior while they are learned, --objective \"nll + kl\"",
-                 lambda case: case.rate < 0.1 and not case.quantised and case.part("posterior") != "deterministic")
+                 lambda case: case.rate < 0.1 and not case.quantized and case.part("posterior") != "deterministic")
 FITTED = Advice("fit a prior to the codes, reparam fit-prior RUN --prior flow_matching --minutes 10",
                 lambda case: _fits_codes(case) and case.part("fitted_prior") != "flow_matching")
 LEARNED = Advice("learn the prior with the model, --prior flow", _plain_prior)

@@ -91,7 +91,7 @@ class Features(nn.Module, ABC):
         return super().train(False)
 
     def _prepared(self, x: Tensor) -> Tensor:
-        x = colour(x)
+        x = color(x)
         at = next(self.parameters(), x).device
         if at != x.device:
             _move(self, x.device)
@@ -114,7 +114,7 @@ def _unit(t: Tensor) -> Tensor:
     return t * (t.square().sum(1, keepdim=True) + TINY).rsqrt()
 
 
-def colour(x: Tensor) -> Tensor:
+def color(x: Tensor) -> Tensor:
     """Images (n, C, H, W) of any number of channels as float32 (n, 3, H, W) in [0, 1].
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..distributions.quantized import Quantized
 from ..models.latents.labelled import ClassPosterior
-from ..models.priors import Whitening
+from ..models.priors import Standardize
 from ..models.trace import Latent
 from ..models.vae import VAE
 from ..parts.registry import metric
@@ -44,7 +44,7 @@ def participation(codes: Tensor) -> Spectrum:
     normality, ν² / ((ν − 1)(ν + 2)) (Σ λ² − (Σ λ)² / ν) (Srivastava, 2005, doi:10.14490/jjss.35.251). Standard errors by
     the infinitesimal jackknife, the standardisation's share in them.
     """
-    white = Whitening(tuple(codes.shape[1:]))
+    white = Standardize(tuple(codes.shape[1:]))
     white.fit(codes.float().cpu())
     u = white(codes.float().cpu())
     per_channel = math.prod(codes.shape[2:])

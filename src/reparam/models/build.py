@@ -10,7 +10,7 @@ from ..parts import registry
 from ..parts.call import parse_call
 from ..parts.recipe import Recipe
 from ..tensors import Shape
-from .latents import Drawn, Plan
+from .latents import Drawn, FlatSpec
 from .likelihoods import Likelihood
 from .posteriors import Posterior
 from .priors import Prior
@@ -72,7 +72,7 @@ NO_ENCODER = "none"
 
 
 def _generator(recipe: Recipe, plan: object, likelihood: Likelihood, out_shape: Shape) -> Generator:
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, FlatSpec):
         raise UsageError(f"the latent {recipe.latent!r} is inferred layer by layer, which takes an encoder: a GAN takes "
                          "flat(dim) or spatial(channels, factor)")
     if recipe.fitted_prior not in ("auto", "none"):

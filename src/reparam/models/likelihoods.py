@@ -228,11 +228,11 @@ class LogisticLikelihood(Likelihood):
         if mixtures < 1:
             raise UsageError(f"logistic({mixtures}): give at least one component")
         c = image_shape[0]
-        self.colours, self.mixtures = c, mixtures
+        self.colors, self.mixtures = c, mixtures
         self.channels = mixtures * (1 + 2 * c + c * (c - 1) // 2)
 
     def forward(self, params: Tensor) -> LogisticMixture:
-        c = self.colours
+        c = self.colors
         p = params.float().unflatten(-3, (self.mixtures, -1))
         logits, means, scales, links = p.split([1, c, c, c * (c - 1) // 2], -3)
         chain = p.new_zeros(*means.shape[:-2], c, *means.shape[-2:])

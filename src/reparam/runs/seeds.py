@@ -18,7 +18,7 @@ FAILED = "failed"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SeedPlan:
     """What to train: every preset from seeds 0, 1, … on the same data, each for the same time."""
 
     presets: tuple[str, ...]
@@ -46,7 +46,7 @@ class Plan:
                 for seed in range(self.seeds) for name in self.presets}
 
 
-def train_seeds(plan: Plan, folder: str | Path, *, device: str = "auto", report: Reporter | None = None) -> list[Path]:
+def train_seeds(plan: SeedPlan, folder: str | Path, *, device: str = "auto", report: Reporter | None = None) -> list[Path]:
     """Trains a plan's runs in `folder/<preset>-<seed>` and returns their folders.
 
     What is finished stays, what was stopped goes on, so that the same call completes work that was cut short. A run that
@@ -67,7 +67,7 @@ def train_seeds(plan: Plan, folder: str | Path, *, device: str = "auto", report:
     return list(folders)
 
 
-def _check_same(run: Run, recipe: Recipe, plan: Plan) -> None:
+def _check_same(run: Run, recipe: Recipe, plan: SeedPlan) -> None:
     if run.recipe != recipe:
         was, wanted = run.recipe.to_dict(), recipe.to_dict()
         changed = ", ".join(f"{k} = {v!r}, not {wanted[k]!r}" for k, v in was.items() if v != wanted[k])
@@ -77,7 +77,7 @@ def _check_same(run: Run, recipe: Recipe, plan: Plan) -> None:
         raise UsageError(f"{run.folder} holds a run on {run.source}, or on images read in another way. Give another --out")
 
 
-def _train_one(folder: Path, recipe: Recipe, plan: Plan, device: str, report: Reporter) -> None:
+def _train_one(folder: Path, recipe: Recipe, plan: SeedPlan, device: str, report: Reporter) -> None:
     begun = (folder / "run.json").exists()
     if begun and Run.read(folder).status in ("finished", FAILED):
         return

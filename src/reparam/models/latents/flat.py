@@ -76,7 +76,7 @@ class Drawn(Latents):
 
 
 @dataclass(frozen=True)
-class Plan:
+class FlatSpec:
     """A latent's shape, and the grid at which the encoder should end for it (None: the encoder's own choice)."""
 
     shape: Shape
@@ -88,17 +88,17 @@ class Plan:
 
 
 @latent("flat")
-def flat(image_shape: Shape, dim: int) -> Plan:
+def flat(image_shape: Shape, dim: int) -> FlatSpec:
     """One vector of `dim` numbers."""
     if dim < 1:
         raise UsageError(f"flat({dim}): a latent needs at least one dimension")
-    return Plan((dim,), None)
+    return FlatSpec((dim,), None)
 
 
 @latent("spatial")
-def spatial(image_shape: Shape, channels: int, factor: int) -> Plan:
+def spatial(image_shape: Shape, channels: int, factor: int) -> FlatSpec:
     """A map of `channels` × ⌈H/factor⌉ × ⌈W/factor⌉ numbers."""
     if channels < 1 or factor < 1:
         raise UsageError(f"spatial({channels}, {factor}): channels and factor must be at least 1")
     grid = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))
-    return Plan((channels, *grid), grid)
+    return FlatSpec((channels, *grid), grid)

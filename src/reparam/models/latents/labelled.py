@@ -178,7 +178,7 @@ class SemiSupervised(Classed):
 
 
 @dataclass(frozen=True)
-class ClassedPlan:
+class LabelledSpec:
     """Shapes of a latent with classes before its parts are made."""
 
     dim: int
@@ -197,15 +197,15 @@ class ClassedPlan:
         return Conditional(layer, self.classes, self.dropout)
 
 
-def _plan(dim: int, classes: int, dropout: float | None) -> ClassedPlan:
+def _plan(dim: int, classes: int, dropout: float | None) -> LabelledSpec:
     if dim < 1 or classes < 2 or not 0 <= (dropout or 0) <= 1:
         raise UsageError(f"a latent with classes has at least 1 dimension and 2 classes, and a dropout from 0 to 1; got "
                          f"{dim}, {classes} and {dropout}")
-    return ClassedPlan(dim, classes, dropout)
+    return LabelledSpec(dim, classes, dropout)
 
 
 @registry.latent("conditional")
-def conditional(image_shape: Shape, dim: int, classes: int = 10, dropout: float = 0.1) -> ClassedPlan:
+def conditional(image_shape: Shape, dim: int, classes: int = 10, dropout: float = 0.1) -> LabelledSpec:
     """One vector beside the image's class, which is left out for a share of the training images: a conditional VAE.
 
     Left out, the model learns p(x) beside p(x | y), as classifier-free guidance needs it. (Sohn et al., 2015, "Learning
@@ -215,7 +215,7 @@ def conditional(image_shape: Shape, dim: int, classes: int = 10, dropout: float 
 
 
 @registry.latent("semi_supervised")
-def semi_supervised(image_shape: Shape, dim: int, classes: int = 10) -> ClassedPlan:
+def semi_supervised(image_shape: Shape, dim: int, classes: int = 10) -> LabelledSpec:
     """One vector beside a class that is inferred where no label is known: Kingma's M2, for few labels.
 
     Train it on "nll + kl + 50*classify" with --labelled 100. (Kingma et al., 2014, arXiv:1406.5298)

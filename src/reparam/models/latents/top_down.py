@@ -56,7 +56,7 @@ def _narrow(inputs: int, hidden: int, outputs: int, grid: Grid) -> nn.Sequential
 
 
 @dataclass(frozen=True)
-class Make:
+class BlockSpec:
     """What a ladder is made of: convolutions of `width` channels, or bottlenecks that are so many times narrower inside."""
 
     width: int
@@ -95,7 +95,7 @@ class Make:
         return nn.Sequential(Upsample(fine), nn.Conv2d(self.width, self.width, 3, padding=1))
 
 
-class Rung(nn.Module):
+class TopDownLayer(nn.Module):
     """One stochastic layer below the top: where the path stands, it draws ε and moves on.
 
         z = μ_p(path) + σ_p(path) ε,    ε ~ N(0, I) under p,    ε ~ N(μ_q, σ_q²)(path, features of x) under q
@@ -106,7 +106,7 @@ class Rung(nn.Module):
 
     zero: Tensor
 
-    def __init__(self, shape: Shape, make: Make) -> None:
+    def __init__(self, shape: Shape, make: BlockSpec) -> None:
         super().__init__()
         self.channels, grid = shape[0], (shape[1], shape[2])
         self.posterior = make.head(2 * make.width, 2 * self.channels, grid)
@@ -143,7 +143,7 @@ class TopDown(Latents):
     top: OneLayer
 
     def __init__(self, features: Shape, top: OneLayer, grids: list[Grid], rungs: tuple[int, ...], channels: int,
-                 make: Make, blocks: tuple[int, ...]) -> None:
+                 make: BlockSpec, blocks: tuple[int, ...]) -> None:
         super().__init__()
         self.top, self.space, self.grids = top, top.space, grids
         residuals = [[make.residual(grid) for _ in range(n)] for grid, n in zip(grids, reversed(blocks), strict=True)]
@@ -152,7 +152,7 @@ class TopDown(Latents):
         self.down = nn.ModuleList(nn.Sequential(*make.halve(), *coarser) for coarser in residuals[1:])
         self.start = from_latent(top.features, make.width, grids[-1])
         self.rungs = nn.ModuleList(
-            nn.ModuleList(Rung((channels, *grid), make) for _ in range(n))
+            nn.ModuleList(TopDownLayer((channels, *grid), make) for _ in range(n))
             for grid, n in zip(reversed(grids), rungs, strict=True))
         self.up = nn.ModuleList(make.enlarge(fine) for _, fine in pairwise(reversed(grids)))
         self.features = (make.width, *grids[0])
@@ -167,10 +167,10 @@ class TopDown(Latents):
         seen = [s.expand(samples, *s.shape).flatten(0, 1) for s in seen]
         batch = (samples, len(h))
 
-        def draw(rung: Rung, path: Tensor, at: int) -> Tensor:
-            q = unfolded(rung.q(path, seen[at]), batch)
+        def draw(layer: TopDownLayer, path: Tensor, at: int) -> Tensor:
+            q = unfolded(layer.q(path, seen[at]), batch)
             eps = q.rsample()
-            layers.append(Latent(eps, q, rung.p()))
+            layers.append(Latent(eps, q, layer.p()))
             return eps.flatten(0, 1)
 
         path = self._descend(features.flatten(0, 1), draw)
@@ -180,8 +180,8 @@ class TopDown(Latents):
         seen = self._seen(h)
         pieces = [self.top.code(seen[-1], sample=sample)]
 
-        def draw(rung: Rung, path: Tensor, at: int) -> Tensor:
-            q = rung.q(path, seen[at])
+        def draw(layer: TopDownLayer, path: Tensor, at: int) -> Tensor:
+            q = layer.q(path, seen[at])
             pieces.append(q.sample() if sample else q.mean)
             return pieces[-1]
 
@@ -192,7 +192,7 @@ class TopDown(Latents):
         top, *eps = code.flatten(0, 1).split(self.sizes, 1)
         rest = iter(eps)
         path = self._descend(self.top.read(top.unflatten(1, self.top.shape)[None])[0],
-                             lambda rung, path, at: next(rest).unflatten(1, rung.zero.shape))
+                             lambda layer, path, at: next(rest).unflatten(1, layer.zero.shape))
         return path.unflatten(0, code.shape[:2])
 
     def generate(self, n: int, how: Draw = Draw()) -> Tensor:
@@ -233,26 +233,26 @@ class TopDown(Latents):
             seen.append(down(seen[-1]))
         return seen
 
-    def _descend(self, top: Tensor, draw: Callable[[Rung, Tensor, int], Tensor]) -> Tensor:
+    def _descend(self, top: Tensor, draw: Callable[[TopDownLayer, Tensor, int], Tensor]) -> Tensor:
         """Walks the path from the top, asking `draw` for the ε of each rung, given the number of its grid."""
         path = self.start(top)
         for i, rungs in enumerate(self.rungs):
             if i:
                 path = self.up[i - 1](path)
-            for rung in rungs:  # type: ignore[union-attr]
-                path = rung(path, draw(rung, path, len(self.grids) - 1 - i))  # type: ignore[arg-type]
+            for layer in rungs:  # type: ignore[union-attr]
+                path = layer(path, draw(layer, path, len(self.grids) - 1 - i))  # type: ignore[arg-type]
         return path
 
 
 @dataclass(frozen=True)
-class LadderPlan:
+class TopDownSpec:
     """Shapes of a ladder before its parts are made."""
 
     grids: list[Grid]
     dim: int
     rungs: tuple[int, ...]
     channels: int
-    make: Make
+    make: BlockSpec
     blocks: tuple[int, ...]
 
     @property
@@ -270,7 +270,7 @@ class LadderPlan:
 
 @latent("top_down")
 def top_down(image_shape: Shape, dim: int = 32, rungs: tuple[int, ...] = (2,), channels: int = 2, width: int = 64,
-             factor: int = 4, blocks: tuple[int, ...] = (), bottleneck: int = 0) -> LadderPlan:
+             factor: int = 4, blocks: tuple[int, ...] = (), bottleneck: int = 0) -> TopDownSpec:
     """A ladder: a vector of `dim` numbers at the top, then stochastic layers of `channels` maps, coarse to fine.
 
     `rungs` counts the layers on each grid from the coarsest to the finest, which is the image's by `factor`; each grid
@@ -294,4 +294,4 @@ def top_down(image_shape: Shape, dim: int = 32, rungs: tuple[int, ...] = (2,), c
     grids = [size]
     for _ in rungs[1:]:
         grids.append((-(-grids[-1][0] // 2), -(-grids[-1][1] // 2)))
-    return LadderPlan(grids, dim, rungs, channels, Make(width, bottleneck, sum(rungs)), blocks)
+    return TopDownSpec(grids, dim, rungs, channels, BlockSpec(width, bottleneck, sum(rungs)), blocks)

@@ -68,12 +68,12 @@ class Cells:
         return v.movedim(-1, -len(self.shape)).flatten(-1 - len(self.shape), -len(self.shape))
 
 
-def straight_through(raw: Tensor, quantised: Tensor) -> Tensor:
-    """The value of `quantised`, to the last bit, with the gradient of `raw`. (Bengio et al., 2013, arXiv:1308.3432)"""
-    return quantised.detach() + (raw - raw.detach())
+def straight_through(raw: Tensor, quantized: Tensor) -> Tensor:
+    """The value of `quantized`, to the last bit, with the gradient of `raw`. (Bengio et al., 2013, arXiv:1308.3432)"""
+    return quantized.detach() + (raw - raw.detach())
 
 
-class QuantisedPosterior(Posterior):
+class QuantizedPosterior(Posterior):
     """What quantised posteriors share: a linear head, and a look-up for codes that no image gave."""
 
     def __init__(self, features: Shape, cells: Cells, grid: Shape, levels: int, name: str) -> None:
@@ -85,7 +85,7 @@ class QuantisedPosterior(Posterior):
         self.head = to_latent(features, cells.shape)
 
     @abstractmethod
-    def quantise(self, v: Float[Tensor, "b *m dim"]
+    def quantize(self, v: Float[Tensor, "b *m dim"]
                  ) -> tuple[Tensor, Float[Tensor, "b *m dim"], Int[Tensor, "b *grid"], tuple[Tensor, ...]]:
         """What is rounded, what it is rounded to, the codes, and the affinities."""
 
@@ -96,9 +96,9 @@ class QuantisedPosterior(Posterior):
     def forward(self, h: Tensor) -> Quantized:
         raw = self.head(h).float()
         with no_autocast(raw):
-            rounded, quantised, codes, affinities = self.quantise(self.cells.split(raw))
-            raw, quantised = self.cells.join(rounded), self.cells.join(quantised)
-            return Quantized(codes, straight_through(raw, quantised), raw, quantised, affinities)
+            rounded, quantized, codes, affinities = self.quantize(self.cells.split(raw))
+            raw, quantized = self.cells.join(rounded), self.cells.join(quantized)
+            return Quantized(codes, straight_through(raw, quantized), raw, quantized, affinities)
 
     def embed(self, z: Tensor, q: Distribution | None = None) -> Tensor:
         if isinstance(q, Quantized):
@@ -183,23 +183,23 @@ def summed(t: Tensor) -> Tensor:
     return t
 
 
-class ResidualQuantiser(QuantisedPosterior):
+class ResidualQuantizer(QuantizedPosterior):
     """A sum of vectors from one codebook after the other, each of which rounds what those before it left over."""
 
     def __init__(self, features: Shape, cells: Cells, grid: Shape, books: list[Codebook], levels: int, name: str) -> None:
         super().__init__(features, cells, grid, levels, name)
         self.books = nn.ModuleList(books)
 
-    def quantise(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+    def quantize(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
         flat = v.reshape(-1, v.shape[-1])
-        quantised, codes, affinities = torch.zeros_like(flat), [], []
+        quantized, codes, affinities = torch.zeros_like(flat), [], []
         for book in self.books:
-            code, vector, affinity = book(flat - quantised.detach())
-            quantised = quantised + vector
+            code, vector, affinity = book(flat - quantized.detach())
+            quantized = quantized + vector
             codes.append(code.unflatten(0, (len(v), -1)))
             affinities.append(affinity.unflatten(0, (len(v), -1)))
         grid = torch.stack(codes, 1).reshape(len(v), *self.space.shape)
-        return v, quantised.reshape(v.shape), grid, (torch.stack(affinities, 1),)
+        return v, quantized.reshape(v.shape), grid, (torch.stack(affinities, 1),)
 
     def look_up(self, codes: Tensor) -> Tensor:
         positions = self.cells.grid
@@ -220,7 +220,7 @@ def make_books(n: int, codes: int, dim: int, decay: float, revive: float, name: 
 
 
 @posterior("vq")
-class VQ(ResidualQuantiser):
+class VQ(ResidualQuantizer):
     """Each vector of `dim` numbers is rounded to the nearest of `codes` learned ones.
 
     The codebook is a running mean with `decay`, or at decay=0 a parameter, which the term `codebook` trains. Codes used
@@ -235,7 +235,7 @@ class VQ(ResidualQuantiser):
 
 
 @posterior("rvq")
-class RVQ(ResidualQuantiser):
+class RVQ(ResidualQuantizer):
     """Each vector of `dim` numbers is the sum of `depth` learned ones, the next rounding what the last left over.
 
     Codes lie on a grid (depth, *positions). Each depth has a codebook of its own (Zeghidour et al., 2021,
@@ -252,7 +252,7 @@ class RVQ(ResidualQuantiser):
 
 
 @posterior("fsq")
-class FSQ(QuantisedPosterior):
+class FSQ(QuantizedPosterior):
     """Numbers are squashed and rounded to `levels` each; those of one vector together make a code.
 
     For L levels, u = h·tanh(r + s) − o is rounded to an integer from −⌊L/2⌋ on, where h = (L − 1)/2, o is ½ for even L
@@ -278,7 +278,7 @@ class FSQ(QuantisedPosterior):
                             ("base", count.cumprod(0) // count), ("radix", count)):
             self.register_buffer(name, value)
 
-    def quantise(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+    def quantize(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
         u = self.span * torch.tanh(v + torch.atanh(self.offset / self.span)) - self.offset
         digits = u.detach().round().nan_to_num() + self.below
         digits = torch.minimum(digits.clamp(min=0), self.radix - 1)
@@ -293,7 +293,7 @@ class FSQ(QuantisedPosterior):
 
 
 @posterior("lfq")
-class LFQ(QuantisedPosterior):
+class LFQ(QuantizedPosterior):
     """Numbers are rounded to their sign, ±1; those of one vector are the bits of a code, the first the lowest.
 
     Vectors of `dim` numbers have 2^dim codes; by default all channels of a spatial latent, and 8 of a flat one, which
@@ -307,7 +307,7 @@ class LFQ(QuantisedPosterior):
         super().__init__(features, cells, cells.grid, 2**cells.dim, f"lfq(dim={cells.dim})")
         self.register_buffer("base", 2 ** torch.arange(cells.dim))
 
-    def quantise(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+    def quantize(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
         codes = ((v > 0) * self.base).sum(-1)
         signs = torch.tensor([-1.0, 1.0], device=v.device)
         affinities = tuple(-(v[..., i].flatten(1)[:, None, :, None] - signs).square() for i in range(self.cells.dim))

@@ -104,7 +104,7 @@ class Prior(nn.Module):
         return -self().log_prob(z)
 
 
-class Whitening(nn.Module):
+class Standardize(nn.Module):
     """u = (z − loc) / scale: codes of mean 0 and standard deviation 1 in each dimension, of a map in each channel.
 
     The identity until it is fitted; stored with the model.

@@ -15,7 +15,7 @@ from ...errors import UsageError
 from ...parts.registry import prior
 from ...tensors import bounded, no_autocast
 from ..space import Space
-from .base import Prior, Whitening
+from .base import Prior, Standardize
 
 
 class Coupling(nn.Module):
@@ -88,7 +88,7 @@ class Flow(Prior):
         super().__init__(space)
         if not 1 <= couplings <= 64 or hidden < 1:
             raise UsageError(f"flow({couplings}, {hidden}): give 1 to 64 couplings and at least one hidden unit")
-        self.whitening = Whitening(self.shape)
+        self.whitening = Standardize(self.shape)
         self.couplings = nn.ModuleList(Coupling(math.prod(self.shape), hidden) for _ in range(couplings))
 
     def prepare(self, codes: Float[Tensor, "n *d"], y: Tensor | None = None) -> None:

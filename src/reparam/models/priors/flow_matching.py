@@ -16,7 +16,7 @@ from ...parts.registry import prior
 from ...tensors import no_autocast
 from ..rectified_flow import Velocity
 from ..space import Space
-from .base import Draw, Prior, Whitening
+from .base import Draw, Prior, Standardize
 
 MOST_DENSE = 512
 """Numbers in a map of codes up to which dense layers over all of them are the default."""
@@ -69,7 +69,7 @@ class FlowMatching(Prior):
         if net == "auto":
             net = "mlp" if math.prod(self.shape) <= MOST_DENSE or len(self.shape) == 1 else "unet"
         self.steps = steps
-        self.whitening = Whitening(self.shape)
+        self.whitening = Standardize(self.shape)
         self.velocity = Velocity(net, self.shape, classes=classes)
         self.rate, self.batch = self.velocity.rate, self.velocity.batch
         self.register_buffer("frequencies", torch.ones(classes + 1))

@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...nets.autoregressive import Autoregressive
 from ...parts.registry import prior
 from ..space import Space
-from .base import Prior, Whitening
+from .base import Prior, Standardize
 from .coupling_flow import Flow
 
 
@@ -30,7 +30,7 @@ class AutoregressiveFlow(Flow):
         if not 1 <= transforms <= 64 or hidden < 1:
             raise UsageError(f"autoregressive_flow({transforms}, {hidden}): give 1 to 64 transforms and at least one "
                              "hidden unit")
-        self.whitening = Whitening(self.shape)
+        self.whitening = Standardize(self.shape)
         self.couplings = nn.ModuleList(Autoregressive(math.prod(self.shape), hidden, interleaved=i // 2 % 2 == 1)
                                        for i in range(transforms))
 
@@ -51,11 +51,11 @@ class SplineFlow(Flow):
                              "at least two hidden units")
         dim = math.prod(self.shape)
         splines = (Autoregressive(dim, hidden, bins=bins, passes=2, interleaved=i // 2 % 2 == 1) for i in range(transforms))
-        self.whitening = Whitening(self.shape)
-        self.couplings = nn.ModuleList([Standardise(dim), *splines])
+        self.whitening = Standardize(self.shape)
+        self.couplings = nn.ModuleList([ActNorm(dim), *splines])
 
 
-class Standardise(nn.Module):
+class ActNorm(nn.Module):
     """u = (z − loc) / scale in each dimension, learned; starts as the identity."""
 
     def __init__(self, dim: int) -> None:

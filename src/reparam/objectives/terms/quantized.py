@@ -16,7 +16,7 @@ from ...tensors import no_autocast
 from ..objective import Term
 
 
-def quantised(trace: Trace, term: str) -> list[Quantized]:
+def quantized(trace: Trace, term: str) -> list[Quantized]:
     """The quantised layers of a trace.
 
     Raises:
@@ -35,11 +35,11 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _commitment(trace: Trace) -> Tensor:
-    return torch.stack([squared_error(q.raw, q.quantised.detach()) for q in quantised(trace, "commitment")]).sum(0)
+    return torch.stack([squared_error(q.raw, q.quantized.detach()) for q in quantized(trace, "commitment")]).sum(0)
 
 
 def _codebook(trace: Trace) -> Tensor:
-    return torch.stack([squared_error(q.raw.detach(), q.quantised) for q in quantised(trace, "codebook")]).sum(0)
+    return torch.stack([squared_error(q.raw.detach(), q.quantized) for q in quantized(trace, "codebook")]).sum(0)
 
 
 commitment = Term("commitment", _commitment)
@@ -76,7 +76,7 @@ def entropy(temperature: float = 1.0) -> Term:
         raise UsageError(f"entropy({temperature:g}): the temperature lies above 0")
 
     def of(trace: Trace) -> Tensor:
-        return torch.stack([soft_entropy(q, temperature) for q in quantised(trace, "entropy")]).sum(0)
+        return torch.stack([soft_entropy(q, temperature) for q in quantized(trace, "entropy")]).sum(0)
 
     return Term(f"entropy({temperature:.12g})", of)
 
