@@ -66,7 +66,7 @@ def main() -> None:
         run, evaluation = (json.loads((out / f"{name}.json").read_text()) for name in ("run", "evaluation"))
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         results[source] = {
-            "verdict": evaluation["verdict"], "illnesses": evaluation["illnesses"], "remarks": evaluation["remarks"],
+            "verdict": evaluation["verdict"], "problems": evaluation["problems"], "remarks": evaluation["remarks"],
             "figures": {m["name"]: {k: m[k] for k in ("value", "unit", "n")} for m in evaluation["metrics"]},
             "notes": run["facts"]["notes"], "parameters": run["facts"]["parameters"], "threads": run["threads"],
             "precision": run["precision"], "outcome": run["facts"]["outcome"],

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reparam.doctor import Verdict, diagnose
+from reparam.doctor import Diagnosis, diagnose
 from reparam.doctor.case import History, as_made, history_of
 from reparam.files.writing import write_json
 from reparam.metrics.figures import Figure
@@ -219,7 +219,7 @@ def record(name: str) -> dict[str, Any]:
             "recipe": as_made(model.config).to_dict(), "cpu_seconds": round(time.process_time() - began, 1)}
 
 
-def judge(recorded: dict[str, Any]) -> Verdict:
+def judge(recorded: dict[str, Any]) -> Diagnosis:
     """The verdict on what was recorded."""
     tuples = ("interval", "detail")
     figures = [Figure(**{k: tuple(v) if k in tuples else v for k, v in f.items()}) for f in recorded["figures"]]
@@ -235,13 +235,12 @@ POSSIBLE = ("unstable", "undertrained", "few distinct images", "posterior collap
 
 
 def false_alarms() -> dict[tuple[str, int], tuple[int, int]]:
-    """How many of the healthy models, and of how many in which it was looked for, are said to have an illness, by its title and
-    the number of digits. An AUC of codes and prior takes 60 held-out images."""
-
+    """For each problem and number of digits: how many healthy models are said to have it, and among how many it was looked
+    for. An AUC of codes and prior takes 60 held-out images."""
     counts: dict[tuple[str, int], tuple[int, int]] = {}
     for n in SIZES:
         healthy = [recorded(f"healthy, {n} digits, seed {seed}") for seed in SEEDS]
-        found = [{f.title for f in judge(each).illnesses} for each in healthy]
+        found = [{f.title for f in judge(each).problems} for each in healthy]
         compared = sum(any(f["name"] == "prior_auc" for f in each["figures"]) for each in healthy)
         for title in POSSIBLE:
             counts[title, n] = sum(title in titles for titles in found), compared if title == "prior mismatch" else len(found)
@@ -254,7 +253,7 @@ def table() -> list[str]:
     for name, cell in CELLS.items():
         if not name.startswith("healthy, "):
             v = judge(recorded(name))
-            also = ", ".join(dict.fromkeys(f.title for f in (*v.illnesses[1:], *v.remarks))) or "–"
+            also = ", ".join(dict.fromkeys(f.title for f in (*v.problems[1:], *v.remarks))) or "–"
             lines.append(f"| {name}{f' ({cell.why})' if cell.why else ''} | {v.title} | {also} |")
     rates = false_alarms()
     lines += ["| healthy models called ill: | " + " | ".join(f"{n:,} digits" for n in SIZES) + " |", "|---" * (1 + len(SIZES)) + "|"]

@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from reparam.doctor import Finding, Verdict
+from reparam.doctor import Diagnosis, Finding
 from reparam.metrics.figures import Figure
 from reparam.pretrained.files import load_model
 from reparam.pretrained.image_model import load
@@ -85,7 +85,7 @@ def wrote(run):
         _, config = load_model(run.folder)
         changed = replace(run, **changes)
         data = config.data | {"name": changed.source}
-        verdict = verdict or Verdict((), ())
+        verdict = verdict or Diagnosis((), ())
         args = (changed, replace(config, data=data), list(figures), verdict)
         return report_html(*args), model_card(*args)
 
@@ -110,7 +110,7 @@ def test_the_report_stands_alone(run, page):
 
 def test_the_report_says_what_was_found(page, evaluation):
     assert evaluation["verdict"] in page.texts
-    for finding in (*evaluation["illnesses"], *evaluation["remarks"]):
+    for finding in (*evaluation["problems"], *evaluation["remarks"]):
         assert finding["evidence"] in page.text and finding["advice"] in page.text
 
 
@@ -199,20 +199,20 @@ def test_hostile_names_are_escaped(run, wrote, place, tmp_path):
     elif place == "figure":
         changes["figures"] = [Figure(HOSTILE, 1.0, HOSTILE, 3, note=HOSTILE)]
     else:
-        changes["verdict"] = Verdict((Finding(HOSTILE, HOSTILE, HOSTILE),), (Finding(HOSTILE, HOSTILE, HOSTILE),))
+        changes["verdict"] = Diagnosis((Finding(HOSTILE, HOSTILE, HOSTILE),), (Finding(HOSTILE, HOSTILE, HOSTILE),))
     text, _ = wrote(**changes)
     page = Page(text)
     assert not page.tags("script") and all(p["src"].startswith("data:") for p in page.tags("img"))
     assert (HOSTILE.replace("/", "") if place == "folder" else HOSTILE) in page.text
 
 
-def test_a_report_without_pictures_or_illness(wrote, tmp_path):
+def test_a_report_without_pictures_or_problems(wrote, tmp_path):
     text, _ = wrote(folder=tmp_path)
     page = Page(text)
     assert not page.tags("img") and "healthy" in page.texts and "Training was stable" in page.text
     assert {"class": "verdict"} in page.tags("div")
-    text, _ = wrote(verdict=Verdict((Finding("unstable", "e", "a"),), ()))
-    assert {"class": "verdict ill"} in Page(text).tags("div") and "healthy" not in Page(text).texts
+    text, _ = wrote(verdict=Diagnosis((Finding("unstable", "e", "a"),), ()))
+    assert {"class": "verdict problem"} in Page(text).tags("div") and "healthy" not in Page(text).texts
 
 
 # The model card

@@ -65,6 +65,16 @@ def test_what_is_kept_reads_as_it_was(tmp_path):
     assert [figure_of(m) for m in facts["fewer"]] == [figure(n=30)]
 
 
+def test_a_file_of_an_earlier_version_is_read(tmp_path):
+    """It has `illnesses` for `problems`, and figures without what is recorded of them today."""
+    finding, path = {"title": "unstable", "evidence": "e", "advice": "a"}, tmp_path / "evaluation.json"
+    path.write_text(json.dumps({"protocol": PROTOCOL, "metrics": [{"name": "fd", "value": 1.0, "n": 9}], "remarks": [],
+                                "measured_on": "test", "verdict": "unstable", "illnesses": [finding]}))
+    facts = read_evaluation(path)
+    assert facts["problems"] == [finding] and "illnesses" not in facts
+    assert figure_of(facts["metrics"][0]) == Figure("fd", 1.0, "", 9)
+
+
 def test_another_protocols_figures_are_set_aside(tmp_path):
     path = tmp_path / "evaluation.json"
     keep(path, [figure("old")], {"measured_on": "test"})

@@ -17,7 +17,7 @@ import pytest
 
 from reparam.data.augment import parse_augmentation
 from reparam.data.distinct import distinct_images
-from reparam.doctor import diagnose, illnesses_of
+from reparam.doctor import diagnose, problems_of
 from reparam.doctor.case import History
 from reparam.metrics.figures import Figure
 from reparam.objectives.adversaries.penalties import parse_penalties
@@ -64,7 +64,7 @@ def test_healthy_models_are_called_ill_as_seldom_as_the_page_says():
     rates = verdicts.false_alarms()
     assert rates and all(count == 0 for count, _ in rates.values()), rates
     healthy = [name for name in verdicts.CELLS if name.startswith("healthy, ")]
-    assert all(not verdicts.judge(verdicts.recorded(name)).illnesses for name in healthy)
+    assert all(not verdicts.judge(verdicts.recorded(name)).problems for name in healthy)
     page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert all(line in page for line in verdicts.table()), "python benchmarks/verdicts.py --table"
 
@@ -80,7 +80,7 @@ def given(text, recipe):
 
 
 def sick(recipe):
-    """Verdicts on a model of this recipe with every illness that figures can show."""
+    """Verdicts on a model of this recipe with every problem that figures can show."""
     low = [Figure("-elbo", 50.0, "nats", 100, (49.0, 51.0)), Figure("kl", 0.01, "nats", 100),
            Figure("psnr", 11.1, "dB", 100, (10.9, 11.3)), Figure("psnr of the average image", 11.0, "dB", 100, (10.8, 11.2)),
            Figure("active_units", 0, "of 32 latents", 100), Figure("prior_auc", 0.99, "AUC", 1000),
@@ -94,7 +94,7 @@ def sick(recipe):
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_advice_repeats_the_recipe_or_does_not_suit_the_model(name):
     recipe = PRESETS[name].recipe
-    found = [f for verdict in sick(recipe) for f in (*verdict.illnesses, *verdict.remarks)]
+    found = [f for verdict in sick(recipe) for f in (*verdict.problems, *verdict.remarks)]
     assert found and all(f.evidence and f.advice for f in found)
     for finding in found:
         for field, value in given(finding.advice, recipe):
@@ -113,7 +113,7 @@ def test_no_advice_repeats_the_recipe_or_does_not_suit_the_model(name):
     {"prior": "flow"}, {"encoder": "none", "adversary": "images", "objective": "adversarial"}], ids=str)
 def test_advice_can_be_typed(changes):
     """Every part that an advice names is one that the parser takes, for a field of the recipe."""
-    texts = [f.advice for verdict in sick(Recipe().but(**changes)) for f in verdict.illnesses]
+    texts = [f.advice for verdict in sick(Recipe().but(**changes)) for f in verdict.problems]
     named = [pair for text in texts for pair in given(text, None)]
     assert named
     for field, value in named:
@@ -134,7 +134,7 @@ def test_advice_can_be_typed(changes):
 def test_the_fitted_prior_that_a_model_has_is_not_advised():
     figures = [Figure("prior_auc", 0.99, "AUC", 1000), Figure("fitted_prior_auc", 0.98, "AUC", 1000)]
     for prior, advised in (("mixture(50)", True), ("flow_matching", False)):
-        assert ("fit-prior" in illnesses_of(figures, Recipe(fitted_prior=prior))[0].advice) == advised
+        assert ("fit-prior" in problems_of(figures, Recipe(fitted_prior=prior))[0].advice) == advised
 
 
 # Single checks, on made-up figures
@@ -161,7 +161,7 @@ def codes(perplexity, *detail):
 COLLAPSE = ["posterior collapse"]
 
 
-@pytest.mark.parametrize(("measured", "past", "illnesses"), [
+@pytest.mark.parametrize(("measured", "past", "problems"), [
     ({}, {}, []),
     ({"active": 1, "latents": 2}, {}, []),
     ({"active": 0, "kl": 0.01, "psnr": 11.0}, {}, COLLAPSE),
@@ -198,50 +198,50 @@ COLLAPSE = ["posterior collapse"]
     ({}, {"training": 900, "distinct": 30}, ["few distinct images"]), ({}, {"training": 900}, []),
     ({"auc": 0.95}, {"held_out": (100, 60, 50, 55, 60, 70), "skipped": 300}, ["unstable", "overfitted", "prior mismatch"]),
 ], ids=str)
-def test_illnesses_are_told_by_their_figures(measured, past, illnesses):
+def test_problems_are_told_by_their_figures(measured, past, problems):
     verdict = diagnose(figures(**measured), history(**past), Recipe())
-    assert [f.title for f in verdict.illnesses] == illnesses
-    assert verdict.title == (illnesses[0] if illnesses else "healthy") == verdict.to_dict()["verdict"]
-    assert all(f.evidence and f.advice for f in (*verdict.illnesses, *verdict.remarks))
+    assert [f.title for f in verdict.problems] == problems
+    assert verdict.title == (problems[0] if problems else "healthy") == verdict.to_dict()["verdict"]
+    assert all(f.evidence and f.advice for f in (*verdict.problems, *verdict.remarks))
     json.dumps(verdict.to_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize(("likelihood", "psnr", "ill"), [
+@pytest.mark.parametrize(("likelihood", "psnr", "problem"), [
     ("gaussian(0.1)", 20, False), ("gaussian(0.03)", 20, True), ("gaussian(0.034)", 20, False), ("gaussian(0.31)", 20, True),
     ("gaussian(0.29)", 20, False), ("laplace(0.0707)", 20, False), ("laplace(0.22)", 20, True), ("laplace(0.2)", 20, False),
     ("gaussian(sigma='optimal')", 20, False), ("gaussian('learned')", 20, False), ("bernoulli", 20, False)])
-def test_a_fixed_scale_is_compared_with_the_residual(likelihood, psnr, ill):
+def test_a_fixed_scale_is_compared_with_the_residual(likelihood, psnr, problem):
     """A PSNR of 20 dB is a root mean square error of 0.1; the deviation of a Laplace density is √2 times its scale."""
     verdict = diagnose(figures(psnr=psnr), history(), Recipe(likelihood=likelihood))
-    assert [f.title for f in verdict.illnesses] == ["likelihood scale"] * ill
+    assert [f.title for f in verdict.problems] == ["likelihood scale"] * problem
 
 
-@pytest.mark.parametrize(("lr", "steps", "ill"), [
+@pytest.mark.parametrize(("lr", "steps", "problem"), [
     (2e-3, 100, False), (1e-5, 1000, True), (1e-5, 10_000, False), (0.0, 10_000, True)])
-def test_a_learning_rate_too_low_for_its_steps_is_undertraining(lr, steps, ill):
+def test_a_learning_rate_too_low_for_its_steps_is_undertraining(lr, steps, problem):
     verdict = diagnose(figures(), history(steps=steps), Recipe(optimizer=f"adamw(lr={lr})"))
-    assert [f.title for f in verdict.illnesses] == ["undertrained"] * ill
-    assert not ill or "raise the learning rate" in verdict.illnesses[0].advice
+    assert [f.title for f in verdict.problems] == ["undertrained"] * problem
+    assert not problem or "raise the learning rate" in verdict.problems[0].advice
 
 
-@pytest.mark.parametrize(("objective", "ill"), [
+@pytest.mark.parametrize(("objective", "problem"), [
     ("nll + kl", True), ("nll + 4*kl", True), ("nll", False), ("nll + 0.01*kl", False), ("nll + linear(0, 1, 0.3)*kl", True),
     ("iw_bound(8)", True)])
-def test_a_bound_that_training_does_not_lower_tells_nothing_of_overfitting(objective, ill):
+def test_a_bound_that_training_does_not_lower_tells_nothing_of_overfitting(objective, problem):
     verdict = diagnose(figures(), history((100, 60, 50, 55, 60, 70)), Recipe(objective=objective))
-    assert [f.title for f in verdict.illnesses] == ["overfitted"] * ill
+    assert [f.title for f in verdict.problems] == ["overfitted"] * problem
 
 
-@pytest.mark.parametrize(("test", "on_test", "ill"), [
+@pytest.mark.parametrize(("test", "on_test", "problem"), [
     (48.0, True, False), (55.0, True, False), (200.0, True, True), (200.0, False, False)])
-def test_test_images_are_compared_with_held_out_ones(test, on_test, ill):
+def test_test_images_are_compared_with_held_out_ones(test, on_test, problem):
     elbo = Figure("-elbo", test, "nats", 100, (test - 3, test + 3))
     verdict = diagnose(figures(more=[elbo]), history(on_test=on_test, watched=100), Recipe())
-    assert [f.title for f in verdict.illnesses] == ["test images unlike the training images"] * ill
+    assert [f.title for f in verdict.problems] == ["test images unlike the training images"] * problem
 
 
 def test_nothing_measured_is_not_healthy():
-    assert diagnose([], history(), Recipe()).title == "not judged" and illnesses_of([], Recipe()) == ()
+    assert diagnose([], history(), Recipe()).title == "not judged" and problems_of([], Recipe()) == ()
 
 
 @pytest.mark.parametrize(("measured", "past", "remarks"), [
@@ -261,7 +261,7 @@ def test_remarks_do_not_make_a_model_ill(measured, past, remarks):
 
 def test_evidence_holds_the_numbers():
     def first(measured=None, past=None, **recipe):
-        return diagnose(measured or figures(), past or history(), Recipe(**recipe)).illnesses[0]
+        return diagnose(measured or figures(), past or history(), Recipe(**recipe)).problems[0]
 
     collapsed = first(figures(active=0, kl=0.04, psnr=11.2)).evidence
     assert "0 of 32 units" in collapsed and "0.04 nats" in collapsed
@@ -281,12 +281,12 @@ def test_evidence_holds_the_numbers():
     assert "8 of 64 latents are active" in oversized.evidence and "flat(10)" in oversized.advice
 
 
-@pytest.mark.parametrize(("name", "value", "ill"), [
+@pytest.mark.parametrize(("name", "value", "problem"), [
     ("duplicates", 0.2, True), ("duplicates", 0.19, False), ("coverage", 0.1, True), ("coverage", 0.11, False),
     ("classes missing", 1, True), ("classes missing", 0, False)])
-def test_mode_collapse_is_told_by_any_of_its_signs(name, value, ill):
-    found = illnesses_of([Figure(name, float(value), "", 2000)], PRESETS["dcgan"].recipe)
-    assert [f.title for f in found] == ["mode collapse"] * ill
+def test_mode_collapse_is_told_by_any_of_its_signs(name, value, problem):
+    found = problems_of([Figure(name, float(value), "", 2000)], PRESETS["dcgan"].recipe)
+    assert [f.title for f in found] == ["mode collapse"] * problem
     assert all(f.evidence and "vae_gan" in f.advice for f in found)
 
 
@@ -296,7 +296,7 @@ def test_mode_collapse_is_told_by_any_of_its_signs(name, value, ill):
     ({"classes missing": 2, "accuracy of class_balance's classifier": 0.51}, []),
     ({"coverage": 0.0, "precision": 0.0, "duplicates": 0.9}, ["mode collapse", "samples far from the images"])])
 def test_poor_samples_are_no_mode_collapse(measured, titles):
-    found = illnesses_of([Figure(name, float(v), "", 2000) for name, v in measured.items()], Recipe())
+    found = problems_of([Figure(name, float(v), "", 2000) for name, v in measured.items()], Recipe())
     assert [f.title for f in found] == titles
 
 

@@ -89,7 +89,7 @@ def _conclude(run: Run, as_json: bool) -> None:
         print_json({"run": str(run.folder), "status": run.status, "evaluation": evaluation})
         return
     tell("", str(evaluation["verdict"]))
-    for finding in (*evaluation["illnesses"], *evaluation["remarks"]):
+    for finding in (*evaluation["problems"], *evaluation["remarks"]):
         tell(f"  {finding['title']}: {finding['evidence']}.", f"    What to do: {finding['advice']}.")
     tell("", f"The model, its report and its pictures are in {run.folder}. Next:",
          *(f"  {line}" for line in aligned(_next(run))))
@@ -162,7 +162,7 @@ def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None
 
 
 def _tell_evaluated(run: str, found: Evaluated, as_json: bool) -> None:
-    from ..doctor import illnesses_of
+    from ..doctor import problems_of
     from ..doctor.case import as_made
     from ..pretrained.files import read_config
 
@@ -170,7 +170,7 @@ def _tell_evaluated(run: str, found: Evaluated, as_json: bool) -> None:
         print_json(found.to_dict())
         return
     tell(f"measured on {found.kind} images, protocol {found.to_dict()['protocol']}", *figure_table(found.figures))
-    for finding in illnesses_of(found.figures, as_made(read_config(run))):
+    for finding in problems_of(found.figures, as_made(read_config(run))):
         tell(f"{finding.title}: {finding.evidence}.", f"  What to do: {finding.advice}.")
     for failure in found.failures:
         tell(f"{failure['what']} failed: {failure['why']}")

@@ -1,4 +1,4 @@
-"""A plain verdict on a trained model: healthy, or which illness, by what evidence, and what to do."""
+"""The diagnosis of a trained model: healthy, or what is wrong, by what evidence, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..metrics.figures import Figure
 from ..parts.recipe import Recipe
 from .case import Case, History, as_made, history_of
 from .checks import Check
-from .findings import ILLNESSES, REMARKS
+from .findings import PROBLEMS, REMARKS
 
-__all__ = ["Finding", "History", "Verdict", "as_made", "diagnose", "history_of", "illnesses_of"]
+__all__ = ["Finding", "History", "Diagnosis", "as_made", "diagnose", "history_of", "problems_of"]
 
 
 @dataclass(frozen=True)
@@ -25,36 +25,36 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The illnesses found, most serious first, and remarks that do not make a model ill."""
+class Diagnosis:
+    """The problems found, most serious first, and remarks, which are no problems."""
 
-    illnesses: tuple[Finding, ...]
+    problems: tuple[Finding, ...]
     remarks: tuple[Finding, ...]
 
     @property
     def title(self) -> str:
-        return self.illnesses[0].title if self.illnesses else "healthy"
+        return self.problems[0].title if self.problems else "healthy"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"verdict": self.title, "illnesses": [vars(f) for f in self.illnesses],
+        return {"verdict": self.title, "problems": [vars(f) for f in self.problems],
                 "remarks": [vars(f) for f in self.remarks]}
 
 
-def diagnose(figures: Sequence[Figure], history: History, recipe: Recipe) -> Verdict:
+def diagnose(figures: Sequence[Figure], history: History, recipe: Recipe) -> Diagnosis:
     """Judges a model by its figures, its training and its recipe, which no advice repeats."""
     case = Case({f.name: f for f in figures}, history, recipe)
-    found = [check for check in ILLNESSES if check.evidence(case)]
+    found = [check for check in PROBLEMS if check.evidence(case)]
     cause = next((check for check in found if check.alone), None)
     if cause is not None:
-        return Verdict((_finding(cause, case),), ())
+        return Diagnosis((_finding(cause, case),), ())
     once = {check.title: check for check in reversed(found)}
-    return Verdict(tuple(_finding(check, case) for check in found if once[check.title] is check),
+    return Diagnosis(tuple(_finding(check, case) for check in found if once[check.title] is check),
                    tuple(_finding(check, case) for check in REMARKS if check.evidence(case)))
 
 
-def illnesses_of(figures: Sequence[Figure], recipe: Recipe) -> tuple[Finding, ...]:
+def problems_of(figures: Sequence[Figure], recipe: Recipe) -> tuple[Finding, ...]:
     """What figures alone tell, of a model whose training is not known."""
-    return diagnose(figures, History(), recipe).illnesses if figures else ()
+    return diagnose(figures, History(), recipe).problems if figures else ()
 
 
 def _finding(check: Check, case: Case) -> Finding:

@@ -78,7 +78,7 @@ CHANGED = Advice("show the critic changed images, --critic-augment \"translate +
 HYBRID = Advice("take a hybrid, --preset vae_gan, which has to rebuild every image",
                 lambda case: case.part("encoder") == "none")
 
-ILLNESSES: tuple[Check, ...] = (
+PROBLEMS: tuple[Check, ...] = (
     Check("not judged", c.unmeasured, (Advice("see what was left out, and reparam evaluate RUN"),), alone=True),
     Check("unstable", c.broken, (SLOWER,), alone=True),
     Check("undertrained", c.undertrained, (LONGER,), alone=True),

@@ -45,8 +45,8 @@ def measure(evaluation: Evaluation, metrics: str = STANDARD,
             figures += [_sound(figure) for figure in metric.parts[call.name](*bound.args, **bound.kwargs)]
         except Unavailable as e:
             if metrics not in (STANDARD, QUICK, OF_GANS):
-                raise Unavailable(f"{call}: {e}", told=e.told) from e
-            if progress and e.told and str(e) not in told:
+                raise Unavailable(f"{call}: {e}", report_reason=e.report_reason) from e
+            if progress and e.report_reason and str(e) not in told:
                 progress(f"left out: {e}")
                 told.add(str(e))
         except Exception as e:
@@ -63,7 +63,7 @@ def _sound(figure: Figure) -> Figure:
         Unavailable: its value is not finite.
     """
     if not math.isfinite(figure.value):
-        raise Unavailable(f"{figure.name} of these images is not finite", told=True)
+        raise Unavailable(f"{figure.name} of these images is not finite", report_reason=True)
     kept = {name: values for name in ("interval", "detail")
             if (values := getattr(figure, name)) is not None and all(map(math.isfinite, values))}
     return replace(figure, **{"interval": None, "detail": None} | kept)

@@ -30,9 +30,9 @@ Kind = Literal["real", "smoothed", "known", "samples", "prior samples", "fitted-
 class Unavailable(UsageError):
     """A metric that cannot be measured here. In a standard list it is left out, and what `told` holds is said."""
 
-    def __init__(self, message: str, *, told: bool = False) -> None:
+    def __init__(self, message: str, *, report_reason: bool = False) -> None:
         super().__init__(message)
-        self.told = told
+        self.report_reason = report_reason
 
 
 @runtime_checkable
@@ -117,7 +117,7 @@ class Evaluation:
         try:
             return get_features(self.features)
         except UsageError as e:
-            raise Unavailable(str(e), told=True) from e
+            raise Unavailable(str(e), report_reason=True) from e
 
     @cached_property
     def codes(self) -> Codes:

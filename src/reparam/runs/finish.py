@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..data.imageset import ImageSet
 from ..data.stream import binarized, to_batch
-from ..doctor import Finding, Verdict, diagnose
+from ..doctor import Diagnosis, Finding, diagnose
 from ..doctor.case import History, as_made, history_of
 from ..errors import TrainingDiverged
 from ..files.untrusted import not_finite
@@ -51,7 +51,7 @@ MOST_KNOWN, MOST_VALUES = 60_000, 500_000_000
 
 SHOWN = 64
 """Samples in the picture of them."""
-NOT_JUDGED = Verdict((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
+NOT_JUDGED = Diagnosis((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
 
 
 def _keep(run: Run, model: Model, config: Config) -> None:
@@ -152,26 +152,26 @@ def conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt: 
         figures = evaluate_arrays(trained, images, rows, metrics, attempt.report, options=options, attempt=attempt)
     records, outcome = read_metrics(run.folder / "metrics.jsonl"), run.facts["outcome"]
     outcome["measured_on"] = kind
-    verdict = _judged(figures, history_of(images, rows, records, outcome), config, attempt)
-    keep(run.folder / OWN, figures, verdict.to_dict() | {"measured_on": kind})
+    diagnosis = _judged(figures, history_of(images, rows, records, outcome), config, attempt)
+    keep(run.folder / OWN, figures, diagnosis.to_dict() | {"measured_on": kind})
     attempt.report.say("drawing pictures")
     draw(run, trained, images, measured, records, attempt)
-    _write_pages(run, config, figures, verdict, attempt)
+    _write_pages(run, config, figures, diagnosis, attempt)
 
 
-def _judged(figures: Sequence[Figure], history: History, config: Config, attempt: Attempts) -> Verdict:
+def _judged(figures: Sequence[Figure], history: History, config: Config, attempt: Attempts) -> Diagnosis:
     with attempt("judging the model"):
         return diagnose(figures, history, as_made(config))
     return NOT_JUDGED
 
 
-def _write_pages(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict, attempt: Attempts) -> None:
+def _write_pages(run: Run, config: Config, figures: Sequence[Figure], diagnosis: Diagnosis, attempt: Attempts) -> None:
     """Writes the report and the model card."""
     run.facts["failures"] = attempt.failures  # those of the two pages, which list them, are added as they come
     with attempt("writing the report", instead_of=run.folder / "report.html"):
-        write_text(run.folder / "report.html", report_html(run, config, figures, verdict))
+        write_text(run.folder / "report.html", report_html(run, config, figures, diagnosis))
     with attempt("writing the model card", instead_of=run.folder / "README.md"):
-        write_text(run.folder / "README.md", model_card(run, config, figures, verdict))
+        write_text(run.folder / "README.md", model_card(run, config, figures, diagnosis))
 
 
 def keep_figures(run: Run, config: Config, found: Evaluated, report: Reporter, facts: Mapping[str, Any] | None = None
@@ -184,11 +184,11 @@ def keep_figures(run: Run, config: Config, found: Evaluated, report: Reporter, f
     attempt = Attempts(report)
     kept = keep(run.folder / OWN, found.figures, {"measured_on": found.kind} | dict(facts or {}))
     figures = [figure_of(m) for m in kept["metrics"]]
-    verdict = _judged(figures, found.history, config, attempt)
-    kept = keep(run.folder / OWN, (), {"measured_on": found.kind} | verdict.to_dict())
+    diagnosis = _judged(figures, found.history, config, attempt)
+    kept = keep(run.folder / OWN, (), {"measured_on": found.kind} | diagnosis.to_dict())
     if "outcome" in run.facts:
         attempt.failures += [each for each in run.facts.get("failures", ()) if not _made_good(each, figures)]
-        _write_pages(run, config, figures, verdict, attempt)
+        _write_pages(run, config, figures, diagnosis, attempt)
         run.save()
     return kept
 

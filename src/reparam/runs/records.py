@@ -116,7 +116,7 @@ class Evaluation(TypedDict):
     metrics: list[FigureFacts]
     measured_on: str
     verdict: NotRequired[str]
-    illnesses: NotRequired[list[Finding]]
+    problems: NotRequired[list[Finding]]
     remarks: NotRequired[list[Finding]]
     fewer: NotRequired[list[FigureFacts]]
     """Figures of which `metrics` holds one of more images."""
@@ -155,7 +155,7 @@ def read_run_file(folder: str | Path) -> RunFile:
 
 
 def read_evaluation(path: str | Path) -> dict[str, Any]:
-    """What an `evaluation.json` says.
+    """What an `evaluation.json` says; `problems` were called `illnesses` once.
 
     Raises:
         ModelFileError: it is missing, cannot be read, or has an interval that ends before it begins.
@@ -165,6 +165,8 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
         found = read_json(path, Evaluation, advice=advice)
     except FileNotFoundError as e:
         raise ModelFileError(f"there is no {path}. {advice}") from e
+    if "illnesses" in found:
+        found["problems"] = found.pop("illnesses")
     for figure in (*found["metrics"], *found.get("fewer", ())):
         if (ends := figure.get("interval")) is not None and not ends[0] <= ends[1]:
             raise ModelFileError(f"{path} cannot be read: the interval of {figure['name']} goes from {ends[0]:g} to "

@@ -35,7 +35,8 @@ body { max-width: 76rem; }
 .figures th[scope=row] { font-weight: normal; min-width: 13rem; max-width: 34rem; padding-right: 1.2rem; }
 .figures th[scope=rowgroup] { padding-top: 1.4rem; font-size: 1.05rem; }
 .figures small { color: var(--soft); display: block; line-height: 1.35; } .figures td { min-width: 7rem; }
-.best { font-weight: 600; } .tag { color: var(--good); font-weight: 600; white-space: nowrap; } .ill { color: var(--bad); }
+.best { font-weight: 600; } .tag { color: var(--good); font-weight: 600; white-space: nowrap; }
+.warning { color: var(--bad); }
 ul { margin: .2rem 0 .6rem; padding-left: 1.2rem; } h3 { margin: 1rem 0 .2rem; font-size: 1rem; }
 """
 
@@ -223,7 +224,7 @@ def _about(comparison: Comparison) -> Html:
 def _verdict(comparison: Comparison) -> Html:
     models = joined(markup("<h3>{} <span class='soft'>{}</span></h3><ul>{}</ul>", short(c.name), _described(c), joined(
         markup("<li>{}</li>", said) for said in sentences(comparison, c))) for c in comparison.contenders)
-    warned = joined(markup("<p><span class='ill'>Do not rely on figures marked {}</span>: {}.</p>", mark, warning)
+    warned = joined(markup("<p><span class='warning'>Do not rely on figures marked {}</span>: {}.</p>", mark, warning)
                     for warning, mark in _marks(comparison).items())
     return markup(
         "<div class='verdict'><strong>{}</strong>{}<p class='soft'>A model is best where its 95 % interval and every "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...doctor import Verdict
+from ...doctor import Diagnosis
 from ...metrics.figures import PROTOCOL, Figure
 from ...pretrained.config import Config
 from ...text import code_for_markdown, counted, for_markdown
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 
-def model_card(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict) -> str:
+def model_card(run: Run, config: Config, figures: Sequence[Figure], diagnosis: Diagnosis) -> str:
     """README.md of the run's folder, which is the model's page when the folder is shared."""
     c, h, w = config.image_shape
     gan, source = is_gan(config), code_for_markdown(str(config.data["name"]))
     shape = "D" if config.recipe.latent.startswith("flat") else "C, h, w"
     use = "path = model.interpolate()       # between two draws; a GAN has no encoder" if gan else \
         f"codes = model.encode(images)     # (16, {shape})"
-    found = " ".join(for_markdown(f"{f.title}: {f.evidence}.") for f in (*verdict.illnesses, *verdict.remarks))
+    found = " ".join(for_markdown(f"{f.title}: {f.evidence}.") for f in (*diagnosis.problems, *diagnosis.remarks))
     rows = "\n".join(_card_row(for_markdown("; ".join((with_arrow(f), *f.beside))), f"{f.value:,.4g}", interval_text(f),
                                for_markdown(f.unit), f"{f.n:,}") for f in figures)
     return f"""---
@@ -39,7 +39,7 @@ A {'GAN' if gan else 'variational autoencoder'} of {w}×{h} images with {counted
 
 {for_markdown(about_samples(run, config))}
 
-**Verdict: {for_markdown(verdict.title)}.** {found}
+**Verdict: {for_markdown(diagnosis.title)}.** {found}
 
 ```python
 import reparam

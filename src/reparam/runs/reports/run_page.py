@@ -1,4 +1,4 @@
-"""The report and the model card: figures with their units and sample sizes, pictures, and a plain verdict."""
+"""The report and the model card: figures with their units and sample sizes, pictures, and a diagnosis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...doctor import Finding, Verdict
+from ...doctor import Diagnosis, Finding
 from ...metrics.figures import PROTOCOL, Figure
 from ...models.build import NO_ENCODER
 from ...parts.recipe import Recipe
@@ -29,7 +29,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 p { margin: .4rem 0; } .soft { color: var(--soft); }
 .verdict { border-left: .35rem solid var(--good); background: var(--tint); padding: .8rem 1rem; margin: 1.2rem 0; }
-.verdict.ill { border-color: var(--bad); } .verdict strong { font-size: 1.15rem; }
+.verdict.problem { border-color: var(--bad); } .verdict strong { font-size: 1.15rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right; white-space: nowrap; }
@@ -70,14 +70,14 @@ def embedded(path: Path, alt: str, caption: str) -> Html:
                   caption)
 
 
-def report_html(run: Run, config: Config, figures: Sequence[Figure], verdict: Verdict) -> str:
+def report_html(run: Run, config: Config, figures: Sequence[Figure], diagnosis: Diagnosis) -> str:
     """The run's page."""
     pictures = joined(markup("<h2>{}</h2>{}", title, embedded(
         run.folder / file, f"{title.lower()} of this model", CAPTIONS.get(title) or about_samples(run, config)))
         for file, title in PICTURES if (run.folder / file).exists())
     return page(run.folder.resolve().name, STYLE, markup(
         "{}{}{}{}<h2>Figures</h2>{}{}<h2>Recipe</h2>{}", _summary(run, config),
-        _verdict(verdict, _praise(config, figures)), _failures(run), pictures, _table(run, figures),
+        _verdict(diagnosis, _praise(config, figures)), _failures(run), pictures, _table(run, figures),
         _information(figures), _recipe(run, config)))
 
 
@@ -114,10 +114,10 @@ def about_samples(run: Run, config: Config) -> str:
     return f"New images, not selected: drawn from {source}{chosen}{refined}. {told(run.facts['outcome'].get('copies'))}"
 
 
-def _verdict(verdict: Verdict, healthy: str) -> Html:
-    found = joined(map(_finding, verdict.illnesses)) or markup("<p>Training was stable, {}.</p>", healthy)
-    return markup("<div class='verdict{}'><strong>{}</strong>{}{}</div>", " ill" if verdict.illnesses else "", verdict.title,
-                  found, joined(map(_finding, verdict.remarks)))
+def _verdict(diagnosis: Diagnosis, healthy: str) -> Html:
+    found = joined(map(_finding, diagnosis.problems)) or markup("<p>Training was stable, {}.</p>", healthy)
+    return markup("<div class='verdict{}'><strong>{}</strong>{}{}</div>", " problem" if diagnosis.problems else "",
+                  diagnosis.title, found, joined(map(_finding, diagnosis.remarks)))
 
 
 def _finding(f: Finding) -> Html:
