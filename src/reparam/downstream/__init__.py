@@ -1,0 +1,1 @@
+"""A trained model at work: classes, neighbours, odd images. A model and arrays in, arrays out."""

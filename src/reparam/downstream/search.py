@@ -1,0 +1,78 @@
+"""Nearest images by code, by image features, or by both: exact, by one matrix product and a selection.
+
+Vectors of one kind are centred and brought to a mean squared length of 1, so that kinds can stand side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import UsageError
+
+QUERIES = 128
+"""That are compared with all vectors at a time."""
+GROUP = 128
+"""Neighbouring rows of which the nearest is looked at first."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The k nearest of each query, nearest first."""
+
+    rows: npt.NDArray[np.int64]
+    """(q, k), rows of the index."""
+    distance: npt.NDArray[np.float32]
+    """(q, k), Euclidean."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Vectors to search among."""
+
+    vectors: Float[Tensor, "n d"]
+    squares: Float[Tensor, "n"]
+
+    @staticmethod
+    def of(vectors: npt.ArrayLike | Tensor) -> Index:
+        v = torch.as_tensor(vectors).float().contiguous()
+        if v.ndim != 2 or not len(v):
+            raise UsageError(f"an index takes vectors (n, d), at least one; got the shape {tuple(v.shape)}")
+        return Index(v, v.square().sum(1))
+
+    def search(self, queries: npt.ArrayLike | Tensor, k: int = 20) -> Found:
+        """The k vectors that are nearest to each query (q, d).
+
+        Raises:
+            UsageError: a k that the index does not hold, or queries of another length.
+        """
+        q = torch.as_tensor(queries).float()
+        if not 1 <= k <= len(self.vectors):
+            raise UsageError(f"k={k}: the index holds {len(self.vectors)} vectors, so from 1 to as many")
+        if q.ndim != 2 or q.shape[1] != self.vectors.shape[1]:
+            raise UsageError(f"queries of shape {tuple(q.shape)} do not fit an index of (n, {self.vectors.shape[1]})")
+        pieces = [self._nearest(chunk, k) for chunk in q.split(QUERIES)]
+        rows, squared = (torch.cat(each) for each in zip(*pieces, strict=True))
+        return Found(rows.numpy(), squared.clamp(min=0).sqrt().numpy())
+
+    def _nearest(self, q: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Rows (q, k) and squared distances. The k nearest lie in the k groups whose nearest are nearest, so that only
+        these are sorted."""
+        closeness = torch.addmm(self.squares.neg()[None], q, self.vectors.T, alpha=2)  # |q|² − distance²
+        n, groups = closeness.shape[1], closeness.shape[1] // GROUP
+        if groups > 2 * k:
+            whole = closeness[:, : groups * GROUP].unflatten(1, (groups, GROUP))
+            best = whole.amax(2).topk(k, 1).indices
+            rows = (best[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
+            rest = torch.arange(groups * GROUP, n).expand(len(q), -1)
+            rows = torch.cat([rows, rest], 1)
+            top = closeness.gather(1, rows).topk(k, 1)
+            return rows.gather(1, top.indices), q.square().sum(1, keepdim=True) - top.values
+        top = closeness.topk(k, 1)
+        return top.indices, q.square().sum(1, keepdim=True) - top.values
