@@ -16,7 +16,7 @@ LAYERS = (
     ("functional", "features", "nets", "data"),
     ("models",),
     ("objectives", "metrics", "pretrained"),
-    ("trainer", "doctor"),
+    ("trainer", "doctor", "downstream"),
     ("runs", "estimator"),
     ("cli",),
 )

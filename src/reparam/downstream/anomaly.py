@@ -1,23 +1,21 @@
 """The odd ones out: how unlike its training images a model finds an image.
 
-A likelihood alone misleads: models of clothes find digits likelier than clothes, for digits are simpler (Nalisnick et al., 2019,
-arXiv:1810.09136). What is typical has typical values of *every* statistic, in both directions; so several are measured,
-the density of each among held-out images is estimated, and an image's oddness is the sum of their −log densities (DoSE: Morningstar
-et al., 2021, arXiv:2006.09273). Among the statistics is −log p(x) less the length of the image's own lossless code, which
-takes simplicity out of the likelihood (Serrà et al., 2020, arXiv:1909.11480).
+A likelihood alone misleads: models of clothes find digits likelier than clothes, for digits are simpler (Nalisnick et al.,
+2019, arXiv:1810.09136). What is typical has typical values of *every* statistic, neither high nor low. So several are
+measured, the density of each among held-out images is estimated, and an image's score is the sum of their −log densities
+(DoSE: Morningstar et al., 2021, arXiv:2006.09273). One of the statistics is −log p(x) less the length of the image's own
+lossless code, which takes simplicity out of the likelihood (Serrà et al., 2020, arXiv:1909.11480).
 
-Oddness is calibrated on held-out images: a p-value is the share of them that are as odd, and controls false discoveries over
-a folder (Bates et al., 2023, arXiv:2104.08279; Benjamini & Hochberg, 1995).
+Scores are calibrated on other held-out images: a p-value is the share of them that are as odd, and controls false
+discoveries over a folder (Bates et al., 2023, arXiv:2104.08279; Benjamini & Hochberg, 1995).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from ..data.stream import to_batch
@@ -28,8 +26,8 @@ from .statistics import Array, Surprise, code_length, rate_and_distortion, resid
 
 Images = npt.NDArray[np.uint8]
 STATISTICS = ("rate", "distortion", "corrected", "code_distance", "local")
-"""KL, nats; −E log p(x | z), nats; −ELBO less the lossless code's length, nats; distance to the fifth nearest training code; the
-greatest local residual in units of the usual one."""
+"""KL, nats; −E log p(x | z), nats; −ELBO less the length of the image's lossless code, nats; distance to the fifth nearest
+training code; the greatest local residual in units of the usual one."""
 NEIGHBOUR = 5
 MOST_CODES = 20_000
 FEWEST = 40
@@ -68,7 +66,7 @@ class Detector:
 
     @staticmethod
     def fit(model: ImageModel, training: Images, held_out: Images) -> Detector:
-        """From training images and held-out ones (n, H, W, C), uint8; the latter are halved, for densities and for calibration.
+        """From training images and held-out ones (n, H, W, C), uint8: one half of these for densities, one to calibrate.
 
         Raises:
             UsageError: too few held-out images, or a model without an encoder or a density.

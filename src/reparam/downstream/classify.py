@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 FOLDS = 5
 MOST_SEARCHED = 4_000
@@ -30,7 +30,7 @@ class Probe:
 
     kind: str
     arrays: Mapping[str, Array]
-    """`present`: the classes that it knows; `mean` and `scale` of codes; `temperature` of the logits; and what it learned."""
+    """`present` classes; `mean` and `scale` of codes; `temperature` of the logits; and what the kind has learned."""
     cross_validated: Mapping[str, float]
     """Log loss of every candidate, nats, by cross-validation."""
 
@@ -76,7 +76,7 @@ def fit_probe(codes: npt.ArrayLike, labels: npt.ArrayLike, *, kinds: tuple[str, 
     candidates = _candidates(len(x), kinds, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a candidate that has not converged is judged as it is
-        held_out = {name: cross_val_predict(model, z[some], y[some], cv=folds, method="predict_proba")
+        held_out = {name: np.asarray(cross_val_predict(model, z[some], y[some], cv=folds, method="predict_proba"))
                     for name, model in candidates.items()}
         loss = {name: log_loss(p, y[some]) for name, p in held_out.items()}
         best = min(loss, key=lambda name: loss[name])

@@ -5,7 +5,6 @@ Vectors of one kind are centred and brought to a mean squared length of 1, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np

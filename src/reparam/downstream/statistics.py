@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..models.trace import Trace, rate
 from ..pretrained.image_model import CHUNK, ImageModel
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 
 
 def per_image(model: ImageModel, x: Float[Tensor, "n c h w"], measure: Callable[[Trace], Tensor], *, samples: int = 8,
@@ -56,7 +57,7 @@ def code_length(images: npt.NDArray[np.uint8]) -> Array:
 
 
 def _bytes(image: npt.NDArray[np.uint8]) -> int:
-    h, w, c = image.shape
+    c = image.shape[2]
     pages = [image] if c == 3 else [image[..., i] for i in range(c)]
     return sum(min(_size(page, "PNG", optimize=True), _size(page, "WEBP", lossless=True, quality=100)) for page in pages)
 

@@ -1,0 +1,203 @@
+"""What a trained model is used for: probes, search, odd images. Against scikit-learn, brute force and simulation."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import binom, gaussian_kde
+from sklearn.linear_model import LogisticRegression
+
+from reparam.downstream import search
+from reparam.downstream.anomaly import STATISTICS, Detector, LogDensity, benjamini_hochberg
+from reparam.downstream.classify import best_temperature, fit_probe, log_loss, softmax
+from reparam.downstream.search import Index
+from reparam.downstream.statistics import Surprise, code_length, code_scale, per_image, rate_and_distortion
+from reparam.errors import UsageError
+from reparam.models.codes import latent_axes
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.image_model import ImageModel
+
+
+@pytest.fixture
+def model(small):
+    """An untrained model of 4×4 images with one channel."""
+    vae = small((1, 4, 4), moved=0.3).eval()
+    recipe = Recipe(likelihood="gaussian(sigma=0.3)", latent="flat(4)")
+    return ImageModel(vae, Config(recipe, (1, 4, 4), axes=latent_axes(vae, torch.rand(50, 1, 4, 4))))
+
+
+def blobs(n, classes=3, dims=5, seed=0, apart=3.0):
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(0, apart, (classes, dims))
+    y = rng.integers(0, classes, n)
+    return centres[y] + rng.normal(0, 1, (n, dims)), y
+
+
+# probes
+
+
+@pytest.mark.parametrize("kind", ["linear", "neighbours", "mlp"])
+def test_a_probe_of_each_kind_learns_and_holds_arrays_alone(kind):
+    (x, y), (held_x, held_y) = blobs(400), blobs(300, seed=1)
+    probe = fit_probe(x, y + 10, kinds=(kind,))
+    assert probe.kind == kind and list(probe.classes) == [10, 11, 12]
+    assert (probe.predict(held_x) == held_y + 10).mean() > 0.95
+    assert np.allclose(probe.probabilities(held_x).sum(1), 1)
+    assert all(np.issubdtype(np.asarray(a).dtype, np.number) for a in probe.arrays.values())
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_linear_probe_is_scikit_learns(classes):
+    x, y = blobs(200, classes, apart=0.7)
+    probe = fit_probe(x, y, kinds=("linear",))
+    c = float(min(probe.cross_validated, key=lambda name: probe.cross_validated[name]).split("=")[1][:-1])
+    z = (x - x.mean(0)) / x.std(0)
+    theirs = LogisticRegression(C=c, max_iter=200).fit(z, y)
+    logits = np.log(theirs.predict_proba(z)) / float(probe.arrays["temperature"])
+    assert np.allclose(probe.probabilities(x), softmax(logits), atol=1e-6)
+
+
+def test_the_best_candidate_by_cross_validation_is_taken():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (500, 2))
+    y = (np.hypot(*x.T) > 0.7).astype(int)  # a ring, which no line tells
+    probe = fit_probe(x, y)
+    best = min(probe.cross_validated, key=lambda k: probe.cross_validated[k])
+    assert probe.kind != "linear" and best.startswith(probe.kind)
+
+
+def test_temperature_undoes_a_known_overconfidence():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 3))
+    p = softmax(logits)
+    y = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
+    assert best_temperature(3.0 * logits, y) == pytest.approx(3.0, rel=0.1)
+    assert log_loss(p, y) == pytest.approx(-np.log(p[np.arange(4000), y]).mean())
+
+
+def test_a_probe_says_what_is_missing():
+    with pytest.raises(UsageError, match="at least two classes"):
+        fit_probe(np.zeros((4, 2)), [1, 1, 1, 1])
+    with pytest.raises(UsageError, match="class 7 has 1 labelled image"):
+        fit_probe(np.zeros((5, 2)), [1, 1, 3, 3, 7])
+
+
+# search
+
+
+@pytest.mark.parametrize(("n", "k"), [(50, 50), (3000, 5), (3001, 1)])
+def test_search_is_brute_force(n, k, monkeypatch):
+    monkeypatch.setattr(search, "GROUP", 16)
+    monkeypatch.setattr(search, "QUERIES", 7)
+    rng = np.random.default_rng(0)
+    v, q = rng.normal(size=(n, 6)).astype(np.float32), rng.normal(size=(20, 6)).astype(np.float32)
+    found = Index.of(v).search(q, k)
+    distance = np.linalg.norm(q[:, None] - v, axis=2)
+    assert (found.rows == distance.argsort(1)[:, :k]).all()
+    assert np.allclose(found.distance, np.sort(distance, 1)[:, :k], atol=1e-3)
+
+
+def test_search_refuses_what_does_not_fit():
+    index = Index.of(np.zeros((5, 3)))
+    with pytest.raises(UsageError, match="from 1 to as many"):
+        index.search(np.zeros((1, 3)), 6)
+    with pytest.raises(UsageError, match=r"\(n, 3\)"):
+        index.search(np.zeros((1, 4)), 1)
+    with pytest.raises(UsageError, match="vectors"):
+        Index.of(np.zeros(5))
+
+
+# statistics of single images
+
+
+def test_an_image_counts_alone(model):
+    x = torch.rand(6, 1, 4, 4)
+    together = rate_and_distortion(model, x)
+    assert np.allclose(together[3:4], rate_and_distortion(model, x[3:4]), rtol=1e-5)
+    assert together.shape == (6, 2) and (together[:, 0] >= 0).all()
+
+
+def test_rate_and_distortion_add_up_to_the_bound(model):
+    x = torch.rand(5, 1, 4, 4)
+    bound = rate_and_distortion(model, x, samples=4000).sum(1)
+    single = np.stack([-model.score_pixels(x, samples=1, seed=s).numpy() for s in range(300)])
+    assert (np.abs(bound - single.mean(0)) < 5 * single.std(0) / 300**0.5).all()
+    means = per_image(model, x, lambda trace: trace.px.mean.mean()[None], samples=2)
+    assert means.shape == (5, 1)
+
+
+def test_code_length_is_that_of_the_shorter_file():
+    noise = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
+    flat = np.full((1, 16, 16, 3), 90, np.uint8)
+    lengths = []
+    for form, options in (("PNG", {"optimize": True}), ("WEBP", {"lossless": True, "quality": 100})):
+        file = io.BytesIO()
+        Image.fromarray(noise[0]).save(file, form, **options)
+        lengths.append(len(file.getvalue()))
+    assert code_length(noise)[0] == pytest.approx(min(lengths) * 8 * math.log(2))
+    assert code_length(flat)[0] < code_length(noise)[0] / 5
+    assert code_length(np.zeros((2, 8, 8, 1), np.uint8)).shape == (2,)
+
+
+def test_surprise_is_where_the_patch_is():
+    usual = torch.rand(200, 12, 12) * torch.linspace(0.1, 1, 12)
+    odd = usual[:1].clone()
+    odd[0, 2:6, 1:5] += 3.0
+    where = Surprise.fit(usual).map(torch.cat([usual[1:2], odd]))
+    row, column = divmod(int(where[1].argmax()), 12)
+    assert 1 <= row <= 6 and 0 <= column <= 5
+    assert where[0].max() < 3 < where[1].max()
+
+
+def test_noise_hardly_counts_in_distances(model):
+    rows, scale = code_scale(model)
+    nats = {axis.index: axis.nats for axis in model.config.axes}
+    std = {axis.index: axis.std for axis in model.config.axes}
+    assert np.allclose((scale * [std[int(r)] for r in rows]) ** 2, [1 - math.exp(-2 * nats[int(r)]) for r in rows])
+
+
+# odd images
+
+
+def test_the_log_density_is_a_kernel_estimate():
+    x = np.random.default_rng(0).normal(size=300)
+    density = LogDensity.fit(x)
+    theirs = gaussian_kde(x, bw_method=density.width / x.std(ddof=1))
+    at = np.linspace(-2, 2, 9)
+    assert np.allclose(density(at), theirs.logpdf(at))
+    assert np.isfinite(density(np.array([1e3]))).all()
+
+
+def test_benjamini_and_hochberg_hold_their_rate():
+    rng = np.random.default_rng(0)
+    wrong, total = [], []
+    for _ in range(400):
+        p = np.concatenate([rng.random(80), rng.random(20) * 1e-3])
+        found = benjamini_hochberg(p, 0.1)
+        wrong.append(found[:80].sum() / max(found.sum(), 1))
+        total.append(found[80:].mean())
+    assert np.mean(wrong) == pytest.approx(0.08, abs=0.015) and np.mean(total) > 0.95  # 0.1 · 80 / 100
+    assert not benjamini_hochberg(np.ones(5), 0.1).any() and not benjamini_hochberg(np.zeros(0), 0.1).any()
+
+
+def test_odd_images_are_told_and_usual_ones_are_not(model):
+    rng = np.random.default_rng(0)
+
+    def usual(n):
+        level = rng.integers(60, 200, (n, 1, 1, 1))
+        return (level + rng.integers(-12, 12, (n, 4, 4, 1))).clip(0, 255).astype(np.uint8)
+
+    detector = Detector.fit(model, usual(200), usual(400))
+    clean, odd = detector.judge(usual(400)), detector.judge(rng.choice([0, 255], (30, 4, 4, 1)).astype(np.uint8))
+    low, high = binom.ppf([0.0005, 0.9995], 400, 0.1)
+    assert low / 400 - 0.05 <= (clean.p_value <= 0.1).mean() <= high / 400 + 0.05
+    assert (odd.p_value < 0.02).all() and odd.found().all() and odd.where.shape == (30, 4, 4)
+    assert clean.statistics.shape == (400, len(STATISTICS))
+    with pytest.raises(UsageError, match="too few"):
+        Detector.fit(model, usual(50), usual(10))
