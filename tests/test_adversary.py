@@ -25,6 +25,7 @@ from reparam.models.trace import Latent
 from reparam.models.vae import VAE, Generator
 from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.adversaries.games import Game, Ratio
+from reparam.objectives.context import Context
 from reparam.objectives.objective import parse_objective
 from reparam.parts.recipe import Recipe
 from reparam.parts.registry import ROLES
@@ -80,7 +81,7 @@ def with_codes(model, z):
     """A trace of images whose codes are z (1, n, *d)."""
     trace = model(torch.zeros(1, *SHAPE))
     layer = Latent(z, Gaussian(z, z), Gaussian(z, z))
-    return replace(trace, x=trace.x.expand(z.shape[1], *SHAPE), latents=(layer,), features=z)
+    return replace(trace, x=trace.x.expand(z.shape[1], *SHAPE), latents=(layer,), decoder_input=z)
 
 
 # Who gets which gradient
@@ -93,24 +94,25 @@ def test_each_player_learns_from_its_own_loss_alone(name, game, penalty, play, i
     """By one backward pass of both losses, and by each by itself, with the game written out."""
     model, adversary = play(name, game=game, penalty=penalty)
     objective, rules = parse_objective("nll + kl + 3*adversarial"), adversary.game
-    trace = adversary(model, model(images(5, SHAPE)))
-    bout, critic = trace.contest, adversary.critic
+    trace = model(images(5, SHAPE))
+    batch, critic = adversary(model, trace), adversary.critic
+    context = Context(adversarial=batch)
     torch.manual_seed(7)
-    critic_loss = bout.critic_loss()
+    critic_loss = batch.critic_loss()
     own, critics = of(model), of(critic)
-    assert untouched(grads(objective(trace), critics))
+    assert untouched(grads(objective(trace, context), critics))
     assert untouched(grads(critic_loss, own))
 
-    by_hand = rules.model(critic(*bout.real), critic(*bout.fake))
+    by_hand = rules.model(critic(*batch.real), critic(*batch.fake))
     if name == "joint":
-        by_hand = by_hand + rules.model(-critic(*bout.fake), -critic(*bout.real))
+        by_hand = by_hand + rules.model(-critic(*batch.fake), -critic(*batch.real))
     expected = grads(parse_objective("nll + kl")(trace) + 3 * by_hand.mean(), own)
     torch.manual_seed(7)
-    alone = grads(bout.critic_loss(), critics)
+    alone = grads(batch.critic_loss(), critics)
     if penalty == "none":
-        both = rules.critic(critic(*(t.detach() for t in bout.real)), critic(*(t.detach() for t in bout.fake)))
+        both = rules.critic(critic(*(t.detach() for t in batch.real)), critic(*(t.detach() for t in batch.fake)))
         close(alone, grads(both.mean(), critics))
-    (objective(trace) + critic_loss).backward()
+    (objective(trace, context) + critic_loss).backward()
     close([p.grad for p in own], expected)
     close([p.grad for p in critics], alone)
     assert any(g is not None and g.any() for g in alone)
@@ -123,8 +125,8 @@ def test_each_player_learns_from_its_own_loss_alone(name, game, penalty, play, i
     ("codes", True, False), ("permuted", True, False), ("joint", True, True)])
 def test_the_game_moves_those_whose_work_is_judged(name, encoder, decoder, play, images):
     model, adversary = play(name)
-    contest = adversary(model, model(images(5, SHAPE))).contest
-    loss = contest.adversarial(0.0, 1.0).mean()
+    batch = adversary(model, model(images(5, SHAPE)))
+    loss = batch.adversarial(0.0, 1.0).mean()
     assert untouched(grads(loss, of(model, "encoder."))) == (not encoder)
     assert untouched(grads(loss, of(model, "decoder."))) == (not decoder)
 
@@ -135,25 +137,25 @@ def test_what_is_judged(play, images):
         model, adversary = play(f"images({of_what!r})")
         trace = model(x)
         torch.manual_seed(3)
-        bout = adversary(model, trace).contest
+        batch = adversary(model, trace)
         torch.manual_seed(3)
         drawn = model.decode(model.latent.generate(5 - kept)).mean[0]
-        assert torch.equal(bout.real[0], x)
-        assert torch.equal(bout.fake[0], torch.cat([trace.px.mean[0, :kept], drawn]))
+        assert torch.equal(batch.real[0], x)
+        assert torch.equal(batch.fake[0], torch.cat([trace.px.mean[0, :kept], drawn]))
     model, adversary = play("codes", prior="mixture(3)")
     trace = model(x)
     torch.manual_seed(3)
-    bout = adversary(model, trace).contest
+    batch = adversary(model, trace)
     torch.manual_seed(3)
-    assert torch.equal(bout.real[0], model.latent.generate(5)[0])
-    assert not bout.real[0].requires_grad
-    assert torch.equal(bout.fake[0], trace.latents[0].z[0])
+    assert torch.equal(batch.real[0], model.latent.generate(5)[0])
+    assert not batch.real[0].requires_grad
+    assert torch.equal(batch.fake[0], trace.latents[0].z[0])
     model, adversary = play("joint")
     trace = model(x)
-    bout = adversary(model, trace).contest
-    assert torch.equal(bout.real[0], x)
-    assert torch.equal(bout.real[1], trace.latents[0].z[0])
-    torch.testing.assert_close(bout.fake[0], model.decode(bout.fake[1][None]).mean[0])
+    batch = adversary(model, trace)
+    assert torch.equal(batch.real[0], x)
+    assert torch.equal(batch.real[1], trace.latents[0].z[0])
+    torch.testing.assert_close(batch.fake[0], model.decode(batch.fake[1][None]).mean[0])
 
 
 def test_permuted_codes_keep_each_number_and_lose_how_they_go_together(play):
@@ -175,10 +177,10 @@ def test_permuted_codes_keep_each_number_and_lose_how_they_go_together(play):
 @pytest.mark.parametrize(("n", "samples"), [(1, 1), (3, 1), (1, 4), (5, 3)])
 def test_any_batch_and_any_number_of_samples_can_be_judged(name, n, samples, play, images):
     model, adversary = play(name, penalty="none" if name == "introspective" else "r1 + gradient")
-    trace = adversary(model, model(images(n, SHAPE), samples=samples))
-    term = trace.contest.adversarial(0.0, 1.0)
+    batch = adversary(model, model(images(n, SHAPE), samples=samples))
+    term = batch.adversarial(0.0, 1.0)
     assert term.shape == (n,)
-    loss = trace.contest.critic_loss()
+    loss = batch.critic_loss()
     assert loss.shape == ()
     (term.mean() + loss).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in (*of(model), *of(adversary)))
@@ -189,18 +191,18 @@ def test_a_critic_of_patches_scores_each_by_itself(patch, play, images):
     shape = (1, 8, 12)
     model, adversary = play(f"images(patch={patch})", shape=shape)
     x = images(3, shape)
-    contest = adversary(model, model(x)).contest
+    batch = adversary(model, model(x))
     assert adversary.critic(x).shape == (3, (8 // patch) * (12 // patch))
-    scores = adversary.critic(*contest.fake)
-    torch.testing.assert_close(contest.adversarial(0.0, 1.0), torch.nn.functional.softplus(-scores).mean(1))
+    scores = adversary.critic(*batch.fake)
+    torch.testing.assert_close(batch.adversarial(0.0, 1.0), torch.nn.functional.softplus(-scores).mean(1))
 
 
 def test_both_sides_of_a_joint_game_are_pushed_apart_from_what_they_are(play, images):
     """Hinge scores are linear for the model: fakes up, real ones down."""
     model, adversary = play("joint", game="hinge")
-    bout = adversary(model, model(images(5, SHAPE))).contest
-    scores = adversary.critic(*bout.real) - adversary.critic(*bout.fake)
-    torch.testing.assert_close(bout.adversarial(0.0, 1.0), scores)
+    batch = adversary(model, model(images(5, SHAPE)))
+    scores = adversary.critic(*batch.real) - adversary.critic(*batch.fake)
+    torch.testing.assert_close(batch.adversarial(0.0, 1.0), scores)
 
 
 def test_a_critic_sees_both_sides_changed_and_codes_unchanged(play, images):
@@ -208,31 +210,33 @@ def test_a_critic_sees_both_sides_changed_and_codes_unchanged(play, images):
     model, adversary = play("joint", critic_augment="cutout(0.5)")
     trace = model(x)
     (real, z), (fake, code) = adversary.sides(model, trace)
-    contest = adversary(model, trace).contest
-    for seen, whole in ((contest.real[0], real), (contest.fake[0], fake)):
+    batch = adversary(model, trace)
+    for seen, whole in ((batch.real[0], real), (batch.fake[0], fake)):
         assert 0.05 < ((seen == 0) & (whole != 0)).float().mean() < 0.4
-    assert torch.equal(contest.real[1], z)
-    assert contest.fake[1].shape == code.shape
-    assert contest.fake[0].requires_grad
+    assert torch.equal(batch.real[1], z)
+    assert batch.fake[1].shape == code.shape
+    assert batch.fake[0].requires_grad
 
 
 def test_learned_similarity_by_hand(play, images):
     model, adversary = play("images", critic="conv(width=4)")
-    trace = adversary(model, model(images(4, SHAPE), samples=2))
+    trace = model(images(4, SHAPE), samples=2)
+    context = Context(adversarial=adversary(model, trace))
     trunk = adversary.critic.trunk
     hand = 0.5 * (trunk(trace.px.mean[0]) - trunk(trace.x).detach()).square().sum((1, 2, 3))
     ((_, term),) = parse_objective("learned_similarity").terms
-    got = term.of(trace)
+    got = term(trace, context)
     torch.testing.assert_close(got, hand)
     close(grads(got.mean(), of(model)), grads(hand.mean(), of(model)))
     assert untouched(grads(got.mean(), of(adversary)))
-    assert not term.of(replace(trace, contest=None)).any()
+    assert not term(trace).any()
 
 
 @pytest.mark.parametrize(("what", "encoder_moves"), [("samples", False), ("both", True), ("reconstructions", True)])
 def test_a_critic_of_samples_moves_the_decoder_alone(what, encoder_moves, play, images):
     model, adversary = play(f"images({what!r})", critic="conv(width=4)")
-    loss = parse_objective("adversarial")(adversary(model, model(images(4, SHAPE))))
+    trace = model(images(4, SHAPE))
+    loss = parse_objective("adversarial")(trace, Context(adversarial=adversary(model, trace)))
     assert untouched(grads(loss, of(model.encoder))) != encoder_moves
     assert not untouched(grads(loss, of(model.decoder)))
 
@@ -241,15 +245,17 @@ def test_a_critic_of_samples_moves_the_decoder_alone(what, encoder_moves, play, 
 @pytest.mark.parametrize(("what", "samples"), [("reconstructions", 1), ("reconstructions", 3), ("both", 1), ("samples", 1)])
 def test_balance_gives_the_gradient_its_share(what, samples, game, play, images):
     model, adversary = play(f"images({what!r})", game=game)
-    trace = adversary(model, model(images(6, SHAPE), samples=samples))
-    nll, balanced, plain = (parse_objective(t)(trace) for t in ("nll", "adversarial(balance=0.25, cap=1e9)", "adversarial"))
+    trace = model(images(6, SHAPE), samples=samples)
+    context = Context(adversarial=adversary(model, trace))
+    nll, balanced, plain = (parse_objective(t)(trace, context)
+                            for t in ("nll", "adversarial(balance=0.25, cap=1e9)", "adversarial"))
     (wanted,) = torch.autograd.grad(nll, trace.px.mean, retain_graph=True)
-    image = trace.contest.fake[0]
+    image = context.adversarial.fake[0]
     (found,) = torch.autograd.grad(balanced, image, retain_graph=True)
     (direction,) = torch.autograd.grad(plain, image, retain_graph=True)
     assert (found.norm() / wanted.norm()).item() == pytest.approx(0.25, rel=1e-4)
     torch.testing.assert_close(found / found.norm(), direction / direction.norm(), rtol=1e-4, atol=1e-5)
-    capped = parse_objective("adversarial(balance=0.25, cap=0.5)")(trace)
+    capped = parse_objective("adversarial(balance=0.25, cap=0.5)")(trace, context)
     torch.testing.assert_close(capped, 0.5 * plain)
     factor = (balanced / plain).item()
     assert factor > 0.5
@@ -267,8 +273,10 @@ def test_shares_without_sense_are_refused(wrong):
 def test_a_share_is_measured_without_a_gradient_too(play, images):
     model, adversary = play("images('reconstructions')")
     with torch.no_grad():
-        trace = adversary(model, model(images(3, SHAPE)))
-        assert torch.equal(parse_objective("adversarial(balance=1)")(trace), parse_objective("adversarial")(trace))
+        trace = model(images(3, SHAPE))
+        context = Context(adversarial=adversary(model, trace))
+        balanced, plain = (parse_objective(text)(trace, context) for text in ("adversarial(balance=1)", "adversarial"))
+        assert torch.equal(balanced, plain)
 
 
 class Known(nn.Module):
@@ -294,10 +302,10 @@ def test_the_ratio_game_of_permuted_codes_estimates_the_total_correlation(play):
     for scale in (0.7, 1.0, 1.3):
         adversary.critic = Known(rho, scale)
         torch.manual_seed(0)
-        contest = adversary(model, trace).contest
-        losses[scale] = contest.critic_loss().item()
+        batch = adversary(model, trace)
+        losses[scale] = batch.critic_loss().item()
         if scale == 1:
-            each = contest.adversarial(0.0, 1.0)
+            each = batch.adversarial(0.0, 1.0)
     assert each.mean().item() == pytest.approx(-0.5 * math.log(1 - rho**2), abs=5 * each.std().item() / math.sqrt(n))
     assert losses[1.0] < min(losses[0.7], losses[1.3])
 
@@ -311,8 +319,8 @@ def test_introspection_is_the_papers(beta_neg, small, play, images):
     number of pixel values. (Daniel & Tamar, 2021, Eq. 3, with the scale and the β_neg of its section 4)"""
     model, adversary = play(f"introspective({beta_neg})")
     x, n = images(6, SHAPE), 16
-    trace = adversary(model, model(x))
-    fake = trace.contest.fake
+    batch = adversary(model, model(x))
+    fake = batch.fake
     assert fake.shape == x.shape
 
     def elbo_parts(images_):
@@ -329,14 +337,14 @@ def test_introspection_is_the_papers(beta_neg, small, play, images):
     log_px, rate = elbo_parts(fake.detach())
     hand = n * (0.5 * torch.exp(2 / n * (log_px - beta_neg * rate))).mean()
     torch.manual_seed(5)
-    got = trace.contest.critic_loss()
+    got = batch.critic_loss()
     torch.testing.assert_close(got, hand, rtol=1e-4, atol=1e-6)
     encoders = of(model, "encoder.") + of(model, "latent.")
     close(grads(got, encoders), grads(hand, encoders))
     assert untouched(grads(got, of(model, "decoder.")))
 
     _, rate = elbo_parts(fake)
-    got = trace.contest.adversarial(0.0, 1.0)
+    got = batch.adversarial(0.0, 1.0)
     torch.testing.assert_close(got, rate, rtol=1e-4, atol=1e-5)
     close(grads(got.mean(), of(model, "decoder.")), grads(rate.mean(), of(model, "decoder.")))
     assert untouched(grads(got.mean(), encoders))
@@ -346,8 +354,8 @@ def test_introspection_is_the_papers(beta_neg, small, play, images):
 def test_introspection_leaves_a_learned_prior_to_the_elbo(play, images):
     """The prior belongs to the decoder's side: the encoder's loss must not lower the ELBO of new images through it."""
     model, adversary = play("introspective", prior="mixture(3)")
-    contest = adversary(model, model(images(6, SHAPE))).contest
-    assert untouched(grads(contest.critic_loss(), of(model, "latent.prior.")))
+    batch = adversary(model, model(images(6, SHAPE)))
+    assert untouched(grads(batch.critic_loss(), of(model, "latent.prior.")))
 
 
 def test_an_introspective_model_trains(play, images):
@@ -784,15 +792,16 @@ def test_codes_of_every_kind_are_judged_as_the_decoder_reads_them(name, fields, 
     model, adversary = play(name, **fields)
     model.train()
     x = images(40, SHAPE)
-    trace = adversary(model, model(x))
-    real, fake = trace.contest.real[-1], trace.contest.fake[-1]
+    trace = model(x)
+    batch = adversary(model, trace)
+    real, fake = batch.real[-1], batch.fake[-1]
     own = (fake, real)[name == "joint"]
     assert real.shape == fake.shape == (40, *model.latent.shape)
     torch.testing.assert_close(model.decode(own[None]).mean[0], trace.px.mean[0])
-    assert not untouched(grads(trace.contest.adversarial(0.0, 1.0).mean(), of(model, "encoder.")))
+    assert not untouched(grads(batch.adversarial(0.0, 1.0).mean(), of(model, "encoder.")))
     if "relaxed" in fields.get("prior", ""):
         assert all(((side >= 0) & (side <= 1)).all() for side in (real, fake))
-    assert trace.contest.critic_loss().isfinite()
+    assert batch.critic_loss().isfinite()
 
 
 def test_an_unseen_objective_asks_no_critic():
@@ -813,7 +822,7 @@ def test_a_critic_learns_to_tell_codes_from_the_prior(play):
     model, adversary = play("codes", game="ratio", latent="flat(1)", critic="mlp(hidden=(32, 32))")
     optimizer = torch.optim.Adam(of(adversary), 0.01)
     for _ in range(300):
-        loss = adversary(model, with_codes(model, 0.8 + 0.5 * torch.randn(1, 512, 1))).contest.critic_loss()
+        loss = adversary(model, with_codes(model, 0.8 + 0.5 * torch.randn(1, 512, 1))).critic_loss()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

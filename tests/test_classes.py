@@ -107,21 +107,21 @@ def test_the_rate_counts_class_and_vector():
     trace = model(x, samples=4, y=torch.tensor([-1, 2, -1]))
     parts = torch.stack([kl(layer.q, layer.p, layer.z) for layer in trace.latents])
     assert parts.shape == (2, 4, 3)
-    torch.testing.assert_close(parts.sum(0).mean(0), rate.of(trace))
+    torch.testing.assert_close(parts.sum(0).mean(0), rate(trace))
     torch.testing.assert_close(parts[0, :, 1], torch.full((4,), math.log(3)))
 
 
 def test_labels_are_left_out_as_often_as_said():
     model = model_of("conditional(2, 3, dropout=0.3)").train()
     y = torch.randint(3, (4000,))
-    seen = model(torch.rand(4000, *IMAGE), y=y).features[0, :, 2:]
+    seen = model(torch.rand(4000, *IMAGE), y=y).decoder_input[0, :, 2:]
     kept = seen.sum(1)
     assert abs(kept.mean() - 0.7) < 4 * (0.3 * 0.7 / 4000) ** 0.5
     assert torch.equal(seen[kept == 1].argmax(1), y[kept == 1])
-    all_seen = model.eval()(torch.rand(50, *IMAGE), y=y[:50]).features[0, :, 2:]
+    all_seen = model.eval()(torch.rand(50, *IMAGE), y=y[:50]).decoder_input[0, :, 2:]
     assert torch.equal(all_seen.argmax(1), y[:50])
-    assert not model(torch.rand(5, *IMAGE)).features[..., 2:].any()  # none known
-    some = model(torch.rand(2, *IMAGE), y=torch.tensor([-1, 1])).features[0, :, 2:]
+    assert not model(torch.rand(5, *IMAGE)).decoder_input[..., 2:].any()  # none known
+    some = model(torch.rand(2, *IMAGE), y=torch.tensor([-1, 1])).decoder_input[0, :, 2:]
     assert torch.equal(some, torch.tensor([[0.0, 0, 0], [0, 1, 0]]))
 
 

@@ -263,7 +263,7 @@ def test_a_term_gives_one_number_per_example(name, samples, small, objective_of,
     trace = model(images(3, IMAGE), samples=max(samples, objective.samples))
     _, term = objective.terms[-1]
     assert term.name == parse_objective(str(objective)).terms[-1][1].name
-    values = term.of(trace)
+    values = term(trace)
     assert values.shape == (3,)
     assert values.dtype == torch.float32
     assert values.isfinite().all()

@@ -20,6 +20,7 @@ from reparam.models.priors import Autoregressive, Flow, FlowDistribution, Gaussi
 from reparam.models.priors.discrete import AutoregressiveCodes, UniformCodes
 from reparam.models.space import Space
 from reparam.models.trace import Latent, Trace
+from reparam.objectives.context import Context
 from reparam.objectives.objective import parse_objective
 from reparam.parts.registry import ROLES
 
@@ -184,7 +185,7 @@ def test_a_term_has_its_gradient(name, written):
 
     def value(*inputs):
         torch.manual_seed(1)
-        return objective.terms[0][1].of(traced(*inputs, objective.samples))
+        return objective.terms[0][1](traced(*inputs, objective.samples))
 
     assert gradcheck(value, (real(3, 2), real(3, 2), real(2), real(2, 4)))
 
@@ -193,7 +194,7 @@ def test_an_objective_has_its_gradient():
     objective = parse_objective("nll + 3*kl - 0.5*iw_bound(4) + linear(0, 1, 0.5)*free_bits(0.01)")
 
     def value(*inputs):
-        return objective(traced(*inputs, objective.samples), progress=0.3)
+        return objective(traced(*inputs, objective.samples), Context(torch.tensor(0.3)))
 
     assert gradcheck(value, (real(3, 2), real(3, 2), real(2), real(2, 4)))
 
@@ -224,7 +225,7 @@ def of_posterior(name, q):
     """The named term on a trace whose one posterior is `q`."""
     none = torch.zeros(1, 2, dtype=torch.float64)
     trace = Trace(torch.zeros(2, 1, 1, 1), (Latent(none, q, None),), None, none)
-    return ROLES["term"].make(name).of(trace)
+    return ROLES["term"].make(name)(trace)
 
 
 CODES = torch.zeros(2, 3, dtype=torch.int64)

@@ -302,16 +302,16 @@ def test_one_importance_sample_is_the_one_sample_elbo(small, images):
     z, q, _ = trace.latents[0]
     log_q = Normal(q.loc, (q.log_var / 2).exp()).log_prob(z).sum(-1)
     log_p = Normal(0.0, 1.0).log_prob(z).sum(-1)
-    torch.testing.assert_close(iw_bound(1).of(trace), (-trace.log_px + log_q - log_p)[0])
+    torch.testing.assert_close(iw_bound(1)(trace), (-trace.log_px + log_q - log_p)[0])
     log_px = Normal(trace.px.mean, 0.3).log_prob(x).sum((-3, -2, -1))
     torch.testing.assert_close(trace.log_px, log_px)
-    torch.testing.assert_close(nll.of(trace), -log_px[0])
+    torch.testing.assert_close(nll(trace), -log_px[0])
 
 
 def test_the_importance_weighted_bound_is_a_mean_of_weights(small, images):
     trace = small()(images(3, (1, 4, 4)), samples=5)
     weights = log_weight(trace).double().exp().mean(0)
-    torch.testing.assert_close(iw_bound(5).of(trace).double(), -weights.log())
+    torch.testing.assert_close(iw_bound(5)(trace).double(), -weights.log())
 
 
 def test_bounds_of_two_sizes_share_a_trace(small, images):
@@ -321,7 +321,7 @@ def test_bounds_of_two_sizes_share_a_trace(small, images):
     model, x = small(), images(4, (1, 4, 4))
     with torch.no_grad():
         shared = torch.stack([objective.parts(model(x, samples=64))[0] for _ in range(200)])
-        alone = torch.stack([iw_bound(2).of(model(x, samples=2)).mean() for _ in range(200)])
+        alone = torch.stack([iw_bound(2)(model(x, samples=2)).mean() for _ in range(200)])
     error = ((shared.var() + alone.var()) / 200).sqrt()
     assert (shared.mean() - alone.mean()).abs() < 5 * error
 
@@ -472,14 +472,14 @@ def gaussian_trace(q, p, k=1):
 def test_no_free_bits_are_the_kl():
     q = Gaussian(torch.randn(5, 4), torch.randn(5, 4))
     trace = gaussian_trace(q, Gaussian(torch.randn(4), torch.randn(4)))
-    torch.testing.assert_close(free_bits(0).of(trace).mean(), kl_term.of(trace).mean())
-    torch.testing.assert_close(free_bits(0).of(trace), kl_term.of(trace).mean().expand(5))
+    torch.testing.assert_close(free_bits(0)(trace).mean(), kl_term(trace).mean())
+    torch.testing.assert_close(free_bits(0)(trace), kl_term(trace).mean().expand(5))
 
 
 def test_dimensions_below_the_free_bits_feel_no_pull():
     loc = torch.tensor([[3.0, 0.1, 0.0], [-3.0, 0.1, 0.2]], requires_grad=True)
     log_var = torch.tensor([[-1.0, -0.1, 0.0], [-1.0, 0.1, 0.0]], requires_grad=True)
-    term = free_bits(0.5).of(gaussian_trace(Gaussian(loc, log_var), Gaussian(torch.zeros(3), torch.zeros(3))))
+    term = free_bits(0.5)(gaussian_trace(Gaussian(loc, log_var), Gaussian(torch.zeros(3), torch.zeros(3))))
     first = 0.5 * (9 + math.exp(-1) + 1 - 1)
     torch.testing.assert_close(term, torch.full((2,), first + 2 * 0.5))
     term.mean().backward()
@@ -494,5 +494,5 @@ def test_free_bits_take_a_layer_as_a_whole_without_a_closed_form():
     trace = gaussian_trace(q, p, 3)
     z = trace.latents[0].z
     average = (q.log_prob(z) - p.log_prob(z)).mean().item()
-    torch.testing.assert_close(free_bits(0).of(trace), torch.full((5,), max(average, 0.0)))
-    torch.testing.assert_close(free_bits(average + 7).of(trace), torch.full((5,), average + 7))
+    torch.testing.assert_close(free_bits(0)(trace), torch.full((5,), max(average, 0.0)))
+    torch.testing.assert_close(free_bits(average + 7)(trace), torch.full((5,), average + 7))

@@ -73,7 +73,7 @@ def test_with_one_layer_it_is_the_flat_model(prior):
     a, b = traces
     torch.testing.assert_close(a.log_px, b.log_px)
     torch.testing.assert_close(log_weight(a), log_weight(b))
-    torch.testing.assert_close(kl.of(a), kl.of(b))
+    torch.testing.assert_close(kl(a), kl(b))
     torch.testing.assert_close(deep.encode(x), flat.encode(x))
 
 
@@ -85,7 +85,7 @@ def test_the_rate_is_the_sum_over_layers_of_gaussian_divergences():
     for z, q, p in trace.latents:
         each = kl_divergence(Normal(q.loc, (q.log_var / 2).exp()), Normal(p.loc, (p.log_var / 2).exp()))
         total = total + each.expand(z.shape).flatten(2).sum(2)
-    torch.testing.assert_close(kl.of(trace), total.mean(0))
+    torch.testing.assert_close(kl(trace), total.mean(0))
 
 
 @EACH
@@ -120,7 +120,7 @@ def test_a_code_of_what_was_drawn_is_read_as_the_decoder_read_it(more):
     model, x = ladder(more=more).eval(), torch.rand(3, *IMAGE).round()
     trace = model(x, samples=2)
     code = torch.cat([layer.z.flatten(2) for layer in trace.latents], 2)
-    torch.testing.assert_close(model.latent.read(code), trace.features)
+    torch.testing.assert_close(model.latent.read(code), trace.decoder_input)
 
 
 def test_the_bounds_hold_where_the_likelihood_is_known():
@@ -218,9 +218,9 @@ def scales(rungs, more):
                     likelihood="bernoulli", latent=f"top_down(8, {rungs}, 4, 16, 1{more})")
     model, x = build_model(recipe, (1, 8, 8)), torch.rand(64, 1, 8, 8).round()
     trace = model(x)
-    (nll.of(trace) + kl.of(trace)).mean().backward()
+    (nll(trace) + kl(trace)).mean().backward()
     gradient = torch.stack([p.grad.square().sum() for p in model.parameters()]).sum().sqrt()
-    return trace.features.std().item(), gradient.item()
+    return trace.decoder_input.std().item(), gradient.item()
 
 
 @pytest.mark.parametrize("more", ["", ", bottleneck=4"], ids=["plain", "bottlenecks"])
@@ -241,7 +241,7 @@ def test_every_part_of_a_deep_ladder_learns():
     for _ in range(3):
         trace = model(x)
         optimizer.zero_grad()
-        (nll.of(trace) + kl.of(trace)).mean().backward()
+        (nll(trace) + kl(trace)).mean().backward()
         optimizer.step()
     assert not [name for name, p in model.named_parameters() if not p.grad.isfinite().all() or not p.grad.any()]
 
@@ -258,7 +258,8 @@ def test_bottlenecks_go_down_to_one_pixel_at_any_size(shape, grids):
     trace = model(x, samples=2)
     assert [layer.z.shape[3:] for layer in trace.latents[1:]] == [grids[4], grids[2], grids[1], grids[0], grids[0]]
     assert [s.shape[2:] for s in latent._seen(model.encoder(x))] == grids
-    torch.testing.assert_close(latent.read(torch.cat([layer.z.flatten(2) for layer in trace.latents], 2)), trace.features)
+    z = torch.cat([layer.z.flatten(2) for layer in trace.latents], 2)
+    torch.testing.assert_close(latent.read(z), trace.decoder_input)
     assert model.decode(latent.generate(3)).mean.shape == (1, 3, *shape)
     for rungs, grid in zip(latent.rungs, reversed(grids), strict=True):  # nothing but padding lies around a pixel or two
         inner = {m.kernel_size for m in rungs.modules() if isinstance(m, nn.Conv2d)}
@@ -299,7 +300,7 @@ def test_grids_of_any_size(shape, rungs, grids):
     model = build_model(recipe, shape)
     assert isinstance(model.latent, TopDown)
     trace = model(torch.rand(2, *shape), samples=2)
-    assert nll.of(trace).shape == (2,)
+    assert nll(trace).shape == (2,)
     assert len(trace.latents) == 1 + sum(rungs)
 
 

@@ -106,7 +106,7 @@ def test_the_term_is_the_distance_from_the_decoders_mean(what, small, pictures):
     trace = model(pictures[:3], samples=2)
     features = get_features(what)
     expected = torch.stack([perceptual_distance(features, trace.x, mean) for mean in trace.px.mean]).mean(0)
-    values = perceptual(what).of(trace)
+    values = perceptual(what)(trace)
     assert values.shape == (3,)
     assert values.dtype == torch.float32
     torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)

@@ -65,7 +65,7 @@ def trace_of(q):
 
 
 def value(objective, q):
-    return parse_objective(objective).terms[0][1].of(trace_of(q))
+    return parse_objective(objective).terms[0][1](trace_of(q))
 
 
 # Straight-through gradients

@@ -19,6 +19,7 @@ from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
 from reparam.models.build import build_model
 from reparam.objectives.adversaries.build import build_adversary
+from reparam.objectives.context import Context
 from reparam.objectives.objective import Term, parse_objective
 from reparam.objectives.terms import kl, nll
 from reparam.objectives.weights import FOUND, target_rate
@@ -91,7 +92,7 @@ def test_an_objective_holds_no_weight_that_was_found(small, batch):
     assert objective.weights(0.5, {"kl": 7.0}) == [1, 7, 0.5]
     trace = small()(batch)
     parts = objective.parts(trace)
-    torch.testing.assert_close(objective(trace, 0.5), parts[0] + 2 * parts[1] + 0.5 * parts[2])
+    torch.testing.assert_close(objective(trace, Context(torch.tensor(0.5))), parts[0] + 2 * parts[1] + 0.5 * parts[2])
 
 
 @pytest.mark.parametrize(("target", "start"), [(9, 20.0), (9, 0.05), (18, 1.0)])
@@ -108,7 +109,7 @@ def test_digits_come_to_their_rate(target, start):
         rates.append(state.parts["kl"])
     assert mean(rates[-100:]) == pytest.approx(target, rel=0.05)
     with torch.no_grad():
-        averaged = kl.of(state.ema.eval()(x)).mean().item()
+        averaged = kl(state.ema.eval()(x)).mean().item()
     assert averaged == pytest.approx(target, rel=0.05)
     assert (state.weights["kl"] > 1) == (target < 13)
 
@@ -175,7 +176,7 @@ def test_steps_left_out_do_not_move_it(small, batch):
 def test_a_roll_back_takes_the_weight_along(small, batch, monkeypatch):
     monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 4)
     calls, kept = itertools.count(), {}
-    shaky = Term("shaky", lambda trace: trace.log_px.mean(0) * (math.nan if 13 <= next(calls) < 18 else 0.0))
+    shaky = Term("shaky", lambda trace, _: trace.log_px.mean(0) * (math.nan if 13 <= next(calls) < 18 else 0.0))
     objective = nll + target_rate(3) * kl + shaky
     for state in training(small(), objective, forever(batch), steps=19, **STEADY):
         kept[state.step] = dict(state.weights)

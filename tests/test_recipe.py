@@ -6,12 +6,14 @@ import math
 import string
 
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reparam.data.augment import parse_augmentation
 from reparam.errors import UsageError
 from reparam.models.space import Space
+from reparam.objectives.context import Context
 from reparam.objectives.objective import Objective, Term, build_objective, parse_objective
 from reparam.objectives.terms import free_bits, iw_bound, kl, nll
 from reparam.objectives.weights import constant, cyclic, linear
@@ -115,17 +117,17 @@ def test_an_objective_is_the_weighted_sum_of_its_terms(small, images):
     trace = small()(images(3, (1, 4, 4)), samples=2)
     objective = parse_objective("nll + linear(0, 2, 0.5)*kl - 3*iw_bound(2)")
     parts = objective.parts(trace)
-    assert parts.tolist() == [term.of(trace).mean().item() for _, term in objective.terms]
+    assert parts.tolist() == [term(trace).mean().item() for _, term in objective.terms]
     for progress, weight in [(0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (1.0, 2.0)]:
         expected = parts[0] + weight * parts[1] - 3 * parts[2]
-        assert objective(trace, progress).item() == pytest.approx(expected.item(), rel=1e-6)
+        assert objective(trace, Context(torch.tensor(progress))).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_two_terms_of_one_name_are_refused():
     with pytest.raises(UsageError, match="kl stands twice"):
         parse_objective("kl + nll + 2*kl")
     with pytest.raises(UsageError, match="kl stands twice"):
-        nll + kl + Term("kl", lambda trace: trace.log_px.mean(0))
+        nll + kl + Term("kl", lambda trace, _: trace.log_px.mean(0))
     assert parse_objective("free_bits(1) + free_bits(2)").names == ["free_bits(1)", "free_bits(2)"]
 
 

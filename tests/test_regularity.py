@@ -60,7 +60,7 @@ def jacobians(mean, features):
 def test_the_gradient_penalty_of_a_linear_decoder_is_its_weights_square():
     n, w = 10_000, torch.randn(5, 3, **F64).requires_grad_()
     trace = trace_of(torch.randn(1, n, 3, **F64), linear(w), torch.zeros(n, 1, 5, 1, **F64))
-    draws = gradient_penalty().of(trace)
+    draws = gradient_penalty()(trace)
     error = draws.std() / math.sqrt(n)
     assert (draws.mean() - (w**2).sum()).abs() < 4 * error
     gram = (w @ w.T).detach()
@@ -68,7 +68,7 @@ def test_the_gradient_penalty_of_a_linear_decoder_is_its_weights_square():
     assert draws.var().item() == pytest.approx(variance.item(), rel=0.1)
     draws.mean().backward()
     torch.testing.assert_close(w.grad, 2 * w.detach(), rtol=0.05, atol=0.1)
-    assert gradient_penalty(4).of(trace).var().item() == pytest.approx(variance.item() / 4, rel=0.1)
+    assert gradient_penalty(4)(trace).var().item() == pytest.approx(variance.item() / 4, rel=0.1)
 
 
 def test_the_gradient_penalty_of_each_example_is_that_of_its_own_jacobian():
@@ -76,7 +76,7 @@ def test_the_gradient_penalty_of_each_example_is_that_of_its_own_jacobian():
     features, x = torch.randn(2, 3, 3, **F64), torch.zeros(3, 1, 3, 2, **F64)
     exact = jacobians(mean, features).square().sum((-2, -1)).mean(0)
     trace = trace_of(features, mean, x)
-    draws = torch.stack([gradient_penalty().of(trace) for _ in range(1000)])
+    draws = torch.stack([gradient_penalty()(trace) for _ in range(1000)])
     assert ((draws.mean(0) - exact).abs() < 4 * draws.std(0) / math.sqrt(len(draws))).all()
 
 
@@ -85,11 +85,11 @@ def test_the_spectral_penalty_reaches_the_largest_singular_value():
     sigma = np.linalg.svd(jacobians(mean, features).numpy(), compute_uv=False)[..., 0]
     exact = torch.from_numpy((sigma**2).mean(0))
     trace = trace_of(features, mean, x)
-    torch.testing.assert_close(spectral_penalty(200).of(trace), exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(spectral_penalty(200)(trace), exact, rtol=1e-6, atol=0)
     gaps = []
     for steps in (1, 3, 10):
         torch.manual_seed(0)
-        gaps.append(exact - spectral_penalty(steps).of(trace))
+        gaps.append(exact - spectral_penalty(steps)(trace))
     assert (torch.stack(gaps) > -1e-12).all()
     assert (gaps[0] > gaps[1]).all()
     assert (gaps[1] > gaps[2]).all()
@@ -98,7 +98,7 @@ def test_the_spectral_penalty_reaches_the_largest_singular_value():
 def test_the_spectral_penalty_has_the_gradient_of_the_singular_value():
     w = torch.randn(5, 3, **F64).requires_grad_()
     trace = trace_of(torch.randn(1, 2, 3, **F64), linear(w), torch.zeros(2, 1, 5, 1, **F64))
-    spectral_penalty(300).of(trace).mean().backward()
+    spectral_penalty(300)(trace).mean().backward()
     u, s, v = np.linalg.svd(w.detach().numpy())
     np.testing.assert_allclose(w.grad, 2 * s[0] * np.outer(u[:, 0], v[0]), atol=1e-6)
 
@@ -107,7 +107,7 @@ def test_the_spectral_penalty_takes_its_direction_as_constant():
     w, generator = torch.randn(5, 3, **F64).requires_grad_(), torch.Generator().manual_seed(8)
     trace = trace_of(torch.randn(1, 1, 3, **F64), linear(w), torch.zeros(1, 1, 5, 1, **F64))
     torch.manual_seed(8)
-    spectral_penalty(1).of(trace).sum().backward()
+    spectral_penalty(1)(trace).sum().backward()
     v = w.detach() @ w.detach().T @ torch.randn(5, **F64, generator=generator)
     v = v / v.norm()
     torch.testing.assert_close(w.grad, 2 * torch.outer(v, v @ w.detach()))
@@ -117,7 +117,7 @@ def test_a_decoder_that_ignores_its_features_has_no_slope_and_no_nan():
     w = torch.zeros(5, 3, **F64).requires_grad_()
     trace = trace_of(torch.randn(1, 2, 3, **F64), linear(w), torch.zeros(2, 1, 5, 1, **F64))
     for term in (gradient_penalty(), spectral_penalty()):
-        total = term.of(trace).sum()
+        total = term(trace).sum()
         assert total == 0
         total.backward()
         assert w.grad.isfinite().all()
@@ -127,7 +127,7 @@ def test_a_decoder_that_ignores_its_features_has_no_slope_and_no_nan():
 def test_attention_can_be_differentiated_twice(term, small, images, monkeypatch):
     monkeypatch.undo()
     model = small((3, 8, 8), decoder="vit(width=16, depth=1, heads=2)")
-    term.of(model(images(2, (3, 8, 8)))).sum().backward()
+    term(model(images(2, (3, 8, 8)))).sum().backward()
     reached = [name for name, p in model.decoder.named_parameters() if p.grad is not None and p.grad.any()]
     assert len(reached) > 0.8 * len(list(model.decoder.parameters()))
 
@@ -138,7 +138,7 @@ def test_penalties_move_the_encoder_as_well():
     trace = trace_of(loc, curved(torch.randn(6, 3, **F64)), torch.zeros(4, 1, 3, 2, **F64))
     for term in (gradient_penalty(), spectral_penalty()):
         loc.grad = None
-        term.of(trace).sum().backward()
+        term(trace).sum().backward()
         assert loc.grad.any()
 
 
@@ -154,7 +154,7 @@ def test_noise_adds_the_spread_of_what_a_linear_decoder_makes_of_it(shape):
     x = linear(w)(base.flatten(1)) + 0.1 * torch.randn(4, 1, 6, 1, **F64)
     trace = trace_of(base.repeat(n, *[1] * len(shape))[None], lambda f: linear(w)(f.flatten(1)), x.repeat(n, 1, 1, 1))
     s2 = torch.from_numpy(np.var(base.numpy(), axis=(0, 2, 3)[: base.ndim - 1])).repeat_interleave(d // 3)
-    added = latent_noise(scale).of(trace).unflatten(0, (n, 4)) - nll.of(trace)[:4]
+    added = latent_noise(scale)(trace).unflatten(0, (n, 4)) - nll(trace)[:4]
     expected, error = 0.5 * math.e * scale**2 * (s2 * (w**2).sum(0)).sum(), added.std(0) / math.sqrt(n)
     assert ((added.mean(0) - expected).abs() < 4 * error).all()
     assert (expected > 20 * error).all()
@@ -166,15 +166,15 @@ def test_codes_cannot_grow_away_from_the_noise():
     values = []
     for factor in (1, 10):
         torch.manual_seed(4)
-        values.append(latent_noise(0.3).of(trace_of(factor * features, linear(w / factor), x)))
+        values.append(latent_noise(0.3)(trace_of(factor * features, linear(w / factor), x)))
     torch.testing.assert_close(*values)
 
 
 def test_one_image_has_no_spread_to_jitter_by():
     features = torch.randn(1, 1, 3, **F64).requires_grad_()
     trace = trace_of(features, linear(torch.randn(5, 3, **F64)), torch.zeros(1, 1, 5, 1, **F64))
-    value = latent_noise(0.3).of(trace)
-    torch.testing.assert_close(value, nll.of(trace))
+    value = latent_noise(0.3)(trace)
+    torch.testing.assert_close(value, nll(trace))
     value.sum().backward()
     assert features.grad.isfinite().all()
 
@@ -200,9 +200,9 @@ def test_a_decoder_that_turns_with_its_features_costs_nothing(grid, factor):
     n = 40
     features, w = torch.randn(2, n, 2, *grid, **F64), torch.randn(3, 2, **F64)
     x = torch.rand(n, 3, factor * grid[0], factor * grid[1], **F64)
-    assert equivariance().of(trace_of(features, pixelwise(w, factor), x)).abs().max() < 1e-20
+    assert equivariance()(trace_of(features, pixelwise(w, factor), x)).abs().max() < 1e-20
     best = trace_of(features, pixelwise(w, factor), pixelwise(w, factor)(features[0]))
-    torch.testing.assert_close(equivariance("image").of(best), nll.of(best))
+    torch.testing.assert_close(equivariance("image")(best), nll(best))
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5)], ids=str)
@@ -217,7 +217,7 @@ def test_every_example_is_turned_in_one_of_three_ways(grid):
         squares = ((made - turn(x.numpy())) ** 2).sum((1, 2, 3))
         logs.append(0.5 * (squares * math.e + x[0].numel() * (math.log(2 * math.pi) - 1)))
     for term, options in ((equivariance(), gaps), (equivariance("image"), logs)):
-        near = np.abs(term.of(trace).numpy() - np.array(options)) < 1e-9
+        near = np.abs(term(trace).numpy() - np.array(options)) < 1e-9
         assert (near.sum(0) == 1).all()
         assert (near.sum(1) > n / 10).all()
         assert (np.array(options) > 0.1).all()
@@ -225,24 +225,24 @@ def test_every_example_is_turned_in_one_of_three_ways(grid):
 
 def test_the_turn_is_drawn_anew():
     trace = trace_of(torch.randn(1, 20, 2, 4, 4, **F64), shifted(torch.randn(3, 2, **F64)), torch.rand(20, 3, 4, 4, **F64))
-    assert not torch.equal(equivariance().of(trace), equivariance().of(trace))
+    assert not torch.equal(equivariance()(trace), equivariance()(trace))
 
 
 @pytest.mark.parametrize("decoder", ["conv(width=4)", "resnet(width=4)"])
 def test_convolutional_decoders_take_turned_features(decoder, small, images, monkeypatch):
     monkeypatch.undo()
     model = small((3, 12, 12), encoder="conv(width=4)", decoder=decoder, latent="spatial(2, 4)")
-    values = equivariance().of(model(images(5, (3, 12, 12)), samples=2))
+    values = equivariance()(model(images(5, (3, 12, 12)), samples=2))
     assert values.shape == (5,)
     assert (values > 0).all()
 
 
 def test_features_that_cannot_be_turned_are_refused(small, images, monkeypatch):
     with pytest.raises(UsageError, match="flat latent"):
-        equivariance().of(trace_of(torch.zeros(1, 2, 3, **F64), linear(torch.zeros(4, 3, **F64)), torch.zeros(2, 1, 4, 1)))
+        equivariance()(trace_of(torch.zeros(1, 2, 3, **F64), linear(torch.zeros(4, 3, **F64)), torch.zeros(2, 1, 4, 1)))
     monkeypatch.undo()
     with pytest.raises(UsageError, match="3×3 does not divide 10×10"):
-        equivariance().of(small((1, 10, 10), latent="spatial(1, 4)")(images(1, (1, 10, 10))))
+        equivariance()(small((1, 10, 10), latent="spatial(1, 4)")(images(1, (1, 10, 10))))
 
 
 # Gradients
@@ -257,7 +257,7 @@ def test_terms_have_their_gradient(text):
 
     def value(features, w):
         torch.manual_seed(1)
-        return term.of(trace_of(features, lambda f: (0.5 + 0.3 * torch.sin(f @ (base + w).T)).unflatten(-1, (1, 24, 22)), x))
+        return term(trace_of(features, lambda f: (0.5 + 0.3 * torch.sin(f @ (base + w).T)).unflatten(-1, (1, 24, 22)), x))
 
     inputs = [torch.randn(1, 2, 2, **F64).requires_grad_(), torch.randn(1, 2, **F64).requires_grad_()]
     if text.startswith("latent_noise"):  # antithetic codes keep their spread under a common shift
@@ -273,7 +273,7 @@ def test_equivariance_has_its_gradient(target):
 
     def value(features, w):
         torch.manual_seed(1)
-        return equivariance(target).of(trace_of(features, shifted(w), x))
+        return equivariance(target)(trace_of(features, shifted(w), x))
 
     assert gradcheck(value, (torch.randn(1, 3, 2, 4, 4, **F64).requires_grad_(), torch.randn(1, 2, **F64).requires_grad_()))
 
@@ -372,6 +372,6 @@ def test_the_term_is_the_mean_dissimilarity_over_samples():
     features, w, x = torch.randn(3, 2, 4, **F64), torch.randn(24 * 24, 4, **F64), torch.rand(2, 1, 24, 24, **F64)
     trace = trace_of(features, lambda f: torch.sigmoid(f @ w.T).unflatten(-1, (1, 24, 24)), x)
     expected = torch.stack([1 - ms_ssim(mean, x) for mean in trace.px.mean]).mean(0)
-    torch.testing.assert_close(ms_ssim_term().of(trace), expected)
+    torch.testing.assert_close(ms_ssim_term()(trace), expected)
     expected = torch.stack([1 - ssim(mean, x) for mean in trace.px.mean]).mean(0)
-    torch.testing.assert_close(ms_ssim_term(1).of(trace), expected)
+    torch.testing.assert_close(ms_ssim_term(1)(trace), expected)

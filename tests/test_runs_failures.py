@@ -49,7 +49,7 @@ def broken(*_, **__):
 def test_a_run_with_steps_that_are_not_finite_ends_with_its_report(data, tmp_path, bad, monkeypatch):
     calls = itertools.count(-1)  # two calls check the recipe
     monkeypatch.setitem(registry.term.registered, "shaky", lambda: Term(
-        "shaky", lambda trace: trace.log_px.mean(0) * 0 + (math.nan if next(calls) in bad else 0.0)))
+        "shaky", lambda trace, _: trace.log_px.mean(0) * 0 + (math.nan if next(calls) in bad else 0.0)))
     run = train(data, tmp_path / "run", steps=40, objective="nll + kl + shaky")
     assert run.status == "finished" and run.facts["failures"] == []
     assert run.facts["outcome"]["skipped_steps"] == len(bad) and run.facts["outcome"]["rollbacks"] == len(bad) // 5

@@ -205,7 +205,7 @@ def broken_between(first, end):
     """A term that is NaN on the calls from `first` to before `end`, and else 0."""
     calls = itertools.count()
 
-    def of(trace):
+    def of(trace, context):
         return trace.log_px.mean(0) * (math.nan if first <= next(calls) < end else 0.0)
 
     return nll + Term("shaky", of)

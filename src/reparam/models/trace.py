@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ..distributions.base import Distribution, Reparameterized
@@ -31,22 +29,6 @@ class Latent(NamedTuple):
     """p(z), or p(z | layers above)."""
 
 
-class Contest(ABC):
-    """One batch before a critic: what the two players say of it. `objectives/adversaries` makes it."""
-
-    @abstractmethod
-    def critic_loss(self) -> Float[Tensor, ""]:
-        """What the critic minimises; no gradient of it reaches the model."""
-
-    @abstractmethod
-    def adversarial(self, balance: float, cap: float) -> Float[Tensor, "b"]:
-        """What the model minimises, for each example; no gradient of it reaches the critic. See `terms.adversarial`."""
-
-    @abstractmethod
-    def features(self, x: Float[Tensor, "n c h w"]) -> Tensor:
-        """What the critic sees in images, (n, *f), before it judges them; it learns nothing from being asked."""
-
-
 @dataclass(frozen=True)
 class Trace:
     """What one pass of a model says of a batch. Terms and metrics read this and nothing else."""
@@ -59,18 +41,10 @@ class Trace:
     """p(x | z), batch shape (K, B)."""
     log_px: Tensor
     """(K, B), nats per example."""
-    features: Tensor | None = None
-    """(K, B, *f): what the decoder read."""
+    decoder_input: Tensor | None = None
+    """(K, B, *f): what the decoder read; None where nothing is inferred."""
     decode: Callable[[Tensor], Distribution] | None = None
-    """The decoder and likelihood: from features (K, B, *f) to p(x | z)."""
-    y: Tensor | None = None
-    """(B,) class labels, −1 where there is none."""
-    progress: Tensor | None = None
-    """(): 0 at the start of training, 1 at its end; None outside it."""
-    population: int = 0
-    """Images that the batch is drawn from; 0 when unknown."""
-    contest: Contest | None = None
-    """The batch before the critic, when there is one and it has begun to learn."""
+    """The decoder and likelihood: from `decoder_input` (K, B, *f) to p(x | z)."""
 
 
 def rate(trace: Trace) -> Tensor:

@@ -39,8 +39,7 @@ class Model(nn.Module):
         """Of what `build_model` made, so that it can be saved."""
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
-                progress: Float[Tensor, ""] | None = None, population: int = 0) -> Trace:
+    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None) -> Trace:
         """Runs on a batch with `samples` latents for each image."""
 
     def decode(self, code: Float[Tensor, "k b *d"]) -> Distribution:
@@ -91,11 +90,10 @@ class VAE(Model):
         super().__init__(latent, decoder, likelihood)
         self.encoder = encoder
 
-    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
-                progress: Float[Tensor, ""] | None = None, population: int = 0) -> Trace:
+    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None) -> Trace:
         features, latents = self.latent.infer(self.encoder(x), samples, y)
         px = self._decode(features)
-        return Trace(x, latents, px, px.log_prob(x), features, self._decode, y, progress, population)
+        return Trace(x, latents, px, px.log_prob(x), features, self._decode)
 
     def encode(self, x: Float[Tensor, "b c h w"], *, sample: bool = False) -> Float[Tensor, "b *d"]:
         """The code of each image: the posterior's mean, or a draw from it."""
@@ -105,7 +103,6 @@ class VAE(Model):
 class Generator(Model):
     """Prior and decoder of a GAN. Its trace holds new images beside the batch, and no latents: nothing is inferred."""
 
-    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None, *,
-                progress: Float[Tensor, ""] | None = None, population: int = 0) -> Trace:
+    def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None) -> Trace:
         px = self.draw(len(x))
-        return Trace(x, (), px, px.log_prob(x), None, self._decode, y, progress, population)
+        return Trace(x, (), px, px.log_prob(x), None, self._decode)

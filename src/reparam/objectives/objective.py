@@ -23,6 +23,7 @@ from ..models.trace import Trace
 from ..parts import registry
 from ..parts.call import Call, parse_sum
 from ..parts.recipe import Recipe
+from .context import Context
 from .weights import FoundWeight, Weight
 
 
@@ -66,14 +67,23 @@ class Summable(ABC):
 
 @dataclass(frozen=True)
 class Term(Summable):
-    """A named functional of a trace, nats per example, (B,). Terms add and scale into an objective."""
+    """A named functional of a trace, nats per example, (B,). Terms add and scale into an objective.
+
+        sharpness = Term("sharpness", lambda trace, context: trace.px.mean[0].flatten(1).var(1))
+
+    A term that depends on the trace alone ignores the context.
+    """
 
     name: str
-    of: Callable[[Trace], Tensor]
+    of: Callable[[Trace, Context], Tensor]
     samples: int = 1
     """Importance samples that the trace must hold."""
-    contest: bool = False
-    """Whether it asks a critic."""
+    uses_critic: bool = False
+    """Whether it reads `Context.adversarial`."""
+
+    def __call__(self, trace: Trace, context: Context = Context()) -> Tensor:
+        """The term of each example, (B,), nats."""
+        return self.of(trace, context)
 
     def summands(self) -> tuple[tuple[float | Weight, Term], ...]:
         return ((1.0, self),)
@@ -120,16 +130,17 @@ class Objective(Summable):
                 for w, term in self.terms if isinstance(w, FoundWeight)}
 
     def heeds_critic(self, progress: float) -> bool:
-        """Whether a term that asks a critic has any weight."""
-        return any(weight for weight, (_, term) in zip(self.weights(progress), self.terms, strict=True) if term.contest)
+        """Whether any term that reads the critic has a non-zero weight at `progress`."""
+        return any(weight for weight, (_, term) in zip(self.weights(progress), self.terms, strict=True) if term.uses_critic)
 
-    def parts(self, trace: Trace) -> Tensor:
+    def parts(self, trace: Trace, context: Context = Context()) -> Tensor:
         """Batch mean of each term, (terms,), nats per example."""
-        return torch.stack([term.of(trace).mean() for _, term in self.terms])
+        return torch.stack([term.of(trace, context).mean() for _, term in self.terms])
 
-    def __call__(self, trace: Trace, progress: float = 1.0) -> Tensor:
-        """The weighted sum, nats per example."""
-        parts = self.parts(trace)
+    def __call__(self, trace: Trace, context: Context = Context()) -> Tensor:
+        """The weighted sum, nats per example, with the weights of `context.progress`: outside training, those of its end."""
+        parts = self.parts(trace, context)
+        progress = 1.0 if context.progress is None else float(context.progress)
         return (parts * parts.new_tensor(self.weights(progress))).sum()
 
     def __str__(self) -> str:

@@ -19,6 +19,7 @@ from ..models.vae import VAE, Generator, Model
 from ..objectives.adversaries.base import Adversary
 from ..objectives.adversaries.build import build_adversary
 from ..objectives.adversaries.penalties import parse_penalties
+from ..objectives.context import Context
 from ..objectives.objective import Objective, build_objective
 from ..parts import registry
 from ..parts.call import parse_call
@@ -75,20 +76,20 @@ def check(recipe: Recipe, image_shape: Shape = (1, 32, 32)) -> Model:
                              "choose one of them")
         check_fitting(recipe, model.latent)
         adversary = build_adversary(recipe, model, image_shape)
-        contested = [term.name for _, term in objective.terms if term.contest]
+        critical = [term.name for _, term in objective.terms if term.uses_critic]
         if isinstance(model, Generator):
             _check_generator(objective, adversary)
         if recipe.compile and adversary is not None:
             raise UsageError("compile=True does not go with an adversary, whose penalties differentiate twice: leave it out")
-        if adversary is None and contested:
-            raise UsageError(f"the term {contested[0]} needs a second player: give an --adversary, such as 'images', and a "
+        if adversary is None and critical:
+            raise UsageError(f"the term {critical[0]} needs a second player: give an --adversary, such as 'images', and a "
                              "--critic")
-        if adversary is not None and not contested:
+        if adversary is not None and not critical:
             raise UsageError(f"nobody listens to the adversary {recipe.adversary!r}: add the term adversarial to the "
                              f"objective, such as --objective \"{recipe.objective} + adversarial\"")
         trace = model(torch.zeros(2, *image_shape), samples=objective.samples)
-        trace = adversary(model, trace) if adversary is not None else trace
-        values = objective.parts(trace).tolist()
+        context = Context(adversarial=adversary(model, trace) if adversary is not None else None)
+        values = objective.parts(trace, context).tolist()
         for name, value in zip(objective.names, values, strict=True):
             if isinstance(trace.px, Implicit) and math.isnan(value):
                 raise UsageError(f"the term {name} needs a density of images, and the likelihood 'implicit' has none: "

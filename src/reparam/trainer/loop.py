@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..errors import ModelFileError, TrainingDiverged, UsageError
 from ..models.vae import Model
 from ..objectives.adversaries.base import Adversary
+from ..objectives.context import Context
 from ..objectives.objective import Objective
 from ..parallel import Alone
 from ..parts import registry
@@ -179,10 +180,11 @@ class _Loop:
         model, objective = self.state.model, self.objective
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16):
             with torch.set_grad_enabled(heard):
-                trace = model(x, samples=objective.samples, y=y, progress=progress, population=self.population)
-                trace = rival(model, trace) if rival is not None else trace
-                parts = objective.parts(trace) if heard else x.new_zeros(len(objective.terms))
-            critic = trace.contest.critic_loss() if trace.contest is not None else parts.new_zeros(())
+                trace = model(x, samples=objective.samples, y=y)
+                adversarial = rival(model, trace) if rival is not None else None
+                context = Context(progress, self.population, adversarial)
+                parts = objective.parts(trace, context) if heard else x.new_zeros(len(objective.terms))
+            critic = adversarial.critic_loss() if adversarial is not None else parts.new_zeros(())
         return torch.cat([parts, critic[None]])
 
     def step(self, x: Tensor, y: Tensor | None) -> None:

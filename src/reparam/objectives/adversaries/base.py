@@ -11,6 +11,7 @@ from ...data.augment import Augmentation
 from ...models.trace import Trace
 from ...models.vae import Model
 from ...tensors import Shape
+from ..context import AdversarialBatch
 from .games import Game
 from .penalties import Penalty
 
@@ -28,15 +29,15 @@ class Setting:
 
 
 class Adversary(nn.Module):
-    """What is judged, by whom and by which rules. Called on a trace, it adds the contest to it."""
+    """What is judged, by whom and by which rules. Called on the trace of a batch, it gives both sides' losses of it."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self.game = setting.game
 
     @abstractmethod
-    def forward(self, model: Model, trace: Trace) -> Trace:
-        """The trace with its contest."""
+    def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
+        """The batch as the adversary sees it, given the model's trace of it."""
 
 
 def detached(module: nn.Module, *prefixes: str) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -19,11 +18,12 @@ from torch.func import functional_call
 
 from ...errors import UsageError
 from ...models.priors import Draw
-from ...models.trace import Contest, Trace, only_layer
+from ...models.trace import Trace, only_layer
 from ...models.vae import VAE, Generator, Model
 from ...nets.critic import Critic, make_critic
 from ...parts.registry import adversary
 from ...tensors import Shape
+from ..context import AdversarialBatch
 from .base import Adversary, Setting, detached
 from .penalties import Inputs, Scored
 
@@ -51,9 +51,9 @@ class Judged(Adversary):
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         """Real inputs, and as many of the model's own, with its graph."""
 
-    def forward(self, model: Model, trace: Trace) -> Trace:
+    def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
         real, fake = self.sides(model, trace)
-        return replace(trace, contest=Bout(self, trace, self.shown(real), self.shown(fake)))
+        return Bout(self, trace, self.shown(real), self.shown(fake))
 
     def shown(self, inputs: Inputs) -> Inputs:
         """What the critic gets to see of inputs."""
@@ -64,7 +64,7 @@ class Judged(Adversary):
         return functional_call(self.critic, detached(self.critic), inputs)
 
 
-class Bout(Contest):
+class Bout(AdversarialBatch):
     """One batch before a critic."""
 
     def __init__(self, judged: Judged, trace: Trace, real: Inputs, fake: Inputs) -> None:
@@ -195,9 +195,9 @@ class Joint(Judged):
 def _read(trace: Trace, who: str) -> Tensor:
     """What the decoder reads of the codes of images, (n, *d), which is what `generate` gives too."""
     only_layer(trace, who)
-    if trace.features is None:
+    if trace.decoder_input is None:
         raise UsageError(f"{who} judges codes of images, and this model finds none")
-    return trace.features[0]
+    return trace.decoder_input[0]
 
 
 def _only_code(model: Model) -> Shape:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,9 +10,10 @@ from torch.func import functional_call
 
 from ...errors import UsageError
 from ...models.latents import OneLayer
-from ...models.trace import Contest, Trace, rate
+from ...models.trace import Trace, rate
 from ...models.vae import VAE, Model
 from ...parts.registry import adversary
+from ..context import AdversarialBatch
 from .base import Adversary, Setting, detached
 
 
@@ -39,11 +39,11 @@ class Introspective(Adversary):
         super().__init__(setting)
         self.beta_neg = beta_neg
 
-    def forward(self, model: Model, trace: Trace) -> Trace:
-        return replace(trace, contest=_Introspection(model, model.draw(len(trace.x)).mean[0], self.beta_neg))
+    def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
+        return _Introspection(model, model.draw(len(trace.x)).mean[0], self.beta_neg)
 
 
-class _Introspection(Contest):
+class _Introspection(AdversarialBatch):
     def __init__(self, model: Model, fake: Tensor, beta_neg: float) -> None:
         self.model, self.fake, self.beta_neg = model, fake, beta_neg
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from ...errors import UsageError
 from ...models.trace import Trace
 from ...parts import registry
+from ..context import Context
 from ..objective import Term
 
 
@@ -23,10 +24,12 @@ def adversarial(balance: float = 0.0, cap: float = 1000.0) -> Term:
     if balance < 0 or cap <= 0:
         raise UsageError(f"adversarial(balance={balance:g}, cap={cap:g}): a balance of at least 0 and a cap above 0")
 
-    def of(trace: Trace) -> Tensor:
-        return trace.contest.adversarial(balance, cap) if trace.contest is not None else trace.x.new_zeros(len(trace.x))
+    def of(trace: Trace, context: Context) -> Tensor:
+        if context.adversarial is None:
+            return trace.x.new_zeros(len(trace.x))
+        return context.adversarial.adversarial(balance, cap)
 
-    return Term("adversarial" if not balance else f"adversarial(balance={balance:g}, cap={cap:g})", of, contest=True)
+    return Term("adversarial" if not balance else f"adversarial(balance={balance:g}, cap={cap:g})", of, uses_critic=True)
 
 
 @registry.term("learned_similarity")
@@ -40,11 +43,11 @@ def learned_similarity() -> Term:
     encoder through reconstructions; with images('samples') it reaches the decoder alone.
     """
 
-    def of(trace: Trace) -> Tensor:
-        if trace.contest is None:
+    def of(trace: Trace, context: Context) -> Tensor:
+        if context.adversarial is None:
             return trace.x.new_zeros(len(trace.x))
         with torch.no_grad():
-            seen = trace.contest.features(trace.x)
-        return 0.5 * (trace.contest.features(trace.px.mean[0]) - seen).float().square().flatten(1).sum(1)
+            seen = context.adversarial.features(trace.x)
+        return 0.5 * (context.adversarial.features(trace.px.mean[0]) - seen).float().square().flatten(1).sum(1)
 
-    return Term("learned_similarity", of, contest=True)
+    return Term("learned_similarity", of, uses_critic=True)

@@ -8,10 +8,11 @@ from ...errors import UsageError
 from ...models.latents.labelled import ClassPosterior
 from ...models.trace import Trace
 from ...parts import registry
+from ..context import Context
 from ..objective import Term
 
 
-def _classify(trace: Trace) -> Tensor:
+def _classify(trace: Trace, context: Context) -> Tensor:
     q = trace.latents[0].q
     if not isinstance(q, ClassPosterior):
         raise UsageError("the term classify needs the latent semi_supervised, which infers classes")

@@ -22,21 +22,22 @@ from ...errors import UsageError
 from ...models.trace import Latent, Trace, only_layer
 from ...parts import registry
 from ...tensors import no_autocast
+from ..context import Context
 from ..objective import Term
 
 
-def log_shares(estimator: str, batch: int, population: int, like: Tensor) -> Tensor:
+def log_shares(estimator: str, batch: int, dataset_size: int, like: Tensor) -> Tensor:
     """log w_bi, (B, B): the share of image i in the estimate of q(z) at a draw z of image b.
 
     'mss', minibatch-stratified sampling: 1/N for b itself, and the rest in equal parts for the others. It estimates q(z)
-    without bias, and is exact when the batch is the population. The paper gives one of the others a share of its own;
+    without bias, and is exact when the batch is the whole data set. The paper gives one of the others a share of its own;
     this is the mean over which one it is: the same expectation, less variance.
 
-    'mws', minibatch-weighted sampling: 1/(N B) for all. At a batch that is the population this is q(z) / N, so that mi is
-    too large by log N, tc by (D − 1) log N, and dwkl too small by D log N; gradients are exact there.
+    'mws', minibatch-weighted sampling: 1/(N B) for all. At a batch that is the whole data set this is q(z) / N, so that mi
+    is too large by log N, tc by (D − 1) log N, and dwkl too small by D log N; gradients are exact there.
     (Chen et al., 2018, Appendix C)
     """
-    n = max(population, batch)
+    n = max(dataset_size, batch)
     if estimator == "mws":
         return like.new_full((batch, batch), -math.log(n * batch))
     others = like.new_full((batch, batch), math.log(max(n - 1, 1) / (n * max(batch - 1, 1))))
@@ -62,14 +63,14 @@ def _part(name: str, estimator: str, of: Densities) -> Term:
         raise UsageError(f"{name}({estimator!r}): the estimator is 'mss' (minibatch-stratified sampling) or 'mws' "
                          "(minibatch-weighted)")
 
-    def value(trace: Trace) -> Tensor:
+    def value(trace: Trace, context: Context) -> Tensor:
         layer = only_layer(trace, name)
         z, q, _ = layer
         if not isinstance(q, Gaussian | Laplace):
             raise UsageError(f"{name} needs log q(z_j | x) of each latent dimension j, which a {type(q).__name__} does not "
                              "have: use the posterior gaussian")
         units = replace(q, event_dims=0).log_prob(z.unsqueeze(2)).flatten(3)
-        return of(layer, units, log_shares(estimator, len(trace.x), trace.population, units)).mean(0)
+        return of(layer, units, log_shares(estimator, len(trace.x), context.dataset_size, units)).mean(0)
 
     return Term(name if estimator == "mss" else f"{name}({estimator!r})", value)
 
@@ -116,7 +117,7 @@ def dip(kind: int = 2, off_diagonal: float = 10.0, diagonal: float = 10.0) -> Te
         raise UsageError(f"dip({kind}): DIP-VAE comes in kinds 1 and 2")
     name = f"dip({kind}, {off_diagonal:.12g}, {diagonal:.12g})"
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         q = only_layer(trace, name).q
         mean = q.mean.flatten(1)
         centred = mean - mean.mean(0)

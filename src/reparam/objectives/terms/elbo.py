@@ -13,10 +13,11 @@ from ...distributions.gaussian import Gaussian, gaussian_kl
 from ...errors import UsageError
 from ...models.trace import Trace, log_weight, rate
 from ...parts import registry
+from ..context import Context
 from ..objective import Term
 
-nll = Term("nll", lambda trace: -trace.log_px.mean(0))
-kl = Term("kl", lambda trace: rate(trace).mean(0))
+nll = Term("nll", lambda trace, _: -trace.log_px.mean(0))
+kl = Term("kl", lambda trace, _: rate(trace).mean(0))
 
 
 @registry.term("nll")
@@ -42,7 +43,7 @@ def free_bits(nats: float, per: str = "unit") -> Term:
     if per not in ("unit", "layer"):
         raise UsageError(f"free_bits({nats:.12g}, per={per!r}): free bits are given per 'unit' or per 'layer'")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         total = trace.log_px.new_zeros(())
         for z, q, p in trace.latents:
             if per == "unit" and isinstance(q, Gaussian) and isinstance(p, Gaussian):
@@ -67,9 +68,9 @@ def capacity(nats: float, fraction: float = 0.5) -> Term:
         raise UsageError(f"capacity({nats:.12g}, {fraction:.12g}): give nats of at least 0, and a fraction of training "
                          "above 0 and at most 1")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         mean = rate(trace).mean()
-        risen = mean.new_ones(()) if trace.progress is None else (trace.progress / fraction).clamp(max=1)
+        risen = mean.new_ones(()) if context.progress is None else (context.progress / fraction).clamp(max=1)
         return (mean - nats * risen).abs().expand(len(trace.x))
 
     return Term(f"capacity({nats:.12g}, {fraction:.12g})", of)
@@ -88,7 +89,7 @@ def balanced_kl(alpha: float = 0.8) -> Term:
     if not 0 <= alpha <= 1:
         raise UsageError(f"balanced_kl({alpha:.12g}): alpha lies from 0 (all to the posterior) to 1 (all to the prior)")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         total = trace.log_px.new_zeros(())
         for z, q, p in trace.latents:
             total = (total + alpha * divergence(stopped(q), p, z.detach())
@@ -110,13 +111,13 @@ def layer_balanced_kl(fraction: float = 0.3) -> Term:
     if not 0 < fraction <= 1:
         raise UsageError(f"layer_balanced_kl({fraction:.12g}): the fraction of training must lie above 0 and at most at 1")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         layers = torch.stack([divergence(q, p, z).mean(0) for z, q, p in trace.latents])
-        if trace.progress is None:
+        if context.progress is None:
             return layers.sum(0)
         sizes = layers.new_tensor([z[0, 0].numel() for z, _, _ in trace.latents])
         used = (layers.detach().mean(1) / sizes).clamp(min=1e-6)
-        gamma = torch.where(trace.progress < fraction, used / used.mean(), 1.0)
+        gamma = torch.where(context.progress < fraction, used / used.mean(), 1.0)
         return (gamma[:, None] * layers).sum(0)
 
     return Term(f"layer_balanced_kl({fraction:.12g})", of)
@@ -129,7 +130,7 @@ def iw_bound(samples: int) -> Term:
     if samples < 1:
         raise UsageError(f"iw_bound({samples}): give a whole number of samples, at least 1")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         # another term may have asked for more samples: the bound takes its own
         return math.log(samples) - torch.logsumexp(log_weight(trace)[:samples], 0)
 

@@ -17,6 +17,7 @@ from ...distributions.base import stopped
 from ...errors import UsageError
 from ...models.trace import Trace, log_weight
 from ...parts import registry
+from ..context import Context
 from ..objective import Term
 
 
@@ -36,7 +37,7 @@ def _pathwise_log_weight(trace: Trace) -> Tensor:
 def _model_log_prob(trace: Trace, term: str) -> Tensor:
     """log p(x, z) of each sample, where no gradient reaches the encoder, (K, B), nats: a second decode of the same z."""
     z, _, p = trace.latents[0]
-    if len(trace.latents) > 1 or trace.features is not z or trace.decode is None:
+    if len(trace.latents) > 1 or trace.decoder_input is not z or trace.decode is None:
         raise UsageError(f"{term} gives encoder and decoder a gradient each, for which the decoder must read z itself, from "
                          "one stochastic layer of real numbers, and nothing else (no layers above, no classes); use "
                          "stl, iw_bound or miwae with this latent")
@@ -65,7 +66,7 @@ def stl(samples: int = 1) -> Term:
         UsageError: a posterior that is computed by a network (a flow) and cannot be held constant.
     """
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         return -_pathwise_log_weight(trace)[:samples].mean(0)
 
     return Term(_counted(f"stl({samples})", samples), of, samples)
@@ -84,7 +85,7 @@ def dreg(samples: int) -> Term:
     """
     name = _counted(f"dreg({samples})", samples)
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         live, model = _pathwise_log_weight(trace)[:samples], _model_log_prob(trace, name)[:samples]
         w = live.detach().softmax(0)
         # The decoder's gradient through the first sum has the encoder's weights; the second sum corrects it.
@@ -101,7 +102,7 @@ def miwae(m: int, k: int) -> Term:
     `miwae(1, k)` is `iw_bound(k)`, and `miwae(m, 1)` the negative ELBO from m samples. Nats per example.
     """
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         log_w = log_weight(trace)[: m * k].unflatten(0, (m, k))
         return -_bound(log_w.transpose(0, 1)).mean(0)
 
@@ -117,7 +118,7 @@ def ciwae(beta: float, k: int) -> Term:
     if not 0 <= beta <= 1:
         raise UsageError(f"ciwae({beta:.12g}, {k}): beta must lie from 0 to 1")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         log_w = log_weight(trace)[:k]
         return -beta * log_w.mean(0) - (1 - beta) * _bound(log_w)
 
@@ -137,7 +138,7 @@ def piwae(m: int, k: int) -> Term:
     """
     name = _counted(f"piwae({m}, {k})", m, k)
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         log_w, model = log_weight(trace)[: m * k], _model_log_prob(trace, name)[: m * k]
         fixed = log_w.detach()
         w = fixed.softmax(0)

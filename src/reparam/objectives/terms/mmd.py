@@ -12,6 +12,7 @@ from ...errors import UsageError
 from ...models.trace import Trace, only_layer
 from ...parts import registry
 from ...tensors import no_autocast
+from ..context import Context
 from ..objective import Term
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -43,7 +44,7 @@ def mmd(kernel: str = "imq", scale: float = 1.0) -> Term:
     if kernel not in ("imq", "rbf") or not 0 < scale < math.inf:
         raise UsageError(f"mmd({kernel!r}, {scale:.12g}): the kernel is 'imq' or 'rbf', and the scale is above 0")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         z, _, p = only_layer(trace, "mmd")
         n = z.shape[1]
         if n < 2 or not z.is_floating_point():

@@ -8,6 +8,7 @@ from torch import Tensor
 from ...features import get_features
 from ...models.trace import Trace
 from ...parts import registry
+from ..context import Context
 from ..objective import Term
 
 
@@ -28,7 +29,7 @@ def perceptual(features: str = "efficientnet") -> Term:
     """
     seen = get_features(features)
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         means = trace.px.mean
         with torch.no_grad():
             targets = seen.maps(trace.x)

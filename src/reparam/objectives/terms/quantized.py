@@ -13,6 +13,7 @@ from ...errors import UsageError
 from ...models.trace import Trace
 from ...parts import registry
 from ...tensors import no_autocast
+from ..context import Context
 from ..objective import Term
 
 
@@ -34,11 +35,11 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().flatten(1).sum(1)
 
 
-def _commitment(trace: Trace) -> Tensor:
+def _commitment(trace: Trace, context: Context) -> Tensor:
     return torch.stack([squared_error(q.raw, q.quantized.detach()) for q in quantized(trace, "commitment")]).sum(0)
 
 
-def _codebook(trace: Trace) -> Tensor:
+def _codebook(trace: Trace, context: Context) -> Tensor:
     return torch.stack([squared_error(q.raw.detach(), q.quantized) for q in quantized(trace, "codebook")]).sum(0)
 
 
@@ -75,7 +76,7 @@ def entropy(temperature: float = 1.0) -> Term:
     if not temperature > 0:
         raise UsageError(f"entropy({temperature:g}): the temperature lies above 0")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         return torch.stack([soft_entropy(q, temperature) for q in quantized(trace, "entropy")]).sum(0)
 
     return Term(f"entropy({temperature:.12g})", of)

@@ -15,6 +15,7 @@ from ...distributions.base import Distribution
 from ...errors import UsageError
 from ...models.trace import Trace
 from ...parts import registry
+from ..context import Context
 from ..objective import Term
 
 Pull = Callable[[Tensor], tuple[Tensor]]
@@ -22,9 +23,9 @@ Pull = Callable[[Tensor], tuple[Tensor]]
 
 
 def _decoder(trace: Trace) -> tuple[Tensor, Callable[[Tensor], Distribution]]:
-    if trace.features is None or trace.decode is None:
+    if trace.decoder_input is None or trace.decode is None:
         raise UsageError("this term decodes once more, and the trace holds no features or no decoder: give both")
-    return trace.features, trace.decode
+    return trace.decoder_input, trace.decode
 
 
 def _pull(trace: Trace) -> Pull:
@@ -50,7 +51,7 @@ def gradient_penalty(projections: int = 1) -> Term:
     if projections < 1:
         raise UsageError(f"gradient_penalty({projections}): give at least one projection")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         pull = _pull(trace)
         draws = [_square(pull(2 * torch.randint_like(trace.px.mean, 2) - 1)[0]) for _ in range(projections)]
         return torch.stack(draws).mean((0, 1))
@@ -70,7 +71,7 @@ def spectral_penalty(steps: int = 3) -> Term:
     if steps < 1:
         raise UsageError(f"spectral_penalty({steps}): give at least one step")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         pull = _pull(trace)
         v = torch.randn_like(trace.px.mean)
         with torch.no_grad():
@@ -95,7 +96,7 @@ def latent_noise(scale: float = 0.1) -> Term:
     if not scale > 0:
         raise UsageError(f"latent_noise({scale:.12g}): the scale must be above 0; a tenth is little, one is much")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         features, decode = _decoder(trace)
         others = [d for d in range(features.dim()) if d != 2]
         spread = features.detach().var(others, correction=0, keepdim=True).sqrt()
@@ -120,7 +121,7 @@ def equivariance(target: str = "reconstruction") -> Term:
     if target not in ("reconstruction", "image"):
         raise UsageError(f"equivariance(target={target!r}): the target is 'reconstruction' or 'image'")
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         features, decode = _decoder(trace)
         grid, size = features.shape[3:], trace.x.shape[2:]
         if len(grid) != 2:

@@ -7,6 +7,7 @@ from torch import Tensor
 from ...functional.similarity import check_pair, ms_ssim
 from ...models.trace import Trace
 from ...parts import registry
+from ..context import Context
 from ..objective import Term
 
 
@@ -19,7 +20,7 @@ def ms_ssim_term(scales: int = 5) -> Term:
     """
     check_pair(scales)
 
-    def of(trace: Trace) -> Tensor:
+    def of(trace: Trace, context: Context) -> Tensor:
         means = trace.px.mean
         x = trace.x.expand_as(means)
         return 1 - ms_ssim(x.flatten(0, 1), means.flatten(0, 1), scales=scales).unflatten(0, means.shape[:2]).mean(0)

@@ -69,10 +69,9 @@ class Learner(nn.Module, Generic[Part]):
         super().__init__()
         self.part, self.inputs = part, inputs
 
-    def forward(self, x: Tensor, samples: int = 1, y: Tensor | None = None, *, progress: Tensor | None = None,
-                population: int = 0) -> Trace:
+    def forward(self, x: Tensor, samples: int = 1, y: Tensor | None = None) -> Trace:
         loss = self.part.loss(*self.inputs(x, y))
-        return Trace(x, (), Implicit(x[None]), -loss[None], y=y, progress=progress, population=population)
+        return Trace(x, (), Implicit(x[None]), -loss[None])
 
 
 def train_part(part: Part, inputs: Inputs, batches: Iterator[Batch], effort: Effort, device: torch.device) -> Part:
