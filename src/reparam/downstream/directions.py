@@ -1,0 +1,158 @@
+"""Directions in the latent space: what an attribute changes, what codes vary along, and what the decoder shows most.
+
+All work on flattened codes (n, d), and a step of 1 is the distance between the two groups of an attribute, or a standard
+deviation of the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..errors import UsageError
+from ..functional.intervals import wilson
+from ..pretrained.image_model import ImageModel
+
+Array = npt.NDArray[Any]
+FOLDS = 5
+FEWEST = 8
+"""Images of either kind that a direction takes."""
+LEAST_LEFT = 0.1
+"""Share of an attribute's effect that must remain when others are held: below it they cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What to add to a code, once, to bring an image from without an attribute to with it."""
+
+    name: str
+    vector: Array
+    """(d,): the difference of the two groups' codes, other attributes held where they were named."""
+    accuracy: float
+    """Of a linear classifier of the attribute, on codes that it has not seen; balanced over the two groups."""
+    interval: tuple[float, float]
+    """95 % interval of the accuracy."""
+    n: int
+    kept: tuple[str, ...] = ()
+    """Attributes that the direction leaves alone."""
+
+
+def find_direction(name: str, codes: npt.ArrayLike, has: npt.ArrayLike, keep: Mapping[str, npt.ArrayLike] | None = None
+                   ) -> Direction:
+    """The direction of an attribute that images have or have not, (n,) bool, in codes (n, d).
+
+    Codes are modelled as a sum of effects, one for each attribute, and noise, z = μ + Σ_k a_k B_k + ε, so that what belongs
+    to another attribute is not put down to this one. B_kᵀ Σ⁻¹ z is then, up to a constant, the log odds of attribute k when
+    the others are known. The part of an effect that would move these odds of the attributes to `keep` is taken out; the
+    rest is scaled so that a step of 1 moves the attribute's own log odds as far as the whole effect did.
+
+    Raises:
+        UsageError: too few images with it, or without; or an attribute that the kept ones determine.
+    """
+    z, y = np.asarray(codes, np.float64), np.asarray(has, bool)
+    columns = {name: y, **{k: np.asarray(v, bool) for k, v in (keep or {}).items()}}
+    for what, each in columns.items():
+        if min(each.sum(), (~each).sum()) < FEWEST:
+            raise UsageError(f"{what!r}: {each.sum()} images have it and {(~each).sum()} do not; a direction takes at least "
+                             f"{FEWEST} of both")
+    scale = np.maximum(z.std(0), 1e-8)
+    x = (z - z.mean(0)) / scale
+    effects, normals = _effects(x, np.stack(list(columns.values()), 1).astype(np.float64))
+    step = effects[0]
+    if len(columns) > 1:
+        held = np.linalg.qr(normals[1:].T)[0]
+        step = step - held @ (held.T @ step)
+        left = float(normals[0] @ step) / float(normals[0] @ effects[0])
+        if not left > LEAST_LEFT:
+            others = ", ".join(list(columns)[1:])
+            raise UsageError(f"{name!r} cannot be told from {others} in these codes: keep fewer of them")
+        step = step / left
+    right, accuracy = _accuracy(x, y)
+    return Direction(name, step * scale, accuracy, wilson(accuracy, right), len(y), tuple(list(columns)[1:]))
+
+
+def _effects(x: Array, attributes: Array) -> tuple[Array, Array]:
+    """B and Σ⁻¹B of codes (n, d) and attributes (n, k), both (k, d)."""
+    from sklearn.covariance import ledoit_wolf
+
+    design = np.concatenate([np.ones((len(x), 1)), attributes], 1)
+    fitted = np.linalg.lstsq(design, x, rcond=None)[0]
+    covariance, _ = ledoit_wolf(x - design @ fitted, assume_centered=True)
+    return fitted[1:], np.linalg.solve(covariance, fitted[1:].T).T
+
+
+def _accuracy(x: Array, y: Array) -> tuple[float, float]:
+    """Effective number of images, and balanced accuracy by cross-validation."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    told = np.asarray(cross_val_predict(LogisticRegression(C=0.1, max_iter=300, class_weight="balanced"), x, y, cv=folds))
+    with_it, without = float((told[y]).mean()), float((~told[~y]).mean())
+    n = 4 / (1 / y.sum() + 1 / (~y).sum())  # the variance of a mean of two shares
+    return float(n), (with_it + without) / 2
+
+
+def principal_directions(codes: npt.ArrayLike, k: int = 8) -> tuple[Array, Array]:
+    """The k leading principal components of codes (n, d): vectors (k, d) one standard deviation long, and shares (k,) of the
+    variance."""
+    z = np.asarray(codes, np.float64)
+    values, vectors = np.linalg.eigh(np.cov(z.T, bias=True).reshape(z.shape[1], z.shape[1]))
+    order = values.argsort()[::-1][:k]
+    return (vectors[:, order] * np.sqrt(np.maximum(values[order], 0))).T, values[order] / max(values.sum(), 1e-300)
+
+
+def visible_directions(model: ImageModel, codes: Float[Tensor, "m *d"], std: Float[Tensor, "d"], k: int = 8, *,
+                       iterations: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The directions in which the decoder's image changes most: the leading right singular vectors of its Jacobian, at all
+    `codes` together, each dimension in units of its `std`.
+
+    Returns vectors (k, d) of one such unit and the root mean square change of an image's values along each, (k,). Found by
+    subspace iteration with products of the Jacobian alone. (Golub & Van Loan, 2013, section 8.2)
+    """
+    shape, std = codes.shape[1:], std.to(model.device)
+    z = codes.to(model.device)
+
+    def image_of(flat: Tensor) -> Tensor:
+        return model.network.decode(flat.unflatten(1, shape)[None]).mean[0].flatten(1)
+
+    def gram(block: Tensor) -> Tensor:
+        """JᵀJ applied to the rows of a block (b, d), averaged over codes and pixel values."""
+        with sdpa_kernel(SDPBackend.MATH):  # the others cannot be differentiated twice
+            flat = z.flatten(1)
+            out, back, *_ = torch.func.vjp(image_of, flat)
+            _, forward, *_ = torch.func.vjp(lambda u: back(u)[0], torch.zeros_like(out))  # Jᵀ is linear, and its transpose J
+            rows = [forward((v * std).expand_as(flat))[0] for v in block]
+            return torch.stack([back(row)[0].sum(0) * std for row in rows]) / out.numel()
+
+    d, generator = z[0].numel(), torch.Generator().manual_seed(seed)
+    block = torch.randn(min(k + 4, d), d, generator=generator).to(model.device)
+    for _ in range(iterations):
+        block = torch.linalg.qr(gram(torch.linalg.qr(block.T)[0].T).T)[0].T
+    small = block @ gram(block).T
+    values, vectors = torch.linalg.eigh((small + small.T) / 2)
+    order = values.argsort(descending=True)[:k]
+    return (vectors[:, order].T @ block * std).detach().cpu(), values[order].clamp(min=0).sqrt().detach().cpu()
+
+
+def edit(model: ImageModel, images: npt.NDArray[np.uint8], changes: Sequence[tuple[npt.ArrayLike, float]], *,
+         detail: float = 1.0) -> npt.NDArray[np.uint8]:
+    """Images (n, H, W, C), uint8, moved along directions (d,), each so many times.
+
+    `detail` is how much of what reconstruction loses of each image is added back, from 0 to 1.
+    """
+    if not 0 <= detail <= 1:
+        raise UsageError(f"detail is a share from 0 to 1 of what reconstruction loses; got {detail}")
+    z = model.encode(images)
+    step = sum((strength * np.asarray(vector, np.float64) for vector, strength in changes), np.zeros(z[0].size))
+    before, after = (model.decode(each.astype(np.float32)).reshape(images.shape).astype(np.float64)
+                     for each in (z, z + step.reshape(z.shape[1:])))
+    return (after + detail * (images - before)).round().clip(0, 255).astype(np.uint8)

@@ -1,0 +1,178 @@
+"""Directions in the latent space and what latents mean, against scipy, scikit-learn, dense Jacobians and simulation."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+
+from reparam.downstream.directions import edit, find_direction, principal_directions, visible_directions
+from reparam.downstream.meaning import anova, associations, effect_of, explained
+from reparam.errors import UsageError
+from reparam.models.codes import latent_axes
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.image_model import ImageModel
+
+
+def confounded(n=4000, seed=0):
+    """Codes in which `glasses` moves by (2, 0, 0, 1) and `beard` by (0, 3, 0, 0), and men with one often have the other."""
+    rng = np.random.default_rng(seed)
+    beard = rng.random(n) < 0.5
+    glasses = rng.random(n) < np.where(beard, 0.8, 0.2)
+    z = rng.normal(size=(n, 4)) + np.outer(glasses, (2, 0, 0, 1)) + np.outer(beard, (0, 3, 0, 0))
+    return z, glasses, beard
+
+
+def test_a_direction_is_the_difference_of_the_groups():
+    z, glasses, _ = confounded()
+    found = find_direction("glasses", z, glasses)
+    assert np.allclose(found.vector, z[glasses].mean(0) - z[~glasses].mean(0))
+    assert 0.85 < found.accuracy < 1 and found.interval[0] < found.accuracy < found.interval[1]
+
+
+def test_what_is_kept_does_not_move():
+    z, glasses, beard = confounded()
+    found = find_direction("glasses", z, glasses, {"beard": beard})
+    assert np.allclose(found.vector, (2, 0, 0, 1), atol=0.15)  # its own effect, and nothing of beards
+    balanced, _, worn = confounded_less()
+    bearded = LogisticRegression(max_iter=300).fit(balanced, worn)  # of people of whom beards tell nothing else
+    a_beard = bearded.coef_[0] @ (0, 3, 0, 0)
+    moved = [float(bearded.coef_[0] @ find_direction("glasses", z, glasses, kept).vector / a_beard)
+             for kept in (None, {"beard": beard})]
+    assert moved[0] > 0.3 and abs(moved[1]) < 0.05
+
+
+def confounded_less(n=4000):
+    """The same people, without the link between the two."""
+    rng = np.random.default_rng(5)
+    beard, glasses = rng.random(n) < 0.5, rng.random(n) < 0.5
+    return rng.normal(size=(n, 4)) + np.outer(glasses, (2, 0, 0, 1)) + np.outer(beard, (0, 3, 0, 0)), glasses, beard
+
+
+def test_correlated_noise_is_made_up_for():
+    rng = np.random.default_rng(3)
+    mix = np.array([[1, 0.8, 0], [0, 0.6, 0], [0, 0, 1.0]])
+    a, b = rng.random(20000) < 0.5, rng.random(20000) < 0.5
+    z = rng.normal(size=(20000, 3)) @ mix + np.outer(a, (1, 0, 0)) + np.outer(b, (0, 1, 0.5))
+    found = find_direction("a", z, a, {"b": b})
+    normal = np.linalg.solve(mix.T @ mix, np.stack([(1, 0, 0), (0, 1, 0.5)], 1)).T
+    assert normal[1] @ found.vector == pytest.approx(0, abs=0.05)
+    assert normal[0] @ found.vector == pytest.approx(normal[0] @ (1, 0, 0), rel=0.05)
+
+
+def test_a_direction_that_means_nothing_is_seen_to():
+    rng = np.random.default_rng(1)
+    inside = sum(low <= 0.5 <= high for low, high in (
+        find_direction("x", rng.normal(size=(120, 3)), rng.random(120) < 0.5).interval for _ in range(60)))
+    assert inside >= 51  # 95 %, with folds that are not quite independent
+
+
+def test_directions_say_what_is_missing():
+    z, glasses, _ = confounded(200)
+    with pytest.raises(UsageError, match="'hat': 3 images have it and 197 do not"):
+        find_direction("hat", z, np.arange(200) < 3)
+    with pytest.raises(UsageError, match="cannot be told from beard"):
+        find_direction("glasses", z, glasses, {"beard": glasses})
+
+
+def test_principal_directions_are_those_of_pca():
+    z = np.random.default_rng(0).normal(size=(500, 6)) @ np.diag([3, 2, 1, 0.5, 0.2, 0.1])
+    vectors, shares = principal_directions(z, 3)
+    theirs = PCA(3).fit(z)
+    assert np.allclose(np.abs((vectors * theirs.components_).sum(1)), np.sqrt(theirs.explained_variance_ * 499 / 500))
+    assert np.allclose(shares, theirs.explained_variance_ratio_)
+
+
+@pytest.fixture
+def model(small):
+    vae = small((1, 4, 4), moved=0.3).eval()
+    recipe = Recipe(likelihood="gaussian(sigma=0.3)", latent="flat(4)")
+    return ImageModel(vae, Config(recipe, (1, 4, 4), axes=latent_axes(vae, torch.rand(50, 1, 4, 4))))
+
+
+@pytest.mark.parametrize("decoder", ["mlp(hidden=(16,))", "resnet(width=8)", "vit(width=16, depth=1, heads=2)"])
+def test_visible_directions_are_singular_vectors_of_the_jacobian(small, decoder):
+    vae = small((1, 8, 8), moved=0.3, decoder=decoder).eval()
+    network = ImageModel(vae, Config(Recipe(latent="flat(4)"), (1, 8, 8)))
+    codes, std = torch.randn(3, 4), torch.tensor([1.0, 0.5, 2.0, 1.5])
+    vectors, sizes = visible_directions(network, codes, std, 2, iterations=30)
+    rows = [torch.autograd.functional.jacobian(lambda z: vae.decode(z[None, None]).mean.flatten(), code) for code in codes]
+    dense = torch.cat(rows) * std
+    _, values, right = torch.linalg.svd(dense, full_matrices=False)
+    assert torch.allclose(sizes, values[:2] / len(dense) ** 0.5, rtol=1e-3)
+    cosine = ((vectors / std) * right[:2]).sum(1).abs()
+    assert torch.allclose(cosine, torch.ones(2), atol=1e-3)
+
+
+def test_an_edit_of_nothing_is_the_image_and_detail_comes_back(model):
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 1), np.uint8)
+    vector = np.array([1.0, -1.0, 0.5, 2.0])
+    assert (edit(model, images, [(vector, 0.0)]) == images).all()
+    rebuilt = model.reconstruct(images)
+    assert (edit(model, images, [(vector, 0.0)], detail=0.0) == rebuilt).all()
+    moved = model.decode(model.encode(images) + (1.5 * vector - 0.5 * vector[::-1]).astype(np.float32))
+    both = edit(model, images, [(vector, 1.5), (vector[::-1], -0.5)], detail=0.0)
+    assert (both == moved.reshape(images.shape)).all()
+    with pytest.raises(UsageError, match="detail"):
+        edit(model, images, [(vector, 1.0)], detail=1.5)
+
+
+# what latents mean
+
+
+def test_analysis_of_variance_is_scipys():
+    rng = np.random.default_rng(0)
+    level = rng.integers(0, 3, 90)
+    z = rng.normal(size=(90, 2)) + np.outer(level, (1, 0))
+    theirs = [stats.f_oneway(*(column[level == k] for k in range(3))).statistic for column in z.T]
+    assert np.allclose(anova(z, level), theirs)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_the_interval_of_what_is_explained_covers_it(share):
+    rng = np.random.default_rng(2)
+    level, hits, values = np.repeat(np.arange(4), 50), 0, []
+    means = np.array([-1.0, 0.0, 0.0, 1.0])
+    means *= (share / (1 - share) / means.var()) ** 0.5
+    for _ in range(300):
+        z = rng.normal(size=(200, 1)) + means[level][:, None]
+        value, (low, high) = explained(float(anova(z, level)[0]), 4, 200)
+        hits += low <= share <= high
+        values.append(value)
+    assert 0.92 <= hits / 300 <= 0.985 and np.mean(values) == pytest.approx(share, abs=0.015)
+
+
+def test_associations_find_what_is_there_and_little_else():
+    rng = np.random.default_rng(0)
+    levels = np.stack([rng.integers(0, 2, 600), rng.integers(0, 5, 600), rng.integers(0, 3, 600)], 1)
+    z = rng.normal(size=(600, 8))
+    z[:, 3] += levels[:, 0]
+    z[:, 5] += (levels[:, 1] - 2) ** 2  # a bend, without a slope
+    found = associations(z, levels, ["glasses", "size", "kind"])
+    assert len(found) == 24 and [(a.dimension, a.column) for a in found[:2]] == [(5, "size"), (3, "glasses")]
+    assert all(a.found for a in found[:2]) and sum(a.found for a in found) <= 4
+
+
+def scene(x=10, y=10, r=3, hue=0.0, background=0.2):
+    image = np.full((24, 24, 3), background)
+    rows, columns = np.mgrid[:24, :24]
+    image[np.hypot(columns - x, rows - y) <= r] = colorsys.hsv_to_rgb(hue, 1, 1)
+    return (255 * image).astype(np.uint8)
+
+
+def test_effects_of_known_changes():
+    assert effect_of(np.stack([scene(), scene(x=14)])).x == pytest.approx(4, abs=0.1)
+    assert effect_of(np.stack([scene(), scene(y=6)])).y == pytest.approx(-4, abs=0.1)
+    grown = effect_of(np.stack([scene(), scene(r=6)]))
+    assert grown.size == pytest.approx((113 - 29) / 576, abs=0.01) and abs(grown.x) < 0.1
+    assert effect_of(np.stack([scene(hue=0.1), scene(hue=0.4)])).hue == pytest.approx(108, abs=6)
+    lighter = effect_of(np.stack([scene(), scene(background=0.4)]))
+    assert lighter.brightness == pytest.approx(0.2 * (576 - 29) / 576, abs=0.01)
+    still = effect_of(np.stack([scene(), scene()]))
+    assert (still.changed, still.x, still.size, still.hue) == (0, 0, 0, 0) and still.where.shape == (24, 24)
