@@ -54,7 +54,7 @@ from reparam.models.resampler import build_resampler
 from reparam.models.vae import VAE
 from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.objective import build_objective
-from reparam.parallel import Alone
+from reparam.parallel import SingleProcess
 from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
@@ -231,7 +231,7 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     for state in training(model, objective, Stream(images, indices, recipe.batch_size, recipe.seed, device=device),
                           minutes=(shares.model * seconds - kept_back) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
                           clip=recipe.clip, ema=recipe.ema, precision=recipe.precision, population=len(indices), adversary=adversary,
-                          critic_optimizer=recipe.critic_optimizer, clock=clock, accelerator=Alone(torch.device(device))):
+                          critic_optimizer=recipe.critic_optimizer, clock=clock, accelerator=SingleProcess(torch.device(device))):
         if state.progress * 12 >= len(curve) + 1:
             curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
     began = clock()

@@ -21,7 +21,7 @@ from reparam.distributions.gaussian import Gaussian
 from reparam.errors import ModelFileError, UsageError
 from reparam.models.calibration import calibrate_likelihood
 from reparam.models.codes import latent_axes
-from reparam.models.trace import Latent
+from reparam.models.trace import Layer
 from reparam.models.vae import VAE, Generator
 from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.adversaries.games import Game, Ratio
@@ -80,8 +80,8 @@ def close(got, want):
 def with_codes(model, z):
     """A trace of images whose codes are z (1, n, *d)."""
     trace = model(torch.zeros(1, *SHAPE))
-    layer = Latent(z, Gaussian(z, z), Gaussian(z, z))
-    return replace(trace, x=trace.x.expand(z.shape[1], *SHAPE), latents=(layer,), decoder_input=z)
+    layer = Layer(z, Gaussian(z, z), Gaussian(z, z))
+    return replace(trace, x=trace.x.expand(z.shape[1], *SHAPE), layers=(layer,), decoder_input=z)
 
 
 # Who gets which gradient
@@ -149,12 +149,12 @@ def test_what_is_judged(play, images):
     torch.manual_seed(3)
     assert torch.equal(batch.real[0], model.latent.generate(5)[0])
     assert not batch.real[0].requires_grad
-    assert torch.equal(batch.fake[0], trace.latents[0].z[0])
+    assert torch.equal(batch.fake[0], trace.layers[0].z[0])
     model, adversary = play("joint")
     trace = model(x)
     batch = adversary(model, trace)
     assert torch.equal(batch.real[0], x)
-    assert torch.equal(batch.real[1], trace.latents[0].z[0])
+    assert torch.equal(batch.real[1], trace.layers[0].z[0])
     torch.testing.assert_close(batch.fake[0], model.decode(batch.fake[1][None]).mean[0])
 
 
@@ -365,7 +365,7 @@ def test_an_introspective_model_trains(play, images):
                           adversary=adversary, **STEADY))
     assert math.isfinite(state.loss) and math.isfinite(state.critic_loss)
     assert all(not torch.equal(start[k], v) for k, v in model.named_parameters())
-    assert state.rival.optimizer is None
+    assert state.critic.optimizer is None
 
 
 # Training
@@ -468,7 +468,7 @@ def test_the_critic_plays_as_long_as_it_is_heeded(play, images):
     model, adversary = play()
     objective = parse_objective("nll + kl + linear(1, 0, 0.5)*adversarial")
     for state in training(model, objective, forever(images(4, SHAPE)), steps=40, adversary=adversary, **STEADY):
-        if objective.heeds_critic((state.step - 1) / 40):
+        if objective.uses_critic((state.step - 1) / 40):
             assert state.parts["adversarial"] != 0
     assert math.isnan(state.critic_loss)
 
@@ -496,10 +496,10 @@ def test_a_broken_critic_leaves_the_step_out_for_both(play, images):
         after = numbers_of(model), numbers_of(adversary.critic)
         left_out = state.step in (4, 7)
         assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [left_out] * 2
-        assert state.event == ("step left out: the term critic is not finite" if left_out else "")
+        assert state.event == ("step skipped: the term critic is not finite" if left_out else "")
         before = after
     assert state.rollbacks == 0
-    assert state.rival.guard.skipped == 2
+    assert state.critic.guard.skipped == 2
 
 
 def test_a_broken_batch_costs_one_step(play, images):
@@ -523,9 +523,9 @@ def test_five_broken_steps_of_the_critic_roll_both_back(play, images):
         if state.step == 15:
             assert "rolled back to step 0 at half the learning rate: the term critic is not finite" in state.event
             assert all(torch.equal(a, numbers_of(b)) for a, b in zip(starts, (model, adversary), strict=True))
-            assert not state.optimizer.state_dict()["state"] and not state.rival.optimizer.state_dict()["state"]
+            assert not state.optimizer.state_dict()["state"] and not state.critic.optimizer.state_dict()["state"]
     assert state.rollbacks == 1
-    assert [o.param_groups[0]["lr"] for o in (state.optimizer, state.rival.optimizer)] == pytest.approx([0.005, 0.005])
+    assert [o.param_groups[0]["lr"] for o in (state.optimizer, state.critic.optimizer)] == pytest.approx([0.005, 0.005])
 
 
 @pytest.mark.parametrize("name", ["images('reconstructions')", "images('reconstructions', patch=2)"])
@@ -559,7 +559,7 @@ def test_the_players_have_their_own_rates_on_one_schedule(play, images):
                                        adversary=adversary, optimizer="adam(lr=0.01)", critic_optimizer="adam(lr=0.04)",
                                        schedule="linear(0.4)")):
         factor = ROLES["schedule"].make("linear(0.4)")(i / 5)
-        rates = [o.param_groups[0]["lr"] for o in (state.optimizer, state.rival.optimizer)]
+        rates = [o.param_groups[0]["lr"] for o in (state.optimizer, state.critic.optimizer)]
         assert rates == pytest.approx([0.01 * factor, 0.04 * factor])
 
 
@@ -633,7 +633,7 @@ def test_a_generator_has_no_encoder(small):
     assert not isinstance(model, VAE)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"decoder"}
     trace = model(torch.rand(3, *SHAPE))
-    assert trace.latents == ()
+    assert trace.layers == ()
     assert trace.px.mean.shape == (1, 3, *SHAPE)
     assert trace.log_px.shape == (1, 3)
     assert trace.log_px.isnan().all()
@@ -806,8 +806,8 @@ def test_codes_of_every_kind_are_judged_as_the_decoder_reads_them(name, fields, 
 
 def test_an_unseen_objective_asks_no_critic():
     objective = parse_objective("nll + late(3, 0.5, 0.1)*adversarial")
-    assert [objective.heeds_critic(p) for p in (0.0, 0.49, 0.5, 0.51, 1.0)] == [False, False, False, True, True]
-    assert not parse_objective("nll + 0*learned_similarity").heeds_critic(0.5)
+    assert [objective.uses_critic(p) for p in (0.0, 0.49, 0.5, 0.51, 1.0)] == [False, False, False, True, True]
+    assert not parse_objective("nll + 0*learned_similarity").uses_critic(0.5)
     weight = objective.terms[1][0]
     assert [weight(p) for p in (0.49, 0.55, 0.6, 1.0)] == pytest.approx([0, 1.5, 3, 3])
     assert str(objective) == "nll + late(3, 0.5, 0.1)*adversarial"

@@ -105,7 +105,7 @@ def test_importance_weights_of_an_inferred_class_are_unbiased():
 def test_the_rate_counts_class_and_vector():
     model, x = model_of("semi_supervised(2, 3)").eval(), torch.rand(3, *IMAGE)
     trace = model(x, samples=4, y=torch.tensor([-1, 2, -1]))
-    parts = torch.stack([kl(layer.q, layer.p, layer.z) for layer in trace.latents])
+    parts = torch.stack([kl(layer.q, layer.p, layer.z) for layer in trace.layers])
     assert parts.shape == (2, 4, 3)
     torch.testing.assert_close(parts.sum(0).mean(0), rate(trace))
     torch.testing.assert_close(parts[0, :, 1], torch.full((4,), math.log(3)))

@@ -107,7 +107,7 @@ def test_a_trace_has_one_number_per_sample_and_example(role, part, samples, shap
     assert trace.log_px.shape == (samples, 2)
     assert trace.log_px.dtype == torch.float32
     assert trace.log_px.isfinite().all()
-    for layer in trace.latents:
+    for layer in trace.layers:
         assert layer.z.shape[:2] == (samples, 2)
         assert layer.q.log_prob(layer.z).shape == (samples, 2)
         assert layer.p.log_prob(layer.z).shape == (samples, 2)
@@ -128,14 +128,14 @@ def test_a_part_makes_nothing_on_another_device(role, part, model_of, images):
     model, x = model_of(role, part), images(2, IMAGE)
     with torch.device("meta"):
         trace = model(x, samples=2)
-        parts = [layer.q.log_prob(layer.z) for layer in trace.latents]
+        parts = [layer.q.log_prob(layer.z) for layer in trace.layers]
         drawn = [trace.px.sample(), model.decode(model.generate(3)[None]).mean]
     assert all(made.device == x.device for made in (trace.log_px, *parts, *drawn))
 
 
 @every_part
 def test_importance_samples_differ(role, part, model_of, images):
-    z, q, _ = model_of(role, part)(images(2, IMAGE), samples=2).latents[0]
+    z, q, _ = model_of(role, part)(images(2, IMAGE), samples=2).layers[0]
     assert torch.equal(z[0], z[1]) == isinstance(q, Point | Quantized)
 
 
@@ -167,11 +167,11 @@ def test_no_density_changes_under_autocast(role, part, model_of, images):
     model, x = model_of(role, part), images(2, IMAGE)
     with torch.autocast("cpu", torch.bfloat16):
         trace = model(x, samples=3)
-        low = [trace.log_px] + [d.log_prob(z) for z, *both in trace.latents for d in both]
-    for layer in trace.latents:
+        low = [trace.log_px] + [d.log_prob(z) for z, *both in trace.layers for d in both]
+    for layer in trace.layers:
         assert layer.z.dtype == (torch.int64 if model.latent.space.kind == "codes" else torch.float32)
     assert trace.px.mean.dtype == torch.float32
-    high = [trace.px.log_prob(x)] + [d.log_prob(z) for z, *both in trace.latents for d in both]
+    high = [trace.px.log_prob(x)] + [d.log_prob(z) for z, *both in trace.layers for d in both]
     for a, b in zip(low, high, strict=True):
         assert a.dtype == torch.float32
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
@@ -199,8 +199,8 @@ def test_a_loaded_model_is_bit_equal(role, part, model_of, images, tmp_path):
             torch.manual_seed(1)
             traces.append(m.train(train)(x, samples=2))
         assert torch.equal(traces[0].log_px, traces[1].log_px)
-        assert torch.equal(traces[0].latents[0].z, traces[1].latents[0].z)
-        assert torch.equal(*(t.latents[0].p.log_prob(t.latents[0].z) for t in traces))
+        assert torch.equal(traces[0].layers[0].z, traces[1].layers[0].z)
+        assert torch.equal(*(t.layers[0].p.log_prob(t.layers[0].z) for t in traces))
 
 
 @every_part
@@ -310,7 +310,7 @@ def test_a_spatial_latent_fits_every_power_of_two(shape, factor, small, images):
     """Also where the shorter side is down to one long before the longer one is."""
     model = small(shape, encoder="conv(width=4)", decoder="conv(width=4)", latent=f"spatial(1, {factor})")
     h, w = -(-shape[1] // factor), -(-shape[2] // factor)
-    assert model(images(1, shape)).latents[0].z.shape == (1, 1, 1, h, w)
+    assert model(images(1, shape)).layers[0].z.shape == (1, 1, 1, h, w)
 
 
 def test_a_spatial_latent_off_the_pyramid_says_which_factor_fits(small):
@@ -350,7 +350,7 @@ def test_a_fitted_prior_replaces_the_learned_one_for_sampling_only(small, images
     model.latent.fitted = mixture
     assert model.latent.generate(8).mean() > 50
     assert model.latent.generate(8, Draw(fitted=False)).mean() < 50
-    z, _, p = model(images(2, (1, 4, 4))).latents[0]
+    z, _, p = model(images(2, (1, 4, 4))).layers[0]
     torch.testing.assert_close(p.log_prob(z), torch.distributions.Normal(0, 1).log_prob(z).sum(-1))
 
 

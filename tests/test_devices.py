@@ -17,7 +17,7 @@ from reparam.models.codes import latent_axes
 from reparam.models.priors import Draw, Mixture
 from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.objective import build_objective
-from reparam.parallel import Alone
+from reparam.parallel import SingleProcess
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
@@ -69,8 +69,9 @@ def test_metrics_of_a_gan(x):
 def test_training(changes, x):
     model, recipe = model_of(**changes)
     with ELSEWHERE:
-        for state in training(model, build_objective(recipe), iter(lambda: x[:16], None), steps=3, accelerator=Alone(HERE),
-                              adversary=made_here(build_adversary)(recipe, model, SHAPE), population=60):
+        for state in training(model, build_objective(recipe), iter(lambda: x[:16], None), steps=3,
+                              accelerator=SingleProcess(HERE), population=60,
+                              adversary=made_here(build_adversary)(recipe, model, SHAPE)):
             assert not state.event
         held_out_figures(state.ema, x[:30], x[30:])
 

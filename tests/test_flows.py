@@ -509,7 +509,7 @@ def test_a_model_comes_back_bit_for_bit(changes, latent, small, images, tmp_path
     for m in (model.eval(), loaded):
         torch.manual_seed(1)
         trace = m(x, samples=2)
-        z, q, p = trace.latents[0]
+        z, q, p = trace.layers[0]
         seen.append([trace.log_px, z, q.log_prob(z), q.log_prob(z + 0), p.log_prob(z), m.latent.generate(3), m.encode(x)])
     for a, b in zip(*seen, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)

@@ -19,7 +19,7 @@ from reparam.models.latents.labelled import ClassPosterior, UniformClass
 from reparam.models.priors import Autoregressive, Flow, FlowDistribution, GaussianMixture
 from reparam.models.priors.discrete import AutoregressiveCodes, UniformCodes
 from reparam.models.space import Space
-from reparam.models.trace import Latent, Trace
+from reparam.models.trace import Layer, Trace
 from reparam.objectives.context import Context
 from reparam.objectives.objective import parse_objective
 from reparam.parts.registry import ROLES
@@ -169,7 +169,7 @@ def traced(log_var, loc, prior_loc, links, samples):
         return Gaussian(torch.sin(z @ links).unflatten(-1, (1, 2, 2)), torch.zeros((), dtype=torch.float64), 3)
 
     x, px = torch.linspace(0, 1, 4 * len(loc), dtype=torch.float64).reshape(-1, 1, 2, 2), decode(z)
-    return Trace(x, (Latent(z, q, p),), px, px.log_prob(x), z, decode)
+    return Trace(x, (Layer(z, q, p),), px, px.log_prob(x), z, decode)
 
 
 ELSEWHERE = ("dreg", "stl", "piwae", "spectral_penalty", "latent_noise", "equivariance", "balanced_kl",
@@ -224,7 +224,7 @@ def test_bernoulli_gradients_are_finite_however_sure(logit):
 def of_posterior(name, q):
     """The named term on a trace whose one posterior is `q`."""
     none = torch.zeros(1, 2, dtype=torch.float64)
-    trace = Trace(torch.zeros(2, 1, 1, 1), (Latent(none, q, None),), None, none)
+    trace = Trace(torch.zeros(2, 1, 1, 1), (Layer(none, q, None),), None, none)
     return ROLES["term"].make(name)(trace)
 
 

@@ -18,7 +18,7 @@ from reparam.distributions.pixels import Bernoulli, LogisticMixture
 from reparam.models.likelihoods import GaussianLikelihood, LaplaceLikelihood, LogisticLikelihood
 from reparam.models.priors import Flow, Mixture
 from reparam.models.space import Space
-from reparam.models.trace import Latent, Trace, log_weight
+from reparam.models.trace import Layer, Trace, log_weight
 from reparam.objectives.objective import parse_objective
 from reparam.objectives.terms import free_bits, iw_bound, nll
 from reparam.objectives.terms import kl as kl_term
@@ -74,7 +74,7 @@ def test_closed_kl_agrees_with_monte_carlo(shape):
 @every_prior
 def test_kl_without_a_closed_form_is_its_one_sample_estimate(name, small, written, images):
     model = small(prior=written(ROLES["prior"], name))
-    z, q, p = model(images(2, (1, 4, 4)), samples=3).latents[0]
+    z, q, p = model(images(2, (1, 4, 4)), samples=3).layers[0]
     if not isinstance(p, Gaussian):
         log_q = Normal(q.loc, (q.log_var / 2).exp()).log_prob(z).sum(-1)
         torch.testing.assert_close(kl(q, p, z), log_q - p.log_prob(z))
@@ -299,7 +299,7 @@ def test_the_mean_of_a_mixture_weighs_its_components():
 def test_one_importance_sample_is_the_one_sample_elbo(small, images):
     x = images(3, (1, 4, 4))
     trace = small()(x)
-    z, q, _ = trace.latents[0]
+    z, q, _ = trace.layers[0]
     log_q = Normal(q.loc, (q.log_var / 2).exp()).log_prob(z).sum(-1)
     log_p = Normal(0.0, 1.0).log_prob(z).sum(-1)
     torch.testing.assert_close(iw_bound(1)(trace), (-trace.log_px + log_q - log_p)[0])
@@ -466,7 +466,7 @@ def gaussian_trace(q, p, k=1):
     z = q.rsample((k,))
     px = Gaussian(z.sum(-1)[..., None, None, None], torch.zeros(()), 3)
     x = torch.zeros(len(q.loc), 1, 1, 1)
-    return Trace(x, (Latent(z, q, p),), px, px.log_prob(x))
+    return Trace(x, (Layer(z, q, p),), px, px.log_prob(x))
 
 
 def test_no_free_bits_are_the_kl():
@@ -492,7 +492,7 @@ def test_dimensions_below_the_free_bits_feel_no_pull():
 def test_free_bits_take_a_layer_as_a_whole_without_a_closed_form():
     q, p = Gaussian(torch.randn(5, 4), torch.randn(5, 4)), moved(Flow(Space((4,)), 2, 8))()
     trace = gaussian_trace(q, p, 3)
-    z = trace.latents[0].z
+    z = trace.layers[0].z
     average = (q.log_prob(z) - p.log_prob(z)).mean().item()
     torch.testing.assert_close(free_bits(0)(trace), torch.full((5,), max(average, 0.0)))
     torch.testing.assert_close(free_bits(average + 7)(trace), torch.full((5,), average + 7))

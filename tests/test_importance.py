@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
-from reparam.models.trace import Latent, Trace, log_weight
+from reparam.models.trace import Layer, Trace, log_weight
 from reparam.objectives.objective import parse_objective
 from reparam.objectives.terms import ciwae, dreg, iw_bound, miwae, nll, piwae, stl
 
@@ -41,7 +41,7 @@ class Linear:
         q = Gaussian(self.loc, self.log_var)
         z, p, x = q.rsample((samples,)), Gaussian(self.m, torch.zeros_like(self.m)), self.x[:, None, :, None]
         px = self.decode(z)
-        return Trace(x, (Latent(z, q, p),), px, px.log_prob(x), z, self.decode)
+        return Trace(x, (Layer(z, q, p),), px, px.log_prob(x), z, self.decode)
 
     def at_posterior(self):
         with torch.no_grad():
@@ -121,7 +121,7 @@ def test_dreg_is_the_equation(samples):
     toy = Linear(5)
     trace = toy.trace(samples)
     dreg(samples)(trace).sum().backward()
-    z, x, w = trace.latents[0].z.detach(), toy.x, toy.w.detach()
+    z, x, w = trace.layers[0].z.detach(), toy.x, toy.w.detach()
     weight = log_weight(trace).detach().softmax(0)[..., None]
     residual = x - z @ w.T
     to_z = residual @ w / toy.sigma**2 - (z - toy.m.detach()) + (z - toy.loc.detach()) * (-toy.log_var.detach()).exp()
@@ -209,7 +209,7 @@ def test_stl_holds_for_a_layer_below_another():
         z2 = q2.rsample()
         zero, x = torch.zeros(1, **F64), torch.ones(n, 1, 1, 1, **F64)
         px = Gaussian((z2 + z1)[..., None, None], zero[0], 3)
-        trace = Trace(x, (Latent(z1, q1, Gaussian(zero, zero)), Latent(z2, q2, Gaussian(z1 / 2, zero))), px, px.log_prob(x))
+        trace = Trace(x, (Layer(z1, q1, Gaussian(zero, zero)), Layer(z2, q2, Gaussian(z1 / 2, zero))), px, px.log_prob(x))
         (stl(1) if name == "stl" else iw_bound(1))(trace).sum().backward()
         found[name] = torch.cat([top.grad, link.grad], 1)
     gap = found["stl"] - found["plain"]
@@ -252,7 +252,7 @@ def test_a_decoder_that_reads_more_than_z_is_refused(term, small, images):
 
 def test_several_layers_are_refused_where_they_would_be_wrong(small, images):
     toy = Linear(2).trace(2)
-    deep = Trace(toy.x, toy.latents * 2, toy.px, toy.log_px, toy.decoder_input, toy.decode)
+    deep = Trace(toy.x, toy.layers * 2, toy.px, toy.log_px, toy.decoder_input, toy.decode)
     for term in (dreg(2), piwae(1, 2)):
         with pytest.raises(UsageError, match="one stochastic layer"):
             term(deep)

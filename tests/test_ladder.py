@@ -80,9 +80,9 @@ def test_with_one_layer_it_is_the_flat_model(prior):
 def test_the_rate_is_the_sum_over_layers_of_gaussian_divergences():
     model, x = ladder(), torch.rand(3, *IMAGE).round()
     trace = model(x, samples=2)
-    assert [tuple(layer.z.shape[2:]) for layer in trace.latents] == [(3,), (2, 3, 3), (2, 6, 5), (2, 6, 5)]
+    assert [tuple(layer.z.shape[2:]) for layer in trace.layers] == [(3,), (2, 3, 3), (2, 6, 5), (2, 6, 5)]
     total = torch.zeros(2, 3)
-    for z, q, p in trace.latents:
+    for z, q, p in trace.layers:
         each = kl_divergence(Normal(q.loc, (q.log_var / 2).exp()), Normal(p.loc, (p.log_var / 2).exp()))
         total = total + each.expand(z.shape).flatten(2).sum(2)
     torch.testing.assert_close(kl(trace), total.mean(0))
@@ -91,7 +91,7 @@ def test_the_rate_is_the_sum_over_layers_of_gaussian_divergences():
 @EACH
 def test_fresh_rungs_begin_at_their_prior(more):
     trace = ladder(more=more, moved=0.0)(torch.rand(3, *IMAGE).round())
-    for z, q, p in trace.latents[1:]:
+    for z, q, p in trace.layers[1:]:
         assert torch.equal(q.loc, torch.zeros_like(z))
         assert torch.equal(q.log_var, torch.zeros_like(z))
         assert not p.loc.any() and not p.log_var.any()
@@ -102,7 +102,7 @@ def test_lower_layers_know_those_above(more):
     """q of each rung changes with the draw above it, sample by sample, and p(x | z) with every layer."""
     model, x = ladder(more=more), torch.rand(2, *IMAGE).round()
     trace = model(x, samples=2)
-    for layer in trace.latents[1:]:
+    for layer in trace.layers[1:]:
         assert not torch.allclose(layer.q.loc[0], layer.q.loc[1])
     code = model.encode(x, sample=True)
     before = model.decode(code[None]).mean
@@ -119,7 +119,7 @@ def test_lower_layers_know_those_above(more):
 def test_a_code_of_what_was_drawn_is_read_as_the_decoder_read_it(more):
     model, x = ladder(more=more).eval(), torch.rand(3, *IMAGE).round()
     trace = model(x, samples=2)
-    code = torch.cat([layer.z.flatten(2) for layer in trace.latents], 2)
+    code = torch.cat([layer.z.flatten(2) for layer in trace.layers], 2)
     torch.testing.assert_close(model.latent.read(code), trace.decoder_input)
 
 
@@ -197,7 +197,7 @@ def test_a_fitted_prior_is_the_tops_and_the_rest_is_drawn_from_the_ladder():
 def test_what_a_prior_is_fitted_to_are_draws_of_the_top(more):
     """Their moments are those of the top's posterior for the image, at its very place in the code."""
     model, x = ladder(more=more).eval(), torch.rand(1, *IMAGE).round()
-    q = model(x).latents[0].q
+    q = model(x).layers[0].q
     with torch.no_grad():
         draws = model.latent.to_fit(model.encoder(x), 4000)[:, 0]
     assert draws.shape == (4000, *model.latent.fit_space.shape) and model.latent.fit_space.kind == "real"
@@ -256,9 +256,9 @@ def test_bottlenecks_go_down_to_one_pixel_at_any_size(shape, grids):
     latent, x = model.latent, torch.rand(3, *shape)
     assert latent.grids == grids
     trace = model(x, samples=2)
-    assert [layer.z.shape[3:] for layer in trace.latents[1:]] == [grids[4], grids[2], grids[1], grids[0], grids[0]]
+    assert [layer.z.shape[3:] for layer in trace.layers[1:]] == [grids[4], grids[2], grids[1], grids[0], grids[0]]
     assert [s.shape[2:] for s in latent._seen(model.encoder(x))] == grids
-    z = torch.cat([layer.z.flatten(2) for layer in trace.latents], 2)
+    z = torch.cat([layer.z.flatten(2) for layer in trace.layers], 2)
     torch.testing.assert_close(latent.read(z), trace.decoder_input)
     assert model.decode(latent.generate(3)).mean.shape == (1, 3, *shape)
     for rungs, grid in zip(latent.rungs, reversed(grids), strict=True):  # nothing but padding lies around a pixel or two
@@ -301,7 +301,7 @@ def test_grids_of_any_size(shape, rungs, grids):
     assert isinstance(model.latent, TopDown)
     trace = model(torch.rand(2, *shape), samples=2)
     assert nll(trace).shape == (2,)
-    assert len(trace.latents) == 1 + sum(rungs)
+    assert len(trace.layers) == 1 + sum(rungs)
 
 
 def test_an_encoder_without_a_grid_is_refused():

@@ -22,7 +22,7 @@ from reparam.metrics.likelihood import importance_nll
 from reparam.metrics.reconstructions import psnr_of
 from reparam.models.codes import axes_of, codes_of
 from reparam.models.priors import Mixture
-from reparam.models.trace import Latent
+from reparam.models.trace import Layer
 from reparam.models.vae import VAE
 from reparam.parts.call import parse_list
 from reparam.parts.registry import ROLES, metric
@@ -84,7 +84,7 @@ def test_the_bound_of_one_sample_is_the_elbo(linear):
     torch.manual_seed(7)
     with torch.no_grad():
         trace = model(x)
-    z, q, p = trace.latents[0]
+    z, q, p = trace.layers[0]
     elbo = trace.log_px + p.log_prob(z) - q.log_prob(z)
     np.testing.assert_allclose(ours, -elbo[0], rtol=1e-5)
     # on average it is the figure that `elbo` gives, which has the KL in closed form
@@ -179,7 +179,7 @@ class Codes(VAE):
         q = Gaussian(self.loc[rows], self.log_var[rows])
         zero = torch.zeros(self.loc.shape[1])
         z = q.rsample((samples,))
-        return z, (Latent(z, q, Gaussian(zero, zero)),)
+        return z, (Layer(z, q, Gaussian(zero, zero)),)
 
     def generate(self, n, temperature=1.0, *, fitted=True):
         return self.centre + torch.randn(1, n, self.loc.shape[1])

@@ -16,7 +16,7 @@ from reparam.metrics import STANDARD, measure
 from reparam.metrics.evaluation import Evaluation
 from reparam.metrics.latent_geometry import EVEN, ODD, negentropies, noise_shares, participation, turning_errors
 from reparam.models.build import build_model
-from reparam.models.trace import Latent
+from reparam.models.trace import Layer
 from reparam.models.vae import VAE
 from reparam.parts.recipe import Recipe
 
@@ -44,7 +44,7 @@ class Codes(VAE):
         q = Gaussian(self.loc[rows], self.log_var[rows], len(self.shape))
         zero = torch.zeros(self.shape)
         z = q.rsample((samples,))
-        return z, (Latent(z, q, Gaussian(zero, zero, len(self.shape))),)
+        return z, (Layer(z, q, Gaussian(zero, zero, len(self.shape))),)
 
 
 def numbered(n):

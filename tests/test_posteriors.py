@@ -141,7 +141,7 @@ def test_a_model_trains_and_generates(name, samples, latent, small, images):
     model, x = small(IMAGE, **MODELS[name], latent=latent), images(2, IMAGE)
     with torch.autocast("cpu", torch.bfloat16):
         trace = model(x, samples=samples)
-        assert all(t.dtype == torch.float32 for t in (trace.latents[0].z, trace.latents[0].q.log_prob(trace.latents[0].z)))
+        assert all(t.dtype == torch.float32 for t in (trace.layers[0].z, trace.layers[0].q.log_prob(trace.layers[0].z)))
     trace = model(x, samples=samples)
     parts = parse_objective("nll + kl + iw_bound(1)").parts(trace)
     parts.sum().backward()
@@ -213,7 +213,7 @@ def test_full_gaussian_samples_have_its_covariance():
 
 def test_a_fresh_full_posterior_is_the_diagonal_one(small, images):
     model, x = small(IMAGE, posterior="full", moved=0.0), images(2, IMAGE)
-    factor = model(x).latents[0].q.factor
+    factor = model(x).layers[0].q.factor
     assert torch.equal(factor, torch.diag_embed(factor.diagonal(dim1=-2, dim2=-1)))
 
 
@@ -228,7 +228,7 @@ def test_the_full_posterior_keeps_its_scale_bounded():
 def test_the_kl_of_a_point_is_the_priors_surprise(small, images):
     """½|z|² + (D/2) log 2π under N(0, I). (Ghosh et al., 2020)"""
     trace = small(IMAGE, **MODELS["deterministic"])(images(2, IMAGE), samples=2)
-    z, q, p = trace.latents[0]
+    z, q, p = trace.layers[0]
     assert isinstance(q, Point)
     torch.testing.assert_close(kl(q, p, z), 0.5 * z.square().sum(-1) + 2 * math.log(2 * math.pi))
 

@@ -18,7 +18,7 @@ from reparam.metrics.evaluation import Evaluation
 from reparam.models.posteriors.quantized import Cells, Codebook
 from reparam.models.priors import Draw
 from reparam.models.space import Space
-from reparam.models.trace import Latent, Trace
+from reparam.models.trace import Layer, Trace
 from reparam.objectives.objective import parse_objective
 from reparam.objectives.terms.quantized import soft_entropy
 from reparam.parts.registry import ROLES
@@ -61,7 +61,7 @@ def everything(levels, shape):
 def trace_of(q):
     x = torch.zeros(len(q.codes), 1, 2, 2)
     p = prior("uniform", tuple(q.codes.shape[1:]), 5)()
-    return Trace(x, (Latent(q.codes[None], q, p),), p, torch.zeros(1, len(x)))
+    return Trace(x, (Layer(q.codes[None], q, p),), p, torch.zeros(1, len(x)))
 
 
 def value(objective, q):
@@ -466,7 +466,7 @@ def test_the_bound_of_quantised_latents_is_the_joint(small, images):
     model = small(IMAGE, posterior="rvq(5, 2, dim=2)", prior="autoregressive(8, 1, 2)").eval()
     x = images(4, IMAGE)
     trace = model(x, samples=3)
-    layer = trace.latents[0]
+    layer = trace.layers[0]
     loss = sum(parse_objective("nll + kl").parts(trace))
     alone = model.decode(layer.q.quantized[None]).log_prob(x) + model.latent.prior().log_prob(layer.q.codes)
     torch.testing.assert_close(loss, -alone.mean())
@@ -511,7 +511,7 @@ def test_a_model_trains_generates_and_is_restored(text, latent, small, images, t
     for m in (model, other):  # a step that begins from what was stored ends in the same place
         step(m, x)
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
-    assert torch.equal(model.eval()(x).latents[0].z, other.eval()(x).latents[0].z)
+    assert torch.equal(model.eval()(x).layers[0].z, other.eval()(x).layers[0].z)
     for temperature in (1.0, 0.0):
         code = model.latent.generate(3, Draw(temperature))
         assert code.shape == (1, 3, *model.latent.shape)
@@ -554,7 +554,7 @@ def test_usage_counts_the_codes_of_all_images(small, images):
     model, x = small(IMAGE, posterior="rvq(7, 2, dim=2)", prior="uniform"), images(300, IMAGE)
     figures = usage(model, x)
     with torch.no_grad():
-        codes = model.eval()(x).latents[0].q.codes
+        codes = model.eval()(x).layers[0].q.codes
     for d in range(2):
         counts = np.bincount(codes[:, d].flatten().numpy(), minlength=7)
         assert figures["codebook_usage"].detail[d] == pytest.approx((counts > 0).mean(), abs=1e-4)

@@ -22,7 +22,7 @@ from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.context import Context
 from reparam.objectives.objective import Term, parse_objective
 from reparam.objectives.terms import kl, nll
-from reparam.objectives.weights import FOUND, target_rate
+from reparam.objectives.weights import BOUNDS, target_rate
 from reparam.parts.recipe import Recipe
 from reparam.trainer import loop
 from reparam.trainer.loop import training
@@ -38,17 +38,17 @@ def batch(images):
 
 def test_a_step_of_the_weight_by_hand():
     rate = target_rate(8, start=2, speed=0.1)
-    assert rate.after(2.0, 8.0) == 2
-    assert rate.after(2.0, 10.0) == pytest.approx(2 * math.exp(0.1 * 0.25))
-    assert rate.after(2.0, 6.0) == pytest.approx(2 * math.exp(-0.1 * 0.25))
+    assert rate.updated(2.0, 8.0) == 2
+    assert rate.updated(2.0, 10.0) == pytest.approx(2 * math.exp(0.1 * 0.25))
+    assert rate.updated(2.0, 6.0) == pytest.approx(2 * math.exp(-0.1 * 0.25))
     for far in (16.0, 1e30):
-        assert rate.after(2.0, far) == pytest.approx(2 * math.exp(0.1))
+        assert rate.updated(2.0, far) == pytest.approx(2 * math.exp(0.1))
     for far in (0.0, -1e30):
-        assert rate.after(2.0, far) == pytest.approx(2 * math.exp(-0.1))
-    low, high = FOUND
-    assert rate.after(high, 1e30) == high
-    assert rate.after(low, 0.0) == low
-    assert rate.after(high, 0.0) < high
+        assert rate.updated(2.0, far) == pytest.approx(2 * math.exp(-0.1))
+    low, high = BOUNDS
+    assert rate.updated(high, 1e30) == high
+    assert rate.updated(low, 0.0) == low
+    assert rate.updated(high, 0.0) < high
 
 
 @pytest.mark.parametrize(("text", "printed"), [
@@ -129,11 +129,11 @@ def test_every_step_moves_the_weight_by_its_own_mean(small, batch):
 
     objective = parse_objective("nll + target_rate(3)*kl")
     for options in ({}, {"accumulate": 3}, {"accelerator": Other()}):
-        weights, used = dict(objective.unfound), 1.0
+        weights, used = dict(objective.initial_weights), 1.0
         torch.manual_seed(2)
         for state in training(small(), objective, forever(batch), steps=8, **options, **STEADY):
             assert state.loss == pytest.approx(state.parts["nll"] + used * state.parts["kl"])
-            weights = {"kl": target_rate(3).after(weights["kl"], state.parts["kl"])}
+            weights = {"kl": target_rate(3).updated(weights["kl"], state.parts["kl"])}
             assert state.weights == weights
             used = weights["kl"]
         assert used != 1
@@ -169,7 +169,7 @@ def test_steps_left_out_do_not_move_it(small, batch):
     before = {"kl": 1.0}
     batches = [bad if i % 3 == 1 else batch for i in range(12)]
     for i, state in enumerate(training(small(), parse_objective("nll + target_rate(3)*kl"), batches, steps=12, **STEADY)):
-        assert ("left out" in state.event) == (i % 3 == 1) == (state.weights == before)
+        assert ("skipped" in state.event) == (i % 3 == 1) == (state.weights == before)
         before = dict(state.weights)
 
 
@@ -225,4 +225,4 @@ def test_a_state_without_weights_resumes(small, batch):
     state = next(training(small(), parse_objective("nll + target_rate(3)*kl"), forever(batch), steps=4,
                           resume=(tensors, numbers), **STEADY))
     assert state.step == 3
-    assert state.weights["kl"] == target_rate(3).after(1.0, state.parts["kl"])
+    assert state.weights["kl"] == target_rate(3).updated(1.0, state.parts["kl"])

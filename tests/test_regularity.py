@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
 from reparam.functional.similarity import ms_ssim, ssim
-from reparam.models.trace import Latent, Trace
+from reparam.models.trace import Layer, Trace
 from reparam.objectives.objective import parse_objective
 from reparam.objectives.terms import equivariance, gradient_penalty, latent_noise, ms_ssim_term, nll, spectral_penalty
 
@@ -36,7 +36,7 @@ def trace_of(features, mean, x):
 
     zero, px = torch.zeros(features.shape[2:], **F64), decode(features)
     q = Gaussian(features[0], torch.zeros_like(features[0]), features.dim() - 2)
-    return Trace(x, (Latent(features, q, Gaussian(zero, zero, zero.dim())),), px, px.log_prob(x), features, decode)
+    return Trace(x, (Layer(features, q, Gaussian(zero, zero, zero.dim())),), px, px.log_prob(x), features, decode)
 
 
 def linear(w):

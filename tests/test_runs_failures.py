@@ -42,7 +42,7 @@ def broken(*_, **__):
     raise RuntimeError("a\nfault")
 
 
-# Steps that are left out
+# Skipped steps
 
 
 @pytest.mark.parametrize("bad", [range(20, 25), range(11, 26), range(36, 41)], ids=["one return", "several", "at the end"])

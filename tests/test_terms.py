@@ -17,7 +17,7 @@ from reparam.distributions.gaussian import BestScale, Gaussian, Laplace
 from reparam.errors import UsageError
 from reparam.models.priors import Flow, GaussianMixture
 from reparam.models.space import Space
-from reparam.models.trace import Latent, Trace
+from reparam.models.trace import Layer, Trace
 from reparam.objectives.context import Context
 from reparam.objectives.objective import parse_objective
 from reparam.objectives.terms import balanced_kl, capacity, dip, dwkl, free_bits, kl, layer_balanced_kl, mi, mmd, tc
@@ -47,7 +47,7 @@ def mixture(dims):
 
 def trace_of(*layers, k=1, z=None):
     """A trace of (q, p) pairs whose decoder and images say nothing."""
-    latents = tuple(Latent(q.rsample((k,)) if z is None else z, q, p) for q, p in layers)
+    latents = tuple(Layer(q.rsample((k,)) if z is None else z, q, p) for q, p in layers)
     first = latents[0].z
     x = torch.zeros(first.shape[1], 1, 1, 1, dtype=first.dtype)
     return Trace(x, latents, Gaussian(x, x, 3), torch.zeros(first.shape[:2], dtype=first.dtype))
@@ -60,7 +60,7 @@ def at(progress):
 
 def log_ratio(trace):
     """log q(z | x) − log p(z), (K, B), the former by torch.distributions."""
-    z, q, p = trace.latents[0]
+    z, q, p = trace.layers[0]
     return Normal(q.loc, (q.log_var / 2).exp()).log_prob(z).flatten(2).sum(-1) - p.log_prob(z)
 
 
@@ -102,8 +102,8 @@ def test_a_batch_that_is_the_data_set_gives_the_exact_mixture(estimator, dataset
     n, dims = 5, 3
     q, p = gaussian(n, dims), standard(dims)
     trace, context = trace_of((q, p), k=4), Context(dataset_size=dataset_size)
-    joint, marginals = (v.mean(0) for v in exact_mixture(q, trace.latents[0].z))
-    own, prior = q.log_prob(trace.latents[0].z).mean(0), p.log_prob(trace.latents[0].z).mean(0)
+    joint, marginals = (v.mean(0) for v in exact_mixture(q, trace.layers[0].z))
+    own, prior = q.log_prob(trace.layers[0].z).mean(0), p.log_prob(trace.layers[0].z).mean(0)
     less = math.log(n) if estimator == "mws" else 0.0
     torch.testing.assert_close(own - mi(estimator)(trace, context), joint - less)
     torch.testing.assert_close(dwkl(estimator)(trace, context) + prior, marginals - dims * less)
@@ -119,14 +119,14 @@ def test_stratified_sampling_is_unbiased_over_every_batch():
         batch = torch.tensor([0, *others])
         some = Gaussian(q.loc[batch], q.log_var[batch])
         trace = trace_of((some, standard(2)), z=z[:, batch])
-        estimates.append((some.log_prob(trace.latents[0].z)[0, 0] - mi()(trace, Context(dataset_size=6))[0]).exp())
+        estimates.append((some.log_prob(trace.layers[0].z)[0, 0] - mi()(trace, Context(dataset_size=6))[0]).exp())
     torch.testing.assert_close(torch.stack(estimates).mean(), exact_mixture(q, z[0])[0][0].exp())
 
 
 def test_weighted_sampling_is_the_sum_over_the_batch():
     """log q(z) ≈ log Σ_m q(z | x_m) − log(N M). (Chen et al., 2018, Eq. 5)"""
     trace = trace_of((gaussian(4, 3), standard(3)))
-    z, q, p = trace.latents[0]
+    z, q, p = trace.layers[0]
     each = Normal(q.loc, (q.log_var / 2).exp()).log_prob(z[0][:, None])
     own = q.log_prob(z)[0]
     joint = each.sum(-1).exp().sum(1).log() - math.log(4000)
@@ -172,7 +172,7 @@ def test_densities_of_other_factorised_posteriors():
     loc, log_scale = torch.randn(4, 2, **F64), torch.randn(4, 2, **F64)
     q, p = Laplace(loc, log_scale), standard(2)
     trace = trace_of((q, p))
-    z = trace.latents[0].z
+    z = trace.layers[0].z
     each = torch.distributions.Laplace(loc, log_scale.exp()).log_prob(z[0][:, None])
     torch.testing.assert_close(mi()(trace), q.log_prob(z)[0] - each.sum(-1).exp().mean(1).log())
 
@@ -182,9 +182,9 @@ def test_parts_of_the_kl_say_what_they_need(part):
     with pytest.raises(UsageError, match=r"'mss'.*'mws'"):
         part("mis")
     two = trace_of((gaussian(3, 2), standard(2)), (gaussian(3, 2), standard(2)))
-    with pytest.raises(UsageError, match=f"{part.__name__} looks at the draws of one stochastic layer.* has 2"):
+    with pytest.raises(UsageError, match=f"{part.__name__} reads the draws of one stochastic layer.* has 2"):
         part()(two)
-    z, q, p = trace_of((gaussian(3, 2), standard(2))).latents[0]
+    z, q, p = trace_of((gaussian(3, 2), standard(2))).layers[0]
     other = BestScale(Gaussian, q.loc, torch.zeros(()), 1)
     with pytest.raises(UsageError, match="BestScale does not have"):
         part()(trace_of((other, p), z=z))
@@ -254,7 +254,7 @@ def test_mmd_is_its_double_sum(kernel, scale, shape):
     value = mmd(kernel, scale)(trace)
     torch.manual_seed(3)
     drawn = p.sample((k, n)).flatten(2).numpy()
-    codes, total = trace.latents[0].z.flatten(2).numpy(), 0.0
+    codes, total = trace.layers[0].z.flatten(2).numpy(), 0.0
     for a, b in zip(codes, drawn, strict=True):
         aa, bb, ab = (kernel_matrix(kernel, scale, *pair) for pair in [(a, a), (b, b), (a, b)])
         total += sum(aa[i, j] + bb[i, j] for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
@@ -484,7 +484,7 @@ def test_a_term_compiles_for_batches_of_any_size(text):
         q = Gaussian(loc, log_var)
         p = Gaussian(loc.new_zeros(3), loc.new_zeros(3))
         x = loc[:, :, None, None]
-        return objective.parts(Trace(x, (Latent(loc[None], q, p),), q, loc.new_zeros(1, len(loc))),
+        return objective.parts(Trace(x, (Layer(loc[None], q, p),), q, loc.new_zeros(1, len(loc))),
                                Context(progress, dataset_size=50))
 
     compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="eager")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Alone:
+class SingleProcess:
     """Stands for an Accelerator where one process trains by itself, whatever others there are."""
 
     device: torch.device

@@ -83,7 +83,7 @@ STEEP = 0.1
 CLEAR = 0.9
 """SSIM of reconstructions above which such a fall is the last polish."""
 SKIPPED = 0.05
-"""Share of steps left out."""
+"""Share of skipped steps."""
 TOO_FAST = 0.02
 """A learning rate of Adam that no model takes."""
 
@@ -134,7 +134,7 @@ def skips(case: Case) -> str | None:
     steps, skipped, rollbacks = case.history.steps or 0, case.history.skipped, case.history.rollbacks
     if skipped < SKIPPED * max(steps, 1) and not rollbacks:
         return None
-    return f"{skipped} of {steps} steps were left out, {rollbacks} roll-backs"
+    return f"{skipped} of {steps} steps were skipped, {rollbacks} roll-backs"
 
 
 def overfitted(case: Case) -> str | None:

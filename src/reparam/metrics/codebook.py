@@ -24,7 +24,7 @@ def codebook_usage(evaluation: Evaluation) -> list[Figure]:
     seen: dict[int, list[Tensor]] = {}
     with evaluation.drawing():
         for chunk in evaluation.x.split(250):
-            for i, layer in enumerate(model(chunk).latents):
+            for i, layer in enumerate(model(chunk).layers):
                 if isinstance(layer.q, Quantized):
                     seen.setdefault(i, []).append(layer.q.by_codebook.cpu())
     levels = model.latent.space.levels

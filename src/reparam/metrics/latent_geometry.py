@@ -12,7 +12,7 @@ from torch import Tensor
 from ..distributions.quantized import Quantized
 from ..models.latents.labelled import ClassPosterior
 from ..models.priors import Standardize
-from ..models.trace import Latent
+from ..models.trace import Layer
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
@@ -142,7 +142,7 @@ def modellable(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
         return [*figures, *_equivariance(model, x)]
 
 
-def _top(model: VAE, x: Tensor) -> Latent:
+def _top(model: VAE, x: Tensor) -> Layer:
     """The topmost layer of numbers, two draws for each image."""
     _, layers = model.latent.infer(model.encoder(x), 2)
     top = next(layer for layer in layers if not isinstance(layer.q, ClassPosterior))

@@ -21,7 +21,7 @@ from ..distributions.base import kl as divergence
 from ..distributions.point import Point
 from ..errors import UsageError
 from ..models.likelihoods import BernoulliLikelihood, ImplicitLikelihood
-from ..models.trace import Latent, log_weight
+from ..models.trace import Layer, log_weight
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
@@ -87,12 +87,12 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
     """
     distortion: list[Tensor] = []
     rates: list[Tensor] = []
-    layers: tuple[Latent, ...] = ()
+    layers: tuple[Layer, ...] = ()
     model = _with_likelihood(evaluation)
     with evaluation.drawing():
         for chunk in evaluation.x.split(250):
             trace = model(chunk)
-            layers = trace.latents
+            layers = trace.layers
             distortion.append(-trace.log_px.mean(0).cpu())
             rates.append(torch.stack([divergence(layer.q, layer.p, layer.z).mean(0) for layer in layers]).cpu())
     d, each, unit = torch.cat(distortion), torch.cat(rates, 1), _unit(evaluation)
@@ -106,7 +106,7 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
     return figures
 
 
-def _is_point(layers: Sequence[Latent]) -> bool:
+def _is_point(layers: Sequence[Layer]) -> bool:
     return any(isinstance(layer.q, Point) for layer in layers)
 
 
@@ -121,7 +121,7 @@ def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None
     model = _with_likelihood(evaluation)
     x = evaluation.x[evenly(len(evaluation.x), images)] if images else evaluation.x
     with evaluation.drawing():
-        deterministic = _is_point(model(x[:1]).latents)
+        deterministic = _is_point(model(x[:1]).layers)
     if deterministic:
         return []
     with evaluation.drawing():

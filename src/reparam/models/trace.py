@@ -1,4 +1,4 @@
-"""What one pass of a model says of a batch, and what follows from it alone."""
+"""The trace: one forward pass of a model on a batch, and what follows from it alone."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Batch = Tensor | tuple[Tensor, Tensor]
 """Images x (B, C, H, W) in [0, 1], or with them class labels y (B,), −1 where there is none."""
 
 
-class Latent(NamedTuple):
-    """One stochastic layer: z ~ q, judged by p."""
+class Layer(NamedTuple):
+    """One stochastic layer: z ~ q, with its prior p."""
 
     z: Tensor
     """(K, B, *d): K importance samples of each of B examples."""
@@ -31,11 +31,11 @@ class Latent(NamedTuple):
 
 @dataclass(frozen=True)
 class Trace:
-    """What one pass of a model says of a batch. Terms and metrics read this and nothing else."""
+    """One forward pass of a model on a batch: what terms and metrics read."""
 
     x: Tensor
     """(B, C, H, W), in [0, 1]."""
-    latents: tuple[Latent, ...]
+    layers: tuple[Layer, ...]
     """From the top down."""
     px: Distribution
     """p(x | z), batch shape (K, B)."""
@@ -49,22 +49,22 @@ class Trace:
 
 def rate(trace: Trace) -> Tensor:
     """KL(q ‖ p) over all layers, (K, B), nats."""
-    return reduce(torch.add, (divergence(layer.q, layer.p, layer.z) for layer in trace.latents))
+    return reduce(torch.add, (divergence(layer.q, layer.p, layer.z) for layer in trace.layers))
 
 
 def log_weight(trace: Trace) -> Tensor:
     """log p(x, z) − log q(z | x) of each importance sample, (K, B), nats."""
-    return reduce(torch.add, (layer.p.log_prob(layer.z) - layer.q.log_prob(layer.z) for layer in trace.latents),
+    return reduce(torch.add, (layer.p.log_prob(layer.z) - layer.q.log_prob(layer.z) for layer in trace.layers),
                   trace.log_px)
 
 
-def only_layer(trace: Trace, term: str) -> Latent:
-    """The layer of a trace that has one, for a term that knows no others.
+def only_layer(trace: Trace, term: str) -> Layer:
+    """The layer of a trace that has one, for a term that is defined for a single one.
 
     Raises:
         UsageError: several layers.
     """
-    if len(trace.latents) != 1:
-        raise UsageError(f"{term} looks at the draws of one stochastic layer, and this model has {len(trace.latents)}: "
+    if len(trace.layers) != 1:
+        raise UsageError(f"{term} reads the draws of one stochastic layer, and this model has {len(trace.layers)}: "
                          "use a latent with one layer, such as flat(64), or another term")
-    return trace.latents[0]
+    return trace.layers[0]

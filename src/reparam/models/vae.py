@@ -91,9 +91,9 @@ class VAE(Model):
         self.encoder = encoder
 
     def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None) -> Trace:
-        features, latents = self.latent.infer(self.encoder(x), samples, y)
+        features, layers = self.latent.infer(self.encoder(x), samples, y)
         px = self._decode(features)
-        return Trace(x, latents, px, px.log_prob(x), features, self._decode)
+        return Trace(x, layers, px, px.log_prob(x), features, self._decode)
 
     def encode(self, x: Float[Tensor, "b c h w"], *, sample: bool = False) -> Float[Tensor, "b *d"]:
         """The code of each image: the posterior's mean, or a draw from it."""

@@ -24,7 +24,7 @@ from ..parts import registry
 from ..parts.call import Call, parse_sum
 from ..parts.recipe import Recipe
 from .context import Context
-from .weights import FoundWeight, Weight
+from .weights import AdaptiveWeight, Weight
 
 
 def product(a: float | Weight, b: float | Weight) -> float | Weight:
@@ -113,23 +113,23 @@ class Objective(Summable):
     def names(self) -> list[str]:
         return [term.name for _, term in self.terms]
 
-    def weights(self, progress: float, found: Mapping[str, float] | None = None) -> list[float]:
-        """The weight of each term; `found` are those that training has found so far, by their term."""
-        known = found or {}
-        return [known[term.name] if term.name in known else w(progress) if isinstance(w, Weight) else w
+    def weights(self, progress: float, adaptive: Mapping[str, float] | None = None) -> list[float]:
+        """The weight of each term; `adaptive` holds the current adaptive weights, by term."""
+        current = adaptive or {}
+        return [current[term.name] if term.name in current else w(progress) if isinstance(w, Weight) else w
                 for w, term in self.terms]
 
     @property
-    def unfound(self) -> dict[str, float]:
-        """Where the weights begin that training finds, by their term."""
-        return {term.name: w(0.0) for w, term in self.terms if isinstance(w, FoundWeight)}
+    def initial_weights(self) -> dict[str, float]:
+        """The adaptive weights at the start of training, by term."""
+        return {term.name: w(0.0) for w, term in self.terms if isinstance(w, AdaptiveWeight)}
 
-    def after(self, found: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
-        """The weights found after a step in which the terms came to `parts`, their batch means, nats per example."""
-        return {term.name: w.after(found[term.name], parts[term.name])
-                for w, term in self.terms if isinstance(w, FoundWeight)}
+    def updated(self, adaptive: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
+        """The adaptive weights after a step in which the terms had the batch means `parts`, nats per example."""
+        return {term.name: w.updated(adaptive[term.name], parts[term.name])
+                for w, term in self.terms if isinstance(w, AdaptiveWeight)}
 
-    def heeds_critic(self, progress: float) -> bool:
+    def uses_critic(self, progress: float) -> bool:
         """Whether any term that reads the critic has a non-zero weight at `progress`."""
         return any(weight for weight, (_, term) in zip(self.weights(progress), self.terms, strict=True) if term.uses_critic)
 

@@ -118,21 +118,22 @@ class cyclic(Weight):
         return replace(self, start=factor * self.start, end=factor * self.end)
 
 
-class FoundWeight(Weight):
-    """A weight that training finds from what its term comes to. It remembers nothing: the training loop's state does."""
+class AdaptiveWeight(Weight):
+    """A weight adapted during training from its term's value. Stateless: the current weight is kept in `State.weights`."""
 
     @abstractmethod
-    def after(self, weight: float, value: float) -> float:
-        """The next step's weight, from this step's and the batch mean that its term came to, nats per example."""
+    def updated(self, weight: float, value: float) -> float:
+        """The next step's weight, from this step's and the batch mean of its term, nats per example."""
 
-FOUND = 1e-4, 1e4
-"""Between these a weight is looked for."""
+
+BOUNDS = 1e-4, 1e4
+"""Bounds of an adaptive weight."""
 
 
 @registry.weight("target_rate")
 @dataclass(frozen=True)
-class target_rate(FoundWeight):
-    """The weight at which its term comes to `nats` per example, found in training: a rate in place of a β.
+class target_rate(AdaptiveWeight):
+    """The weight at which its term equals `nats` per example, adapted during training: a rate in place of a β.
 
     log w ← log w + speed · clip(term / nats − 1, −1, 1) after every step, w from 1e-4 to 1e4, beginning at `start`. The sum
     over steps averages the noise of batches, so nothing else is smoothed. A term that is slow to answer, as of a latent that
@@ -148,7 +149,7 @@ class target_rate(FoundWeight):
         if not 0 < self.nats < math.inf:
             raise UsageError(f"{self}: the target is what the term shall come to, in nats per example, above 0, such as "
                              "target_rate(30)*kl; to go without the term leave it out")
-        low, high = FOUND
+        low, high = BOUNDS
         if not low <= self.start <= high:
             raise UsageError(f"{self}: the weight begins from {low:g} to {high:g}; 1 does for most, as in "
                              f"target_rate({self.nats:.12g})")
@@ -157,11 +158,11 @@ class target_rate(FoundWeight):
                              "for thousands of steps")
 
     def __call__(self, progress: float) -> float:
-        """Where it begins: what is found lies in the training loop's state."""
+        """The weight at the start: later ones are kept in `State.weights`."""
         return self.start
 
-    def after(self, weight: float, value: float) -> float:
-        low, high = FOUND
+    def updated(self, weight: float, value: float) -> float:
+        low, high = BOUNDS
         error = min(max(value / self.nats - 1, -1.0), 1.0)
         return min(max(weight * math.exp(self.speed * error), low), high)
 

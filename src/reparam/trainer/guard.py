@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StepDecision:
     """What to do with a step."""
 
     scale: float
@@ -51,7 +51,7 @@ class Guard:
     at_start: float = -math.inf
     """The greatest loss before there is enough to judge norms by."""
 
-    def judge(self, names: Sequence[str], parts: Sequence[float], norm: float, loss: float = math.nan) -> Verdict:
+    def judge(self, names: Sequence[str], parts: Sequence[float], norm: float, loss: float = math.nan) -> StepDecision:
         """`parts` are the batch means of the terms called `names`; `norm` is the gradient's; `loss` is what falls when all
         goes well, if anything does."""
         if not math.isfinite(norm) or not all(map(math.isfinite, parts)):
@@ -70,12 +70,12 @@ class Guard:
             if lost:
                 self.rescues, self.in_a_row = self.rescues - 1, 0
             reason = f"gradient norm {norm:.3g} is {norm / high:.0f} times the usual high of {high:.3g}"
-            return Verdict(0.0, reason + ", the loss above any at the start" * lost, roll_back=lost)
+            return StepDecision(0.0, reason + ", the loss above any at the start" * lost, roll_back=lost)
         self.in_a_row = 0
         limit = self.clip * typical if self.clip and typical else math.inf
-        return Verdict(min(1.0, limit / norm) if norm > 0 else 1.0)
+        return StepDecision(min(1.0, limit / norm) if norm > 0 else 1.0)
 
-    def _broken(self, names: Sequence[str], parts: Sequence[float]) -> Verdict:
+    def _broken(self, names: Sequence[str], parts: Sequence[float]) -> StepDecision:
         self.skipped += 1
         self.broken_in_a_row += 1
         first = next((n for n, p in zip(names, parts, strict=True) if not math.isfinite(p)), None)
@@ -83,7 +83,7 @@ class Guard:
         back = self.broken_in_a_row >= self.patience
         if back:
             self.broken_in_a_row = 0
-        return Verdict(0.0, reason, roll_back=back)
+        return StepDecision(0.0, reason, roll_back=back)
 
     def _quantiles(self) -> tuple[float, float]:
         """Median and 90 % quantile of the window; infinite until there is enough to judge by."""

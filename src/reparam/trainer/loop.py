@@ -27,13 +27,13 @@ from ..models.vae import Model
 from ..objectives.adversaries.base import Adversary
 from ..objectives.context import Context
 from ..objectives.objective import Objective
-from ..parallel import Alone
+from ..parallel import SingleProcess
 from ..parts import registry
 from .batches import read
-from .guard import Guard, Verdict
+from .guard import Guard, StepDecision
 from .pieces import one_scale
 from .snapshots import MAX_ROLLBACKS, Snapshot, check_snapshot, parameters_of, slots_of
-from .state import Rival, State
+from .state import CriticState, State
 
 EMA_EVERY = 8
 """The average is moved once in so many steps: memory traffic is what it costs."""
@@ -55,7 +55,7 @@ def training(
     accumulate: int = 1,
     precision: str = "float32",
     compile: bool = False,
-    accelerator: Accelerator | Alone | None = None,
+    accelerator: Accelerator | SingleProcess | None = None,
     resume: Snapshot | None = None,
     population: int = 0,
     adversary: Adversary | None = None,
@@ -89,7 +89,7 @@ def training(
     averaged = copy.deepcopy(model).requires_grad_(False) if ema else model
     trained = [p for p in model.parameters() if p.requires_grad]
     state = State(model, averaged, registry.optimizer.make(optimizer, trained), Guard(clip=clip),
-                  _rival(adversary, critic_optimizer, clip, accelerator), weights=objective.unfound)
+                  _rival(adversary, critic_optimizer, clip, accelerator), weights=objective.initial_weights)
     if resume is not None:
         try:
             _check(resume, state, optimizer, critic_optimizer)
@@ -120,24 +120,25 @@ def training(
 
 def _check(saved: Snapshot, state: State, optimizer: str, critic_optimizer: str) -> None:
     """Before anything is copied: optimizers write through their tensors without looking at shapes."""
-    rival = state.rival.optimizer if state.rival is not None else None
+    rival = state.critic.optimizer if state.critic is not None else None
     slots = slots_of("optimizer", state.optimizer, lambda p: registry.optimizer.make(optimizer, p)) | \
         slots_of("critic_optimizer", rival, lambda p: registry.optimizer.make(critic_optimizer, p))
     check_snapshot(saved, state.tensors(), slots)
 
 
-def _settle(module: nn.Module, accelerator: Accelerator | Alone) -> None:
+def _settle(module: nn.Module, accelerator: Accelerator | SingleProcess) -> None:
     module.to(accelerator.device)
     if any(isinstance(m, nn.Conv2d) for m in module.modules()):
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def _rival(adversary: Adversary | None, optimizer: str, clip: float, accelerator: Accelerator | Alone) -> Rival | None:
+def _rival(adversary: Adversary | None, optimizer: str, clip: float,
+           accelerator: Accelerator | SingleProcess) -> CriticState | None:
     if adversary is None:
         return None
     _settle(adversary, accelerator)
     own = list(adversary.parameters())
-    return Rival(adversary, registry.optimizer.make(optimizer, own) if own else None, Guard(clip=clip))
+    return CriticState(adversary, registry.optimizer.make(optimizer, own) if own else None, Guard(clip=clip))
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class _Budget:
 class _Loop:
     """One run's step, with what it needs at hand."""
 
-    def __init__(self, state: State, objective: Objective, accelerator: Accelerator | Alone, budget: _Budget,
+    def __init__(self, state: State, objective: Objective, accelerator: Accelerator | SingleProcess, budget: _Budget,
                  schedule: Callable[[float], float], ema: float, accumulate: int, precision: str,
                  compile: bool, population: int) -> None:
         self.state, self.objective, self.accelerator, self.budget = state, objective, accelerator, budget
@@ -162,14 +163,14 @@ class _Loop:
         self.population = population
         self.bf16 = precision == "bf16"
         self.trained = parameters_of(state.optimizer)
-        self.rivals = parameters_of(state.rival.optimizer if state.rival is not None else None)
+        self.rivals = parameters_of(state.critic.optimizer if state.critic is not None else None)
         self.peaks = [float(group["lr"]) for group in self._groups()]
         self.pairs = _ema_pairs(state)
         self.good: deque[Snapshot] = deque([state.snapshot()], maxlen=2)
         self.losses_of = torch.compile(self._losses, fullgraph=True) if compile else self._losses
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
-        rival = self.state.rival
+        rival = self.state.critic
         return [self.state.optimizer, *([rival.optimizer] if rival is not None and rival.optimizer is not None else [])]
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -201,7 +202,7 @@ class _Loop:
         norms = [_norm(g, like=losses) for g in gradients]
         *values, critic_loss, norm, critic_norm = torch.cat([losses, *norms]).tolist()
         state.critic_loss = critic_loss if rival is not None else float("nan")
-        verdicts: list[Verdict] = []
+        verdicts: list[StepDecision] = []
         if heard:
             state.grad_norm = norm
             state.parts = dict(zip(self.objective.names, values, strict=True))
@@ -215,19 +216,19 @@ class _Loop:
         state.images += len(x) * self.accelerator.num_processes
         self._after(verdicts)
 
-    def _playing(self) -> Rival | None:
+    def _playing(self) -> CriticState | None:
         """The second player, from `warmup` before the objective heeds it."""
-        rival = self.state.rival
+        rival = self.state.critic
         if rival is None:
             return None
         now, soon = self.state.progress, min(self.state.progress + rival.adversary.game.warmup, 1.0)
-        return rival if self.objective.heeds_critic(now) or self.objective.heeds_critic(soon) else None
+        return rival if self.objective.uses_critic(now) or self.objective.uses_critic(soon) else None
 
-    def _take(self, gradients: list[list[Tensor]], verdicts: list[Verdict], heard: bool) -> None:
+    def _take(self, gradients: list[list[Tensor]], verdicts: list[StepDecision], heard: bool) -> None:
         """Moves the players that have gradients; none of them where one has to leave the step out."""
         bad = next((v for v in verdicts if not v.scale), None)
         if bad is not None:
-            self.state.event = f"step left out: {bad.reason}"
+            self.state.event = f"step skipped: {bad.reason}"
             return
         optimizers = self._optimizers() if heard else self._optimizers()[1:]
         moved = [g for g in (gradients if heard else gradients[1:]) if g]
@@ -236,7 +237,7 @@ class _Loop:
                 torch._foreach_mul_(own, verdict.scale)  # pyright: ignore
             optimizer.step()
         if heard:
-            self.state.weights = self.objective.after(self.state.weights, self.state.parts)
+            self.state.weights = self.objective.updated(self.state.weights, self.state.parts)
 
     def _weights(self) -> list[float]:
         """Of the objective's terms, in this step."""
@@ -271,7 +272,7 @@ class _Loop:
         self.state.seconds = float(vector[-1])
         return vector[offset:-1]
 
-    def _after(self, verdicts: list[Verdict]) -> None:
+    def _after(self, verdicts: list[StepDecision]) -> None:
         state = self.state
         failed = next((v for v in verdicts if v.roll_back), None)
         if failed is not None:

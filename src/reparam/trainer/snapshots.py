@@ -17,7 +17,7 @@ Slots = Callable[[Tensor], Mapping[str, Tensor]]
 MAX_ROLLBACKS = 8
 
 
-class Judged(TypedDict):
+class GuardNumbers(TypedDict):
     """What a `Guard` remembers."""
 
     norms: list[Amount]
@@ -38,10 +38,10 @@ class Numbers(TypedDict):
     progress: Share
     lr_scale: Annotated[float, Within(2.0**-MAX_ROLLBACKS, 1)]
     rollbacks: Annotated[int, Within(0, MAX_ROLLBACKS)]
-    guard: Judged
+    guard: GuardNumbers
     weights: NotRequired[dict[str, float]]
     """None in a state of an earlier version."""
-    critic_guard: NotRequired[Judged]
+    critic_guard: NotRequired[GuardNumbers]
 
 
 def check_snapshot(saved: Snapshot, wanted: Mapping[str, Tensor], slots: Mapping[str, Tensor | None]) -> None:

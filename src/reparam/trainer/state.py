@@ -19,7 +19,7 @@ COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "
 
 
 @dataclass
-class Rival:
+class CriticState:
     """The second player, with what it takes to train it."""
 
     adversary: Adversary
@@ -37,7 +37,7 @@ class State:
     """The averaged weights, which everything after training uses."""
     optimizer: torch.optim.Optimizer
     guard: Guard
-    rival: Rival | None = None
+    critic: CriticState | None = None
     """The second player, when there is one."""
     step: int = 0
     images: int = 0
@@ -77,9 +77,9 @@ class State:
         if self.ema is not self.model:
             tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         tensors |= held_by("optimizer", self.optimizer)
-        if self.rival is not None:
-            tensors |= {f"critic.{k}": v for k, v in self.rival.adversary.state_dict().items()}
-            tensors |= held_by("critic_optimizer", self.rival.optimizer)
+        if self.critic is not None:
+            tensors |= {f"critic.{k}": v for k, v in self.critic.adversary.state_dict().items()}
+            tensors |= held_by("critic_optimizer", self.critic.optimizer)
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -90,8 +90,8 @@ class State:
         numbers: dict[str, Any] = {k: getattr(self, k) for k in COUNTED}
         numbers["weights"] = dict(self.weights)
         numbers["guard"] = self.guard.to_dict()
-        if self.rival is not None:
-            numbers["critic_guard"] = self.rival.guard.to_dict()
+        if self.critic is not None:
+            numbers["critic_guard"] = self.critic.guard.to_dict()
         return {k: v.detach().clone() for k, v in self.tensors().items()}, numbers
 
     def restore(self, saved: Snapshot, *, weights_only: bool = False) -> None:
@@ -105,9 +105,9 @@ class State:
         if self.ema is not self.model:
             self.ema.load_state_dict(groups["ema"])
         fill(self.optimizer, groups.get("optimizer", {}))
-        if self.rival is not None:
-            self.rival.adversary.load_state_dict(groups.get("critic", {}))
-            fill(self.rival.optimizer, groups.get("critic_optimizer", {}))
+        if self.critic is not None:
+            self.critic.adversary.load_state_dict(groups.get("critic", {}))
+            fill(self.critic.optimizer, groups.get("critic_optimizer", {}))
         saved_weights = numbers.get("weights", {})  # a state of an earlier version has none
         self.weights = {k: saved_weights.get(k, v) for k, v in self.weights.items()}
         if weights_only:
@@ -118,5 +118,5 @@ class State:
         for k in COUNTED:
             setattr(self, k, numbers[k])
         self.guard.load(numbers["guard"])
-        if self.rival is not None:
-            self.rival.guard.load(numbers["critic_guard"])
+        if self.critic is not None:
+            self.critic.guard.load(numbers["critic_guard"])

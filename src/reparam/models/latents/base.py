@@ -21,7 +21,7 @@ from ...tensors import Shape
 from ..posteriors import Posterior
 from ..priors import Draw, Prior
 from ..space import Space
-from ..trace import Latent
+from ..trace import Layer
 
 
 class Latents(nn.Module):
@@ -40,7 +40,7 @@ class Latents(nn.Module):
 
     @abstractmethod
     def infer(self, h: Tensor, samples: int, y: Int[Tensor, "b"] | None = None
-              ) -> tuple[Float[Tensor, "k b *f"], tuple[Latent, ...]]:
+              ) -> tuple[Float[Tensor, "k b *f"], tuple[Layer, ...]]:
         """Draws `samples` latents for the features of each image; returns what the decoder reads, and the layers.
 
         `y` are class labels, −1 where there is none; only latents that know of classes look at them.

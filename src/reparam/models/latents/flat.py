@@ -12,7 +12,7 @@ from ...tensors import Shape
 from ..posteriors import Posterior
 from ..priors import Draw, Prior
 from ..space import Space
-from ..trace import Latent
+from ..trace import Layer
 from .base import NO_ENCODER, Latents, MakePosterior, MakePrior
 
 
@@ -25,10 +25,10 @@ class OneLayer(Latents):
         self.features, self.space = shape, posterior.space
         self.fitted = None
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         q, p = self.posterior(h), self.prior()
         z = q.rsample((samples,))
-        return self.posterior.embed(z, q), (Latent(z, q, p),)
+        return self.posterior.embed(z, q), (Layer(z, q, p),)
 
     def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
         q = self.posterior(h)
@@ -62,7 +62,7 @@ class Drawn(Latents):
         self.shape = self.features = space.shape
         self.fitted = None
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         raise UsageError(NO_ENCODER)
 
     def code(self, h: Tensor, *, sample: bool = False) -> Tensor:

@@ -19,7 +19,7 @@ from ...nets.layers import to_latent
 from ...parts import registry
 from ...tensors import Shape
 from ..priors import Draw
-from ..trace import Latent
+from ..trace import Layer
 from .base import Latents, MakePosterior, MakePrior, unfolded
 from .flat import OneLayer
 
@@ -73,7 +73,7 @@ class Conditional(Classed):
         super().__init__(layer, classes)
         self.dropout = dropout
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         known = self.one_hot(y, h)
         if self.training:
             known = known * (torch.rand(len(h), 1, device=h.device) >= self.dropout)
@@ -155,14 +155,14 @@ class SemiSupervised(Classed):
                                         to_latent((256,), (classes,)))
         self.register_buffer("weights", torch.full((classes,), 1 / classes))
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         q_y = ClassPosterior(self.classifier(h).float(), self.one_hot(y, h))
         drawn = q_y.rsample((samples,))
         repeated = h.expand(samples, *h.shape).flatten(0, 1)
         q_z = unfolded(self.layer.posterior(joined(repeated, drawn.flatten(0, 1))), (samples, len(h)))
         z = q_z.rsample()
         return (torch.cat([z, drawn], 2),
-                (Latent(drawn, q_y, UniformClass(self.weights)), Latent(z, q_z, self.layer.prior())))
+                (Layer(drawn, q_y, UniformClass(self.weights)), Layer(z, q_z, self.layer.prior())))
 
     def classify(self, h: Tensor) -> Tensor:
         """The likeliest class of images with features h, (B,)."""

@@ -26,7 +26,7 @@ from ...parts.registry import latent
 from ...tensors import Shape, bounded
 from ..priors import Draw, Prior
 from ..space import Space
-from ..trace import Latent
+from ..trace import Layer
 from .base import Latents, MakePosterior, MakePrior, unfolded
 from .flat import OneLayer
 
@@ -160,7 +160,7 @@ class TopDown(Latents):
                                               for _ in range(n))]
         self.shape = (sum(self.sizes),)
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Latent, ...]]:
+    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         seen = self._seen(h)
         features, (top,) = self.top.infer(seen[-1], samples)
         layers = [top]
@@ -170,7 +170,7 @@ class TopDown(Latents):
         def draw(layer: TopDownLayer, path: Tensor, at: int) -> Tensor:
             q = unfolded(layer.q(path, seen[at]), batch)
             eps = q.rsample()
-            layers.append(Latent(eps, q, layer.p()))
+            layers.append(Layer(eps, q, layer.p()))
             return eps.flatten(0, 1)
 
         path = self._descend(features.flatten(0, 1), draw)

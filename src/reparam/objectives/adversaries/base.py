@@ -17,7 +17,7 @@ from .penalties import Penalty
 
 
 @dataclass(frozen=True)
-class Setting:
+class AdversaryInputs:
     """What the rest of a recipe gives to an adversary."""
 
     model: Model
@@ -31,7 +31,7 @@ class Setting:
 class Adversary(nn.Module):
     """What is judged, by whom and by which rules. Called on the trace of a batch, it gives both sides' losses of it."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: AdversaryInputs) -> None:
         super().__init__()
         self.game = setting.game
 

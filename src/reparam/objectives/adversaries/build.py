@@ -8,7 +8,7 @@ from ...parts import registry
 from ...parts.call import parse_call
 from ...parts.recipe import Recipe
 from ...tensors import Shape
-from .base import Adversary, Setting
+from .base import Adversary, AdversaryInputs
 from .games import Game
 from .penalties import parse_penalties
 
@@ -23,6 +23,6 @@ def build_adversary(recipe: Recipe, model: Model, image_shape: Shape) -> Adversa
     if call.name == "none":
         return None
     game: Game = registry.game.make(recipe.game)
-    setting = Setting(model, image_shape, recipe.critic, game, tuple(parse_penalties(recipe.penalty)),
+    setting = AdversaryInputs(model, image_shape, recipe.critic, game, tuple(parse_penalties(recipe.penalty)),
                       parse_augmentation(recipe.critic_augment, for_critic=True))
     return registry.adversary.make(call, setting)

@@ -24,19 +24,19 @@ from ...nets.critic import Critic, make_critic
 from ...parts.registry import adversary
 from ...tensors import Shape
 from ..context import AdversarialBatch
-from .base import Adversary, Setting, detached
+from .base import Adversary, AdversaryInputs, detached
 from .penalties import Inputs, Scored
 
 
-class Judged(Adversary):
+class CriticAdversary(Adversary):
     """An adversary with a critic of its own."""
 
     of_images = False
     """Whether it judges images, which may be augmented."""
-    both_move = False
+    real_depends_on_model = False
     """Whether the model has a hand in the real inputs too."""
 
-    def __init__(self, setting: Setting, critic: Critic) -> None:
+    def __init__(self, setting: AdversaryInputs, critic: Critic) -> None:
         super().__init__(setting)
         if setting.augment is not None and not self.of_images:
             raise UsageError("critic_augment changes images, and this adversary judges codes: leave it at 'none'")
@@ -53,21 +53,21 @@ class Judged(Adversary):
 
     def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
         real, fake = self.sides(model, trace)
-        return Bout(self, trace, self.shown(real), self.shown(fake))
+        return CriticBatch(self, trace, self.shown(real), self.shown(fake))
 
     def shown(self, inputs: Inputs) -> Inputs:
         """What the critic gets to see of inputs."""
         return inputs if self.augment is None else (self.augment(inputs[0]), *inputs[1:])
 
-    def unmoved(self, *inputs: Tensor) -> Tensor:
+    def frozen_scores(self, *inputs: Tensor) -> Tensor:
         """The critic's scores, with no gradient to its parameters."""
         return functional_call(self.critic, detached(self.critic), inputs)
 
 
-class Bout(AdversarialBatch):
+class CriticBatch(AdversarialBatch):
     """One batch before a critic."""
 
-    def __init__(self, judged: Judged, trace: Trace, real: Inputs, fake: Inputs) -> None:
+    def __init__(self, judged: CriticAdversary, trace: Trace, real: Inputs, fake: Inputs) -> None:
         self.judged, self.trace, self.real, self.fake = judged, trace, real, fake
 
     def critic_loss(self) -> Float[Tensor, ""]:
@@ -85,10 +85,10 @@ class Bout(AdversarialBatch):
         if balance and not judged.of_images:
             raise UsageError("adversarial(balance) compares gradients at images, and this adversary judges codes: give it "
                              "a fixed weight, or use the adversary images")
-        fake = judged.unmoved(*self.fake)
-        real = judged.unmoved(*self.real) if judged.both_move or judged.game.paired else fake
+        fake = judged.frozen_scores(*self.fake)
+        real = judged.frozen_scores(*self.real) if judged.real_depends_on_model or judged.game.paired else fake
         each = judged.game.model(real, fake)
-        if judged.both_move:
+        if judged.real_depends_on_model:
             each = each + judged.game.model(-fake, -real)
         each = each.flatten(1).mean(1) if each.dim() > 1 else each
         return each if not balance else each * self._factor(each, balance, cap)
@@ -116,7 +116,7 @@ class Bout(AdversarialBatch):
 
 
 @adversary("images")
-class Images(Judged):
+class Images(CriticAdversary):
     """Images against the model's: its reconstructions, new samples, or half of each ('both'); a GAN has samples alone.
 
     With `patch` the critic scores squares of about so many pixels, each by itself (Isola et al., 2017, arXiv:1611.07004),
@@ -126,7 +126,7 @@ class Images(Judged):
 
     of_images = True
 
-    def __init__(self, setting: Setting, of: str = "both", patch: int = 0) -> None:
+    def __init__(self, setting: AdversaryInputs, of: str = "both", patch: int = 0) -> None:
         if of not in ("both", "samples", "reconstructions"):
             raise UsageError(f"images({of!r}): the critic judges 'samples', 'reconstructions' or 'both'")
         if patch < 0:
@@ -146,10 +146,10 @@ class Images(Judged):
 
 
 @adversary("codes")
-class Codes(Judged):
+class Codes(CriticAdversary):
     """Draws from the prior against codes of images, in place of a KL term (Makhzani et al., 2016, arXiv:1511.05644)."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: AdversaryInputs) -> None:
         super().__init__(setting, make_critic(setting.critic, _only_code(setting.model)))
 
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
@@ -160,11 +160,11 @@ class Codes(Judged):
 
 
 @adversary("permuted")
-class Permuted(Judged):
+class Permuted(CriticAdversary):
     """Codes against codes each of whose numbers comes from another image: with the game `ratio`, the total correlation
     (Kim & Mnih, 2018, arXiv:1802.05983, section 3)."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: AdversaryInputs) -> None:
         super().__init__(setting, make_critic(setting.critic, _only_code(setting.model)))
 
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
@@ -175,14 +175,14 @@ class Permuted(Judged):
 
 
 @adversary("joint")
-class Joint(Judged):
+class Joint(CriticAdversary):
     """Images with their codes against codes with their images: encoder and decoder learn to be each other's inverse, from
     the critic alone (Dumoulin et al., 2017, arXiv:1606.00704; Donahue et al., 2017, arXiv:1605.09782)."""
 
     of_images = True
-    both_move = True
+    real_depends_on_model = True
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: AdversaryInputs) -> None:
         shape = _only_code(setting.model)
         super().__init__(setting, make_critic(setting.critic, setting.image_shape, code=math.prod(shape)))
 

@@ -14,7 +14,7 @@ from ...models.trace import Trace, rate
 from ...models.vae import VAE, Model
 from ...parts.registry import adversary
 from ..context import AdversarialBatch
-from .base import Adversary, Setting, detached
+from .base import Adversary, AdversaryInputs, detached
 
 
 @adversary("introspective")
@@ -27,7 +27,7 @@ class Introspective(Adversary):
     `critic_augment` are left unused.
     """
 
-    def __init__(self, setting: Setting, beta_neg: float = 256.0) -> None:
+    def __init__(self, setting: AdversaryInputs, beta_neg: float = 256.0) -> None:
         if not isinstance(setting.model, VAE):
             raise UsageError("the adversary introspective makes the encoder its critic, and a GAN has no encoder")
         if not isinstance(setting.model.latent, OneLayer):
@@ -40,10 +40,10 @@ class Introspective(Adversary):
         self.beta_neg = beta_neg
 
     def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
-        return _Introspection(model, model.draw(len(trace.x)).mean[0], self.beta_neg)
+        return IntrospectiveBatch(model, model.draw(len(trace.x)).mean[0], self.beta_neg)
 
 
-class _Introspection(AdversarialBatch):
+class IntrospectiveBatch(AdversarialBatch):
     def __init__(self, model: Model, fake: Tensor, beta_neg: float) -> None:
         self.model, self.fake, self.beta_neg = model, fake, beta_neg
 

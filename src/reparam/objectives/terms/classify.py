@@ -13,7 +13,7 @@ from ..objective import Term
 
 
 def _classify(trace: Trace, context: Context) -> Tensor:
-    q = trace.latents[0].q
+    q = trace.layers[0].q
     if not isinstance(q, ClassPosterior):
         raise UsageError("the term classify needs the latent semi_supervised, which infers classes")
     return -(q.known * q.logits.log_softmax(-1)).sum(-1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...distributions.gaussian import Gaussian, Laplace
 from ...errors import UsageError
-from ...models.trace import Latent, Trace, only_layer
+from ...models.trace import Layer, Trace, only_layer
 from ...parts import registry
 from ...tensors import no_autocast
 from ..context import Context
@@ -44,7 +44,7 @@ def log_shares(estimator: str, batch: int, dataset_size: int, like: Tensor) -> T
     return others.fill_diagonal_(-math.log(n))
 
 
-Densities = Callable[[Latent, Tensor, Tensor], Tensor]
+Densities = Callable[[Layer, Tensor, Tensor], Tensor]
 """From a layer, log q(z_j | x_i) of every draw under every image's posterior (K, B, B, D), and log w (B, B), to (K, B)."""
 
 

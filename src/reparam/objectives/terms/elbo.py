@@ -45,7 +45,7 @@ def free_bits(nats: float, per: str = "unit") -> Term:
 
     def of(trace: Trace, context: Context) -> Tensor:
         total = trace.log_px.new_zeros(())
-        for z, q, p in trace.latents:
+        for z, q, p in trace.layers:
             if per == "unit" and isinstance(q, Gaussian) and isinstance(p, Gaussian):
                 units = gaussian_kl(q, p).flatten(1).mean(0)
             else:
@@ -91,7 +91,7 @@ def balanced_kl(alpha: float = 0.8) -> Term:
 
     def of(trace: Trace, context: Context) -> Tensor:
         total = trace.log_px.new_zeros(())
-        for z, q, p in trace.latents:
+        for z, q, p in trace.layers:
             total = (total + alpha * divergence(stopped(q), p, z.detach())
                      + (1 - alpha) * divergence(q, stopped(p), z))
         return total.mean(0)
@@ -112,10 +112,10 @@ def layer_balanced_kl(fraction: float = 0.3) -> Term:
         raise UsageError(f"layer_balanced_kl({fraction:.12g}): the fraction of training must lie above 0 and at most at 1")
 
     def of(trace: Trace, context: Context) -> Tensor:
-        layers = torch.stack([divergence(q, p, z).mean(0) for z, q, p in trace.latents])
+        layers = torch.stack([divergence(q, p, z).mean(0) for z, q, p in trace.layers])
         if context.progress is None:
             return layers.sum(0)
-        sizes = layers.new_tensor([z[0, 0].numel() for z, _, _ in trace.latents])
+        sizes = layers.new_tensor([z[0, 0].numel() for z, _, _ in trace.layers])
         used = (layers.detach().mean(1) / sizes).clamp(min=1e-6)
         gamma = torch.where(context.progress < fraction, used / used.mean(), 1.0)
         return (gamma[:, None] * layers).sum(0)

@@ -30,14 +30,14 @@ def _counted(text: str, *counts: int) -> str:
 
 def _pathwise_log_weight(trace: Trace) -> Tensor:
     """log w of each sample, where gradients reach the encoder through z alone, (K, B), nats."""
-    return reduce(torch.add, (layer.p.log_prob(layer.z) - stopped(layer.q).log_prob(layer.z) for layer in trace.latents),
+    return reduce(torch.add, (layer.p.log_prob(layer.z) - stopped(layer.q).log_prob(layer.z) for layer in trace.layers),
                   trace.log_px)
 
 
 def _model_log_prob(trace: Trace, term: str) -> Tensor:
     """log p(x, z) of each sample, where no gradient reaches the encoder, (K, B), nats: a second decode of the same z."""
-    z, _, p = trace.latents[0]
-    if len(trace.latents) > 1 or trace.decoder_input is not z or trace.decode is None:
+    z, _, p = trace.layers[0]
+    if len(trace.layers) > 1 or trace.decoder_input is not z or trace.decode is None:
         raise UsageError(f"{term} gives encoder and decoder a gradient each, for which the decoder must read z itself, from "
                          "one stochastic layer of real numbers, and nothing else (no layers above, no classes); use "
                          "stl, iw_bound or miwae with this latent")

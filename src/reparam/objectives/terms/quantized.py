@@ -23,7 +23,7 @@ def quantized(trace: Trace, term: str) -> list[Quantized]:
     Raises:
         UsageError: there is none.
     """
-    layers = [layer.q for layer in trace.latents if isinstance(layer.q, Quantized)]
+    layers = [layer.q for layer in trace.layers if isinstance(layer.q, Quantized)]
     if not layers:
         raise UsageError(f"the term {term} is for quantised latents, and this model has none: "
                          "give it --posterior vq, rvq, fsq or lfq")

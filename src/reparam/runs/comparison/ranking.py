@@ -111,7 +111,7 @@ KNOWN: dict[str, About] = {
     "training wall time": About("Training", "wall time of training"),
     "training CPU time": About("Training", "processor time of training"),
     "images seen": About("Training", "images trained on, each as often as it was"),
-    "steps skipped": About("Training", "steps that the guard left out"),
+    "steps skipped": About("Training", "steps that the guard skipped"),
     "rollbacks": About("Training", "times that training was taken back"),
     "seeds that failed": About("Training", "seeds whose training diverged"),
 }

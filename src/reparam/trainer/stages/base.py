@@ -21,7 +21,7 @@ from ...models.trace import Batch, Trace
 from ...models.vae import Model
 from ...objectives.objective import Objective
 from ...objectives.terms import nll
-from ...parallel import Alone
+from ...parallel import SingleProcess
 from ...parts.call import Call, parse_call
 from ...parts.recipe import Recipe
 from ..loop import training
@@ -80,7 +80,7 @@ def train_part(part: Part, inputs: Inputs, batches: Iterator[Batch], effort: Eff
     state = None
     for state in training(cast(Model, learner), Objective(((1.0, nll),)), batches, steps=effort.steps,
                           minutes=effort.minutes, optimizer=f"adamw(lr={part.rate})", ema=0.998, precision=effort.precision,
-                          clock=effort.clock, accelerator=Alone(device)):
+                          clock=effort.clock, accelerator=SingleProcess(device)):
         if effort.follow is not None:
             effort.follow(state)
     return cast(Learner[Part], state.ema).part if state is not None else part
