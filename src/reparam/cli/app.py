@@ -47,7 +47,7 @@ def train(
     Parameters
     ----------
     data
-        A folder of images (sub-folders are labels), a .zip or .tar of one, an .npy or .npz file, or 'digits'.
+        A folder of images (sub-folders are labels), a .zip or .tar of one, an .npy or .npz file, 'digits' or 'shapes'.
     preset
         A named recipe that the other flags change; see 'reparam presets'.
     out

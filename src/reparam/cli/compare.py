@@ -56,7 +56,8 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
         flags = ", ".join(flag for flag, value in trained.items() if value is not None)
         raise UsageError(f"{flags} say how --presets are trained: name these, such as --presets vae,dcgan")
     if presets is not None and data is None:
-        raise UsageError("--presets are trained on --data: name a folder of images, a .zip, .npy or .npz file, or 'digits'")
+        raise UsageError("--presets are trained on --data: name a folder of images, a .zip, .npy or .npz file, 'digits' or "
+                         "'shapes'")
     from ..runs.comparison.compare import Request
     from ..runs.comparison.compare import compare as set_side_by_side
     from ..runs.reports.comparison_page import write_comparison

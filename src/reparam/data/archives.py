@@ -237,7 +237,7 @@ class _Tar(Members[_Place]):
             archive: Any = tarfile.TarFile(fileobj=cast(IO[bytes], headers))
         except tarfile.ReadError as e:
             raise DataError(f"{path} is neither a folder nor a zip or tar of images. Accepted "
-                            "are those, an .npy, an .npz and the bundled name 'digits'.") from e
+                            "are those, an .npy, an .npz and the bundled names 'digits' and 'shapes'.") from e
         with archive:
             for count in itertools.count():
                 info = archive.next()

@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import psutil
 
 from ..errors import DataError
+from . import shapes
 from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough
 from .labels import Labels, numbered
 from .pixels import (
@@ -116,6 +118,14 @@ def open_digits(image_size: int | None, value_range: Range | None, like: Shape |
     pixels = to_uint8(_channels_last(data.images), value_range or (0.0, 16.0))
     none = np.zeros(len(pixels), np.bool_)
     return _from_array(pixels, data.target, none, none, tuple("0123456789"), "digits", image_size, like)
+
+
+def open_shapes(image_size: int | None, value_range: Range | None, like: Shape | None = None) -> ImageSet:
+    """Fish in water, 32×32 and in colour, drawn from known factors; see `shapes`."""
+    factors = shapes.draw_factors()
+    pixels = to_uint8(shapes.draw(factors), value_range)
+    none = np.zeros(len(pixels), np.bool_)
+    return replace(_from_array(pixels, factors["kind"], none, none, (), "shapes", image_size, like), factors=factors)
 
 
 def open_arrays(path: Path, name: str, image_size: int | None, value_range: Range | None,

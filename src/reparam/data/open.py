@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DataError, UsageError, nearest
 from . import cache
 from .archives import Members, Skipped, check_regular, is_archive, members
-from .arrays import open_arrays, open_digits
+from .arrays import open_arrays, open_digits, open_shapes
 from .decode import BYTES_PER_PIXEL, MAX_PIXELS, File, Header, read_header, read_image
 from .folders import Said, read_folders
 from .formats import accepted, is_read
@@ -34,9 +34,9 @@ from .pixels import (
     parse_background,
 )
 
-BUNDLED = ("digits",)
+BUNDLED = {"digits": open_digits, "shapes": open_shapes}
 ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an .npz and the "
-            "bundled name 'digits'.")
+            "bundled names 'digits' and 'shapes'.")
 _PILLOW_LIMIT = 178_956_970  # above this Pillow refuses by itself
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -81,7 +81,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
                 value_range: Range | None = None, on_bad: Literal["skip", "error"] = "skip",
                 max_pixels: int = MAX_PIXELS, like: Shape | None = None,
                 progress: Progress | None = None) -> ImageSet:
-    """Opens what a user calls data: a folder of images, a zip or tar, .npy, .npz, or "digits".
+    """Opens what a user calls data: a folder of images, a zip or tar, .npy, .npz, or a bundled name.
 
     Files are decoded once, into a memory map in the cache; a second call decodes nothing.
 
@@ -108,7 +108,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         raise DataError(f"{name!r}: data sets on a hub and .parquet files are not supported by "
                         f"this version. {ACCEPTED}")
     if name in BUNDLED and not path.exists():
-        return open_digits(image_size, value_range, like)
+        return BUNDLED[name](image_size, value_range, like)
     if not path.exists():
         raise DataError(_no_such(path, name))
     check_regular(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,14 +67,24 @@ def match(table: Table, names: Sequence[str]) -> FactorTable:
     Raises:
         DataError: an image that the table does not name, or no factor that changes.
     """
-    rows = _found(table, names)
+    columns = zip(*_found(table, names), strict=True)
+    return of_columns(dict(zip(table.names, columns, strict=True)), table.source)
+
+
+def of_columns(columns: Mapping[str, Sequence[Any] | np.ndarray], source: str) -> FactorTable:
+    """The factors of some images, a column each, as `match` gives them.
+
+    Raises:
+        DataError: no factor changes.
+    """
     kept: list[tuple[str, np.ndarray, bool]] = []
-    for name, column in zip(table.names, zip(*rows, strict=True), strict=True):
+    for name, column in columns.items():
         levels, words = _levels(column)
         if levels.max() > 0:
             kept.append((name, levels, words))
     if not kept:
-        raise DataError(f"no factor of {table.source} changes among these {len(names)} images")
+        n = len(next(iter(columns.values())))
+        raise DataError(f"no factor of {source} changes among these {n} images")
     return FactorTable(tuple(k[0] for k in kept), torch.from_numpy(np.stack([k[1] for k in kept], 1)),
                        tuple(k[2] for k in kept))
 
@@ -91,7 +102,7 @@ def _found(table: Table, names: Sequence[str]) -> list[tuple[str, ...]]:
     return [by_last[end] for end in ends]
 
 
-def _levels(column: Sequence[str]) -> tuple[np.ndarray, bool]:
+def _levels(column: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, bool]:
     """A column as levels from 0, and whether its values are words."""
     try:
         numbers = np.array([float(cell) for cell in column])

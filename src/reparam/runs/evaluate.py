@@ -14,8 +14,8 @@ from ..data.stream import binarized, to_batch
 from ..doctor.case import History, history_of
 from ..errors import DataError, UsageError
 from ..metrics import STANDARD, measure
-from ..metrics.evaluation import FEWEST, Evaluation
-from ..metrics.factors import match, read_table
+from ..metrics.evaluation import FEWEST, Evaluation, FactorTable
+from ..metrics.factors import match, of_columns, read_table
 from ..metrics.figures import Figure
 from ..pretrained.image_model import ImageModel
 from ..progress import Attempts, Failure, Reporter
@@ -63,16 +63,22 @@ def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, met
     """
     pictures = to_batch(images.images[chosen], model.device)
     x = binarized(pictures) if model.config.recipe.binarize else pictures
-    table = None
-    if options.factors is not None:
-        table = match(read_table(options.factors), [images.names[i] for i in chosen])
     rows = None if known is None else known[evenly(len(known), min(len(chosen), options.n))]
     return measure(Evaluation(
         model.network, x, _labels(model, images, chosen), pictures=pictures,
         known=None if rows is None else to_batch(images.images[rows], model.device),
         known_y=None if rows is None else _labels(model, images, rows),
-        features=options.features or "efficientnet", n=options.n, factors=table, facts=facts), metrics, report.say,
-        attempt=attempt)
+        features=options.features or "efficientnet", n=options.n, factors=_factors(images, chosen, options.factors),
+        facts=facts), metrics, report.say, attempt=attempt)
+
+
+def _factors(images: ImageSet, rows: np.ndarray, table: str | None) -> FactorTable | None:
+    """What the images of some rows were drawn from: by a table in a file, or as their source knows it."""
+    if table is not None:
+        return match(read_table(table), [images.names[i] for i in rows])
+    if images.factors is None:
+        return None
+    return of_columns({name: column[rows] for name, column in images.factors.items()}, images.source)
 
 
 def _labels(model: ImageModel, images: ImageSet, rows: np.ndarray) -> torch.Tensor | None:

@@ -73,8 +73,8 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     check_threads(recipe.threads)
     check(recipe)  # a mistyped part, or parts that do not fit, are told before anything is read or written
     if not isinstance(data, str | Path | np.ndarray) or (isinstance(data, str) and not data):  # pyright: ignore
-        raise UsageError(f"name the data: a folder of images, a .zip, .npy or .npz file, 'digits', or an array of images; "
-                         f"got {'nothing' if data == '' else type(data).__name__}")
+        raise UsageError(f"name the data: a folder of images, a .zip, .npy or .npz file, 'digits', 'shapes', or an array of "
+                         f"images; got {'nothing' if data == '' else type(data).__name__}")
     in_memory = isinstance(data, np.ndarray)
     if labels is not None and not in_memory:
         raise UsageError("labels are given with an array of images; files and folders have their own")
