@@ -30,6 +30,7 @@ from reparam.doctor import Diagnosis, diagnose
 from reparam.doctor.case import History, as_made, history_of
 from reparam.files.writing import write_json
 from reparam.metrics.figures import Figure
+from reparam.nets import Decoder
 from reparam.parts.recipe import Recipe
 from reparam.parts.registry import decoder
 from reparam.pretrained.image_model import load
@@ -63,7 +64,7 @@ class Cell:
     """A remark that must stand beside the verdict."""
 
 
-class Dead(nn.Module):
+class Dead(Decoder):
     """A decoder that does not look at its latent: one picture, which it learns."""
 
     def __init__(self, latent_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:

@@ -17,6 +17,7 @@ from ..parts.call import parse_sum
 
 Augmentation = Callable[[Tensor], Tensor]
 """From (B, C, H, W) to the same."""
+AUGMENTATIONS: registry.Role[Augmentation] = registry.augmentation
 
 
 @registry.augmentation("flip")
@@ -125,7 +126,7 @@ def parse_augmentation(text: str, *, for_critic: bool = False) -> Augmentation |
         if call.name in LEAVES_RANGE and not for_critic:
             raise UsageError(f"{call.name} takes pixels out of their range, which only a critic can bear: give it as "
                              f"--critic-augment {call.name}")
-        steps.append(registry.augmentation.make(call))
+        steps.append(AUGMENTATIONS.make(call))
 
     def apply(x: Tensor) -> Tensor:
         for step in steps:

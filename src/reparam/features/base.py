@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..parts import registry
 from ..tensors import no_autocast
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -96,6 +97,9 @@ class Features(nn.Module, ABC):
         if at != x.device:
             _move(self, x.device)
         return x
+
+
+FEATURES = registry.features.of(Features)
 
 
 @torch.compiler.assume_constant_result  # done while a compiled step is traced, since a graph cannot hold it

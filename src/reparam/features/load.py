@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from ..errors import ModelFileError, UsageError
-from ..parts import registry
 from ..parts.call import parse_call
-from .base import ENDINGS, Features
+from .base import ENDINGS, FEATURES, Features
 from .dinov2 import dinov2_features
 from .inception import inception_features
 from .vgg import vgg_features
@@ -32,7 +31,7 @@ def get_features(what: str) -> Features:
     path = Path(what).expanduser()
     if not path.is_file():
         raise UsageError(f"there is no file of weights {what!r}; a part would be one of "
-                         f"{', '.join(registry.features.signature(n) for n in registry.features.parts)}")
+                         f"{', '.join(FEATURES.signature(n) for n in FEATURES.parts)}")
     stat = path.stat()
     return _file(path.resolve(), stat.st_mtime_ns, stat.st_size)
 
@@ -40,7 +39,7 @@ def get_features(what: str) -> Features:
 @lru_cache(maxsize=8)
 def _part(call: str) -> Features:
     with torch.device("cpu"), torch.inference_mode(False):
-        return registry.features.make(call)
+        return FEATURES.make(call)
 
 
 @lru_cache(maxsize=4)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 
 from ..errors import UsageError
-from ..parts import registry
+from ..nets.base import DECODERS, ENCODERS
 from ..parts.call import parse_call
 from ..parts.recipe import Recipe
 from ..tensors import Shape
-from .latents import Drawn, FlatSpec
-from .likelihoods import Likelihood
-from .posteriors import Posterior
-from .priors import Prior
+from .latents import LATENTS, Drawn, FlatSpec, LatentSpec
+from .likelihoods import LIKELIHOODS, Likelihood
+from .posteriors import POSTERIORS, Posterior
+from .priors import PRIORS, Prior
 from .refiner import build_refiner
 from .resampler import build_resampler
 from .space import Space
@@ -34,17 +33,17 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
         raise UsageError(f"images are {image_shape[2]}×{image_shape[1]}; sides from 1 to 256 are supported: "
                          "give an --image-size")
     c, h, w = image_shape
-    plan = registry.latent.make(recipe.latent, image_shape)
-    likelihood: Likelihood = registry.likelihood.make(recipe.likelihood, image_shape)
+    plan = LATENTS.make(recipe.latent, image_shape)
+    likelihood = LIKELIHOODS.make(recipe.likelihood, image_shape)
     out_shape = (likelihood.channels, *image_shape[1:])
     if recipe.encoder == NO_ENCODER:
         generator = _generator(recipe, plan, likelihood, out_shape)
         generator.recipe, generator.image_shape = recipe, (c, h, w)
         return generator
-    encoder = registry.encoder.make(recipe.encoder, image_shape, plan.grid)
+    encoder = ENCODERS.make(recipe.encoder, image_shape, plan.grid)
 
     def posterior(features: Shape, shape: Shape) -> Posterior:
-        return registry.posterior.make(recipe.posterior, features, shape)
+        return POSTERIORS.make(recipe.posterior, features, shape)
 
     def prior(q: Posterior, direct: bool) -> Prior:
         space = replace(q.space, image_shape=image_shape, inference=(encoder, q) if direct else ())
@@ -55,7 +54,7 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
         return made
 
     latent = plan.build(encoder.features, posterior, prior)
-    decoder = registry.decoder.make(recipe.decoder, latent.features, out_shape)
+    decoder = DECODERS.make(recipe.decoder, latent.features, out_shape)
     if fitted_prior is not None:
         latent.fitted = build_prior(fitted_prior, latent.fit_space or Space(latent.shape), of="codes")
     model = VAE(encoder, latent, decoder, likelihood)
@@ -71,7 +70,7 @@ NO_ENCODER = "none"
 """What a recipe says in place of an encoder, which makes its model a GAN's generator."""
 
 
-def _generator(recipe: Recipe, plan: object, likelihood: Likelihood, out_shape: Shape) -> Generator:
+def _generator(recipe: Recipe, plan: LatentSpec, likelihood: Likelihood, out_shape: Shape) -> Generator:
     if not isinstance(plan, FlatSpec):
         raise UsageError(f"the latent {recipe.latent!r} is inferred layer by layer, which takes an encoder: a GAN takes "
                          "flat(dim) or spatial(channels, factor)")
@@ -85,7 +84,7 @@ def _generator(recipe: Recipe, plan: object, likelihood: Likelihood, out_shape: 
         raise UsageError(f"resampler={recipe.resampler!r} learns from the codes of images, and a GAN, which has no encoder, "
                          "has none: leave it at 'none'")
     latent = Drawn(build_prior(recipe.prior, Space(plan.shape), of="a GAN's code"), Space(plan.shape))
-    return Generator(latent, registry.decoder.make(recipe.decoder, latent.features, out_shape), likelihood)
+    return Generator(latent, DECODERS.make(recipe.decoder, latent.features, out_shape), likelihood)
 
 
 def build_prior(what: str, space: Space, *, of: str) -> Prior:
@@ -95,16 +94,16 @@ def build_prior(what: str, space: Space, *, of: str) -> Prior:
         UsageError: an unknown prior, or one that is no density on such a space.
     """
     call = parse_call(what)
-    registry.prior.check(call)
-    parts = {name: part for name, part in registry.prior.parts.items()
-             if inspect.isclass(part) and issubclass(part, Prior)}
-    if call.name not in parts:
+    PRIORS.check(call)
+    classes = PRIORS.classes
+    if call.name not in classes:
         raise UsageError(f"the prior {call.name!r} is not a class derived from reparam.models.priors.Prior")
-    if space.kind not in parts[call.name].covers:
-        fitting = [registry.prior.signature(name) for name, part in parts.items() if space.kind in part.covers]
-        raise UsageError(f"the prior {what!r} is a density over {' or '.join(_KINDS[k] for k in parts[call.name].covers)}, "
-                         f"and {of} lives in {_KINDS[space.kind]}. Priors over these: {', '.join(fitting) or 'none'}")
-    return registry.prior.make(call, space)
+    if space.kind not in classes[call.name].covers:
+        fitting = [PRIORS.signature(name) for name, part in classes.items() if space.kind in part.covers]
+        kinds = " or ".join(_KINDS[k] for k in classes[call.name].covers)
+        raise UsageError(f"the prior {what!r} is a density over {kinds}, and {of} lives in {_KINDS[space.kind]}. "
+                         f"Priors over these: {', '.join(fitting) or 'none'}")
+    return PRIORS.make(call, space)
 
 
 _KINDS = {"real": "real numbers", "sphere": "points of a sphere", "relaxed": "relaxed bits or classes",

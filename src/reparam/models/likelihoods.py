@@ -7,6 +7,7 @@ an image (then bits per dimension are true bits) or a density on [0, 1], which d
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 
@@ -19,11 +20,12 @@ from ..distributions.gaussian import BestScale, Gaussian, Laplace, Student
 from ..distributions.pixels import Bernoulli, BetaBinomial, Categorical, ContinuousBernoulli, LogisticMixture
 from ..distributions.point import Implicit
 from ..errors import UsageError
+from ..parts import registry
 from ..parts.registry import likelihood
 from ..tensors import Shape, bounded
 
 
-class Likelihood(nn.Module):
+class Likelihood(nn.Module, ABC):
     """What a model needs to know of its likelihood."""
 
     discrete: bool
@@ -31,8 +33,15 @@ class Likelihood(nn.Module):
     ends: bool = False
     """Whether it is a density that ends at 0 and 1, beyond which images have no meaning; as they have none to levels."""
 
+    @abstractmethod
+    def forward(self, params: Tensor) -> Distribution:
+        """p(x | z) of what the decoder gives, (…, channels, H, W)."""
+
     def calibrate(self, mean: Tensor, x: Tensor) -> None:
         """Sets what the likelihood estimates in closed form, from reconstructions (n, C, H, W) of images `x`."""
+
+
+LIKELIHOODS = registry.likelihood.of(Likelihood)
 
 
 @likelihood("implicit")

@@ -18,8 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..distributions.base import LOG_2PI
 from ..nets.embeddings import LabelEmbedding, TimeEmbedding
-from ..nets.velocity import VelocityNet
-from ..parts import registry
+from ..nets.velocity import VELOCITIES
 from ..tensors import Shape
 
 CONDITION = 128
@@ -38,7 +37,7 @@ class Velocity(nn.Module):
     def __init__(self, net: str, shape: Shape, *, context: int = 0, classes: int = 0) -> None:
         super().__init__()
         self.shape, self.classes = shape, classes
-        self.net: VelocityNet = registry.velocity.make(net, (shape[0] + context, *shape[1:]), shape, CONDITION)
+        self.net = VELOCITIES.make(net, (shape[0] + context, *shape[1:]), shape, CONDITION)
         self.time = TimeEmbedding(CONDITION)
         self.label = LabelEmbedding(classes, CONDITION) if classes else None
 

@@ -6,7 +6,7 @@ The code stays what it was, to be seen, edited and searched; the blur that a mea
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import torch
@@ -27,7 +27,7 @@ from .rectified_flow import Velocity
 ALL = slice(None)
 
 
-class Refiner(nn.Module):
+class Refiner(nn.Module, ABC):
     """What every refiner does with images (n, C, H, W) in [0, 1] and the decoder's for their codes."""
 
     scale: Tensor
@@ -51,6 +51,9 @@ class Refiner(nn.Module):
                 ) -> Float[Tensor, "n c h w"]:
         """The images that decoders' images become, given N(0, I) noise: the same for the same. A `temperature` below 1 draws
         cleaner images than the law has; by default the refiner's own."""
+
+
+REFINERS = registry.refiner.of(Refiner)
 
 
 @refiner("autoregressive")
@@ -194,4 +197,4 @@ def build_refiner(what: str, image_shape: Shape) -> Refiner | None:
         return None
     if name in registry.velocity.parts:
         raise UsageError(f"{what} is a network that a refiner may use: write refiner \"flow_matching({what!r})\"")
-    return registry.refiner.make(what, image_shape)
+    return REFINERS.make(what, image_shape)

@@ -8,7 +8,7 @@ Without an encoder it is the generator of a GAN, which a critic alone can teach.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +26,7 @@ from .resampler import Resampler
 from .trace import Trace
 
 
-class Model(nn.Module):
+class Model(nn.Module, ABC):
     """What every model can do: draw codes, and decode them."""
 
     def __init__(self, latent: Latents, decoder: nn.Module, likelihood: Likelihood) -> None:

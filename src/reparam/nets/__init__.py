@@ -1,7 +1,5 @@
 """Networks: encoders, decoders, critics and their layers."""
 
-from __future__ import annotations
+from .base import Decoder, Encoder
 
-
-
-
+__all__ = ["Decoder", "Encoder"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
+from .base import Decoder, Encoder
 from .layers import Centre, Patches, Residual, Unpatch, Upsample, from_latent, pyramid
 from .vit import Attention, OnGrid
 
@@ -43,7 +44,7 @@ def _blocks(channels: int, blocks: int, heads: int) -> list[nn.Module]:
     return layers
 
 
-class _Encoder(nn.Module):
+class _Encoder(Encoder):
     """Patches, then per level: `blocks` residual blocks, and a strided convolution to the next."""
 
     def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int, patch: int, blocks: int,
@@ -59,13 +60,13 @@ class _Encoder(nn.Module):
                 layers += [nn.SiLU(), nn.Conv2d(widths[i - 1], channels, 3, stride=2, padding=1)]
             layers += _blocks(channels, blocks, attention if i == len(levels) - 1 else 0)
         self.net = nn.Sequential(*layers, nn.SiLU())
-        self.features: Shape = (widths[-1], *levels[-1])
+        self.features = (widths[-1], *levels[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
 
-class _Decoder(nn.Module):
+class _Decoder(Decoder):
     """The encoder in a mirror: per level `blocks` residual blocks, then enlarge and convolve; at last unpatch."""
 
     def __init__(self, latent_shape: Shape, out_shape: Shape, width: int, patch: int, blocks: int,
@@ -89,20 +90,20 @@ class _Decoder(nn.Module):
 
 
 @encoder("conv")
-def conv_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int = 32) -> nn.Module:
+def conv_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int = 32) -> Encoder:
     """Strided convolutions from full resolution down to a grid of at most 8×8, or to the latent's."""
     return _Encoder(image_shape, grid, width, patch=1, blocks=0)
 
 
 @decoder("conv")
-def conv_decoder(latent_shape: Shape, out_shape: Shape, width: int = 32) -> nn.Module:
+def conv_decoder(latent_shape: Shape, out_shape: Shape, width: int = 32) -> Decoder:
     """Enlarge and convolve, from the latent's grid to full resolution."""
     return _Decoder(latent_shape, out_shape, width, patch=1, blocks=0)
 
 
 @encoder("resnet")
 def resnet_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int = 64, blocks: int = 1,
-                   patch: int = 0, attention: int = 0) -> nn.Module:
+                   patch: int = 0, attention: int = 0) -> Encoder:
     """Residual convolutions on squares of patch×patch pixels (0: chosen by the image's size), which is what is fast.
 
     `attention` is a number of heads: at the coarsest level, self-attention follows each residual block. (Ho et al., 2020,
@@ -113,7 +114,7 @@ def resnet_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int 
 
 @decoder("resnet")
 def resnet_decoder(latent_shape: Shape, out_shape: Shape, width: int = 64, blocks: int = 1,
-                   patch: int = 0, attention: int = 0) -> nn.Module:
+                   patch: int = 0, attention: int = 0) -> Decoder:
     """The mirror of the encoder `resnet`."""
     grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
     return _Decoder(latent_shape, out_shape, width, _patch(patch, (out_shape[1], out_shape[2]), grid), blocks, attention)

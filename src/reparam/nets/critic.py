@@ -9,20 +9,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..parts import registry
 from ..parts.call import parse_call
 from ..tensors import Shape
+from .base import ENCODERS, Encoder
 
 
 class Critic(nn.Module):
     """An encoder's network, and a head that gives one score, or with `places` one for each place of its grid."""
 
-    def __init__(self, trunk: nn.Module, features: Shape, *, code: int = 0, places: bool = False) -> None:
+    def __init__(self, trunk: Encoder, *, code: int = 0, places: bool = False) -> None:
         super().__init__()
         self.trunk, self.places = trunk, places
-        size = math.prod(features)
+        size = math.prod(trunk.features)
         if places:
-            self.head: nn.Module = nn.Conv2d(features[0], 1, 1)
+            self.head: nn.Module = nn.Conv2d(trunk.features[0], 1, 1)
         elif code:
             self.head = nn.Sequential(nn.Linear(size + code, 256), nn.SiLU(), nn.Linear(256, 1))
         else:
@@ -49,9 +49,9 @@ def make_critic(net: str, shape: Shape, grid: tuple[int, int] | None = None, *, 
     if len(shape) == 1 and not net.startswith("mlp"):
         raise UsageError(f"the critic {net!r} looks at maps, and what it is to judge are vectors of {shape[0]} numbers: "
                          "give --critic mlp, or \"mlp((256, 256))\"")
-    registry.encoder.check(parse_call(net))
+    ENCODERS.check(parse_call(net))
     try:
-        trunk = registry.encoder.make(net, shape, grid)
+        trunk = ENCODERS.make(net, shape, grid)
     except UsageError as e:
         if grid is None:
             raise
@@ -59,4 +59,4 @@ def make_critic(net: str, shape: Shape, grid: tuple[int, int] | None = None, *, 
                          "or patch=0 to judge images as a whole") from e
     if grid and len(trunk.features) != 3:
         raise UsageError(f"the critic {net!r} gives no map of scores: give a convolutional one, such as conv, or patch=0")
-    return Critic(trunk, trunk.features, code=code, places=grid is not None)
+    return Critic(trunk, code=code, places=grid is not None)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
+from .base import Decoder, Encoder
 from .layers import Centre, from_latent, pyramid
 
 
@@ -51,7 +52,7 @@ class _Strided(nn.Module):
 
 
 @encoder("dcgan")
-class DCGANEncoder(nn.Module):
+class DCGANEncoder(Encoder):
     """Strided convolutions, BatchNorm and leaky ReLUs: the DCGAN's critic (Radford et al., 2016, arXiv:1511.06434)."""
 
     def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int = 64) -> None:
@@ -63,14 +64,14 @@ class DCGANEncoder(nn.Module):
         for a, b in pairwise(widths[1:]):
             layers += [_Strided(a, b), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
         self.net = nn.Sequential(*layers)
-        self.features: Shape = (widths[-1], *levels[-1])
+        self.features = (widths[-1], *levels[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
 
 @decoder("dcgan")
-class DCGANDecoder(nn.Module):
+class DCGANDecoder(Decoder):
     """Transposed convolutions, BatchNorm and ReLUs: the DCGAN's generator (Radford et al., 2016, arXiv:1511.06434).
 
     BatchNorm draws its running averages from training batches; with the averaged weights (`ema`) they are averaged too.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
+from .base import Decoder, Encoder
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
@@ -26,14 +27,14 @@ def _stack(sizes: tuple[int, ...], activation: str) -> list[nn.Module]:
 
 
 @encoder("mlp")
-class MLPEncoder(nn.Module):
+class MLPEncoder(Encoder):
     """Flatten, then dense layers, each with its activation."""
 
     def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, hidden: tuple[int, ...] = (512,),
                  activation: str = "silu") -> None:
         super().__init__()
         sizes = (math.prod(image_shape), *hidden)
-        self.features: Shape = (sizes[-1],)
+        self.features = (sizes[-1],)
         self.net = nn.Sequential(nn.Flatten(), *_stack(sizes, activation))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ class MLPEncoder(nn.Module):
 
 
 @decoder("mlp")
-class MLPDecoder(nn.Module):
+class MLPDecoder(Decoder):
     """Dense layers, each with its activation, and a linear one to the image."""
 
     def __init__(self, latent_shape: Shape, out_shape: Shape, hidden: tuple[int, ...] = (512,),

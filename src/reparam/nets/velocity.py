@@ -6,7 +6,7 @@ They serve `transport`, which adds the time and the label. Every one starts at z
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..parts import registry
 from ..parts.registry import velocity
 from ..tensors import Shape
 from .embeddings import Modulate
@@ -27,7 +28,7 @@ def _check(name: str, width: int, depth: int) -> None:
         raise UsageError(f"{name}(width={width}, depth={depth}): give a width of at least 1 and 1 to 64 blocks")
 
 
-class VelocityNet(nn.Module):
+class VelocityNet(nn.Module, ABC):
     """What `transport` asks of a network: how points move under a condition, and how a fit of it goes well."""
 
     rate: float = 1e-3
@@ -38,6 +39,9 @@ class VelocityNet(nn.Module):
     @abstractmethod
     def forward(self, z: Float[Tensor, "b *d"], c: Float[Tensor, "b condition"]) -> Float[Tensor, "b *out"]:
         """How the points move."""
+
+
+VELOCITIES = registry.velocity.of(VelocityNet)
 
 
 class ConditionedLayer(nn.Module):

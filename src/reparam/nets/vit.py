@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape, no_autocast
+from .base import Decoder, Encoder
 from .embeddings import grid_positions
 from .layers import Centre, Patches, Unpatch, from_latent, zeroed
 
@@ -83,7 +84,7 @@ class OnGrid(nn.Module):
 
 
 @encoder("vit")
-class ViTEncoder(nn.Module):
+class ViTEncoder(Encoder):
     """Vision transformer on squares of patch×patch pixels; 0: as the latent's grid asks, or so that there are few of them.
 
     By itself it takes the smallest patch that leaves at most 64 squares; from 8 pixels on, at most 256.
@@ -96,14 +97,14 @@ class ViTEncoder(nn.Module):
         patch, tokens = cut((image_shape[1], image_shape[2]), patch, grid)
         transformer = _transformer(tokens, width, depth, heads)
         self.net = nn.Sequential(Centre(), Patches(patch), nn.Conv2d(image_shape[0] * patch**2, width, 1), transformer)
-        self.features: Shape = (width, *tokens)
+        self.features = (width, *tokens)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
 
 @decoder("vit")
-class ViTDecoder(nn.Module):
+class ViTDecoder(Decoder):
     """The mirror of the encoder `vit`: a transformer on the same squares, then each square's pixels from its token."""
 
     def __init__(self, latent_shape: Shape, out_shape: Shape, width: int = 128, depth: int = 4, heads: int = 4,

@@ -24,7 +24,7 @@ from ..parts import registry
 from ..parts.call import Call, parse_sum
 from ..parts.recipe import Recipe
 from .context import Context
-from .weights import AdaptiveWeight, Weight
+from .weights import WEIGHTS, AdaptiveWeight, Weight
 
 
 def product(a: float | Weight, b: float | Weight) -> float | Weight:
@@ -87,6 +87,9 @@ class Term(Summable):
 
     def summands(self) -> tuple[tuple[float | Weight, Term], ...]:
         return ((1.0, self),)
+
+
+TERMS = registry.term.of(Term)
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def parse_objective(text: str) -> Objective:
         UsageError: an unknown term or schedule, or text that is not a sum of weighted terms.
     """
     return Objective(tuple(
-        (registry.weight.make(weight) if isinstance(weight, Call) else weight, registry.term.make(part))
+        (WEIGHTS.make(weight) if isinstance(weight, Call) else weight, TERMS.make(part))
         for weight, part in parse_sum(text)))
 
 

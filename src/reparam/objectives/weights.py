@@ -29,6 +29,9 @@ class Weight(ABC):
         return f"{type(self).__name__}({', '.join(f'{v:.12g}' for v in values)})"
 
 
+WEIGHTS = registry.weight.of(Weight)
+
+
 def check_fraction(weight: Weight, fraction: float) -> None:
     if not 0 < fraction <= 1:
         raise UsageError(f"{weight}: the fraction of training must lie above 0 and at most at 1")

@@ -2,11 +2,12 @@
 
     @prior("mixture")
     class Mixture(Prior):
-        def __init__(self, space, n=50): ...
+        def __init__(self, space, n: Annotated[int, at_least(1)] = 50): ...
 
 The first parameters (here `space`) are what the model's other parts determine; those after them are the user's, given
-in a recipe as `mixture(64)`. Parts from outside the package register in the same way, when their
-module is imported; an installed package whose entry points in the group `reparam.parts` name its modules needs no import.
+in a recipe as `mixture(64)`. Their ranges (`parts/ranges.py`) hold however a part is made, by name or in Python. Parts from
+outside the package register in the same way, when their module is imported; an installed package whose entry points in the
+group `reparam.parts` name its modules needs no import.
 """
 
 from __future__ import annotations
@@ -15,20 +16,26 @@ import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from ..errors import ReparamError, UsageError, nearest
 from .call import Call, parse_call
+from .ranges import accepted, advice_of, in_range, of_kind
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+Other = TypeVar("Other")
 
 
-@dataclass(frozen=True)
-class Role:
-    """A place in a model that parts can fill."""
+@dataclass(eq=False)
+class Role(Generic[T]):
+    """A place in a model that parts can fill, each of which makes a T.
+
+    T is known where its class is: `PRIORS = registry.prior.of(Prior)` in `models/priors/base.py`, and so on.
+    """
 
     name: str
     context: tuple[str, ...] = ()
@@ -36,6 +43,13 @@ class Role:
     home: tuple[str, ...] = ()
     """Modules of this package that define parts of this role; imported when the first is asked for."""
     registered: dict[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]])
+    base: type[T] | None = None
+    """The class of what a part makes, where that is one class."""
+
+    def of(self, base: type[Other]) -> Role[Other]:
+        """This role, whose parts all make instances of `base`."""
+        self.base = cast(Any, base)
+        return cast(Any, self)
 
     @property
     def parts(self) -> dict[str, Callable[..., Any]]:
@@ -44,28 +58,61 @@ class Role:
             import_module(f"reparam.{module}")
         return self.registered
 
+    @property
+    def classes(self) -> dict[str, type[T]]:
+        """Those parts that are classes derived from the role's own."""
+        return {name: part for name, part in self.parts.items()
+                if self.base is not None and inspect.isclass(part) and issubclass(part, self.base)}
+
     def __call__(self, name: str) -> Callable[[F], F]:
-        """Registers a part under `name`."""
+        """Registers a part under `name`; from then on its ranges are checked whenever it is made."""
 
         def register(part: F) -> F:
-            if self.registered.get(name, part) is not part:
+            known = self.registered.get(name, part)
+            if inspect.unwrap(known) is not inspect.unwrap(part):
                 raise UsageError(f"the {self.name} {name!r} is registered already")
-            self.registered[name] = part
-            return part
+            checked = self._checked(name, part)
+            self.registered[name] = checked
+            return checked
 
         return register
 
+    def _checked(self, name: str, part: F) -> F:
+        """The class or function, with its arguments checked when it is called."""
+        made_by: Callable[..., Any] = part.__init__ if inspect.isclass(part) else part
+
+        @wraps(made_by)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            try:
+                given = inspect.signature(made_by).bind(*args, **kwargs).arguments
+            except TypeError:  # Python says it when the part is called
+                given = {}
+            own = {k: v for k, v in given.items() if k not in self.context and k != "self"}
+            _check_ranges(Call(name, kwargs=own), own, made_by)
+            return made_by(*args, **kwargs)
+
+        if inspect.isclass(part):
+            setattr(part, "__init__", checked)  # noqa: B010  (to a checker of types it is final)
+            return cast(F, part)
+        return cast(F, checked)
+
     def signature(self, name: str) -> str:
         """How a user writes the part, `mixture(n=50)`."""
-        parameters = list(inspect.signature(self.parts[name]).parameters.values())[len(self.context):]
-        shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+        shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in self._own(name)]
         return f"{name}({', '.join(shown)})" if shown else name
 
-    def describe(self, name: str) -> str:
-        """What the part is, from its docstring."""
-        return inspect.getdoc(self.parts[name]) or ""
+    def _own(self, name: str) -> list[inspect.Parameter]:
+        """The parameters that are the user's."""
+        return list(inspect.signature(self.parts[name]).parameters.values())[len(self.context):]
 
-    def make(self, what: str | Call, *context: Any) -> Any:
+    def describe(self, name: str) -> str:
+        """What the part is, from its docstring, and the ranges of its arguments."""
+        hints = _hints(self.parts[name])
+        ranges = [f"{p.name} {said}" for p in self._own(name) if (said := accepted(hints.get(p.name)))]
+        about = inspect.getdoc(self.parts[name]) or ""
+        return f"{about}\n\nAccepted: {'; '.join(ranges)}." if ranges else about
+
+    def make(self, what: str | Call, *context: Any) -> T:
         """Builds the part that `what` names from the user's arguments and the model's `context`.
 
         Raises:
@@ -74,11 +121,15 @@ class Role:
         call = parse_call(what) if isinstance(what, str) else what
         bound = self.check(call, *context)
         try:
-            return self.parts[call.name](*bound.args, **bound.kwargs)
+            made = self.parts[call.name](*bound.args, **bound.kwargs)
         except ReparamError:
             raise
         except (TypeError, ValueError, ArithmeticError, RuntimeError) as e:
             raise UsageError(f"{call}: {e}. Write it as {self.signature(call.name)}") from e
+        if self.base is not None and not isinstance(made, self.base):
+            raise UsageError(f"the {self.name} {call.name!r} makes a {type(made).__name__}, where a {self.base.__name__} is "
+                             f"needed: derive it from {self.base.__module__}.{self.base.__name__}")
+        return made
 
     def check(self, call: Call, *context: Any) -> inspect.BoundArguments:
         """The arguments of the part that `call` names, in order; raises as `make` does, and builds nothing."""
@@ -93,23 +144,29 @@ class Role:
             bound = inspect.signature(part).bind(*given, *call.args, **call.kwargs)
         except TypeError as e:
             raise UsageError(f"{call}: {e}. Write it as {self.signature(call.name)}") from e
-        hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
-        for name, value in bound.arguments.items():
-            if name not in self.context and not _fits(value, hints.get(name)):
+        hints = _hints(part)
+        own = {k: v for k, v in bound.arguments.items() if k not in self.context}
+        for name, value in own.items():
+            if not of_kind(value, hints.get(name)):
                 raise UsageError(f"{call}: {name}={value!r} is of the wrong kind. "
                                  f"Write it as {self.signature(call.name)}")
+        _check_ranges(call, own, part)
         return bound
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a literal is what an annotation asks for; a whole number is a float too."""
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
-    if get_args(hint):
-        return any(_fits(value, option) for option in get_args(hint))
-    if hint in (int, float):
-        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
-    return not isinstance(hint, type) or isinstance(value, hint)
+def _hints(part: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of what makes a part, ranges included."""
+    return get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
+
+
+def _check_ranges(call: Call, arguments: dict[str, Any], part: Callable[..., Any]) -> None:
+    """Refuses an argument outside the range that its annotation names."""
+    hints = _hints(part) if arguments else {}
+    for name, value in arguments.items():
+        hint = hints.get(name)
+        if not in_range(value, hint):
+            advice = advice_of(hint)
+            raise UsageError(f"{call}: {name} must be {accepted(hint)}; got {value!r}{advice and f'. {advice}'}")
 
 
 def _in(package: str, *modules: str) -> tuple[str, ...]:
@@ -117,30 +174,30 @@ def _in(package: str, *modules: str) -> tuple[str, ...]:
 
 
 _NETS = _in("nets", "mlp", "conv", "dcgan", "vit")
-encoder = Role("encoder", ("image_shape", "grid"), _NETS)
-decoder = Role("decoder", ("latent_shape", "out_shape"), _NETS)
-latent = Role("latent", ("image_shape",), _in("models.latents", "flat", "top_down", "labelled"))
-posterior = Role("posterior", ("features", "shape"),
-                 _in("models.posteriors", "gaussian", "flow", "sphere", "point", "relaxed", "quantized"))
-prior = Role("prior", ("space",), _in("models.priors", "normal", "coupling_flow", "mixture", "flows", "vamp", "sphere",
-                                      "relaxed", "discrete", "flow_matching"))
-velocity = Role("velocity", ("shape", "out_shape", "condition"), _in("nets", "velocity"))
-refiner = Role("refiner", ("image_shape",), ("models.refiner",))
-likelihood = Role("likelihood", ("image_shape",), ("models.likelihoods",))
-term = Role("term", (), _in("objectives.terms", "elbo", "importance", "decomposition", "mmd", "quantized", "regularity",
-                            "similarity", "adversarial", "perceptual", "classify"))
-adversary = Role("adversary", ("setting",), _in("objectives.adversaries", "critics", "introspective"))
-game = Role("game", (), ("objectives.adversaries.games",))
-penalty = Role("penalty", (), ("objectives.adversaries.penalties",))
-features = Role("features", (), _in("features", "efficientnet", "wavelets"))
-weight = Role("weight", (), ("objectives.weights",))
-optimizer = Role("optimizer", ("parameters",), ("trainer.optim",))
-schedule = Role("schedule", (), ("trainer.optim",))
-augmentation = Role("augmentation", (), ("data.augment",))
-metric = Role("metric", ("evaluation",), _in("metrics", "likelihood", "reconstructions", "latents", "latent_geometry",
-                                                "codebook", "samples", "class_balance", "factors", "training_cost"))
+encoder = Role[Any]("encoder", ("image_shape", "grid"), _NETS)
+decoder = Role[Any]("decoder", ("latent_shape", "out_shape"), _NETS)
+latent = Role[Any]("latent", ("image_shape",), _in("models.latents", "flat", "top_down", "labelled"))
+posterior = Role[Any]("posterior", ("features", "shape"),
+                      _in("models.posteriors", "gaussian", "flow", "sphere", "point", "relaxed", "quantized"))
+prior = Role[Any]("prior", ("space",), _in("models.priors", "normal", "coupling_flow", "mixture", "flows", "vamp", "sphere",
+                                           "relaxed", "discrete", "flow_matching"))
+velocity = Role[Any]("velocity", ("shape", "out_shape", "condition"), _in("nets", "velocity"))
+refiner = Role[Any]("refiner", ("image_shape",), ("models.refiner",))
+likelihood = Role[Any]("likelihood", ("image_shape",), ("models.likelihoods",))
+term = Role[Any]("term", (), _in("objectives.terms", "elbo", "importance", "decomposition", "mmd", "quantized", "regularity",
+                                 "similarity", "adversarial", "perceptual", "classify"))
+adversary = Role[Any]("adversary", ("setting",), _in("objectives.adversaries", "critics", "introspective"))
+game = Role[Any]("game", (), ("objectives.adversaries.games",))
+penalty = Role[Any]("penalty", (), ("objectives.adversaries.penalties",))
+features = Role[Any]("features", (), _in("features", "efficientnet", "wavelets"))
+weight = Role[Any]("weight", (), ("objectives.weights",))
+optimizer = Role[Any]("optimizer", ("parameters",), ("trainer.optim",))
+schedule = Role[Any]("schedule", (), ("trainer.optim",))
+augmentation = Role[Any]("augmentation", (), ("data.augment",))
+metric = Role[Any]("metric", ("evaluation",), _in("metrics", "likelihood", "reconstructions", "latents", "latent_geometry",
+                                                  "codebook", "samples", "class_balance", "factors", "training_cost"))
 
-ROLES: dict[str, Role] = {role.name: role for role in (
+ROLES: dict[str, Role[Any]] = {role.name: role for role in (
     encoder, decoder, latent, posterior, prior, velocity, refiner, likelihood, term, weight, adversary, game, penalty,
     features, optimizer, schedule, augmentation, metric)}
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable
 from torch import nn, optim
 
 from ..errors import UsageError
+from ..parts import registry
 from ..parts.registry import optimizer, schedule
 
 Parameters = Iterable[nn.Parameter]
+OPTIMIZERS = registry.optimizer.of(optim.Optimizer)
 
 
 def _check(lr: float, betas: tuple[float, ...], weight_decay: float = 0.0) -> None:
@@ -48,6 +50,7 @@ def adamax(parameters: Parameters, lr: float = 2e-3, betas: tuple[float, float] 
 
 Schedule = Callable[[float], float]
 """From progress in [0, 1] to the learning rate as a fraction of its peak."""
+SCHEDULES: registry.Role[Schedule] = registry.schedule
 
 
 def _warm(warmup: float, floor: float, decay: Schedule) -> Schedule:

@@ -7,9 +7,9 @@ decoder reads. For one layer of real numbers all three are the same.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TypeVar
 
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...distributions.base import Reparameterized
 from ...errors import UsageError
+from ...parts import registry
 from ...tensors import Shape
 from ..posteriors import Posterior
 from ..priors import Draw, Prior
@@ -24,7 +25,7 @@ from ..space import Space
 from ..trace import Layer
 
 
-class Latents(nn.Module):
+class Latents(nn.Module, ABC):
     """All stochastic layers of a model."""
 
     space: Space
@@ -96,3 +97,18 @@ MakePosterior = Callable[[Shape, Shape], Posterior]
 """From the shapes of features and latent to a posterior."""
 MakePrior = Callable[[Posterior, bool], Prior]
 """From a posterior, and whether it reads the encoder's features as they are, to the prior over its space."""
+
+
+@dataclass(frozen=True)
+class LatentSpec(ABC):
+    """Shapes of a latent before its parts are made: what a call such as `flat(64)` gives."""
+
+    grid: tuple[int, int] | None
+    """Where the encoder should end for it; None leaves that to the encoder."""
+
+    @abstractmethod
+    def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> Latents:
+        """The latent for an encoder's features, with the posterior and prior of the recipe."""
+
+
+LATENTS = registry.latent.of(LatentSpec)

@@ -13,7 +13,7 @@ from ..posteriors import Posterior
 from ..priors import Draw, Prior
 from ..space import Space
 from ..trace import Layer
-from .base import NO_ENCODER, Latents, MakePosterior, MakePrior
+from .base import NO_ENCODER, Latents, LatentSpec, MakePosterior, MakePrior
 
 
 class OneLayer(Latents):
@@ -76,11 +76,10 @@ class Drawn(Latents):
 
 
 @dataclass(frozen=True)
-class FlatSpec:
-    """A latent's shape, and the grid at which the encoder should end for it (None: the encoder's own choice)."""
+class FlatSpec(LatentSpec):
+    """The shape of a latent of one layer."""
 
     shape: Shape
-    grid: tuple[int, int] | None
 
     def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> Latents:
         q = posterior(features, self.shape)
@@ -92,7 +91,7 @@ def flat(image_shape: Shape, dim: int) -> FlatSpec:
     """One vector of `dim` numbers."""
     if dim < 1:
         raise UsageError(f"flat({dim}): a latent needs at least one dimension")
-    return FlatSpec((dim,), None)
+    return FlatSpec(None, (dim,))
 
 
 @latent("spatial")
@@ -101,4 +100,4 @@ def spatial(image_shape: Shape, channels: int, factor: int) -> FlatSpec:
     if channels < 1 or factor < 1:
         raise UsageError(f"spatial({channels}, {factor}): channels and factor must be at least 1")
     grid = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))
-    return FlatSpec((channels, *grid), grid)
+    return FlatSpec(grid, (channels, *grid))

@@ -20,7 +20,7 @@ from ...parts import registry
 from ...tensors import Shape
 from ..priors import Draw
 from ..trace import Layer
-from .base import Latents, MakePosterior, MakePrior, unfolded
+from .base import Latents, LatentSpec, MakePosterior, MakePrior, unfolded
 from .flat import OneLayer
 
 TEMPERATURE = 2 / 3
@@ -178,14 +178,13 @@ class SemiSupervised(Classed):
 
 
 @dataclass(frozen=True)
-class LabelledSpec:
+class LabelledSpec(LatentSpec):
     """Shapes of a latent with classes before its parts are made."""
 
     dim: int
     classes: int
     dropout: float | None
     """Of labels; None where they are inferred instead."""
-    grid: tuple[int, int] | None = None
 
     def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> Classed:
         q = posterior((features[0] + self.classes, *features[1:]), (self.dim,))
@@ -201,7 +200,7 @@ def _plan(dim: int, classes: int, dropout: float | None) -> LabelledSpec:
     if dim < 1 or classes < 2 or not 0 <= (dropout or 0) <= 1:
         raise UsageError(f"a latent with classes has at least 1 dimension and 2 classes, and a dropout from 0 to 1; got "
                          f"{dim}, {classes} and {dropout}")
-    return LabelledSpec(dim, classes, dropout)
+    return LabelledSpec(None, dim, classes, dropout)
 
 
 @registry.latent("conditional")

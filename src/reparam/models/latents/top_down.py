@@ -27,7 +27,7 @@ from ...tensors import Shape, bounded
 from ..priors import Draw, Prior
 from ..space import Space
 from ..trace import Layer
-from .base import Latents, MakePosterior, MakePrior, unfolded
+from .base import Latents, LatentSpec, MakePosterior, MakePrior, unfolded
 from .flat import OneLayer
 
 Grid = tuple[int, int]
@@ -245,10 +245,10 @@ class TopDown(Latents):
 
 
 @dataclass(frozen=True)
-class TopDownSpec:
+class TopDownSpec(LatentSpec):
     """Shapes of a ladder before its parts are made."""
 
-    grids: list[Grid]
+    grid: Grid
     dim: int
     rungs: tuple[int, ...]
     channels: int
@@ -256,16 +256,21 @@ class TopDownSpec:
     blocks: tuple[int, ...]
 
     @property
-    def grid(self) -> Grid:
-        return self.grids[0]
+    def grids(self) -> list[Grid]:
+        """From the finest to the coarsest; each has half the sides of the one before, rounded up."""
+        grids = [self.grid]
+        for _ in self.rungs[1:]:
+            grids.append((-(-grids[-1][0] // 2), -(-grids[-1][1] // 2)))
+        return grids
 
     def build(self, features: Shape, posterior: MakePosterior, prior: MakePrior) -> TopDown:
         if len(features) != 3:
             raise UsageError("top_down needs an encoder whose features lie on a grid, such as resnet or conv; this one "
                              f"ends in {features[0]} numbers")
-        q = posterior((self.make.width, *self.grids[-1]), (self.dim,))
+        grids = self.grids
+        q = posterior((self.make.width, *grids[-1]), (self.dim,))
         top = OneLayer(q, prior(q, False), (self.dim,))
-        return TopDown(features, top, self.grids, self.rungs, self.channels, self.make, self.blocks)
+        return TopDown(features, top, grids, self.rungs, self.channels, self.make, self.blocks)
 
 
 @latent("top_down")
@@ -290,8 +295,5 @@ def top_down(image_shape: Shape, dim: int = 32, rungs: tuple[int, ...] = (2,), c
     if len(blocks) != len(rungs) or min(blocks) < 0:
         raise UsageError(f"top_down(rungs={rungs}, blocks={blocks}): blocks are counts of residual blocks, one for each of "
                          f"the {len(rungs)} grids that rungs names")
-    size = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))
-    grids = [size]
-    for _ in rungs[1:]:
-        grids.append((-(-grids[-1][0] // 2), -(-grids[-1][1] // 2)))
-    return TopDownSpec(grids, dim, rungs, channels, BlockSpec(width, bottleneck, sum(rungs)), blocks)
+    grid = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))
+    return TopDownSpec(grid, dim, rungs, channels, BlockSpec(width, bottleneck, sum(rungs)), blocks)

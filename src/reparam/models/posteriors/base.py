@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
 from ...distributions.base import Distribution, Reparameterized
+from ...parts import registry
 from ..space import Space
 
 
-class Posterior(nn.Module):
+class Posterior(nn.Module, ABC):
     """q(z | x): a module from an encoder's features to a distribution over latents."""
 
     space: Space
@@ -23,3 +24,6 @@ class Posterior(nn.Module):
     def embed(self, z: Tensor, q: Distribution | None = None) -> Tensor:
         """What the decoder reads of draws z (K, B, *d), of `q` when they are inferred: here, the draws themselves."""
         return z
+
+
+POSTERIORS = registry.posterior.of(Posterior)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...distributions.base import Distribution
 from ...errors import UsageError
+from ...parts import registry
 from ...tensors import Shape
 from ..space import Space
 
@@ -65,7 +66,7 @@ class Draw:
                              "which reparam fit-prior RUN --prior flow_matching fits")
 
 
-class Prior(nn.Module):
+class Prior(nn.Module, ABC):
     """p(z): a module whose `forward()` is a distribution over the latents of a space."""
 
     covers: ClassVar[tuple[str, ...]] = ("real",)
@@ -102,6 +103,9 @@ class Prior(nn.Module):
     def loss(self, z: Float[Tensor, "b *d"], y: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b"]:
         """What a fit to codes with labels y (−1: none) minimises: −log p(z), nats."""
         return -self().log_prob(z)
+
+
+PRIORS = registry.prior.of(Prior)
 
 
 class Standardize(nn.Module):

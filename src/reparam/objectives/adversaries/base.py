@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...data.augment import Augmentation
 from ...models.trace import Trace
 from ...models.vae import Model
+from ...parts import registry
 from ...tensors import Shape
 from ..context import AdversarialBatch
 from .games import Game
@@ -28,7 +29,7 @@ class AdversaryInputs:
     augment: Augmentation | None = None
 
 
-class Adversary(nn.Module):
+class Adversary(nn.Module, ABC):
     """What is judged, by whom and by which rules. Called on the trace of a batch, it gives both sides' losses of it."""
 
     def __init__(self, setting: AdversaryInputs) -> None:
@@ -38,6 +39,9 @@ class Adversary(nn.Module):
     @abstractmethod
     def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
         """The batch as the adversary sees it, given the model's trace of it."""
+
+
+ADVERSARIES = registry.adversary.of(Adversary)
 
 
 def detached(module: nn.Module, *prefixes: str) -> dict[str, Tensor]:

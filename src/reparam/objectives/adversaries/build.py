@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from ...data.augment import parse_augmentation
 from ...models.vae import Model
-from ...parts import registry
 from ...parts.call import parse_call
 from ...parts.recipe import Recipe
 from ...tensors import Shape
-from .base import Adversary, AdversaryInputs
-from .games import Game
+from .base import ADVERSARIES, Adversary, AdversaryInputs
+from .games import GAMES
 from .penalties import parse_penalties
 
 
@@ -22,7 +21,7 @@ def build_adversary(recipe: Recipe, model: Model, image_shape: Shape) -> Adversa
     call = parse_call(recipe.adversary)
     if call.name == "none":
         return None
-    game: Game = registry.game.make(recipe.game)
+    game = GAMES.make(recipe.game)
     setting = AdversaryInputs(model, image_shape, recipe.critic, game, tuple(parse_penalties(recipe.penalty)),
                       parse_augmentation(recipe.critic_augment, for_critic=True))
-    return registry.adversary.make(call, setting)
+    return ADVERSARIES.make(call, setting)

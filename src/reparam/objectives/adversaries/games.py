@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...errors import UsageError
+from ...parts import registry
 from ...parts.registry import game
 
 Scores = Float[Tensor, "n ..."]
@@ -42,6 +43,9 @@ class Game(ABC):
     @abstractmethod
     def model(self, real: Scores, fake: Scores) -> Scores:
         """The model's loss, of each pair. Called with −fake and −real it is the loss of one who moves the real inputs."""
+
+
+GAMES = registry.game.of(Game)
 
 
 @game("nonsaturating")

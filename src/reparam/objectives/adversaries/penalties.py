@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ...parts import registry
 from ...parts.call import Call, parse_sum
 from ...parts.registry import penalty
 
@@ -28,7 +29,7 @@ class Scored(NamedTuple):
     fake_scores: Tensor
 
 
-class Penalty(nn.Module):
+class Penalty(nn.Module, ABC):
     """What is added to the critic's loss, or changes its layers, to keep it smooth."""
 
     differentiates = False
@@ -42,6 +43,9 @@ class Penalty(nn.Module):
 
     @abstractmethod
     def forward(self, scored: Scored) -> Float[Tensor, ""]: ...
+
+
+PENALTIES = registry.penalty.of(Penalty)
 
 
 def slope(scores: Tensor, inputs: Inputs) -> Float[Tensor, "n"]:
@@ -148,5 +152,5 @@ def parse_penalties(text: str) -> list[tuple[float, Penalty]]:
     for weight, call in parse_sum(text):
         if isinstance(weight, Call) or weight < 0:
             raise UsageError(f"a penalty's weight in {text!r} is a number of at least 0")
-        found.append((weight, penalty.make(call)))
+        found.append((weight, PENALTIES.make(call)))
     return found
