@@ -40,7 +40,9 @@ from reparam.models.vae import VAE
 from reparam.objectives.objective import build_objective
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.pictures import grid, pairs, save_png
+from reparam.trainer.budget import Budget, Optimization
 from reparam.trainer.loop import training
+from reparam.trainer.tasks import ModelTask
 
 RESULTS = Path(__file__).parent / "results" / "disentangle.json"
 OBJECTIVES = {"beta_vae": "nll + {b:g}*kl", "beta_tcvae": "nll + mi + {b:g}*tc + dwkl"}
@@ -67,9 +69,9 @@ def train(recipe: Recipe, images: np.ndarray, *, seed: int, steps: int) -> tuple
     torch.manual_seed(seed)
     model = build_model(recipe, (1, shapes.SIZE, shapes.SIZE))
     began = time.process_time()
-    for state in training(model, build_objective(recipe), Stream(images, TRAIN, recipe.batch_size, seed), steps=steps,
-                          optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip, ema=recipe.ema,
-                          precision=recipe.precision, population=len(TRAIN)):
+    task = ModelTask(model, build_objective(recipe), dataset_size=len(TRAIN))
+    for state in training(task, Stream(images, TRAIN, recipe.batch_size, seed), Budget(steps, precision=recipe.precision),
+                          Optimization.of(recipe)):
         pass
     return state.ema.eval(), state.loss, time.process_time() - began
 

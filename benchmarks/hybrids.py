@@ -35,7 +35,9 @@ from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.objective import build_objective
 from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
+from reparam.trainer.budget import Budget, Optimization
 from reparam.trainer.loop import training
+from reparam.trainer.tasks import ModelTask
 
 RESULTS = Path(__file__).parent / "results" / "hybrids"
 TUNED = Path(__file__).parent / "results" / "hybrids_trials"
@@ -84,10 +86,10 @@ def outcome(recipe: Recipe, images: np.ndarray, known: np.ndarray, test: np.ndar
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, (c, h, w))
     adversary, state = build_adversary(recipe, model, (c, h, w)), None
-    for state in training(model, objective, Stream(images, known, recipe.batch_size, recipe.seed),
-                          minutes=seconds / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
-                          clip=recipe.clip, ema=0.998, precision=PRECISION, population=len(known), adversary=adversary,
-                          critic_optimizer=recipe.critic_optimizer, clock=time.process_time):
+    task = ModelTask(model, objective, adversary, dataset_size=len(known))
+    for state in training(task, Stream(images, known, recipe.batch_size, recipe.seed),
+                          Budget(minutes=seconds / 60, clock=time.process_time, precision=PRECISION),
+                          Optimization.of(recipe.but(ema=0.998))):
         pass
     model = state.ema.eval()
     calibrate_likelihood(model, to_batch(images[known[:2000]]))

@@ -36,7 +36,9 @@ from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.objective import build_objective
 from reparam.parts.presets import PRESETS
 from reparam.pretrained.pictures import grid, save_png
+from reparam.trainer.budget import Budget, Optimization
 from reparam.trainer.loop import training
+from reparam.trainer.tasks import ModelTask
 
 RESULTS = Path(__file__).parent / "results" / "large"
 CELLS = ("cifar/generate32", "faces/generate64", "cifar/ladder_m", "faces/ladder_m", "cifar/dcgan", "faces/dcgan")
@@ -84,8 +86,9 @@ def speed(which: str, folder: str, seconds: float) -> None:
     recipe = recipe.but(objective=heard)
     torch.manual_seed(0)
     model = build_model(recipe, (c, h, w))
-    loop = training(model, build_objective(recipe), Stream(source.images, indices, recipe.batch_size, device=WHERE), steps=100_000,
-                    optimizer=recipe.optimizer, precision="bf16" if GPU else PRECISION, adversary=build_adversary(recipe, model, (c, h, w)))
+    task = ModelTask(model, build_objective(recipe), build_adversary(recipe, model, (c, h, w)))
+    loop = training(task, Stream(source.images, indices, recipe.batch_size, device=WHERE),
+                    Budget(100_000, precision="bf16" if GPU else PRECISION), Optimization(recipe.optimizer))
     if GPU:
         gc.collect()  # a loop that has ended holds its model in a cycle
         torch.cuda.empty_cache()

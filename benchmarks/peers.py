@@ -46,7 +46,9 @@ from reparam.models.vae import VAE
 from reparam.objectives.objective import build_objective, parse_objective
 from reparam.parts.recipe import Recipe
 from reparam.trainer.autotune import choose
+from reparam.trainer.budget import Budget, Optimization
 from reparam.trainer.loop import training
+from reparam.trainer.tasks import ModelTask
 
 os.environ.setdefault("WANDB_DISABLED", "true")
 RESULTS = Path(__file__).parent / "results" / "peers.json"
@@ -167,8 +169,8 @@ def reparam_rate(model: VAE, images: np.ndarray, batch: int, *, compiled: bool, 
     """Images per second of training, without the first steps, in which compilation happens."""
     stream = Stream(images, np.arange(len(images)), batch)
     warm = 12
-    loop = training(model, parse_objective("nll + kl"), stream, steps=warm + n // batch, precision=precision,
-                    compile=compiled, ema=0.999, schedule="linear(warmup=0.05)", optimizer="adamw(lr=3e-3)")
+    loop = training(ModelTask(model, parse_objective("nll + kl")), stream, Budget(warm + n // batch, precision=precision),
+                    Optimization("adamw(lr=3e-3)", schedule="linear(warmup=0.05)", compile=compiled))
     for _ in range(warm):
         next(loop)
     began, seen = time.perf_counter(), 0
@@ -216,9 +218,8 @@ def reparam_run(recipe: Recipe, images: np.ndarray, x: Tensor, threads: int, pre
     stream = Stream(images, np.arange(len(images)), recipe.batch_size, recipe.seed, None, recipe.binarize)
     state = None
     began = time.perf_counter()
-    for state in training(model, build_objective(recipe), stream, steps=recipe.steps, optimizer=recipe.optimizer,
-                          schedule=recipe.schedule, clip=recipe.clip, ema=recipe.ema, precision=precision,
-                          compile=recipe.compile):
+    for state in training(ModelTask(model, build_objective(recipe)), stream, Budget(recipe.steps, precision=precision),
+                          Optimization.of(recipe)):
         pass
     seconds = time.perf_counter() - began
     return {"seconds": round(seconds, 2), "epochs": round(recipe.steps * recipe.batch_size / len(images), 2),

@@ -66,8 +66,10 @@ from reparam.runtime import keep_memory
 from reparam.tensors import evenly
 from reparam.trainer.assembly import fit_second_stages
 from reparam.trainer.autotune import computes_in_bf16
+from reparam.trainer.budget import Budget, Optimization
 from reparam.trainer.loop import training
 from reparam.trainer.stages.base import Effort, Shares, fitting_of
+from reparam.trainer.tasks import ModelTask
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "vae_vs_gan"
@@ -228,10 +230,10 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     kept_back = kept_back if call is not None and call.name == "mixture" else 0.0
     held_out, known = to_batch(images[watched[:500]], device), to_batch(images[indices[:500]], device)
     curve, state = [], None
-    for state in training(model, objective, Stream(images, indices, recipe.batch_size, recipe.seed, device=device),
-                          minutes=(shares.model * seconds - kept_back) / 60, optimizer=recipe.optimizer, schedule=recipe.schedule,
-                          clip=recipe.clip, ema=recipe.ema, precision=recipe.precision, population=len(indices), adversary=adversary,
-                          critic_optimizer=recipe.critic_optimizer, clock=clock, accelerator=SingleProcess(torch.device(device))):
+    budget = Budget(minutes=(shares.model * seconds - kept_back) / 60, clock=clock, precision=recipe.precision)
+    for state in training(ModelTask(model, objective, adversary, dataset_size=len(indices)),
+                          Stream(images, indices, recipe.batch_size, recipe.seed, device=device), budget,
+                          Optimization.of(recipe), accelerator=SingleProcess(torch.device(device))):
         if state.progress * 12 >= len(curve) + 1:
             curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
     began = clock()

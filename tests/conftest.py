@@ -82,6 +82,17 @@ COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
 """Recipe fields that a part cannot do without, such as a prior over codes for a posterior that gives codes."""
 
 
+def training(model, objective, batches, *, adversary=None, dataset_size=0, accelerator=None, resume=None, **how):
+    """`reparam.training` of a model, with the fields of its budget and its optimization by keyword."""
+    from reparam.trainer.budget import Budget, Optimization
+    from reparam.trainer.loop import training
+    from reparam.trainer.tasks import ModelTask
+
+    budget = Budget(**{name: how.pop(name) for name in ("steps", "minutes", "clock", "precision") if name in how})
+    return training(ModelTask(model, objective, adversary, dataset_size=dataset_size), batches, budget, Optimization(**how),
+                    accelerator=accelerator, resume=resume)
+
+
 def forever(x):
     """The same batch without end."""
     return itertools.repeat(x)

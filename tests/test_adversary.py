@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import forever, last
+from conftest import forever, last, training
 from safetensors.torch import load, save
 from torch import nn
 
@@ -33,7 +33,7 @@ from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
 from reparam.trainer.assembly import check
-from reparam.trainer.loop import EMA_EVERY, training
+from reparam.trainer.loop import EMA_EVERY
 from reparam.trainer.stages.prior import fit_prior
 
 SHAPE = (1, 4, 4)

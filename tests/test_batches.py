@@ -6,14 +6,13 @@ import copy
 
 import pytest
 import torch
-from conftest import last
+from conftest import last, training
 from torch.utils.data import DataLoader, TensorDataset
 
 from reparam.errors import UsageError
 from reparam.objectives.objective import parse_objective
 from reparam.trainer import batches
-from reparam.trainer.batches import image_shape_of, read
-from reparam.trainer.loop import training
+from reparam.trainer.batches import image_shape_of, read_images
 
 ELBO = parse_objective("nll + kl")
 SHAPE = (3, 4, 5)
@@ -76,10 +75,10 @@ def test_an_iterator_that_ends_early_ends_training_in_words(small, levels):
 
 def test_labels_reach_a_model_that_knows_classes_and_no_other(small, levels):
     y = torch.arange(12) % 3 - 1
-    got = next(read([(levels, y)], small(SHAPE, **CLASSED), CPU))
+    got = next(read_images([(levels, y)], small(SHAPE, **CLASSED), CPU))
     assert torch.equal(got[1], y) and got[0].dtype == torch.float32
-    assert next(read([(levels, y)], small(SHAPE), CPU))[1] is None
-    assert next(read([levels], small(SHAPE, **CLASSED), CPU))[1] is None
+    assert next(read_images([(levels, y)], small(SHAPE), CPU))[1] is None
+    assert next(read_images([levels], small(SHAPE, **CLASSED), CPU))[1] is None
 
 
 @pytest.mark.parametrize(("given", "told"), [
@@ -109,7 +108,7 @@ def test_what_is_no_batch_is_told(given, told, small, levels):
                                torch.zeros(11).long(), ["cat"] * 12],
                          ids=["beyond", "below", "float", "one-hot", "few", "words"])
 def test_what_are_no_labels_is_told(y, small, levels):
-    with pytest.raises(UsageError, match=r"knows 3 classes, so labels are \(12,\) whole numbers from 0 to 2, or -1"):
+    with pytest.raises(UsageError, match=r"has 3 classes, so labels are \(12,\) whole numbers from 0 to 2, or -1"):
         last(training(small(SHAPE, **CLASSED), ELBO, [(levels, y)], steps=2))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import training
 
 from reparam.metrics import measure
 from reparam.metrics.evaluation import Evaluation
@@ -23,7 +24,6 @@ from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
 from reparam.runs.journal import held_out_figures
 from reparam.trainer.assembly import fit_second_stages
-from reparam.trainer.loop import training
 from reparam.trainer.stages import prior, refiner, resampler
 from reparam.trainer.stages.base import Effort
 
@@ -70,7 +70,7 @@ def test_training(changes, x):
     model, recipe = model_of(**changes)
     with ELSEWHERE:
         for state in training(model, build_objective(recipe), iter(lambda: x[:16], None), steps=3,
-                              accelerator=SingleProcess(HERE), population=60,
+                              accelerator=SingleProcess(HERE), dataset_size=60,
                               adversary=made_here(build_adversary)(recipe, model, SHAPE)):
             assert not state.event
         held_out_figures(state.ema, x[:30], x[30:])

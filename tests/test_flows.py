@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import training
 from scipy import stats
 from sklearn.datasets import make_moons
 from torch.autograd import gradcheck
@@ -29,7 +30,6 @@ from reparam.parts.recipe import Recipe
 from reparam.parts.registry import ROLES
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
-from reparam.trainer.loop import training
 
 RECIPE = Recipe(encoder="mlp(hidden=(16,))", decoder="mlp(hidden=(16,))", latent="flat(4)", prior="normal",
                 likelihood="gaussian(sigma=0.3)")

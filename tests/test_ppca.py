@@ -5,6 +5,7 @@
 
 import pytest
 import torch
+from conftest import training
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
@@ -13,7 +14,6 @@ from reparam.metrics.likelihood import importance_nll
 from reparam.models.build import build_model
 from reparam.objectives.objective import build_objective
 from reparam.parts.recipe import Recipe
-from reparam.trainer.loop import training
 
 
 @pytest.mark.parametrize("k", [5, 10])

@@ -11,7 +11,7 @@ from statistics import mean
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import forever, last
+from conftest import forever, last, training
 from safetensors.torch import load, save
 from sklearn.datasets import load_digits
 
@@ -25,7 +25,6 @@ from reparam.objectives.terms import kl, nll
 from reparam.objectives.weights import BOUNDS, target_rate
 from reparam.parts.recipe import Recipe
 from reparam.trainer import loop
-from reparam.trainer.loop import training
 
 SHAPE = (1, 4, 4)
 STEADY = {"schedule": "constant", "optimizer": "adam(lr=0.01)"}

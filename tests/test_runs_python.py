@@ -64,7 +64,8 @@ def mine(x):
     recipe = reparam.Recipe(**SMALL)
     model = reparam.build_model(recipe, (1, 8, 8))
     batch = torch.from_numpy(x[:32, None].astype(np.float32) / 255)
-    for state in reparam.training(model, reparam.build_objective(recipe), [batch], steps=5):
+    task = reparam.ModelTask(model, reparam.build_objective(recipe))
+    for state in reparam.training(task, [batch], reparam.Budget(steps=5)):
         pass
     return state.ema
 
@@ -119,4 +120,4 @@ def test_runs_are_compared_from_python(x, tmp_path):
 
 
 def test_every_public_name_is_there():
-    assert all(callable(getattr(reparam, name)) or name == "PRESETS" for name in reparam.__all__)
+    assert all(callable(getattr(reparam, name)) or name in ("Batch", "PRESETS") for name in reparam.__all__)

@@ -13,7 +13,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from conftest import COMPANIONS, forever, last
+from conftest import COMPANIONS, forever, last, training
 
 from reparam.errors import ModelFileError
 from reparam.files.untrusted import Malformed, conform
@@ -27,7 +27,6 @@ from reparam.pretrained.allowance import Allowance
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.runs.records import Outcome, read_evaluation
-from reparam.trainer.loop import training
 from reparam.trainer.stages.prior import codes_to_fit
 from reparam.trainer.state_file import check_state, load_state, save_state
 

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from .errors import ReparamError as ReparamError
     from .estimator import ImageVAE as ImageVAE
     from .models.build import build_model as build_model
+    from .models.trace import Batch as Batch
+    from .models.trace import Layer as Layer
     from .models.trace import Trace as Trace
     from .models.vae import VAE as VAE
+    from .objectives.context import Context as Context
     from .objectives.objective import Objective as Objective
     from .objectives.objective import Term as Term
     from .objectives.objective import build_objective as build_objective
@@ -26,8 +29,11 @@ if TYPE_CHECKING:
     from .runs.measuring import evaluate as evaluate
     from .runs.train import resume as resume
     from .runs.train import train as train
+    from .trainer.budget import Budget as Budget
+    from .trainer.budget import Optimization as Optimization
     from .trainer.loop import training as training
     from .trainer.state import State as State
+    from .trainer.tasks import ModelTask as ModelTask
 
 _HOME = {
     "build_model": "models.build",
@@ -41,6 +47,7 @@ _HOME = {
     "fit_prior": "runs.keeping",
     "save": "runs.keeping",
     "evaluate": "runs.measuring",
+    "Context": "objectives.context",
     "Objective": "objectives.objective",
     "Term": "objectives.objective",
     "PRESETS": "parts.presets",
@@ -49,8 +56,13 @@ _HOME = {
     "train": "runs.train",
     "State": "trainer.state",
     "training": "trainer.loop",
+    "Budget": "trainer.budget",
+    "ModelTask": "trainer.tasks",
+    "Optimization": "trainer.budget",
     "VAE": "models.vae",
     "Trace": "models.trace",
+    "Batch": "models.trace",
+    "Layer": "models.trace",
 }
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -31,8 +31,10 @@ from .pretrained.config import Added, Config
 from .pretrained.image_model import ImageModel
 from .tensors import evenly
 from .trainer.assembly import check, fit_second_stages
+from .trainer.budget import Budget, Optimization
 from .trainer.loop import training
 from .trainer.stages.base import Effort, Shares, effort_of
+from .trainer.tasks import ModelTask
 
 FEW = 32
 """Images that are encoded at a time, at least."""
@@ -282,13 +284,9 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         state, losses = None, list[float]()
         shares = Shares.of(recipe, model.latent)
         minutes = recipe.minutes * shares.model if recipe.minutes else None
-        for state in training(model, objective, stream, steps=steps, minutes=minutes,
-                              optimizer=recipe.optimizer, schedule=recipe.schedule, clip=recipe.clip,
-                              ema=recipe.ema, accumulate=recipe.accumulate, compile=recipe.compile,
-                              precision="float32" if recipe.precision == "auto" else recipe.precision,
-                              accelerator=accelerator, population=len(pixels),
-                              adversary=build_adversary(recipe, model, image_shape),
-                              critic_optimizer=recipe.critic_optimizer):
+        task = ModelTask(model, objective, build_adversary(recipe, model, image_shape), dataset_size=len(pixels))
+        budget = Budget(steps, minutes, precision="float32" if recipe.precision == "auto" else recipe.precision)
+        for state in training(task, stream, budget, Optimization.of(recipe), accelerator=accelerator):
             losses.append(state.loss)
         if state is None:
             raise UsageError("there was nothing to train on")

@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class SingleProcess:
-    """Stands for an Accelerator where one process trains by itself, whatever others there are."""
+    """Takes the place of an Accelerator where one process trains by itself, whatever other processes there are."""
 
     device: torch.device
     num_processes: int = 1
 
     def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
-        """There is nobody to exchange with."""
+        """The tensor itself: there is no other process to average with."""
         return tensor
 
 
+Processes = Accelerator | SingleProcess
+"""Where to compute, and with which other processes."""
+
+
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes files and reports progress."""
     return PartialState().is_main_process

@@ -75,7 +75,7 @@ def _leave_out_broken(model: Model, added: Added, attempt: Attempts) -> None:
             setattr(model, name, None)
 
 
-def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interrupted: bool) -> None:
+def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, *, interrupted: bool) -> None:
     """Completes a run's folder from the state that its training ended in.
 
     What follows training may fail, each figure and picture by itself: the model is kept, and `run.json` and the report list
@@ -91,7 +91,7 @@ def finish(run: Run, images: ImageSet, state: State, report: Reporter, *, interr
     with attempt("sorting the latents by their information"):
         axes = latent_axes(model, few)
     _keep(run, model, config_of(run, images, axes, Added()))  # whatever happens to what follows
-    spent: list[State] = [state]
+    spent: list[State[Any]] = [state]
     shares = Shares.of(run.recipe, model.latent)
 
     def effort(share: float, doing: str) -> Effort:
@@ -123,9 +123,9 @@ def known_images(run: Run, images: ImageSet, device: torch.device) -> tuple[Tens
     return (binarized(known) if run.recipe.binarize else known), y
 
 
-def reported(effort: Effort, doing: str, report: Reporter, spent: list[State]) -> Effort:
+def reported(effort: Effort, doing: str, report: Reporter, spent: list[State[Any]]) -> Effort:
     """The effort, whose progress is reported, and whose last state is added to `spent`."""
-    def follow(state: State) -> None:
+    def follow(state: State[Any]) -> None:
         if state.step == 1:
             spent.append(state)
         report.count(doing, int(1000 * state.progress), 1000)

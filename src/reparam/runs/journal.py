@@ -37,7 +37,7 @@ class Journal:
         self.opened = False
         self.attempt = Attempts(report)
 
-    def note(self, state: State) -> None:
+    def note(self, state: State[Model]) -> None:
         """Takes in one step."""
         if not self.opened:
             self._forget_after(state.step)
@@ -52,7 +52,7 @@ class Journal:
             self._write(state)
         self.report.step(state.progress, lambda: state.line(self.seen))
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: State[Model]) -> None:
         mean = {k: round(sum(v) / len(v), 5) for k, v in self.since.items()}
         record: dict[str, Any] = {
             "step": state.step, "images": state.images, "seconds": round(state.seconds, 3),
@@ -83,7 +83,7 @@ class Journal:
                 self.seen = _seen(r)
                 break
 
-    def close(self, state: State) -> None:
+    def close(self, state: State[Model]) -> None:
         if self.since:
             self._write(state)
 

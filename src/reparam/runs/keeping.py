@@ -41,7 +41,8 @@ def save(model: Model | ImageModel, folder: str | Path, *, recipe: Recipe | None
 
     Example:
         model = reparam.build_model(recipe, (1, 28, 28))
-        for state in reparam.training(model, reparam.build_objective(recipe), batches, steps=1000): ...
+        task = reparam.ModelTask(model, reparam.build_objective(recipe))
+        for state in reparam.training(task, batches, reparam.Budget(steps=1000)): ...
         reparam.save(state.ema, "models/mine", images=x[:2000])
     """
     folder = Path(folder)

@@ -33,6 +33,7 @@ from ..errors import DataError, UsageError
 from ..files.writing import write_json
 from ..models.build import build_model
 from ..models.trace import Batch
+from ..models.vae import Model
 from ..objectives.adversaries.build import build_adversary
 from ..objectives.objective import build_objective
 from ..parts.call import parse_call
@@ -42,10 +43,12 @@ from ..tensors import evenly
 from ..text import counted, for_shell
 from ..trainer import autotune as calibrate
 from ..trainer.assembly import check
+from ..trainer.budget import Budget, Optimization
 from ..trainer.loop import training
 from ..trainer.stages.base import Shares
 from ..trainer.state import State
 from ..trainer.state_file import check_state, load_state, save_state
+from ..trainer.tasks import ModelTask
 from .folder import ARRAY, Run, held_in_memory, images_of, open_data
 from .journal import Journal
 
@@ -224,7 +227,7 @@ class _Session:
                 for folder in self.made:
                     folder.rmdir()
 
-    def _train(self) -> State:
+    def _train(self) -> State[Model]:
         run, recipe = self.run, self.recipe
         torch.manual_seed(recipe.seed)
         model, objective = build_model(recipe, self.image_shape), build_objective(recipe)
@@ -239,11 +242,9 @@ class _Session:
                         start=int(saved[1]["step"]) if saved else 0, labels=self.labels)
         self._choose_speed(calibrate.Workload(recipe, model, objective, adversary, _first(stream)), steps)
         with _stopping_at_interrupt(self):
-            loop = training(
-                model, objective, stream, steps=steps, minutes=minutes, optimizer=recipe.optimizer,
-                schedule=recipe.schedule, clip=recipe.clip, ema=recipe.ema, accumulate=recipe.accumulate,
-                precision=run.precision, compile=recipe.compile, accelerator=self.accelerator, resume=saved,
-                population=len(self.training_set), adversary=adversary, critic_optimizer=recipe.critic_optimizer)
+            task = ModelTask(model, objective, adversary, dataset_size=len(self.training_set))
+            loop = training(task, stream, Budget(steps, minutes, precision=run.precision or "float32"),
+                            Optimization.of(recipe), accelerator=self.accelerator, resume=saved)
             counts = calibrate.thread_counts(self.accelerator)
             adapts = minutes is not None and not recipe.threads and len(counts) > 1 and self.accelerator.num_processes == 1
             return self._follow(loop, Journal(run, self._watched(), self.report),
@@ -298,7 +299,7 @@ class _Session:
                      for rows in (self.training_set, self.validation_set))
         return (binarized(pair[0]), binarized(pair[1])) if self.recipe.binarize else (pair[0], pair[1])
 
-    def _follow(self, loop: Iterator[State], journal: Journal, pace: calibrate.Pace | None) -> State:
+    def _follow(self, loop: Iterator[State[Model]], journal: Journal, pace: calibrate.Pace | None) -> State[Model]:
         state, saved_at, pause = None, time.monotonic(), SAVE_EVERY
         for state in loop:
             if not self.accelerator.is_main_process:

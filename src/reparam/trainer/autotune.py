@@ -20,7 +20,9 @@ from ..models.vae import Model
 from ..objectives.adversaries.base import Adversary
 from ..objectives.objective import Objective
 from ..parts.recipe import Recipe
+from .budget import Budget, Optimization
 from .loop import training
+from .tasks import ModelTask
 
 SECONDS_PER_TRIAL = 0.3
 ROUNDS = 2
@@ -85,9 +87,9 @@ def _trial(threads: int, precision: str, work: Workload, accelerator: Accelerato
     torch.set_num_threads(threads)
     recipe = work.recipe
     model, adversary = copy.deepcopy((work.model, work.adversary))
-    loop = training(model, work.objective, iter(lambda: work.batch, None), minutes=1.0, precision=precision,
-                    optimizer=recipe.optimizer, ema=0, accumulate=recipe.accumulate, accelerator=accelerator,
-                    adversary=adversary, critic_optimizer=recipe.critic_optimizer)
+    optimization = Optimization(recipe.optimizer, recipe.critic_optimizer, ema=0, accumulate=recipe.accumulate)
+    loop = training(ModelTask(model, work.objective, adversary), iter(lambda: work.batch, None),
+                    Budget(minutes=1.0, precision=precision), optimization, accelerator=accelerator)
     with torch.random.fork_rng():
         for _ in range(3):
             next(loop)

@@ -1,7 +1,6 @@
-"""What the training loop takes for batches: read as images and labels, or refused in words.
+"""Batches for the training loop: read as images and labels, or refused with the reason.
 
-The first batch is looked at closely, since errors of torch's own would name none of what is wrong with it. Later ones are
-only read, which takes a microsecond.
+The first batch is checked, since torch's own errors would not name what is wrong with it. Later ones are not.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.stream import Stream
 from ..errors import UsageError
@@ -18,37 +17,54 @@ from ..models.vae import Model
 from ..tensors import Shape, as_pixels
 
 HALF_A_LEVEL = 0.5 / 255
-"""So far beyond [0, 1] images may reach by the rounding of whoever resized them."""
+"""Tolerance around [0, 1], for the rounding of resized images."""
 ACCEPTED = ("a batch is a tensor of images (B, C, H, W), uint8 or floats in [0, 1], or a tuple or list of one and of labels "
             "(B,): x, (x,) or (x, y)")
 
 
-def read(batches: Iterable[Any], model: nn.Module, device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Images and labels of batch after batch, on the device.
+def read_codes(batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Inputs and labels of batch after batch, on the device, unchecked.
 
-    Batches that can be gone through again, such as a list or a DataLoader, have no end; those of an iterator end with it.
-    uint8 is read as levels 0 to 255. Labels that the model has no use for are left out. A `Stream` has been read already.
+    Raises:
+        UsageError: no batch at all, or one that is neither a tensor nor a tensor with labels.
+    """
+    for batch in repeated(batches):
+        x, y = _split(batch)
+        yield x.to(device), cast(Tensor, y).to(device) if y is not None else None
+
+
+def read_images(batches: Iterable[Any], model: Model, device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Images and labels of batch after batch, on the device; the first batch is checked.
+
+    uint8 is read as levels 0 to 255. Labels are dropped where the model has no use for them. A `Stream` is trusted.
 
     Raises:
         UsageError: no batch at all, or one that is no images of the model's shape in [0, 1].
     """
-    of_images = model if isinstance(model, Model) else None  # else a batch may be of codes, of which nothing is known here
-    checked = of_images is None or isinstance(batches, Stream)
-    labelled = of_images is None or of_images.latent.classes > 0
+    checked, classes = isinstance(batches, Stream), model.latent.classes
+    for batch in repeated(batches):
+        x, y = _split(batch)
+        if not checked:
+            _check_images(x, model, device)
+            if classes and y is not None:
+                _check_labels(y, len(x), classes)
+            checked = True
+        x = x if x.dtype is torch.float32 else as_pixels(x)
+        yield x.to(device), cast(Tensor, y).to(device) if classes and y is not None else None
+
+
+def repeated(batches: Iterable[Any]) -> Iterator[Any]:
+    """Batch after batch. What can be iterated again, such as a list or a DataLoader, has no end; an iterator has.
+
+    Raises:
+        UsageError: no batch at all.
+    """
     iterator, empty = iter(batches), True
     while True:
         before, empty = empty, True
         for batch in iterator:
             empty = False
-            x, y = _split(batch)
-            if of_images is not None and not checked:
-                _check_images(x, of_images, device)
-                if labelled and y is not None:
-                    _check_labels(y, len(x), of_images.latent.classes)
-                checked = True
-            if of_images is not None and x.dtype is not torch.float32:
-                x = as_pixels(x)
-            yield x.to(device), cast(Tensor, y).to(device) if labelled and y is not None else None
+            yield batch
         if empty and before:
             raise UsageError("there is nothing to train on: no batch came")
         if empty or iterator is batches:
@@ -108,7 +124,7 @@ def _check_labels(y: Any, n: int, classes: int) -> None:
     if not isinstance(y, Tensor) or y.shape != (n,) or y.is_floating_point() or y.min() < -1 or y.max() >= classes:
         got = (f"{_type(y)} {tuple(y.shape)}" + (f" from {y.min()} to {y.max()}" if y.numel() else "")
                if isinstance(y, Tensor) else _named(y))
-        raise UsageError(f"the model knows {classes} classes, so labels are ({n},) whole numbers from 0 to {classes - 1}, "
+        raise UsageError(f"the model has {classes} classes, so labels are ({n},) whole numbers from 0 to {classes - 1}, "
                          f"or -1 for an image without one; got {got}")
 
 

@@ -1,45 +1,46 @@
-"""A batch that comes in pieces, after one another or to several processes, has one noise level: the whole batch's.
+"""One noise level for a batch that is computed in pieces, one after another or by several processes.
 
-Likelihoods whose scale is the best for each batch would else find another for each piece, which weighs the pieces against
-each other as the whole does not.
+A likelihood that estimates its scale from the batch would otherwise estimate one for each piece, and weigh the pieces
+differently than the whole batch does.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import Any
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..distributions.gaussian import BestScale
 from ..models.likelihoods import LocationScaleLikelihood
 from ..models.vae import Model
+from ..parallel import Processes
 
 Pieces = list[tuple[Tensor, Tensor | None]]
 """Images and labels of each."""
 
 
 @contextlib.contextmanager
-def one_scale(model: nn.Module, pieces: Pieces, accelerator: Any, samples: int, bf16: bool) -> Generator[None]:
-    """A region in which a likelihood takes the best scale of the whole batch, all pieces and all processes together.
+def one_scale(model: Model, pieces: Pieces, processes: Processes, samples: int, bf16: bool) -> Generator[None]:
+    """A region in which a likelihood uses the best scale of the whole batch, over all pieces and all processes.
 
-    Of several pieces the errors are measured first, by a pass without gradients that draws the same noise; of processes
-    they are averaged as they come.
+    For several pieces the errors are measured first, by a pass without gradients that draws the same noise; over processes
+    they are averaged as they are computed.
     """
-    likelihood = model.likelihood if isinstance(model, Model) else None
+    likelihood = model.likelihood
     if not isinstance(likelihood, LocationScaleLikelihood) or not likelihood.finds_scale:
         yield
         return
 
     def over_processes(error: Tensor) -> Tensor:
-        return accelerator.reduce(error, "mean") if accelerator.num_processes > 1 else error
+        return cast(Tensor, processes.reduce(error, "mean")) if processes.num_processes > 1 else error
 
     try:
         if len(pieces) > 1:
             likelihood.error = over_processes(_error(model, pieces, samples, bf16))
-        elif accelerator.num_processes > 1:
+        elif processes.num_processes > 1:
             likelihood.average = over_processes
         yield
     finally:
@@ -47,8 +48,8 @@ def one_scale(model: nn.Module, pieces: Pieces, accelerator: Any, samples: int, 
 
 
 @torch.no_grad()
-def _error(model: nn.Module, pieces: Pieces, samples: int, bf16: bool) -> Tensor:
-    """The mean error of a batch; what the model keeps count of, and random numbers, are left as they were."""
+def _error(model: Model, pieces: Pieces, samples: int, bf16: bool) -> Tensor:
+    """The mean error of a batch; restores the model's buffers and the random state."""
     device = pieces[0][0].device
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     total = torch.zeros((), device=device)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..models.vae import Model
 from ..objectives.adversaries.base import Adversary
 from .guard import Guard
 from .snapshots import Snapshot, fill, held_by
 
+M = TypeVar("M", bound=nn.Module)
 COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
-"""Numbers of a state that a resumed run goes on from."""
+"""Numbers of a state that a resumed run continues from."""
 
 
 @dataclass
 class CriticState:
-    """The second player, with what it takes to train it."""
+    """The adversary, with what trains it."""
 
     adversary: Adversary
     optimizer: torch.optim.Optimizer | None
@@ -29,21 +29,22 @@ class CriticState:
 
 
 @dataclass
-class State:
+class State(Generic[M]):
     """Where training stands after a step."""
 
-    model: Model
-    ema: Model
+    model: M
+    """What is trained."""
+    ema: M
     """The averaged weights, which everything after training uses."""
     optimizer: torch.optim.Optimizer
     guard: Guard
     critic: CriticState | None = None
-    """The second player, when there is one."""
+    """The adversary and its optimizer, where there is one."""
     step: int = 0
     images: int = 0
-    """Images seen, over all processes."""
+    """Images trained on, counted with repetitions, over all processes."""
     seconds: float = 0.0
-    """Time spent in steps; what the caller does between them does not count."""
+    """Time spent in steps, without what the caller does between them."""
     cpu_seconds: float = 0.0
     """Processor time of this process in steps, over all its threads."""
     progress: float = 0.0
@@ -51,19 +52,19 @@ class State:
     parts: dict[str, float] = field(default_factory=dict[str, float])
     """Batch mean of each term, nats per example."""
     weights: dict[str, float] = field(default_factory=dict[str, float])
-    """Weights that training finds, by their term, as the next step will use them; none for most objectives."""
+    """Adaptive weights, by term, as the next step will use them; none for most objectives."""
     loss: float = float("nan")
     critic_loss: float = float("nan")
-    """The second player's, NaN while it does not play."""
+    """The critic's; NaN while it does not learn."""
     grad_norm: float = float("nan")
     lr_scale: float = 1.0
     """Halved by every roll-back."""
     rollbacks: int = 0
     event: str = ""
-    """What happened in this step that is out of the ordinary."""
+    """What was unusual in this step: that it was skipped, or a roll-back."""
 
     def line(self, held_out: str = "") -> str:
-        """Step, terms, speed and time left in one line, and what was measured of held-out images."""
+        """Step, terms, speed and time left in one line, with figures of held-out images."""
         terms = "  ".join(f"{k} {v:,.1f}" for k, v in self.parts.items())
         left = self.seconds * (1 / self.progress - 1) if self.progress else 0.0
         speed = self.images / self.seconds if self.seconds else 0.0
@@ -95,7 +96,7 @@ class State:
         return {k: v.detach().clone() for k, v in self.tensors().items()}, numbers
 
     def restore(self, saved: Snapshot, *, weights_only: bool = False) -> None:
-        """Returns to a snapshot; with `weights_only`, time and random numbers go on."""
+        """Returns to a snapshot; with `weights_only`, keeps time and the random state."""
         tensors, numbers = saved
         groups: dict[str, dict[str, Tensor]] = {}
         for name, value in tensors.items():

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...distributions.point import Implicit
 from ...errors import UsageError
 from ...models.build import MOST_DIMS
 from ...models.latents import Latents
-from ...models.priors import Prior
-from ...models.refiner import Refiner
-from ...models.resampler import Resampler
-from ...models.trace import Batch, Trace
+from ...models.trace import Batch
 from ...models.vae import Model
-from ...objectives.objective import Objective
-from ...objectives.terms import nll
 from ...parallel import SingleProcess
 from ...parts.call import Call, parse_call
 from ...parts.recipe import Recipe
+from ..budget import Budget, Optimization
 from ..loop import training
 from ..state import State
+from ..tasks import Inputs, Part, PartTask
 
 BATCH = 256
 """Codes a step, at least, where there is an accelerator, which takes hardly longer for many than for few."""
@@ -37,14 +34,14 @@ class Effort:
 
     minutes: float | None = None
     steps: int | None = None
-    clock: Callable[[], float] | None = None
-    """Seconds, where they are not the wall's."""
+    clock: Callable[[], float] = time.perf_counter
+    """Seconds."""
     precision: str = "float32"
-    follow: Callable[[State], None] | None = None
+    follow: Callable[[State[Any]], None] | None = None
     """Told of every step."""
 
 
-def effort_of(recipe: Recipe, state: State, share: float, shares: Shares, precision: str) -> Effort:
+def effort_of(recipe: Recipe, state: State[Model], share: float, shares: Shares, precision: str) -> Effort:
     """A share of the minutes, of which training took the model's; where the end was counted in steps, as many steps."""
     if recipe.minutes is None and (recipe.steps is not None or recipe.epochs is not None):
         return Effort(steps=state.step, precision=precision)
@@ -57,33 +54,14 @@ def batches_of(examples: Tensor, labels: Tensor | None, size: int) -> Iterator[B
         yield examples[chosen] if labels is None else (examples[chosen], labels[chosen])
 
 
-Part = TypeVar("Part", Prior, Resampler, Refiner)
-Inputs = Callable[[Tensor, Tensor | None], tuple[Any, ...]]
-"""What a loss is of, made of a batch and its labels."""
-
-
-class Learner(nn.Module, Generic[Part]):
-    """A part with a loss of its own, for the loop that trains models: what it calls −log p(x | z) is that loss."""
-
-    def __init__(self, part: Part, inputs: Inputs) -> None:
-        super().__init__()
-        self.part, self.inputs = part, inputs
-
-    def forward(self, x: Tensor, samples: int = 1, y: Tensor | None = None) -> Trace:
-        loss = self.part.loss(*self.inputs(x, y))
-        return Trace(x, (), Implicit(x[None]), -loss[None])
-
-
 def train_part(part: Part, inputs: Inputs, batches: Iterator[Batch], effort: Effort, device: torch.device) -> Part:
-    """Trains with the loop that trains models, which asks of a model that it makes traces, and no more."""
-    learner = Learner(part, inputs)
-    state = None
-    for state in training(cast(Model, learner), Objective(((1.0, nll),)), batches, steps=effort.steps,
-                          minutes=effort.minutes, optimizer=f"adamw(lr={part.rate})", ema=0.998, precision=effort.precision,
-                          clock=effort.clock, accelerator=SingleProcess(device)):
+    """Trains a part with the loop that trains models; returns the averaged weights."""
+    budget = Budget(effort.steps, effort.minutes, effort.clock, effort.precision)
+    optimization, state = Optimization(f"adamw(lr={part.rate})", ema=0.998), None
+    for state in training(PartTask(part, inputs), batches, budget, optimization, accelerator=SingleProcess(device)):
         if effort.follow is not None:
             effort.follow(state)
-    return cast(Learner[Part], state.ema).part if state is not None else part
+    return state.ema if state is not None else part
 
 
 def fitting_of(recipe: Recipe, latent: Latents) -> Call | None:

@@ -1,0 +1,145 @@
+"""What the training loop minimizes: a model's objective, or the loss of a part that is trained after it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..models.priors import Prior
+from ..models.refiner import Refiner
+from ..models.resampler import Resampler
+from ..models.vae import Model
+from ..objectives.adversaries.base import Adversary
+from ..objectives.context import Context
+from ..objectives.objective import Objective
+from ..parallel import Processes
+from .batches import read_codes, read_images
+from .pieces import Pieces, one_scale
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Task(ABC, Generic[M]):
+    """A module to train, and the named losses whose weighted sum is minimized.
+
+    Attributes:
+        module: what is trained, and averaged.
+        names: of the losses.
+        adversary: what learns against the module in the same steps, or None.
+    """
+
+    module: M
+    names: list[str]
+    adversary: Adversary | None = None
+
+    @abstractmethod
+    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_model: bool
+               ) -> Float[Tensor, "n"]:
+        """Batch mean of each loss, and last the critic's loss: that is 0 unless `with_critic`, the others are 0 unless
+        `update_model`."""
+
+    @abstractmethod
+    def batches(self, batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Inputs and labels of batch after batch, on the device.
+
+        Raises:
+            UsageError: no batch at all, or one that the module cannot read.
+        """
+
+    @property
+    def initial_weights(self) -> dict[str, float]:
+        """The adaptive weights at the start of training, by loss."""
+        return {}
+
+    def weights(self, progress: float, adaptive: Mapping[str, float]) -> list[float]:
+        """The weight of each loss; `adaptive` holds the current adaptive weights."""
+        return [1.0] * len(self.names)
+
+    def updated(self, adaptive: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
+        """The adaptive weights after a step in which the losses had the batch means `parts`."""
+        return {}
+
+    def uses_critic(self, progress: float) -> bool:
+        """Whether any loss that reads the critic has a non-zero weight at `progress`."""
+        return False
+
+    def one_batch(self, pieces: Pieces, processes: Processes, bf16: bool) -> AbstractContextManager[None]:
+        """A region in which the pieces of a batch are computed as the whole batch would be."""
+        return nullcontext()
+
+
+class ModelTask(Task[Model]):
+    """Trains a model on an objective, and an adversary beside it.
+
+    Args:
+        model: what is trained.
+        objective: what it minimizes.
+        adversary: what learns against it, where a term of the objective uses one.
+        dataset_size: number of images that batches are drawn from, where it is known; terms that estimate q(z) use it.
+    """
+
+    def __init__(self, model: Model, objective: Objective, adversary: Adversary | None = None, *, dataset_size: int = 0
+                 ) -> None:
+        self.module, self.objective, self.adversary, self.dataset_size = model, objective, adversary, dataset_size
+        self.names = objective.names
+
+    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_model: bool
+               ) -> Float[Tensor, "n"]:
+        model, objective = self.module, self.objective
+        with torch.set_grad_enabled(update_model):
+            trace = model(x, samples=objective.samples, y=y)
+            adversarial = self.adversary(model, trace) if self.adversary is not None and with_critic else None
+            context = Context(progress, self.dataset_size, adversarial)
+            parts = objective.parts(trace, context) if update_model else x.new_zeros(len(objective.terms))
+        critic = adversarial.critic_loss() if adversarial is not None else parts.new_zeros(())
+        return torch.cat([parts, critic[None]])
+
+    def batches(self, batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
+        return read_images(batches, self.module, device)
+
+    @property
+    def initial_weights(self) -> dict[str, float]:
+        return self.objective.initial_weights
+
+    def weights(self, progress: float, adaptive: Mapping[str, float]) -> list[float]:
+        return self.objective.weights(progress, adaptive)
+
+    def updated(self, adaptive: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
+        return self.objective.updated(adaptive, parts)
+
+    def uses_critic(self, progress: float) -> bool:
+        return self.objective.uses_critic(progress)
+
+    def one_batch(self, pieces: Pieces, processes: Processes, bf16: bool) -> AbstractContextManager[None]:
+        return one_scale(self.module, pieces, processes, self.objective.samples, bf16)
+
+
+Part = TypeVar("Part", Prior, Resampler, Refiner)
+Inputs = Callable[[Tensor, Tensor | None], tuple[Any, ...]]
+"""Makes the arguments of a part's loss from a batch and its labels."""
+
+
+class PartTask(Task[Part], Generic[Part]):
+    """Trains a part on its own loss, `part.loss(*inputs(x, y))`.
+
+    Args:
+        part: what is trained.
+        inputs: makes the arguments of the loss from a batch and its labels.
+    """
+
+    def __init__(self, part: Part, inputs: Inputs) -> None:
+        self.module, self.inputs, self.names = part, inputs, ["loss"]
+
+    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_model: bool
+               ) -> Float[Tensor, "n"]:
+        loss = self.module.loss(*self.inputs(x, y)).mean()
+        return torch.stack([loss, loss.new_zeros(())])
+
+    def batches(self, batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
+        return read_codes(batches, device)
