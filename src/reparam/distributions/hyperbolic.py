@@ -1,4 +1,4 @@
-"""Densities on hyperbolic space in normal coordinates, in which a point is the tangent vector at the origin that leads to it.
+"""Densities on hyperbolic space in normal coordinates: a point is the tangent vector at the origin that leads to it.
 
 In hyperbolic space, here of curvature −1, the volume within a distance r of the origin grows exponentially with r, as the
 number of nodes of a tree does with its depth. In normal coordinates u, r = |u|, it is all of ℝ^D, without a boundary, with
