@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,16 +21,26 @@ from .base import Posterior
 from .gaussian import GaussianPosterior
 
 
+class Flow(Protocol):
+    """An invertible map of vectors (…, B, D) that a context (B, C) steers."""
+
+    def __call__(self, u: Tensor, context: Tensor, /) -> tuple[Tensor, Tensor]:
+        """f(u; c), and log |det ∂f/∂u|."""
+        ...
+
+    def inverse(self, z: Tensor, context: Tensor, /) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class FlowedGaussian(Reparameterized):
     """The law of z = f(u; c), u ~ N(loc, exp(log_var)): log q(z) = log N(u) − log |det ∂z/∂u|.
 
-    f takes one pass forward and D backward. A draw therefore brings its density with it: `log_prob` of the very tensor that
-    `rsample` returned last costs nothing, and that of any other value inverts f.
+    f is one pass, and its inverse may be many. A draw therefore brings its density with it: `log_prob` of the very tensor
+    that `rsample` returned last costs nothing, and that of any other value inverts f.
     """
 
     base: Gaussian  # (B, D)
-    flow: Autoregressions
+    flow: Flow
     context: Tensor  # (B, C)
     shape: Shape
     drawn: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False, compare=False)
