@@ -1,4 +1,4 @@
-"""The second player: who judges what, who gets which gradient, how both train; and what a model without an encoder does."""
+"""Adversaries: what a critic compares, which gradient goes where, how both sides train; and models without an encoder."""
 
 from __future__ import annotations
 

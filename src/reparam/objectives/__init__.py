@@ -1,2 +1,2 @@
-"""What is minimised: terms and their weights, and adversaries."""
+"""What is minimized: terms and their weights, and adversaries."""
 

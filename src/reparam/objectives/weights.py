@@ -75,7 +75,7 @@ class linear(Weight):
 @registry.weight("late")
 @dataclass(frozen=True)
 class late(Weight):
-    """0 until `start` of training, then a straight rise to `value` over `ramp` of it: for what must not come too early."""
+    """0 until `start` of training, then a linear rise to `value` over `ramp` of it: for terms that must not act early."""
 
     value: float
     start: float = 0.4

@@ -31,7 +31,7 @@ ROUNDS = 2
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be run."""
+    """What is timed."""
 
     recipe: Recipe
     model: Model

@@ -1,4 +1,4 @@
-"""Keeping a run alive: which steps to take, which to scale down, which to leave out, and when to go back.
+"""Keeping a run alive: which steps to take, scale down or skip, and when to return to an earlier state.
 
 Losses here are sums in nats, so their gradients' sizes differ by orders of magnitude between data sets. Every bound is
 therefore relative to the run's own recent gradient norms (Seetharaman et al., 2020, arXiv:2007.14469).
@@ -18,25 +18,25 @@ class StepDecision:
     """What to do with a step."""
 
     scale: float
-    """Factor for the gradient; 0 leaves the step out."""
+    """Factor for the gradient; 0 skips the step."""
     reason: str = ""
-    """Why the step is left out."""
+    """Why the step is skipped."""
     roll_back: bool = False
     """The last steps all failed: return to an earlier state."""
 
 
-FEW = 32
-"""Norms that a judgement takes."""
+FEWEST = 32
+"""Norms from which quantiles are taken."""
 
 
 @dataclass
 class Guard:
-    """Judges steps by their losses and gradient norms, and remembers what it has seen.
+    """Decides on each step from its losses and gradient norm, and keeps the recent norms.
 
-    A norm above `clip` × the running median is scaled down to it. One above `skip` × the running 90 % quantile is left
-    out, but never more than `patience` in a row: all norms enter the window, so a run whose gradients have grown for
-    good goes on. `patience` non-finite steps in a row ask to roll back; so do, `rescues` times, as many left out for their
-    norm with a loss above any at the start: such weights have lost what they had learned.
+    A norm above `clip` × the running median is scaled down to it. A step with a norm above `skip` × the running 90 %
+    quantile is skipped, but never more than `patience` in a row: all norms enter the window, so a run whose gradients have
+    grown for good goes on. The run rolls back after `patience` non-finite steps in a row and, at most `rescues` times,
+    after `patience` steps skipped for their norm while the loss exceeds its initial maximum: the weights have diverged.
     """
 
     clip: float = 2.0
@@ -49,16 +49,16 @@ class Guard:
     in_a_row: int = 0
     broken_in_a_row: int = 0
     at_start: float = -math.inf
-    """The greatest loss before there is enough to judge norms by."""
+    """The greatest loss before there were enough norms for quantiles."""
 
     def judge(self, names: Sequence[str], parts: Sequence[float], norm: float, loss: float = math.nan) -> StepDecision:
-        """`parts` are the batch means of the terms called `names`; `norm` is the gradient's; `loss` is what falls when all
-        goes well, if anything does."""
+        """`parts` are the batch means of the terms called `names`; `norm` is the gradient's; `loss` is a value
+        expected to decrease, NaN if there is none (adversarial games)."""
         if not math.isfinite(norm) or not all(map(math.isfinite, parts)):
             return self._broken(names, parts)
         self.broken_in_a_row = 0
         typical, high = self._quantiles()
-        if len(self.norms) < FEW and loss > self.at_start:
+        if len(self.norms) < FEWEST and loss > self.at_start:
             self.at_start = loss
         self.norms.append(norm)
         if len(self.norms) > self.window:
@@ -86,8 +86,8 @@ class Guard:
         return StepDecision(0.0, reason, roll_back=back)
 
     def _quantiles(self) -> tuple[float, float]:
-        """Median and 90 % quantile of the window; infinite until there is enough to judge by."""
-        if len(self.norms) < FEW:
+        """Median and 90 % quantile of the window; infinite until it holds enough norms."""
+        if len(self.norms) < FEWEST:
             return math.inf, math.inf
         ordered = sorted(self.norms)
         return statistics.median(ordered), ordered[int(0.9 * len(ordered))]

@@ -197,7 +197,7 @@ class _Loop(Generic[M]):
             state.grad_norm = norm
             state.parts = dict(zip(names, values, strict=True))
             state.loss = sum(w * v for w, v in zip(self._weights(), values, strict=True))
-            decreasing_loss = state.loss if turn.critic is None else math.nan  # that of a game goes either way
+            decreasing_loss = state.loss if turn.critic is None else math.nan  # a game's loss need not decrease
             decisions.append(state.guard.judge(names, values, norm, decreasing_loss))
         if turn.critic is not None:
             decisions.append(turn.critic.guard.judge(["critic"], [critic_loss], critic_norm))

@@ -1,4 +1,4 @@
-"""What continues a training run, and the check that it fits the run before anything of it is copied."""
+"""Snapshots, from which a training run continues, and the check that one fits the run before it is copied."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from ..files.untrusted import Amount, Count, Malformed, Share, Within, conform, not_finite
 
 Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
-"""Tensors and numbers that continue a run exactly."""
+"""Tensors and numbers from which a run continues exactly."""
 Slots = Callable[[Tensor], Mapping[str, Tensor]]
-"""What an optimizer remembers of a parameter, by name."""
+"""An optimizer's state of a parameter, by name."""
 MAX_ROLLBACKS = 8
 
 
 class GuardNumbers(TypedDict):
-    """What a `Guard` remembers."""
+    """The state of a `Guard`."""
 
     norms: list[Amount]
     skipped: Count
@@ -47,19 +47,19 @@ class Numbers(TypedDict):
 def check_snapshot(saved: Snapshot, wanted: Mapping[str, Tensor], slots: Mapping[str, Tensor | None]) -> None:
     """Compares a snapshot with the tensors that it is to be copied into: names, types and shapes, then values.
 
-    `slots` are those that optimizers fill as they go, which a parameter without a gradient lacks.
+    `slots` are the optimizers' tensors, which a parameter without a gradient lacks.
 
     Raises:
         ValueError: what does not fit.
     """
     tensors, numbers = saved
     conform(numbers, Numbers)
-    known = {**slots, **wanted}
+    expected = {**slots, **wanted}
     for name in sorted(wanted.keys() - tensors.keys()):
         if name != "rng.cuda":  # begun on a machine without
             raise Malformed(f"{name} is missing")
     for name, value in tensors.items():
-        like = known.get(name)
+        like = expected.get(name)
         if name == "rng.cuda" and like is None:  # begun on a machine with one
             continue
         if like is None:
@@ -86,13 +86,14 @@ def described(tensor: Tensor) -> str:
 
 def slots_of(name: str, optimizer: torch.optim.Optimizer | None,
              make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """What an optimizer comes to remember, by name, without memory: found by a step of another one, for each shape."""
-    seen: dict[tuple[torch.dtype, torch.Size], dict[str, Tensor]] = {}
+    """The tensors of an optimizer's state after a step, by name, on the meta device: one step of another optimizer is taken
+    for each shape."""
+    by_shape: dict[tuple[torch.dtype, torch.Size], dict[str, Tensor]] = {}
     slots: dict[str, Tensor] = {}
     for i, p in enumerate(parameters_of(optimizer)):
-        if (p.dtype, p.shape) not in seen:
-            seen[p.dtype, p.shape] = _after_a_step(p, make)
-        slots |= {f"{name}.{i}.{k}": v for k, v in seen[p.dtype, p.shape].items()}
+        if (p.dtype, p.shape) not in by_shape:
+            by_shape[p.dtype, p.shape] = _after_a_step(p, make)
+        slots |= {f"{name}.{i}.{k}": v for k, v in by_shape[p.dtype, p.shape].items()}
     return slots
 
 

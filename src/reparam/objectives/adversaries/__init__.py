@@ -1,2 +1,2 @@
-"""Second players: critics, the games they play, and what keeps them smooth."""
+"""Adversaries: critics, their games, and penalties that keep critics smooth."""
 

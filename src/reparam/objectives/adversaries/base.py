@@ -1,4 +1,4 @@
-"""What every adversary is."""
+"""The interface of adversaries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .penalties import Penalty
 
 @dataclass(frozen=True)
 class AdversaryInputs:
-    """What the rest of a recipe gives to an adversary."""
+    """Arguments of every adversary, from the rest of the recipe."""
 
     model: Model
     image_shape: Shape
@@ -30,11 +30,11 @@ class AdversaryInputs:
 
 
 class Adversary(nn.Module, ABC):
-    """What is judged, by whom and by which rules. Called on the trace of a batch, it gives both sides' losses of it."""
+    """Chooses what a critic compares, and by which game. Called on the trace of a batch, it gives both sides' losses."""
 
-    def __init__(self, setting: AdversaryInputs) -> None:
+    def __init__(self, inputs: AdversaryInputs) -> None:
         super().__init__()
-        self.game = setting.game
+        self.game = inputs.game
 
     @abstractmethod
     def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
@@ -45,5 +45,5 @@ ADVERSARIES = registry.adversary.of(Adversary)
 
 
 def detached(module: nn.Module, *prefixes: str) -> dict[str, Tensor]:
-    """Parameters without gradients: all, or those whose names start with one of `prefixes`."""
+    """Detached parameters: all, or those whose names start with one of `prefixes`."""
     return {name: p.detach() for name, p in module.named_parameters() if not prefixes or name.startswith(prefixes)}

@@ -13,7 +13,7 @@ from .penalties import parse_penalties
 
 
 def build_adversary(recipe: Recipe, model: Model, image_shape: Shape) -> Adversary | None:
-    """The second player of a recipe, or none.
+    """The adversary of a recipe, or None.
 
     Raises:
         UsageError: an unknown part, or a game that does not fit the model.
@@ -22,6 +22,6 @@ def build_adversary(recipe: Recipe, model: Model, image_shape: Shape) -> Adversa
     if call.name == "none":
         return None
     game = GAMES.make(recipe.game)
-    setting = AdversaryInputs(model, image_shape, recipe.critic, game, tuple(parse_penalties(recipe.penalty)),
-                      parse_augmentation(recipe.critic_augment, for_critic=True))
-    return ADVERSARIES.make(call, setting)
+    inputs = AdversaryInputs(model, image_shape, recipe.critic, game, tuple(parse_penalties(recipe.penalty)),
+                             parse_augmentation(recipe.critic_augment, for_critic=True))
+    return ADVERSARIES.make(call, inputs)

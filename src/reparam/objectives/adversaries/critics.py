@@ -1,9 +1,9 @@
-"""The second player: a critic that learns to tell real inputs from the model's own, while the model learns to pass.
+"""Critics that learn to tell real inputs from the model's, while the model learns to produce what they take for real.
 
-What is judged is a part: `images` (a GAN, VAE-GAN, the autoencoder of latent diffusion), `codes` (the adversarial
+What a critic compares is a part: `images` (a GAN, VAE-GAN, the autoencoder of latent diffusion), `codes` (the adversarial
 autoencoder), `permuted` codes (FactorVAE), images and codes together, `joint` (ALI, BiGAN), or, with the encoder itself in
-the critic's place, `introspective` (Soft-IntroVAE). Both players learn in one backward pass: gradients of the critic's loss
-stop at its inputs, and the model's loss sees the critic with its parameters detached.
+the critic's place, `introspective` (Soft-IntroVAE). Model and critic learn in one backward pass: gradients of the critic's
+loss stop at its inputs, and the model's loss reads the critic with its parameters detached.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ class CriticAdversary(Adversary):
     """An adversary with a critic of its own."""
 
     of_images = False
-    """Whether it judges images, which may be augmented."""
+    """Whether its inputs are images, which may be augmented."""
     real_depends_on_model = False
-    """Whether the model has a hand in the real inputs too."""
+    """Whether the "real" inputs depend on the model's parameters as well (the codes, in `joint`)."""
 
-    def __init__(self, setting: AdversaryInputs, critic: Critic) -> None:
-        super().__init__(setting)
-        if setting.augment is not None and not self.of_images:
+    def __init__(self, inputs: AdversaryInputs, critic: Critic) -> None:
+        super().__init__(inputs)
+        if inputs.augment is not None and not self.of_images:
             raise UsageError("critic_augment changes images, and this adversary judges codes: leave it at 'none'")
-        self.critic, self.augment = critic, setting.augment
-        self.weights = [weight for weight, _ in setting.penalties]
-        self.penalties = nn.ModuleList(penalty for _, penalty in setting.penalties)
-        for _, penalty in setting.penalties:
+        self.critic, self.augment = critic, inputs.augment
+        self.weights = [weight for weight, _ in inputs.penalties]
+        self.penalties = nn.ModuleList(penalty for _, penalty in inputs.penalties)
+        for _, penalty in inputs.penalties:
             penalty.attach(critic)
-        self.differentiates = any(penalty.differentiates for _, penalty in setting.penalties)
+        self.differentiates = any(penalty.differentiates for _, penalty in inputs.penalties)
 
     @abstractmethod
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
-        """Real inputs, and as many of the model's own, with its graph."""
+        """Real inputs, and as many of the model's own, with its graph for gradients."""
 
     def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
         real, fake = self.sides(model, trace)
-        return CriticBatch(self, trace, self.shown(real), self.shown(fake))
+        return CriticBatch(self, trace, self.augmented(real), self.augmented(fake))
 
-    def shown(self, inputs: Inputs) -> Inputs:
-        """What the critic gets to see of inputs."""
+    def augmented(self, inputs: Inputs) -> Inputs:
+        """Inputs as the critic is given them."""
         return inputs if self.augment is None else (self.augment(inputs[0]), *inputs[1:])
 
     def frozen_scores(self, *inputs: Tensor) -> Tensor:
@@ -65,43 +65,43 @@ class CriticAdversary(Adversary):
 
 
 class CriticBatch(AdversarialBatch):
-    """One batch before a critic."""
+    """The real inputs and fakes of one batch, with the losses on them."""
 
-    def __init__(self, judged: CriticAdversary, trace: Trace, real: Inputs, fake: Inputs) -> None:
-        self.judged, self.trace, self.real, self.fake = judged, trace, real, fake
+    def __init__(self, adversary: CriticAdversary, trace: Trace, real: Inputs, fake: Inputs) -> None:
+        self.adversary, self.trace, self.real, self.fake = adversary, trace, real, fake
 
     def critic_loss(self) -> Float[Tensor, ""]:
-        judged = self.judged
-        real, fake = (tuple(t.detach().requires_grad_(judged.differentiates) for t in side)
+        adversary = self.adversary
+        real, fake = (tuple(t.detach().requires_grad_(adversary.differentiates) for t in side)
                       for side in (self.real, self.fake))
-        scored = Scored(judged.critic, real, fake, judged.critic(*real), judged.critic(*fake))
-        loss = judged.game.critic(scored.real_scores, scored.fake_scores).mean()
-        for weight, penalty in zip(judged.weights, judged.penalties, strict=True):
+        scored = Scored(adversary.critic, real, fake, adversary.critic(*real), adversary.critic(*fake))
+        loss = adversary.game.critic(scored.real_scores, scored.fake_scores).mean()
+        for weight, penalty in zip(adversary.weights, adversary.penalties, strict=True):
             loss = loss + weight * penalty(scored)
         return loss
 
     def adversarial(self, balance: float, cap: float) -> Float[Tensor, "b"]:
-        judged = self.judged
-        if balance and not judged.of_images:
+        adversary = self.adversary
+        if balance and not adversary.of_images:
             raise UsageError("adversarial(balance) compares gradients at images, and this adversary judges codes: give it "
                              "a fixed weight, or use the adversary images")
-        fake = judged.frozen_scores(*self.fake)
-        real = judged.frozen_scores(*self.real) if judged.real_depends_on_model or judged.game.paired else fake
-        each = judged.game.model(real, fake)
-        if judged.real_depends_on_model:
-            each = each + judged.game.model(-fake, -real)
+        fake = adversary.frozen_scores(*self.fake)
+        real = adversary.frozen_scores(*self.real) if adversary.real_depends_on_model or adversary.game.paired else fake
+        each = adversary.game.model(real, fake)
+        if adversary.real_depends_on_model:
+            each = each + adversary.game.model(-fake, -real)
         each = each.flatten(1).mean(1) if each.dim() > 1 else each
         return each if not balance else each * self._factor(each, balance, cap)
 
     def features(self, x: Float[Tensor, "n c h w"]) -> Tensor:
-        critic = self.judged.critic
-        if not self.judged.of_images:
-            raise UsageError("learned_similarity asks a critic for what it sees in images, and this one sees codes: use "
+        critic = self.adversary.critic
+        if not self.adversary.of_images:
+            raise UsageError("learned_similarity compares a critic's features of images, and this critic reads codes: use "
                              "images")
         return functional_call(critic.trunk, detached(critic.trunk), (x,))
 
     def _factor(self, each: Tensor, balance: float, cap: float) -> Tensor:
-        """What makes the gradient at the images `balance` times that of −log p(x | z), at most `cap`."""
+        """The factor that makes the gradient at the images `balance` times that of −log p(x | z), at most `cap`."""
         mean, images = self.trace.px.mean, self.fake[0]
         if not (mean.requires_grad and images.requires_grad):
             return each.new_ones(())
@@ -110,7 +110,7 @@ class CriticBatch(AdversarialBatch):
             wanted, = torch.autograd.grad(self.trace.log_px.mean(), mean, retain_graph=True, allow_unused=True)
         if wanted is None:
             raise UsageError("adversarial(balance) compares gradients at the decoder's mean, which this likelihood does not "
-                             "judge by: use gaussian, laplace or student, or a fixed weight")
+                             "use: take gaussian, laplace or student, or a fixed weight")
         found = torch.autograd.grad(each.mean(), images, retain_graph=True)[0]
         return (balance * wanted.norm() / found.norm().clamp(min=1e-12)).clamp(max=cap)
 
@@ -126,14 +126,14 @@ class Images(CriticAdversary):
 
     of_images = True
 
-    def __init__(self, setting: AdversaryInputs, of: str = "both", patch: int = 0) -> None:
+    def __init__(self, inputs: AdversaryInputs, of: str = "both", patch: int = 0) -> None:
         if of not in ("both", "samples", "reconstructions"):
             raise UsageError(f"images({of!r}): the critic judges 'samples', 'reconstructions' or 'both'")
         if patch < 0:
             raise UsageError(f"images(patch={patch}): give the side of a square in pixels, or 0 to judge images as a whole")
-        h, w = setting.image_shape[1:]
+        h, w = inputs.image_shape[1:]
         grid = (-(-h // patch), -(-w // patch)) if patch else None
-        super().__init__(setting, make_critic(setting.critic, setting.image_shape, grid))
+        super().__init__(inputs, make_critic(inputs.critic, inputs.image_shape, grid))
         self.of = of
 
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
@@ -149,8 +149,8 @@ class Images(CriticAdversary):
 class Codes(CriticAdversary):
     """Draws from the prior against codes of images, in place of a KL term (Makhzani et al., 2016, arXiv:1511.05644)."""
 
-    def __init__(self, setting: AdversaryInputs) -> None:
-        super().__init__(setting, make_critic(setting.critic, _only_code(setting.model)))
+    def __init__(self, inputs: AdversaryInputs) -> None:
+        super().__init__(inputs, make_critic(inputs.critic, _only_code(inputs.model)))
 
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         z = _read(trace, "the adversary codes")
@@ -164,8 +164,8 @@ class Permuted(CriticAdversary):
     """Codes against codes each of whose numbers comes from another image: with the game `ratio`, the total correlation
     (Kim & Mnih, 2018, arXiv:1802.05983, section 3)."""
 
-    def __init__(self, setting: AdversaryInputs) -> None:
-        super().__init__(setting, make_critic(setting.critic, _only_code(setting.model)))
+    def __init__(self, inputs: AdversaryInputs) -> None:
+        super().__init__(inputs, make_critic(inputs.critic, _only_code(inputs.model)))
 
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         z = _read(trace, "the adversary permuted")
@@ -182,9 +182,9 @@ class Joint(CriticAdversary):
     of_images = True
     real_depends_on_model = True
 
-    def __init__(self, setting: AdversaryInputs) -> None:
-        shape = _only_code(setting.model)
-        super().__init__(setting, make_critic(setting.critic, setting.image_shape, code=math.prod(shape)))
+    def __init__(self, inputs: AdversaryInputs) -> None:
+        shape = _only_code(inputs.model)
+        super().__init__(inputs, make_critic(inputs.critic, inputs.image_shape, code=math.prod(shape)))
 
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         z = _read(trace, "the adversary joint")
@@ -193,7 +193,7 @@ class Joint(CriticAdversary):
 
 
 def _read(trace: Trace, who: str) -> Tensor:
-    """What the decoder reads of the codes of images, (n, *d), which is what `generate` gives too."""
+    """Codes of images as the decoder reads them, (n, *d); `generate` gives the same kind."""
     only_layer(trace, who)
     if trace.decoder_input is None:
         raise UsageError(f"{who} judges codes of images, and this model finds none")

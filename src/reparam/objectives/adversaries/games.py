@@ -1,4 +1,4 @@
-"""Games between a model and its critic, and what keeps the critic smooth.
+"""Games between a model and its critic.
 
 A critic gives each input a score, higher for the real ones. A game says what the two minimise given the scores of real
 inputs and of the model's own (Mescheder et al., 2018, arXiv:1801.04406, compare them). Scores are (n,), or (n, places)
@@ -23,12 +23,12 @@ Scores = Float[Tensor, "n ..."]
 class Game(ABC):
     """What critic and model minimise.
 
-    `steps` is how many steps the critic takes for each of the model's; `warmup` for which fraction of training it learns
-    before the model first listens to it.
+    `steps` is how many steps the critic takes for each of the model's; `warmup` the fraction of training for
+    which it learns before a term first uses it.
     """
 
     paired = False
-    """Whether the model's loss looks at the scores of real inputs too."""
+    """Whether the model's loss depends on the scores of real inputs too."""
 
     def __init__(self, steps: int = 1, warmup: float = 0.05) -> None:
         if steps < 1 or not 0 <= warmup <= 1:
@@ -42,7 +42,7 @@ class Game(ABC):
 
     @abstractmethod
     def model(self, real: Scores, fake: Scores) -> Scores:
-        """The model's loss, of each pair. Called with −fake and −real it is the loss of one who moves the real inputs."""
+        """The model's loss, of each pair; `model(-fake, -real)` is the loss with respect to the real inputs."""
 
 
 GAMES = registry.game.of(Game)

@@ -24,19 +24,19 @@ class Introspective(Adversary):
 
     With n numbers in an image, the encoder adds n/2 exp(−2/n (−log p(x̃ | z̃) + `beta_neg` KL(q(z̃ | x̃) ‖ p))) for new images
     x̃, and the decoder KL(q(z̃ | x̃) ‖ p); per number of the image these are the paper's terms. `critic`, `penalty` and
-    `critic_augment` are left unused.
+    `critic_augment` are not used.
     """
 
-    def __init__(self, setting: AdversaryInputs, beta_neg: float = 256.0) -> None:
-        if not isinstance(setting.model, VAE):
+    def __init__(self, inputs: AdversaryInputs, beta_neg: float = 256.0) -> None:
+        if not isinstance(inputs.model, VAE):
             raise UsageError("the adversary introspective makes the encoder its critic, and a GAN has no encoder")
-        if not isinstance(setting.model.latent, OneLayer):
+        if not isinstance(inputs.model.latent, OneLayer):
             raise UsageError("the adversary introspective sets encoder against decoder, and in a latent of more than "
                              "one stochastic layer the two share parts: use a latent such as flat(64)")
-        if setting.penalties or setting.augment is not None:
+        if inputs.penalties or inputs.augment is not None:
             raise UsageError("the adversary introspective has no critic of its own: leave penalty and critic_augment at "
                              "'none'")
-        super().__init__(setting)
+        super().__init__(inputs)
         self.beta_neg = beta_neg
 
     def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
@@ -62,5 +62,5 @@ class IntrospectiveBatch(AdversarialBatch):
         return rate(trace).mean(0)
 
     def features(self, x: Tensor) -> Tensor:
-        raise UsageError("learned_similarity asks a critic for what it sees, and the adversary introspective has none: use "
-                         "images")
+        raise UsageError("learned_similarity compares a critic's features, and the adversary introspective has no critic: "
+                         "use images")

@@ -1,4 +1,4 @@
-"""What keeps a critic smooth."""
+"""Penalties that keep a critic smooth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...parts.call import Call, parse_sum
 from ...parts.registry import penalty
 
 Inputs = tuple[Tensor, ...]
-"""What a critic judges: images (n, C, H, W), codes (n, *d), or both."""
+"""What a critic reads: images (n, C, H, W), codes (n, *d), or both."""
 
 
 class Scored(NamedTuple):
@@ -30,7 +30,7 @@ class Scored(NamedTuple):
 
 
 class Penalty(nn.Module, ABC):
-    """What is added to the critic's loss, or changes its layers, to keep it smooth."""
+    """Keeps a critic smooth, by a term of its loss or a change of its layers."""
 
     differentiates = False
     """Whether it takes the gradient at the inputs."""
@@ -119,7 +119,7 @@ class LeCam(Penalty):
     def forward(self, scored: Scored) -> Tensor:
         means = torch.stack([scored.real_scores.detach().mean(), scored.fake_scores.detach().mean()])
         moved = torch.lerp(means, self.averages, self.decay)
-        self.averages = torch.where(means.isfinite(), moved, self.averages)  # a step that is left out leaves no trace
+        self.averages = torch.where(means.isfinite(), moved, self.averages)  # a skipped step must not change them
         real, fake = self.averages
         return (scored.real_scores - fake).square().mean() + (scored.fake_scores - real).square().mean()
 

@@ -1,4 +1,4 @@
-"""What a model minimises against a critic; see `objectives/adversaries`."""
+"""Terms that read the critic; see `objectives/adversaries`."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def adversarial(balance: float = 0.0, cap: float = 1000.0) -> Term:
 
 @registry.term("learned_similarity")
 def learned_similarity() -> Term:
-    """½ |D(x) − D(x̂)|² between what the critic sees in an image and in its reconstruction, summed: the negative log of a
+    """½ |D(x) − D(x̂)|² between the critic's features of an image and of its reconstruction, summed: the negative log of a
     unit Gaussian, in nats up to a constant (Larsen et al., 2016, arXiv:1512.09300, Eq. 7). It is 0 while the critic has not
     begun to learn.
 
     Not their Algorithm 1: there the encoder follows the prior and this term alone, and the decoder γ times this term and the
-    critic's verdict. Here one objective moves both, so that a weight is the same for both, and `adversarial` reaches the
+    critic's loss. Here one objective moves both, so that a weight is the same for both, and `adversarial` reaches the
     encoder through reconstructions; with images('samples') it reaches the decoder alone.
     """
 
@@ -47,7 +47,7 @@ def learned_similarity() -> Term:
         if context.adversarial is None:
             return trace.x.new_zeros(len(trace.x))
         with torch.no_grad():
-            seen = context.adversarial.features(trace.x)
-        return 0.5 * (context.adversarial.features(trace.px.mean[0]) - seen).float().square().flatten(1).sum(1)
+            target = context.adversarial.features(trace.x)
+        return 0.5 * (context.adversarial.features(trace.px.mean[0]) - target).float().square().flatten(1).sum(1)
 
     return Term("learned_similarity", of, uses_critic=True)

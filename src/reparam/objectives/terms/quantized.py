@@ -1,4 +1,4 @@
-"""Terms of quantised latents: what keeps vectors and codes together, and codes in use."""
+"""Terms of quantized latents: they keep vectors near their codes, and codes in use."""
 
 from __future__ import annotations
 

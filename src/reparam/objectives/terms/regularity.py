@@ -1,4 +1,4 @@
-"""How smooth the decoder is where the codes are: for deterministic models, and for latents that a second model must learn.
+"""Smoothness of the decoder at the codes: for deterministic models, and for latents that a second model must learn.
 
 These terms decode the trace's features again, with their derivatives or after a change.
 """

@@ -16,7 +16,7 @@ def ms_ssim_term(scales: int = 5) -> Term:
     """1 − MS-SSIM between the decoder's mean and the image (Wang et al., 2003); `ms_ssim(1)` is 1 − SSIM.
 
     Dimensionless, so its weight is in nats: beside `nll`, which sums over pixel values, the number of these times about a
-    tenth lets it be heard (for 3×64×64, `nll + 1000*ms_ssim + kl`). Takes as many of the scales as the image has room for.
+    tenth has an effect (for 3×64×64, `nll + 1000*ms_ssim + kl`). Takes as many of the scales as the image has room for.
     """
     check_pair(scales)
 
