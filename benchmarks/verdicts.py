@@ -29,13 +29,13 @@ from torch import Tensor, nn
 from reparam.doctor import Diagnosis, diagnose
 from reparam.doctor.case import History, as_made, history_of
 from reparam.files.writing import write_json
-from reparam.metrics.figures import Figure
 from reparam.nets import Decoder
 from reparam.parts.recipe import Recipe
 from reparam.parts.registry import decoder
 from reparam.pretrained.image_model import load
 from reparam.progress import Silent
 from reparam.runs.evaluate import Options, evaluate_arrays
+from reparam.runs.evaluations import figure_of
 from reparam.runs.folder import open_data
 from reparam.runs.records import read_metrics
 from reparam.runs.train import train
@@ -221,9 +221,8 @@ def record(name: str) -> dict[str, Any]:
 
 
 def judge(recorded: dict[str, Any]) -> Diagnosis:
-    """The verdict on what was recorded."""
-    tuples = ("interval", "detail")
-    figures = [Figure(**{k: tuple(v) if k in tuples else v for k, v in f.items()}) for f in recorded["figures"]]
+    """The diagnosis of a recorded model."""
+    figures = [figure_of(f) for f in recorded["figures"]]
     return diagnose(figures, History(**recorded["history"]), Recipe(**recorded["recipe"]))
 
 

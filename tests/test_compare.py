@@ -14,9 +14,10 @@ import pytest
 
 from reparam.errors import ModelFileError, TrainingDiverged, UsageError
 from reparam.functional.intervals import student
+from reparam.metrics.catalogue import find
 from reparam.metrics.figures import PROTOCOL, Figure
 from reparam.runs.comparison.compare import Request, compare
-from reparam.runs.comparison.ranking import about, aimed, pooled, rank
+from reparam.runs.comparison.ranking import pooled, rank, with_target
 from reparam.runs.folder import Run
 from reparam.runs.reports.comparison_page import caution, write_comparison
 from reparam.runs.train import train
@@ -79,23 +80,24 @@ def cells(**intervals):
     ("density", {"a": (1.5, 1.6), "b": (0.7, 0.8)}, ("b",), ("a",)),
 ])
 def test_best_is_who_lies_apart(name, intervals, best, behind):
-    standing = rank(about(name), cells(**intervals))
+    standing = rank(find(name), cells(**intervals))
     assert (standing.best, standing.behind) == (best, behind)
     assert standing.alone == (best[0] if len(best) == 1 else None)
-    assert all(standing.tag(n) == ("best" if len(best) == 1 else "level") for n in best)
+    assert all(standing.tag(n) == ("best" if len(best) == 1 else "tied") for n in best)
     assert all(standing.tag(n) == "behind" for n in behind)
 
 
 def test_without_an_interval_nobody_wins():
     bare = {"a": pooled([Figure("fd", 1, "", 9)]), "b": pooled([Figure("fd", 2, "", 9, (1.9, 2.1))])}
-    assert rank(about("fd"), bare).best == ()
-    assert rank(about("kl"), cells(a=(1, 2), b=(3, 4))).best == ()  # neither way is better
+    assert rank(find("fd"), bare).best == ()
+    assert rank(find("kl"), cells(a=(1, 2), b=(3, 4))).best == ()  # neither way is better
 
 
 def test_a_target_that_was_not_measured_ranks_nobody():
-    known = about("vendi")
-    assert aimed(known, {"vendi of real images": 7.0}).near == 7.0
-    assert aimed(known, {}).better is None
+    assert with_target(find("vendi"), {"vendi of real images": 7.0}).target == 7.0
+    unknown = with_target(find("vendi"), {})
+    assert unknown.target is None and rank(unknown, cells(a=(1, 2), b=(3, 4))).why_not == \
+        "not ranked: vendi of real images was not measured"
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 9, 10, 30])
@@ -124,7 +126,7 @@ def test_seeds_of_a_recipe_are_one_model(page):
 
 
 def test_what_was_measured_is_not_measured_again(runs, monkeypatch):
-    monkeypatch.setattr("reparam.runs.comparison.compare.measure_on_own", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("reparam.runs.comparison.compare.measure_on_own", lambda *_, **__: pytest.fail("measured again"))
     compare(runs)
     compare(runs, ASKED)
     with pytest.raises(pytest.fail.Exception):
@@ -202,7 +204,7 @@ def test_the_words_are_of_the_figures(page):
             mine = low.pop(model["name"])
             assert all(mine[1] < i[0] or i[1] < mine[0] for i in low.values())
             assert any(said.startswith("Best at") and name in said for said in model["words"])
-        for name in model["level"]:
+        for name in model["tied"]:
             assert name not in model["best"] + model["behind"]
     assert facts["headline"] in text
     assert any("cannot encode" in said for said in facts["models"][1]["words"])
@@ -215,14 +217,15 @@ def test_one_seed_is_called_one_seed(page):
 
 
 def test_the_page_stands_alone(page):
-    _, facts, text, folder = page
+    comparison, facts, text, folder = page
     assert not re.search(r"(src|href)='(?!data:)", text) and "http" not in text
     assert text.count("data:image/png") == 4  # real images, two models, the curves
     assert {p.name for p in folder.iterdir()} == {"index.html", "comparison.json", "curves.png",
                                                   *(f"samples-{i}.png" for i in range(3))}
     written = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(facts, allow_nan=False))
-    assert all(len(points) > 1 for model in facts["models"] for points in model["course"].values())
+    assert str(comparison.first.folder.parent) not in json.dumps(facts) + text  # folders of this machine
+    assert all(len(run["course"]) > 1 for model in facts["models"] for run in model["runs"])
 
 
 def test_names_are_text(copies, tmp_path):

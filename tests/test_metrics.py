@@ -16,6 +16,7 @@ from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
 from reparam.functional.two_sample import DRAWS, LEAST, PRIOR, told_apart
 from reparam.metrics import QUICK, STANDARD, measure
+from reparam.metrics.catalogue import GROUPS, FigureType, find, types_of
 from reparam.metrics.evaluation import Evaluation, FactorTable
 from reparam.metrics.figures import Figure, mean_figure
 from reparam.metrics.likelihood import importance_nll
@@ -26,6 +27,7 @@ from reparam.models.trace import Layer
 from reparam.models.vae import VAE
 from reparam.parts.call import parse_list
 from reparam.parts.registry import ROLES, metric
+from reparam.progress import Attempts
 
 SHAPE = (1, 4, 4)
 
@@ -371,7 +373,8 @@ class FewFeatures:
         return torch.stack([x.mean((1, 2, 3)), x.std((1, 2, 3)), x[:, :, :2].mean((1, 2, 3))], 1)
 
 
-def test_every_registered_metric_gives_figures(small, images):
+def test_every_registered_metric_declares_its_figures(small, images):
+    """Group, unit and direction, of all that it returns."""
     of_its_own = {"accuracy": {"latent": "semi_supervised(4, 3)"},
                   "codebook_usage": {"posterior": "lfq(2)", "prior": "uniform"}}
     for name in metric.parts:
@@ -379,6 +382,27 @@ def test_every_registered_metric_gives_figures(small, images):
         evaluation = replace(whole(model, seen), features=FewFeatures()) if name == "fd_inf" else whole(model, seen)
         figures = measure(evaluation, name)
         assert figures and all(isinstance(f, Figure) and f.unit and f.n for f in figures)
+        assert {find(f.name) for f in figures} <= set(types_of(name)), name
+        for kind in types_of(name):
+            assert kind.group in GROUPS[:-1] and kind.unit and kind.meaning, kind
+            assert kind.better in ("higher", "lower") or kind.undirected, kind
+        assert all((f.better, f.undirected) == (find(f.name).better, find(f.name).undirected) for f in figures)
+
+
+@pytest.mark.parametrize("direction", [{}, {"better": "lower", "why_neither": "for scale"},
+                                       {"target": 1.0, "why_neither": "for scale"}])
+def test_a_figure_needs_one_direction(direction):
+    with pytest.raises(ValueError, match="why_neither"):
+        FigureType("x", "Samples", "u", "meaning", **direction)
+
+
+def test_what_was_skipped_is_recorded_with_its_reason(small, images):
+    attempt = Attempts()
+    figures = measure(Evaluation(small(SHAPE), images(60, SHAPE)), "psnr, accuracy, codebook_usage", attempt=attempt,
+                      skip_unavailable=True)
+    assert {f.name for f in figures} >= {"psnr"}
+    assert attempt.unavailable == {"accuracy": "the images have no labels",
+                                   "codebook_usage": "its posterior has no codebook"}
 
 
 def test_metrics_draw_the_same_numbers_alone_and_together(small, images):

@@ -42,7 +42,8 @@ def written(folder, name="evaluation.json"):
 
 
 def figure(name="fd", value=1.0, n=100, features="wavelets"):
-    return Figure(name, value, "u", n, (value - 1, value + 1), detail=(1.0,), features=features)
+    return Figure(name, value, "u", n, (value - 1, value + 1), detail=(1.0,), features=features,
+                  better="lower")
 
 
 # The store
@@ -68,11 +69,17 @@ def test_what_is_kept_reads_as_it_was(tmp_path):
 def test_a_file_of_an_earlier_version_is_read(tmp_path):
     """It has `illnesses` for `problems`, and figures without what is recorded of them today."""
     finding, path = {"title": "unstable", "evidence": "e", "advice": "a"}, tmp_path / "evaluation.json"
-    path.write_text(json.dumps({"protocol": PROTOCOL, "metrics": [{"name": "fd", "value": 1.0, "n": 9}], "remarks": [],
-                                "measured_on": "test", "verdict": "unstable", "illnesses": [finding]}))
+    figures = [{"name": name, "value": 1.0, "n": 9, "unit": unit} for name, unit in (
+        ("active_units", "of 32 latents"), ("codebook_perplexity", "codes of 256"), ("-elbo", "nats (density)"),
+        ("kl", "nats"))]
+    path.write_text(json.dumps({"protocol": PROTOCOL, "metrics": figures, "remarks": [], "measured_on": "test",
+                                "verdict": "unstable", "illnesses": [finding]}))
     facts = read_evaluation(path)
     assert facts["problems"] == [finding] and "illnesses" not in facts
-    assert figure_of(facts["metrics"][0]) == Figure("fd", 1.0, "", 9)
+    read = [figure_of(each) for each in facts["metrics"]]
+    assert [(f.total, f.is_density, f.better) for f in read] == [
+        (32, False, None), (256, False, "higher"), (None, True, "lower"), (None, False, None)]
+    assert read[0].undirected == "how many are needed depends on the images"
 
 
 def test_another_protocols_figures_are_set_aside(tmp_path):

@@ -161,6 +161,8 @@ class Attempts:
 
     report: Reporter = field(default_factory=Silent)
     failures: list[Failure] = field(default_factory=list[Failure])
+    unavailable: dict[str, str] = field(default_factory=dict[str, str])
+    """Why metrics that do not apply were not measured, in a few words, by the metric's name."""
 
     @contextlib.contextmanager
     def __call__(self, what: str, *, instead_of: Path | None = None) -> Generator[None]:

@@ -20,7 +20,7 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
             features: str | None = None, n: Annotated[int | None, Parameter(name=["--number", "-n"])] = None,
             again: Annotated[bool, Parameter(negative="")] = False, out: str = "comparison", device: Device = "auto",
             json: Json = False) -> None:
-    """Set models side by side, measured alike: samples, figures with intervals, curves, who wins where.
+    """Compare models measured in the same way: samples, figures with intervals, curves, and which model is best at what.
 
     Runs of one recipe that differ in their seeds are one model. With --presets, models are trained first.
 
@@ -47,7 +47,7 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
     n
         Samples, and real images beside them, at most; 10,000 by default.
     again
-        Measure also what has been measured.
+        Measure runs again that have been measured.
     out
         Folder of the page, its pictures and comparison.json; replaced by the next comparison.
     """
@@ -79,19 +79,20 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
     if json:
         print_json({"page": str(page)} | facts)
     else:
-        tell(*_told(facts), str(page))
+        tell(*_lines(facts), str(page))
 
 
-ARROWS = {"high": " ↑", "low": " ↓"}
+ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
-def _told(facts: dict[str, Any]) -> list[str]:
-    """The page's words, and its table with a star at those that are best or level with the best."""
+def _lines(facts: dict[str, Any]) -> list[str]:
+    """The page's words, and its table with a star at values that are best or tied for best."""
     lines = [facts["headline"], *([facts["caution"]] if facts["caution"] else [])]
     for model in facts["models"]:
         lines += [f"{model['name']}: {model['kind']}", *(f"  {said}" for said in model["words"])]
     names = [model["name"] for model in facts["models"]]
-    rows = [[row["name"] + ARROWS.get(row["better"], ""), *(_cell(row, name) for name in names)] for row in facts["figures"]]
+    rows = [[row["name"] + ARROWS.get(row["better"] or "", ""), *(_cell(row, name) for name in names)]
+            for row in facts["figures"]]
     table = aligned([["", *(short(name, 24) for name in names)], *rows], right=range(1, len(names) + 1))
     return [*lines, *(f"  {line}" for line in table), *_warned(facts)]
 
@@ -102,7 +103,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
 
 
 def _warned(facts: dict[str, Any]) -> list[str]:
-    """Each warning once."""
+    """Every warning, once."""
     warnings = dict.fromkeys(cell["warning"] for row in facts["figures"] for cell in row["models"].values()
                              if cell.get("warning"))
     return [f"  WARNING: {warning}" for warning in warnings]

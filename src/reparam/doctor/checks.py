@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..metrics.catalogue import find
+from ..metrics.codebook import PERPLEXITY
 from .case import Case
 
 Evidence = Callable[[Case], str | None]
@@ -173,7 +175,7 @@ def collapsed(case: Case) -> str | None:
     active, rate, gain = case.value("active_units"), case.value("kl"), case.gain
     found: list[str] = []
     if active is not None and active < 1 and case.figures["active_units"].n > 1:
-        found.append(f"{active:.0f} {case.figures['active_units'].unit.replace('latents', 'units')} are active")
+        found.append(f"{active:.0f} of {case.figures['active_units'].total} units are active")
     if rate is not None and rate < LEAST_RATE:
         found.append(f"the latents carry {rate:.2f} nats")
     if gain is not None and gain[0] - gain[1] <= 0 and gain[0] < LEAST_GAIN:
@@ -194,12 +196,11 @@ def mis_scaled(case: Case) -> str | None:
 
 def few_codes(case: Case) -> str | None:
     found: list[str] = []
-    for name, figure in case.figures.items():
-        if name.startswith("codebook_perplexity"):
-            levels = int(figure.unit.split()[-1])
+    for figure in case.figures.values():
+        if figure.total is not None and find(figure.name) is PERPLEXITY:
             least = min(figure.detail or (figure.value,))
-            if least < FEWEST_CODES * min(levels, figure.n):
-                found.append(f"the codes in use amount to {least:.1f} of {levels} (perplexity)")
+            if least < FEWEST_CODES * min(figure.total, figure.n):
+                found.append(f"the codebook has a perplexity of {least:.1f}, of {figure.total} codes")
     return "; ".join(found) or None
 
 
@@ -267,9 +268,9 @@ def few_measured(case: Case) -> str | None:
 
 def oversized(case: Case) -> str | None:
     active = case.figures.get("active_units")
-    if active is None or active.value >= 0.5 * int(active.unit.split()[1]) or collapsed(case):
+    if active is None or active.total is None or active.value >= 0.5 * active.total or collapsed(case):
         return None
-    return f"{active.value:.0f} {active.unit} are active"
+    return f"{active.value:.0f} of {active.total} latents are active"
 
 
 def early(case: Case) -> str | None:

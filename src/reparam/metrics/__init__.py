@@ -15,28 +15,31 @@ from .figures import PROTOCOL, Figure
 STANDARD = ("elbo, iw_nll(100), psnr, ssim, perceptual, active_units, prior_auc, mutual_information, modellable, "
             "accuracy, codebook_usage, fd, fd_inf, kd, prdc, vendi, class_balance, memorisation, duplicates, sharpness, "
             "factors, training")
-"""Everything; what does not apply to a model, or lacks its data, is left out."""
+"""Everything; metrics that do not apply to a model or its images are skipped."""
 QUICK = "elbo, iw_nll(50, images=250), psnr, ssim, active_units, prior_auc, accuracy, codebook_usage"
-"""What is measured at the end of training: nothing that needs a feature network."""
+"""What is measured at the end of training; none of these needs a feature network."""
 OF_GANS = "prdc, duplicates, sharpness"
-"""The same for a GAN, with features that need no weights: whether its samples are varied is what can be asked of it."""
+"""What is measured of a GAN at the end of training, with features that need no weights: whether its samples are varied."""
 
 __all__ = ["OF_GANS", "PROTOCOL", "QUICK", "STANDARD", "Evaluation", "FactorTable", "Figure", "measure"]
 
 
 def measure(evaluation: Evaluation, metrics: str = STANDARD,
-            progress: Callable[[str], None] | None = None, *, attempt: Attempts | None = None) -> list[Figure]:
+            progress: Callable[[str], None] | None = None, *, attempt: Attempts | None = None,
+            skip_unavailable: bool | None = None) -> list[Figure]:
     """Runs the named metrics one after the other.
 
-    The lists `STANDARD`, `QUICK` and `OF_GANS` leave out what cannot be measured of this model or these images; what is
-    named in any other list is refused. `progress` is told a line as each metric begins, and when figures are left out for
-    want of a package. With `attempt`, a metric that fails is listed there, and the others are measured.
+    Metrics that do not apply to this model or these images are skipped with `skip_unavailable`, the default for the lists
+    `STANDARD`, `QUICK` and `OF_GANS`, and refused otherwise. `progress` gets a line as each metric begins, and when one is
+    skipped because a package is missing. `attempt` records why metrics were skipped; with it, a metric that fails is
+    recorded there too, and the others are measured.
 
     Raises:
         UsageError: an unknown metric, before any has run; or a named one that cannot be measured here.
     """
     calls = [(call, metric.check(call, evaluation)) for call in parse_list(metrics)]
-    told: set[str] = set()
+    skip = metrics in (STANDARD, QUICK, OF_GANS) if skip_unavailable is None else skip_unavailable
+    reported: set[str] = set()
     figures: list[Figure] = []
     for call, bound in calls:
         if progress:
@@ -44,11 +47,13 @@ def measure(evaluation: Evaluation, metrics: str = STANDARD,
         try:
             figures += [_sound(figure) for figure in metric.parts[call.name](*bound.args, **bound.kwargs)]
         except Unavailable as e:
-            if metrics not in (STANDARD, QUICK, OF_GANS):
-                raise Unavailable(f"{call}: {e}", report_reason=e.report_reason) from e
-            if progress and e.report_reason and str(e) not in told:
+            if not skip:
+                raise Unavailable(f"{call}: {e}", short=e.short, report_reason=e.report_reason) from e
+            if attempt is not None:
+                attempt.unavailable[call.name] = e.short
+            if progress and e.report_reason and str(e) not in reported:
                 progress(f"left out: {e}")
-                told.add(str(e))
+                reported.add(str(e))
         except Exception as e:
             if attempt is None:
                 raise

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..parts.registry import metric
+from .catalogue import FigureType, measures
 from .evaluation import FEWEST, Evaluation, Unavailable
-from .figures import Figure, few, mean_figure
+from .figures import Figure, few
 
 Counts = npt.NDArray[np.int64]
 STEPS, BATCH, RATE = 400, 128, 3e-3
@@ -55,7 +56,18 @@ def classes_of(net: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([net(_smaller(chunk)).argmax(1) for chunk in x.split(500)])
 
 
+BALANCE = FigureType("class_balance", "Samples", "total variation distance, 0 is real images' balance",
+                     "how far the classes of samples are from real images' balance", "lower", least=0.0, most=1.0, null=0.0)
+MISSING_CLASSES = FigureType("classes missing", "Samples", "of {total} classes", "classes that samples leave out", "lower",
+                             least=0.0, null=0.0)
+ACCURACY = FigureType("accuracy of class_balance's classifier", "Samples", "of the images",
+                      "how far to trust class_balance and the classes missing",
+                      why_neither="a figure of the classifier, not of the model", least=0.0, most=1.0,
+                      absent="none of these images has a label")
+
+
 @metric("class_balance")
+@measures(BALANCE, MISSING_CLASSES, ACCURACY)
 def class_balance(evaluation: Evaluation) -> list[Figure]:
     """How far the classes of samples are from those of real images, by a classifier trained on training images.
 
@@ -78,13 +90,11 @@ def class_balance(evaluation: Evaluation) -> list[Figure]:
     found = imbalance(p, q)
     pictures = evaluation.x if evaluation.pictures is None else evaluation.pictures
     right = (classes_of(net, pictures) == y)[y >= 0].float().cpu()
-    accuracy = mean_figure("accuracy of class_balance's classifier", right, "of the images",
-                           better="higher") if len(right) else None
+    accuracy = ACCURACY.mean(right) if len(right) else None
     sure = f"by a classifier that is right on {accuracy.value:.1%} of real images" if accuracy else "by a classifier"
-    figures = [Figure("class_balance", found.value, "total variation distance, 0 is real images' balance", n, found.interval,
-                      f"{sure}; what chance adds is taken off", tuple(round(float(v), 5) for v in p / n), better="lower",
-                      null=0.0),
-               Figure("classes missing", missing(p, q), f"of {classes} classes", n, None, sure, better="lower", null=0.0)]
+    figures = [BALANCE.of(found.value, n, found.interval, f"{sure}; what chance adds is taken off",
+                          detail=tuple(round(float(v), 5) for v in p / n)),
+               MISSING_CLASSES.of(missing(p, q), n, note=sure, total=classes)]
     return [replace(figure, warning=few(n)) for figure in figures] + ([accuracy] if accuracy else [])
 
 

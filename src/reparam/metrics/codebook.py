@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..distributions.quantized import Quantized
 from ..parts.registry import metric
-from .evaluation import Evaluation
+from .catalogue import FigureType, measures
+from .evaluation import Evaluation, Unavailable
 from .figures import Figure
 
 
@@ -17,7 +18,14 @@ def perplexity(counts: Tensor) -> Tensor:
     return torch.special.entr(p).sum(-1).exp()
 
 
+USAGE = FigureType("codebook_usage", "Latent space", "of {total} codes", "codes of the codebook in use", "higher", least=0.0,
+                   most=1.0, headline=False)
+PERPLEXITY = FigureType("codebook_perplexity", "Latent space", "codes of {total}",
+                        "codes of the codebook in use, by their frequencies", "higher", least=1.0, headline=False)
+
+
 @metric("codebook_usage")
+@measures(USAGE, PERPLEXITY)
 def codebook_usage(evaluation: Evaluation) -> list[Figure]:
     """The share of codes that the images use, and the perplexity of their frequencies; for each depth of `rvq`."""
     model = evaluation.vae
@@ -27,6 +35,9 @@ def codebook_usage(evaluation: Evaluation) -> list[Figure]:
             for i, layer in enumerate(model(chunk).layers):
                 if isinstance(layer.q, Quantized):
                     seen.setdefault(i, []).append(layer.q.by_codebook.cpu())
+    if not seen:
+        raise Unavailable("codebook_usage is of models with a codebook, such as --posterior vq",
+                          short="its posterior has no codebook")
     levels = model.latent.space.levels
     figures: list[Figure] = []
     for i, chunks in seen.items():
@@ -34,8 +45,7 @@ def codebook_usage(evaluation: Evaluation) -> list[Figure]:
         counts = torch.stack([c.bincount(minlength=levels) for c in codes])
         n, where = len(evaluation.x), f" of layer {i + 1}" if len(seen) > 1 else ""
         few = f"{n} images have {codes.shape[1]} codes, fewer than there are" if codes.shape[1] < levels else ""
-        for name, each, unit in (("codebook_usage", (counts > 0).double().mean(-1), f"of {levels} codes"),
-                                 ("codebook_perplexity", perplexity(counts), f"codes of {levels}")):
+        for kind, each in ((USAGE, (counts > 0).double().mean(-1)), (PERPLEXITY, perplexity(counts))):
             detail = tuple(round(float(v), 4) for v in each) if len(each) > 1 else None
-            figures.append(Figure(name + where, float(each.mean()), unit, n, note=few, detail=detail))
+            figures.append(kind.of(float(each.mean()), n, note=few, name=kind.name + where, total=levels, detail=detail))
     return figures

@@ -28,11 +28,14 @@ Kind = Literal["real", "smoothed", "known", "samples", "prior samples", "fitted-
 
 
 class Unavailable(UsageError):
-    """A metric that cannot be measured here. In a standard list it is left out, and what `told` holds is said."""
+    """Raised where a metric does not apply. Standard lists skip it; with `report_reason` they report why.
 
-    def __init__(self, message: str, *, report_reason: bool = False) -> None:
+    `short` is the reason in a few words, for the cell of a table.
+    """
+
+    def __init__(self, message: str, *, short: str = "", report_reason: bool = False) -> None:
         super().__init__(message)
-        self.report_reason = report_reason
+        self.short, self.report_reason = short or message, report_reason
 
 
 @runtime_checkable
@@ -100,7 +103,7 @@ class Evaluation:
             Unavailable: it has none.
         """
         if not isinstance(self.model, VAE):
-            raise Unavailable(NO_ENCODER)
+            raise Unavailable(NO_ENCODER, short="a GAN has no encoder")
         return self.model
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import torch
 from ..errors import DataError, UsageError
 from ..functional.disentanglement import dci, factor_vae_score, mig, sap
 from ..parts.registry import metric
+from .catalogue import FigureType, measures
 from .evaluation import Evaluation, FactorTable, Unavailable
-from .figures import Figure, mean_figure
+from .figures import Figure
 from .latents import ACTIVE, active_share
 
 LEVELS = 20
@@ -117,7 +118,20 @@ def _levels(column: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, bool]:
     return levels.astype(np.int64), False
 
 
+def _score(name: str, meaning: str, unit: str = "from 0 to 1") -> FigureType:
+    return FigureType(name, "Factors", unit, meaning, "higher", least=0.0, most=1.0)
+
+
+MIG = _score("mig", "one latent for each factor, by mutual information")
+SAP = _score("sap", "one latent for each factor, by prediction")
+DISENTANGLEMENT = _score("dci disentanglement", "latents that depend on one factor only")
+COMPLETENESS = _score("dci completeness", "factors captured by one latent only")
+INFORMATIVENESS = _score("dci informativeness", "factors predicted from the codes", "accuracy")
+VOTES = _score("factor_vae_score", "factors identified by the latent that varies least", "accuracy")
+
+
 @metric("factors")
+@measures(MIG, SAP, DISENTANGLEMENT, COMPLETENESS, INFORMATIVENESS, VOTES)
 def factors(evaluation: Evaluation) -> list[Figure]:
     """MIG, SAP, DCI and the FactorVAE score of posterior means, for images with a table of their factors.
 
@@ -133,29 +147,26 @@ def factors(evaluation: Evaluation) -> list[Figure]:
     if len(levels) != n:
         raise UsageError(f"the table of factors has {len(levels)} rows for {n} images")
     if n < 200:
-        raise UsageError(f"{n} images are too few for scores of factors; 200 at least, and a few thousand to trust them")
+        raise Unavailable(f"{n} images are too few for scores of factors; 200 at least, and a few thousand to trust them",
+                          report_reason=True)
     words = tuple(int(k) for k in np.flatnonzero(table.categorical))
     note = "over " + ", ".join(table.names)
     gap, separated = mig(codes, levels), sap(codes, levels, categorical=words)
-    told = dci(codes[: n // 2], levels[: n // 2], codes[n // 2 :], levels[n // 2 :])
+    predicted = dci(codes[: n // 2], levels[: n // 2], codes[n // 2 :], levels[n // 2 :])
     votes = factor_vae_score(codes, levels, active=active_share(evaluation.codes).numpy() > ACTIVE)
-    told_of_each = mean_figure("", told.right, "", share=False).interval
-    unit = "from 0 to 1"
+    chance = 1 / levels.shape[1]
     left_out = [np.arange(n) % GROUPS != g for g in range(GROUPS)]
-    found = [
-        Figure("mig", gap.value, unit, n, _jackknife(gap.value, [mig(codes[k], levels[k]).value for k in left_out]), note,
-               gap.each),
-        Figure("sap", separated.value, unit, n,
-               _jackknife(separated.value, [sap(codes[k], levels[k], categorical=words).value for k in left_out]), note,
-               separated.each),
-        Figure("dci disentanglement", told.disentanglement, unit, n, None, note),
-        Figure("dci completeness", told.completeness, unit, n, None, note),
-        Figure("dci informativeness", told.informativeness, "accuracy", told.n,
-               told_of_each, note, told.accuracy),
-        Figure("factor_vae_score", votes.value, f"accuracy, chance is {1 / levels.shape[1]:.2g}", n,
-               _share(votes.value, votes.n), f"{note}; {votes.n} votes", votes.each,
-               null=1 / levels.shape[1])]
-    return [replace(figure, better="higher") for figure in found]
+    of_mig = _jackknife(gap.value, [mig(codes[k], levels[k]).value for k in left_out])
+    of_sap = _jackknife(separated.value, [sap(codes[k], levels[k], categorical=words).value for k in left_out])
+    of_accuracy = INFORMATIVENESS.mean(predicted.right, share=False).interval
+    return [
+        MIG.of(gap.value, n, of_mig, note, detail=gap.each),
+        SAP.of(separated.value, n, of_sap, note, detail=separated.each),
+        DISENTANGLEMENT.of(predicted.disentanglement, n, None, note),
+        COMPLETENESS.of(predicted.completeness, n, None, note),
+        INFORMATIVENESS.of(predicted.informativeness, predicted.n, of_accuracy, note, detail=predicted.accuracy),
+        VOTES.of(votes.value, n, _share(votes.value, votes.n), f"{note}; {votes.n} votes", detail=votes.each, null=chance,
+                 unit=f"accuracy, chance is {chance:.2g}")]
 
 
 def _jackknife(value: float, without: Sequence[float]) -> tuple[float, float]:

@@ -35,7 +35,7 @@ numbers of images are not set side by side. What protocol 3 fixes:
     prior_auc  `apart.told_apart`: classifiers of 48 images and 8 draws of each, 24 of them, 2,400 draws of the prior
     factors    posterior means; 20 levels at most of a number; training on the first half for DCI
 """
-Better = Literal["higher", "lower", ""]
+Better = Literal["higher", "lower"] | None
 ENOUGH = 2048
 """Fewer images or samples than this, and a figure of a set of samples says so first."""
 
@@ -60,10 +60,16 @@ class Figure:
     """How images were brought to its size."""
     warning: str = ""
     """Why not to trust the value, to be read before it."""
-    better: Better = ""
-    """Which way is better; '' where neither is, or where the best is a value in between."""
+    better: Better = None
+    """Which way is better; None where neither is, or where the best is a value in between."""
+    undirected: str = ""
+    """Why neither way is better."""
     null: float | None = None
     """The value where nothing is wrong, such as of fresh real images in place of samples; None where there is none."""
+    total: int | None = None
+    """Of how many the value counts, such as all latents of those that are active."""
+    is_density: bool = False
+    """Whether it is of a density of pixels rather than of a probability, so that it depends on the likelihood's scale."""
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -72,7 +78,7 @@ class Figure:
         return tuple(text for text in (self.warning, by, self.note) if text)
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in asdict(self).items() if v not in (None, "")}
+        return {k: v for k, v in asdict(self).items() if v is not None and v is not False and v != ""}
 
     def __str__(self) -> str:
         first = f"WARNING: {self.warning}: " if self.warning else ""
@@ -81,8 +87,7 @@ class Figure:
         return f"{first}{self.name} {self.value:.4g}{spread} {self.unit} (n = {self.n:,}){by}"
 
 
-def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "", *, share: bool | None = None,
-                better: Better = "", null: float | None = None) -> Figure:
+def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "", *, share: bool | None = None) -> Figure:
     """The mean over images with its interval, ±1.96 standard errors, which is what the bootstrap over images tends to.
 
     Of shares, whose values are all 0 or 1 unless `share` is False, it is Wilson's interval, which has a width where none or
@@ -94,7 +99,7 @@ def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "
     interval = (mean - half, mean + half) if n > 1 else None  # one image has no spread
     if share is not False and np.isin(v, (0, 1)).all():
         interval = wilson(mean, n)
-    return Figure(name, mean, unit, n, interval, note, better=better, null=null)
+    return Figure(name, mean, unit, n, interval, note)
 
 
 def few(n: int, what: str = "images and as many samples") -> str:

@@ -16,8 +16,9 @@ from ..models.trace import Layer
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
+from .catalogue import FigureType, measures
 from .evaluation import CHUNK, FEWEST, Evaluation, Unavailable
-from .figures import Figure, mean_figure
+from .figures import Figure
 
 ODD = 36 / (8 * 3**0.5 - 9)
 EVEN = 24 / (16 * 3**0.5 - 27)
@@ -121,7 +122,20 @@ def _pixels(t: Tensor) -> Tensor:
     return t.square().flatten(1).mean(1)
 
 
+DIMENSIONS = FigureType("effective dimensions", "Latent space", "of {total} latents",
+                        "dimensions in which the codes vary independently",
+                        why_neither="more hold more of an image, and fewer are easier for a prior", least=0.0)
+NOISE = FigureType("noise share", "Latent space", "of the variance of the codes", "noise in the codes",
+                   why_neither="1 is collapsed, and 0 a latent without noise", least=0.0, most=1.0)
+NON_GAUSSIANITY = FigureType("non-Gaussianity", "Latent space", "nats a latent",
+                             "how far the distribution of each latent is from a Gaussian", "lower", null=0.0)
+EQUIVARIANCE = FigureType("equivariance error", "Latent space", "dB",
+                          "how far decoding turned codes is from turning the pictures", "lower",
+                          absent="its latents are no square maps")
+
+
 @metric("modellable")
+@measures(DIMENSIONS, NOISE, NON_GAUSSIANITY, EQUIVARIANCE)
 def modellable(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
     """How easy the latents are to model by a prior fitted to them, such as a mixture, a flow or flow matching.
 
@@ -155,24 +169,22 @@ def _top(model: VAE, x: Tensor) -> Layer:
 def _dimensions(codes: Tensor) -> Figure:
     found, d = participation(codes), codes[0].numel()
     half = 1.96 * found.error
-    return Figure("effective dimensions", found.effective, f"of {d} latents", len(codes),
-                  (max(found.effective - half, 0.0), min(found.effective + half, float(d))),
-                  "participation ratio of the standardised codes' covariance; noise counts as codes do",
-                  tuple(round(float(v), 4) for v in found.values[:1024]))
+    return DIMENSIONS.of(found.effective, len(codes),
+                         (max(found.effective - half, 0.0), min(found.effective + half, float(d))),
+                         "participation ratio of the standardised codes' covariance; noise counts as codes do", total=d,
+                         detail=tuple(round(float(v), 4) for v in found.values[:1024]))
 
 
 def _noise(draws: Tensor) -> Figure:
-    figure = mean_figure("noise share", noise_shares(*draws), "of the variance of the codes",
-                         "mean over latents; 1 collapsed, 0 without noise", share=False)
+    figure = NOISE.mean(noise_shares(*draws), "mean over latents; 1 collapsed, 0 without noise", share=False)
     low, high = figure.interval or (figure.value, figure.value)
     return replace(figure, interval=(max(low, 0.0), min(high, max(figure.value, 1.0))))
 
 
 def _shape(codes: Tensor) -> Figure:
     values, each = negentropies(codes)
-    return replace(mean_figure("non-Gaussianity", each, "nats a latent", "negentropy, mean over latents; 0 is Gaussian",
-                               share=False, better="lower", null=0.0),
-                   detail=tuple(round(float(v), 4) for v in values[:1024]))
+    return NON_GAUSSIANITY.mean(each, "negentropy, mean over latents; 0 is Gaussian", share=False,
+                                detail=tuple(round(float(v), 4) for v in values[:1024]))
 
 
 def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
@@ -185,6 +197,6 @@ def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
     means = error.mean().clamp(min=1e-12), spread.mean().clamp(min=1e-12)
     value = 10 * float((means[0] / means[1]).log10())
     half = 1.96 * 10 / math.log(10) * float((error / means[0] - spread / means[1]).std()) / len(x) ** 0.5
-    return [Figure("equivariance error", value, "dB", len(x), (value - half, value + half),
-                   "squared error of decoding turned codes, against the variance of decoded pictures over flips and turns",
-                   better="lower")]
+    return [EQUIVARIANCE.of(value, len(x), (value - half, value + half),
+                            "squared error of decoding turned codes, against the variance of decoded pictures over flips "
+                            "and turns")]

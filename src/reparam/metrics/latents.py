@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,8 +18,9 @@ from ..models.priors import Draw
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
+from .catalogue import FigureType, measures
 from .evaluation import CHUNK, FEWEST, Evaluation, Unavailable
-from .figures import Figure, mean_figure
+from .figures import Figure
 
 ACTIVE = 0.01
 """A unit is active when more than this share of its variance comes from the image (Burda et al., 2016, section 2.3)."""
@@ -29,7 +31,15 @@ def active_share(codes: Codes) -> Tensor:
     return codes.mean.var(0, correction=0) / codes.draw.var(0, correction=0).clamp(min=1e-30)
 
 
+ACTIVE_UNITS = FigureType("active_units", "Latent space", "of {total} latents", "latents in use",
+                          why_neither="how many are needed depends on the images", least=0.0)
+INFORMATION = FigureType("information", "Latent space", "nats, summed over latents", "information in the codes",
+                         why_neither="more of it is paid for by the bound's KL",
+                         absent="codes without noise hold information without a bound")
+
+
 @metric("active_units")
+@measures(ACTIVE_UNITS, INFORMATION)
 def active_units(evaluation: Evaluation) -> list[Figure]:
     """Latent dimensions whose mean moves with the image, and the information in each."""
     if len(evaluation.x) < FEWEST:
@@ -37,15 +47,23 @@ def active_units(evaluation: Evaluation) -> list[Figure]:
     codes = evaluation.codes
     share = active_share(codes)
     d, n = codes.mean.shape[1], len(codes.mean)
-    active = Figure("active_units", float((share > ACTIVE).sum()), f"of {d} latents", n,
-                    note=f"more than {ACTIVE:.0%} of the variance of the codes comes from the image")
+    active = ACTIVE_UNITS.of(float((share > ACTIVE).sum()), n, total=d,
+                             note=f"more than {ACTIVE:.0%} of the variance of the codes comes from the image")
     if torch.equal(codes.mean, codes.draw):  # points: information without noise has no bound
         return [active]
-    return [active, Figure("information", float(codes.information.sum()), "nats, summed over latents", n,
-                           detail=tuple(round(float(v), 4) for v in codes.information[:1024]))]
+    return [active, INFORMATION.of(float(codes.information.sum()), n,
+                                   detail=tuple(round(float(v), 4) for v in codes.information[:1024]))]
+
+
+PRIOR_AUC = FigureType("prior_auc", "Latent space", "AUC, 0.5 is a perfect match",
+                       "how well a classifier separates codes from draws of the model's own prior, 0.5 not at all", "lower",
+                       least=0.5, most=1.0, null=0.5)
+FITTED_PRIOR_AUC = replace(PRIOR_AUC, name="fitted_prior_auc", absent="no prior was fitted to its codes",
+                           meaning="how well a classifier separates codes from draws of the fitted prior, 0.5 not at all")
 
 
 @metric("prior_auc")
+@measures(PRIOR_AUC, FITTED_PRIOR_AUC)
 def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     """How well a classifier tells codes of unseen images from draws of the prior: 0.5 not at all, 1 without fail.
 
@@ -61,9 +79,9 @@ def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     with evaluation.drawing():
         chunks = evaluation.x[rows].split(CHUNK)
         codes = torch.cat([_draws(evaluation.vae, chunk).cpu()[..., kept] for chunk in chunks])
-    figures = [_auc("prior_auc", evaluation, codes, kept, fitted=False)]
+    figures = [_auc(PRIOR_AUC, evaluation, codes, kept, fitted=False)]
     if latent.fitted is not None:
-        figures.append(_auc("fitted_prior_auc", evaluation, codes, kept, fitted=True))
+        figures.append(_auc(FITTED_PRIOR_AUC, evaluation, codes, kept, fitted=True))
     return figures
 
 
@@ -73,29 +91,44 @@ def _draws(model: VAE, x: Tensor) -> Tensor:
     return torch.stack([model.latent.code(h, sample=True).flatten(1) for _ in range(DRAWS)], 1)
 
 
-def _auc(name: str, evaluation: Evaluation, codes: Tensor, kept: Tensor, *, fitted: bool) -> Figure:
+def _auc(kind: FigureType, evaluation: Evaluation, codes: Tensor, kept: Tensor, *, fitted: bool) -> Figure:
     latent, how = evaluation.vae.latent, Draw(fitted=fitted)
     with evaluation.drawing():
         drawn = torch.cat([latent.generate(PRIOR // 8, how)[0].flatten(1).cpu()[:, kept] for _ in range(8)])
     found = told_apart(codes.numpy(), drawn.numpy(), seed=evaluation.seed)
-    return Figure(name, found.value, "AUC, 0.5 is a perfect match", len(codes), of_share(found.value, found.error),
-                  f"by classifiers that have seen {IMAGES} images, tested on others", better="lower", null=0.5)
+    return kind.of(found.value, len(codes), of_share(found.value, found.error),
+                   f"by classifiers trained on {IMAGES} images, tested on others")
+
+
+ACCURACY = FigureType("accuracy", "Latent space", "of the images", "images whose class is inferred rightly", "higher",
+                      least=0.0, most=1.0)
 
 
 @metric("accuracy")
+@measures(ACCURACY)
 def accuracy(evaluation: Evaluation) -> list[Figure]:
-    """Share of images whose class a semi-supervised model infers rightly; nothing for other models, or without labels."""
+    """Share of images whose class a semi-supervised model infers rightly."""
     model, y = evaluation.vae, evaluation.y
     latent = model.latent
     if not isinstance(latent, SemiSupervised) or y is None or not (y >= 0).any():
-        return []
+        raise Unavailable("accuracy is of a semi-supervised model, such as --latent \"semi_supervised(16, 10)\", on images "
+                          "with labels", short="it infers no classes" if y is not None else "the images have no labels")
     with evaluation.drawing():
         inferred = torch.cat([latent.classify(model.encoder(chunk)) for chunk in evaluation.x.split(250)])
     right = (inferred == y)[y >= 0].float().cpu()
-    return [mean_figure("accuracy", right, "of the images", "class inferred from the image alone", better="higher")]
+    return [ACCURACY.mean(right, "class inferred from the image alone")]
+
+
+MUTUAL_INFORMATION = FigureType("mutual_information", "Latent space", "nats",
+                                "information of a code about which image it is of",
+                                why_neither="more of it is paid for by the bound's KL")
+MARGINAL_KL = FigureType("kl of all codes together", "Latent space", "nats",
+                         "KL divergence of the aggregate posterior, all codes together, from the prior", "lower", null=0.0,
+                         headline=False)
 
 
 @metric("mutual_information")
+@measures(MUTUAL_INFORMATION, MARGINAL_KL)
 def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
     """Information of a code about which image it is of, and the distance of all codes together from the prior.
 
@@ -119,6 +152,5 @@ def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]
                             for rows in z[0].split(max(2**22 // (n * z[0, 0].numel()), 1))]) - math.log(n)
         prior = p.log_prob(z)[0]
     note = f"at most log n = {math.log(n):.2f} nats"
-    return [mean_figure("mutual_information", (of_own - of_all).cpu(), "nats", note),
-            mean_figure("kl of all codes together", (of_all - prior).cpu(), "nats", "0 where they follow the prior",
-                        better="lower", null=0.0)]
+    return [MUTUAL_INFORMATION.mean((of_own - of_all).cpu(), note),
+            MARGINAL_KL.mean((of_all - prior).cpu(), "0 where they follow the prior")]

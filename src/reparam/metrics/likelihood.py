@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +26,9 @@ from ..models.trace import Layer, log_weight
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
+from .catalogue import FigureType, measures
 from .evaluation import Evaluation, Unavailable
-from .figures import Figure, mean_figure
+from .figures import Figure
 
 
 @torch.inference_mode()
@@ -49,7 +51,7 @@ def _with_likelihood(evaluation: Evaluation) -> VAE:
     model = evaluation.vae
     if isinstance(model.likelihood, ImplicitLikelihood):
         raise Unavailable("this model has the likelihood implicit, which gives images no density: measure its samples and "
-                          "reconstructions instead, such as with fd, psnr")
+                          "reconstructions instead, such as with fd, psnr", short="its likelihood gives images no density")
     return model
 
 
@@ -59,27 +61,39 @@ def _is_cross_entropy(evaluation: Evaluation) -> bool:
             and bool(((evaluation.x > 0) & (evaluation.x < 1)).any()))
 
 
-def _unit(evaluation: Evaluation) -> str:
+def _likelihood_of(evaluation: Evaluation) -> dict[str, Any]:
+    """What the model's likelihood makes of a figure in nats: a density, a probability, or neither."""
     if _is_cross_entropy(evaluation):
-        return "nats (cross-entropy, not a density)"
-    return "nats" if evaluation.model.likelihood.discrete else "nats (density)"
+        return {"unit": "nats (cross-entropy, not a density)"}
+    return {"is_density": not evaluation.model.likelihood.discrete}
 
 
-def _in_both_units(name: str, evaluation: Evaluation, nats: Tensor) -> list[Figure]:
-    """In nats, and in bits/dim where there are such."""
-    unit = _unit(evaluation)
+def _in_both_units(nats: FigureType, bits: FigureType, evaluation: Evaluation, values: Tensor, arguments: str = ""
+                   ) -> list[Figure]:
+    """In nats, and in bits/dim where there are such; `arguments` of the metric follow the name."""
+    name, kind = nats.name + arguments, _likelihood_of(evaluation)
     if _is_cross_entropy(evaluation):
-        return [mean_figure(name, nats, unit, "of grey pixels under bernoulli, which has no density of them and so no "
-                            "bits/dim: binarize, or choose the likelihood continuous_bernoulli", better="lower")]
-    discrete = evaluation.model.likelihood.discrete
-    note = "" if discrete else "of a density over pixels in [0, 1]: compare with models of the same likelihood only"
+        return [nats.mean(values, "of grey pixels under bernoulli, which has no density of them and so no bits/dim: "
+                          "binarize, or choose the likelihood continuous_bernoulli", name=name, **kind)]
+    note = "of a density over pixels in [0, 1]: compare with models of the same likelihood only"
     dims = math.prod(evaluation.x.shape[1:])
-    return [mean_figure(name, nats, unit, better="lower"),
-            mean_figure(f"{name} bits/dim", nats / (dims * math.log(2)), "bits/dim" if discrete else "bits/dim (density)",
-                        note, better="lower")]
+    return [nats.mean(values, name=name, **kind),
+            bits.mean(values / (dims * math.log(2)), note if kind["is_density"] else "", name=f"{name} bits/dim", **kind)]
+
+
+NO_BOUND = "a deterministic posterior bounds no likelihood"
+NO_BITS = "a cross-entropy of grey pixels, which has no bits/dim"
+ELBO = FigureType("-elbo", "Likelihood", "nats", "upper bound on −log p(x)", "lower", absent=NO_BOUND)
+ELBO_BITS = FigureType("-elbo bits/dim", "Likelihood", "bits/dim", "the same for each pixel value", "lower", headline=False,
+                       absent=f"{NO_BITS}, or {NO_BOUND}")
+DISTORTION = FigureType("nll", "Likelihood", "nats", "the bound's reconstruction term",
+                        why_neither="one of the bound's two terms, which are traded for one another")
+RATE = FigureType("kl", "Likelihood", "nats", "the bound's KL term",
+                  why_neither="one of the bound's two terms, which are traded for one another", absent=NO_BOUND)
 
 
 @metric("elbo")
+@measures(ELBO, ELBO_BITS, DISTORTION, RATE)
 def elbo(evaluation: Evaluation) -> list[Figure]:
     """The negative ELBO and its two terms, one sample per image, and the KL of each layer of a hierarchy.
 
@@ -95,13 +109,13 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
             layers = trace.layers
             distortion.append(-trace.log_px.mean(0).cpu())
             rates.append(torch.stack([divergence(layer.q, layer.p, layer.z).mean(0) for layer in layers]).cpu())
-    d, each, unit = torch.cat(distortion), torch.cat(rates, 1), _unit(evaluation)
+    d, each, kind = torch.cat(distortion), torch.cat(rates, 1), _likelihood_of(evaluation)
     if _is_point(layers):
-        return [mean_figure("nll", d, unit, "a deterministic posterior bounds no likelihood")]
+        return [DISTORTION.mean(d, NO_BOUND, **kind)]
     r = each.sum(0)
-    figures = [*_in_both_units("-elbo", evaluation, d + r), mean_figure("nll", d, unit), mean_figure("kl", r, "nats")]
+    figures = [*_in_both_units(ELBO, ELBO_BITS, evaluation, d + r), DISTORTION.mean(d, **kind), RATE.mean(r)]
     if len(each) > 1:
-        figures += [mean_figure(f"kl of layer {i}", layer, "nats", "counted from the top")
+        figures += [RATE.mean(layer, "counted from the top", name=f"kl of layer {i}")
                     for i, layer in enumerate(each, 1)]
     return figures
 
@@ -110,12 +124,15 @@ def _is_point(layers: Sequence[Layer]) -> bool:
     return any(isinstance(layer.q, Point) for layer in layers)
 
 
-@metric("iw_nll")
-def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None) -> list[Figure]:
-    """Importance-weighted estimate of −log p(x) with K samples, which bounds it from above; on evenly spaced `images`.
+IW_NLL = FigureType("iw_nll", "Likelihood", "nats", "tighter upper bound on −log p(x)", "lower", headline=False)
+IW_NLL_BITS = FigureType("iw_nll bits/dim", "Likelihood", "bits/dim", "the same for each pixel value", "lower",
+                         headline=False, absent=NO_BITS)
 
-    A deterministic posterior has none.
-    """
+
+@metric("iw_nll")
+@measures(IW_NLL, IW_NLL_BITS)
+def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None) -> list[Figure]:
+    """Importance-weighted estimate of −log p(x) with K samples, which bounds it from above; on evenly spaced `images`."""
     if samples < 1 or (images is not None and images < 1):
         raise UsageError(f"iw_nll({samples}, images={images}): give at least one sample and one image")
     model = _with_likelihood(evaluation)
@@ -123,7 +140,7 @@ def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None
     with evaluation.drawing():
         deterministic = _is_point(model(x[:1]).layers)
     if deterministic:
-        return []
+        raise Unavailable(NO_BOUND)
     with evaluation.drawing():
         values = importance_nll(model, x, samples).cpu()
-    return _in_both_units(f"iw_nll({samples})", evaluation, values)
+    return _in_both_units(IW_NLL, IW_NLL_BITS, evaluation, values, f"({samples})")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from ..functional.similarity import ssim as similarity
 from ..parts.registry import metric
 from ..tensors import evenly
+from .catalogue import FigureType, measures
 from .evaluation import CHUNK, Evaluation, Unavailable, saved
-from .figures import Figure, mean_figure
+from .figures import Figure
 
 
 def psnr_of(x: Tensor, y: Tensor) -> Tensor:
@@ -19,29 +18,47 @@ def psnr_of(x: Tensor, y: Tensor) -> Tensor:
     return -10 * ((x - y) ** 2).flatten(1).mean(1).clamp(min=1e-10).log10()
 
 
+PSNR = FigureType("psnr", "Reconstructions", "dB", "faithfulness of reconstructions, pixel by pixel", "higher")
+PSNR_OF_MEANS = FigureType("psnr of posterior means", "Reconstructions", "dB",
+                           "faithfulness of what is decoded from the posterior's mean", "higher", headline=False,
+                           absent="draws of its posterior are its mean")
+PSNR_OF_AVERAGE = FigureType("psnr of the average image", "Reconstructions", "dB", "the average image in place of each",
+                             why_neither="for scale")
+
+
 @metric("psnr")
+@measures(PSNR, PSNR_OF_MEANS, PSNR_OF_AVERAGE)
 def psnr(evaluation: Evaluation) -> list[Figure]:
     """Reconstructions, each from a draw of the image's posterior, as in training, and from its mean; and, for scale, the
     average image in place of every reconstruction."""
     x, drawn, of_means = evaluation.x, evaluation.reconstructions, evaluation.reconstructions_of_means
     average = x.mean(0, keepdim=True).expand_as(x)
-    known = [] if torch.equal(drawn, of_means) else [
-        mean_figure("psnr of posterior means", psnr_of(x, of_means).cpu(), "dB",
-                    "the codes by which images are known", better="higher")]
-    scale = [mean_figure("psnr of the average image", psnr_of(x, average).cpu(), "dB")] if len(x) > 1 else []
-    return [mean_figure("psnr", psnr_of(x, drawn).cpu(), "dB", better="higher"), *known, *scale]
+    means = [] if torch.equal(drawn, of_means) else [PSNR_OF_MEANS.mean(psnr_of(x, of_means).cpu(),
+                                                                        "what `encode` returns, decoded")]
+    scale = [PSNR_OF_AVERAGE.mean(psnr_of(x, average).cpu())] if len(x) > 1 else []
+    return [PSNR.mean(psnr_of(x, drawn).cpu()), *means, *scale]
+
+
+SSIM = FigureType("ssim", "Reconstructions", "SSIM, 1 is equal", "structural similarity of reconstructions", "higher",
+                  least=-1.0, most=1.0)
 
 
 @metric("ssim")
+@measures(SSIM)
 def ssim(evaluation: Evaluation) -> list[Figure]:
     """Structural similarity of reconstructions from draws of the posterior, 1 for equal images. (Wang et al., 2004)"""
     pairs = zip(evaluation.x.split(CHUNK), evaluation.reconstructions.split(CHUNK), strict=True)
     with torch.inference_mode():
         values = torch.cat([similarity(x, y).cpu() for x, y in pairs])
-    return [mean_figure("ssim", values, "SSIM, 1 is equal", better="higher")]
+    return [SSIM.mean(values)]
+
+
+PERCEPTUAL = FigureType("perceptual", "Reconstructions", "distance between feature maps, 0 is equal",
+                        "distance of reconstructions between feature maps", "lower", least=0.0)
 
 
 @metric("perceptual")
+@measures(PERCEPTUAL)
 def perceptual(evaluation: Evaluation) -> list[Figure]:
     """Distance of reconstructions to their images between maps of the feature network, 0 for equal ones.
 
@@ -57,5 +74,4 @@ def perceptual(evaluation: Evaluation) -> list[Figure]:
     with torch.inference_mode():
         values = torch.cat([perceptual_distance(network, x, y).cpu() for x, y in
                             zip(evaluation.x[rows].split(CHUNK), saved(rebuilt[rows]).split(CHUNK), strict=True)])
-    figure = mean_figure("perceptual", values, "distance between feature maps, 0 is equal", better="lower")
-    return [replace(figure, features=network.name, resize=network.resize)]
+    return [PERCEPTUAL.mean(values, features=network.name, resize=network.resize)]

@@ -14,28 +14,39 @@ from ..functional.spectrum import high_frequencies
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
+from .catalogue import FigureType, measures
 from .evaluation import Evaluation, Kind, Unavailable
-from .figures import Better, Figure, few, mean_figure
+from .figures import Figure, few
 
 SQUARED = "squared distance of features"
+FD = FigureType("fd", "Samples", SQUARED, "distance of samples to real images", "lower", least=0.0, also="FID")
+FD_OF_RECONSTRUCTIONS = FigureType(
+    "fd of reconstructions", "Reconstructions", SQUARED, "distance of reconstructions to real images", "lower", least=0.0,
+    headline=False, also="FID of reconstructions", absent="a GAN has no encoder")
+FD_OF_PRIOR = FigureType(
+    "fd of prior samples", "Samples", SQUARED, "distance of samples from the model's own prior alone", "lower", least=0.0,
+    headline=False, also="FID of prior samples", absent="a GAN has no other prior than its own")
+FD_OF_FITTED_PRIOR = FigureType(
+    "fd of fitted-prior samples", "Samples", SQUARED, "distance of samples from the fitted prior alone", "lower", least=0.0,
+    headline=False, also="FID of fitted-prior samples", absent="no prior was fitted to its codes")
 
 
 @metric("fd")
+@measures(FD, FD_OF_RECONSTRUCTIONS, FD_OF_PRIOR, FD_OF_FITTED_PRIOR)
 def fd(evaluation: Evaluation) -> list[Figure]:
     """Fréchet distance of samples to real images; of a VAE beside that of reconstructions and of each prior's samples.
 
     Reconstructions far off tell of the decoder; near ones, and samples far off, of the prior. Called FID with the standard
     Inception weights only. (Heusel et al., 2017, arXiv:1706.08500)
     """
-    name = _called(evaluation, "fd")
-    of: dict[str, Kind] = {name: "samples"}
+    of: dict[FigureType, Kind] = {FD: "samples"}
     if isinstance(evaluation.model, VAE):
-        of |= {f"{name} of reconstructions": "reconstructions", f"{name} of prior samples": evaluation.drawn_from("prior")}
+        of |= {FD_OF_RECONSTRUCTIONS: "reconstructions", FD_OF_PRIOR: evaluation.drawn_from("prior")}
         if evaluation.model.latent.fitted is not None:
-            of[f"{name} of fitted-prior samples"] = evaluation.drawn_from("fitted prior")
-    found = {kind: _of_set(evaluation, name, frechet_estimate(evaluation.embedded("real"), evaluation.embedded(kind)),
-                           SQUARED, least=0.0, better="lower") for kind in dict.fromkeys(of.values())}
-    return [replace(found[kind], name=each) for each, kind in of.items()]
+            of[FD_OF_FITTED_PRIOR] = evaluation.drawn_from("fitted prior")
+    found = {kind: frechet_estimate(evaluation.embedded("real"), evaluation.embedded(kind))
+             for kind in dict.fromkeys(of.values())}
+    return [_of_set(evaluation, figure, found[kind]) for figure, kind in of.items()]
 
 
 ROWS = 4
@@ -43,7 +54,12 @@ ROWS = 4
 (CIFAR-10, EfficientNet-Lite0), where it should be 0, `fd_inf` is 901, 453, 69 and 19 with 0.4, 0.8, 2 and 2.7 for each."""
 
 
+FD_INF = FigureType("fd_inf", "Samples", SQUARED, "the same distance, extrapolated to endlessly many images", "lower",
+                    null=0.0, headline=False, also="FID_inf")
+
+
 @metric("fd_inf")
+@measures(FD_INF)
 def fd_inf(evaluation: Evaluation) -> list[Figure]:
     """Fréchet distance of samples to real images, extrapolated to endlessly many of both.
 
@@ -55,22 +71,37 @@ def fd_inf(evaluation: Evaluation) -> list[Figure]:
         raise Unavailable(f"fd_inf of {d} features needs {ROWS * d:,} images, {ROWS} for each: of fewer, the bias "
                           f"does not go as 1/n and no line takes it off; got {n:,}. fd and kd are measured of fewer")
     estimate = frechet_inf(real, evaluation.embedded("samples"), seed=evaluation.seed)
-    return [replace(_of_set(evaluation, _called(evaluation, "fd_inf"), estimate, SQUARED, better="lower", null=0.0),
+    return [replace(_of_set(evaluation, FD_INF, estimate),
                     note="the intercept of a line in 1/n, the bias of few images taken off")]
 
 
+KD = FigureType("kd", "Samples", "squared MMD, cubic kernel", "kernel distance of samples to real images", "lower", null=0.0,
+                headline=False, also="KID")
+
+
 @metric("kd")
+@measures(KD)
 def kd(evaluation: Evaluation) -> list[Figure]:
     """Kernel distance of samples to real images: squared MMD under a cubic kernel, not multiplied by 1000.
 
     Called KID with the standard Inception weights only. (Bińkowski et al., 2018, arXiv:1801.01401)
     """
     estimate = kernel_distance(evaluation.embedded("real"), evaluation.embedded("samples"), seed=evaluation.seed)
-    return [_of_set(evaluation, _called(evaluation, "kd"), estimate, "squared MMD, cubic kernel", better="lower",
-                    null=0.0)]
+    return [_of_set(evaluation, KD, estimate)]
+
+
+PRECISION = FigureType("precision", "Samples", "of the samples", "samples that lie among real images", "higher", least=0.0,
+                       most=1.0)
+RECALL = FigureType("recall", "Samples", "of the real images", "real images that samples reach", "higher", least=0.0,
+                    most=1.0)
+DENSITY = FigureType("density", "Samples", "real neighbourhoods a sample, over k",
+                     "how closely samples lie among real images, 1 as these do themselves", target=1.0, least=0.0, null=1.0)
+COVERAGE = FigureType("coverage", "Samples", "of the real images", "real images with a sample near by", "higher", least=0.0,
+                      most=1.0, null=1 - 2.0**-K)
 
 
 @metric("prdc")
+@measures(PRECISION, RECALL, DENSITY, COVERAGE)
 def prdc(evaluation: Evaluation) -> list[Figure]:
     """Precision, recall, density and coverage of samples, k = 5.
 
@@ -79,34 +110,48 @@ def prdc(evaluation: Evaluation) -> list[Figure]:
     real, samples = evaluation.embedded("real"), evaluation.embedded("samples")
     found = neighbourhoods(real, samples)
     spreads = spread(prdc_of_halves(real, samples))
-    units = {"precision": "of the samples", "recall": "of the real images",
-             "density": "real neighbourhoods a sample, over k", "coverage": "of the real images"}
     figures: list[Figure] = []
-    for (name, values), half in zip(found._asdict().items(), spreads.tolist(), strict=True):
+    for kind, values, half in zip((PRECISION, RECALL, DENSITY, COVERAGE), found, spreads.tolist(), strict=True):
         mean, n = float(values.mean()), len(values)
-        interval = (max(mean - half, 0.0), mean + half) if name == "density" else wilson(mean, n, half / 1.96)
-        figures.append(_beside(evaluation, Figure(name, mean, units[name], n, interval, f"k = {K}", better=_BETTER[name],
-                                                  null=_NULL.get(name))))
+        interval = (max(mean - half, 0.0), mean + half) if kind is DENSITY else wilson(mean, n, half / 1.96)
+        figures.append(_beside(evaluation, kind.of(mean, n, interval, f"k = {K}")))
     return figures
 
 
-_BETTER: dict[str, Better] = {"precision": "higher", "recall": "higher", "density": "", "coverage": "higher"}
-_NULL = {"density": 1.0, "coverage": 1 - 2.0**-K}
+DIFFERENT = "effective number of images"
+VENDI = FigureType("vendi", "Samples", DIFFERENT, "variety of samples, beside that of real images",
+                   target="vendi of real images", least=1.0)
+VENDI_OF_REAL = FigureType("vendi of real images", "Samples", DIFFERENT, "variety of as many real images",
+                           why_neither="for scale", least=1.0)
+VENDI_OF_SMOOTHED = FigureType("vendi of smoothed real images", "Samples", DIFFERENT,
+                               "variety of as many real images with as little detail", why_neither="for scale", least=1.0)
 
 
 @metric("vendi")
+@measures(VENDI, VENDI_OF_REAL)
 def vendi(evaluation: Evaluation) -> list[Figure]:
     """How many different images the samples amount to; and, for scale, as many real images.
 
     (Friedman & Dieng, 2023, arXiv:2210.02410)
     """
     real, samples = (vendi_score(evaluation.embedded(kind)) for kind in ("real", "samples"))
-    unit = "effective number of images"
-    return [_of_set(evaluation, "vendi", samples, unit, least=1.0, null=real.value),
-            _of_set(evaluation, "vendi of real images", real, unit, least=1.0)]
+    return [replace(_of_set(evaluation, VENDI, samples), null=real.value), _of_set(evaluation, VENDI_OF_REAL, real)]
+
+
+AUTHENTICITY = FigureType("authenticity", "Samples", "of the samples", "samples that are no copies of training images",
+                          target="authenticity of real images", least=0.0, most=1.0)
+AUTHENTICITY_OF_REAL = FigureType("authenticity of real images", "Samples", "of the real images", "what fresh images reach",
+                                  why_neither="for scale", least=0.0, most=1.0)
+MEMORISATION = FigureType("memorisation", "Samples", "of the samples",
+                          "samples nearer to training images than to held-out ones, 0.5 as fresh images", target=0.5,
+                          least=0.0, most=1.0, null=0.5)
+COPYING = FigureType("copying AUC", "Samples", "AUC, 0.5 is fair, 1 are copies",
+                     "how much nearer samples lie to training images than held-out ones do, 0.5 is fair", target=0.5,
+                     least=0.0, most=1.0, null=0.5)
 
 
 @metric("memorisation")
+@measures(AUTHENTICITY, AUTHENTICITY_OF_REAL, MEMORISATION, COPYING)
 def memorisation(evaluation: Evaluation) -> list[Figure]:
     """Whether samples lie nearer to training images than to held-out ones, and how many are copies.
 
@@ -119,18 +164,17 @@ def memorisation(evaluation: Evaluation) -> list[Figure]:
     few_known = min(len(known), len(real))
     pairs = known[:few_known], real[evenly(len(real), few_known)]
     copies, nearer = copied(samples, *pairs), nearer_to_training(samples, *pairs)
-    fresh = mean_figure("authenticity of real images", authentic(real, known).double(), "of the real images",
-                        "what a model without copies reaches")
+    fresh = AUTHENTICITY_OF_REAL.mean(authentic(real, known).double(), "what a model without copies reaches")
     share, n, half = float(nearer.each.mean()), len(samples), float(spread(nearer.of_halves))
     return [_beside(evaluation, figure) for figure in (
-        mean_figure("authenticity", authentic(samples, known).double(), "of the samples",
-                    f"the others lie nearer to a training image than it lies to its own nearest; of real images "
-                    f"{fresh.value:.2f} do not", null=fresh.value),
+        AUTHENTICITY.mean(authentic(samples, known).double(),
+                          "the others lie nearer to a training image than it lies to its own nearest; of real images "
+                          f"{fresh.value:.2f} do not", null=fresh.value),
         fresh,
-        Figure("memorisation", share, "of the samples", n, wilson(share, n, half / 1.96),
-               "nearer to a training image than to any held-out one; 0.5 is none", null=0.5),
-        Figure("copying AUC", copies.value, "AUC, 0.5 is fair, 1 are copies", few_known, of_share(*copies),
-               "chance that a sample lies nearer to the training images than a held-out image does", null=0.5))]
+        MEMORISATION.of(share, n, wilson(share, n, half / 1.96),
+                        "nearer to a training image than to any held-out one; 0.5 is none"),
+        COPYING.of(copies.value, few_known, of_share(*copies),
+                   "chance that a sample lies nearer to the training images than a held-out image does"))]
 
 
 REPEATED = 0.2
@@ -139,7 +183,12 @@ average, whatever their blur; the most of twenty pairs of equal sets is 0.16 of 
 (`benchmarks/referee.py`)."""
 
 
+DUPLICATES = FigureType("duplicates", "Samples", "of the samples", "samples that nearly repeat another one", "lower",
+                        least=0.0, most=1.0, null=0.01)
+
+
 @metric("duplicates")
+@measures(DUPLICATES, VENDI_OF_SMOOTHED)
 def duplicates(evaluation: Evaluation) -> list[Figure]:
     """Samples that nearly repeat one another: nearer to another than 99 % of equally smooth real images are to another.
 
@@ -149,13 +198,16 @@ def duplicates(evaluation: Evaluation) -> list[Figure]:
     """
     smoothed = evaluation.embedded("smoothed")
     found = duplicated(evaluation.embedded("samples"), smoothed)
-    return [_beside(evaluation, mean_figure("duplicates", found.double(), "of the samples",
-                                            "0.01 is as of real images with as little detail", better="lower", null=0.01)),
-            _of_set(evaluation, "vendi of smoothed real images", vendi_score(smoothed), "effective number of images",
-                    least=1.0)]
+    return [_beside(evaluation, DUPLICATES.mean(found.double(), "0.01 is as of real images with as little detail")),
+            _of_set(evaluation, VENDI_OF_SMOOTHED, vendi_score(smoothed))]
+
+
+SHARPNESS = FigureType("sharpness", "Samples", "dB, high-frequency energy against real images",
+                       "fine detail of samples against real images'", target=0.0, null=0.0)
 
 
 @metric("sharpness")
+@measures(SHARPNESS)
 def sharpness(evaluation: Evaluation) -> list[Figure]:
     """Energy of samples at high spatial frequencies against real images', dB: below 0 too smooth, above 0 too rough."""
     samples, real = high_frequencies(evaluation.samples), high_frequencies(evaluation.real)
@@ -165,20 +217,14 @@ def sharpness(evaluation: Evaluation) -> list[Figure]:
     value = 10 * float((means[0] / means[1]).log10())
     half = 1.96 * 10 / math.log(10) * float(sum(parts)) ** 0.5
     n = len(samples)
-    return [Figure("sharpness", value, "dB, high-frequency energy against real images", n, (value - half, value + half),
-                   warning=few(n), null=0.0)]
+    return [SHARPNESS.of(value, n, (value - half, value + half), warning=few(n))]
 
 
-def _called(evaluation: Evaluation, name: str) -> str:
-    """fd and kd are FID and KID with the weights that these are defined by, and with no others."""
-    return {"fd": "FID", "kd": "KID", "fd_inf": "FID_inf"}[name] if evaluation.network.standard else name
-
-
-def _of_set(evaluation: Evaluation, name: str, estimate: Estimate, unit: str, least: float | None = None, *,
-            better: Better = "", null: float | None = None) -> Figure:
+def _of_set(evaluation: Evaluation, kind: FigureType, estimate: Estimate) -> Figure:
+    """FD and KD are called FID and KID with the network that these are defined by, and with no other."""
     low, high = (estimate.value + sign * 1.96 * estimate.error for sign in (-1, 1))
-    interval = (low if least is None else max(low, least), high)
-    return _beside(evaluation, Figure(name, estimate.value, unit, len(evaluation.real), interval, better=better, null=null))
+    name = kind.also if kind.also and evaluation.network.standard else kind.name
+    return _beside(evaluation, kind.of(estimate.value, len(evaluation.real), (max(low, kind.least), high), name=name))
 
 
 def _beside(evaluation: Evaluation, figure: Figure) -> Figure:

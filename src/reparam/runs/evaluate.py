@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ class Options:
 
 def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, metrics: str, report: Reporter, *,
                     known: np.ndarray | None = None, facts: dict[str, Any] | None = None,
-                    options: Options = Options(), attempt: Attempts | None = None) -> list[Figure]:
+                    options: Options = Options(), attempt: Attempts | None = None,
+                    skip_unavailable: bool | None = None) -> list[Figure]:
     """Measures a model on the chosen ones of some images.
 
     `known` are the rows of training images, of which as many are used as samples are drawn, evenly spaced; `facts` what
-    the run says of its training; `attempt` lists metrics that fail.
+    the run says of its training; `attempt` and `skip_unavailable` are as for `metrics.measure`.
     """
     pictures = to_batch(images.images[chosen], model.device)
     x = binarized(pictures) if model.config.recipe.binarize else pictures
@@ -69,7 +71,7 @@ def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, met
         known=None if rows is None else to_batch(images.images[rows], model.device),
         known_y=None if rows is None else _labels(model, images, rows),
         features=options.features or "efficientnet", n=options.n, factors=_factors(images, chosen, options.factors),
-        facts=facts), metrics, report.say, attempt=attempt)
+        facts=facts), metrics, report.say, attempt=attempt, skip_unavailable=skip_unavailable)
 
 
 def _factors(images: ImageSet, rows: np.ndarray, table: str | None) -> FactorTable | None:
@@ -87,7 +89,7 @@ def _labels(model: ImageModel, images: ImageSet, rows: np.ndarray) -> torch.Tens
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a model was measured to be, and on what."""
+    """The figures of a model, and what they were measured on."""
 
     figures: tuple[Figure, ...]
     kind: str
@@ -101,6 +103,8 @@ class Evaluated:
     """Of the model's training, as far as it is known."""
     failures: tuple[Failure, ...] = ()
     """Metrics that failed."""
+    unavailable: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why metrics that do not apply were not measured, by the metric's name."""
     kept: Path | None = None
     """The file that the figures stand in."""
 
@@ -114,8 +118,8 @@ class Evaluated:
 
     def to_dict(self) -> dict[str, Any]:
         """What `evaluate --json` prints."""
-        failed = {"failures": list(self.failures)} if self.failures else {}
-        return evaluation_dict(self.figures) | {"measured_on": self.kind} | failed
+        more = {"failures": list(self.failures), "unavailable": dict(self.unavailable)}
+        return evaluation_dict(self.figures) | {"measured_on": self.kind} | {k: v for k, v in more.items() if v}
 
 
 def measured_rows(images: ImageSet) -> tuple[np.ndarray, str]:
@@ -124,8 +128,8 @@ def measured_rows(images: ImageSet) -> tuple[np.ndarray, str]:
     return (test_set, "test") if len(test_set) else (validation_set, "held-out")
 
 
-def measure_on_own(run: Run, model: ImageModel, metrics: str | None, report: Reporter, options: Options = Options()
-                   ) -> Evaluated:
+def measure_on_own(run: Run, model: ImageModel, metrics: str | None, report: Reporter, options: Options = Options(), *,
+                   skip_unavailable: bool | None = None) -> Evaluated:
     """Measures a run's model on the test or held-out images of its own data; without `metrics`, the standard ones.
 
     Raises:
@@ -141,10 +145,11 @@ def measure_on_own(run: Run, model: ImageModel, metrics: str | None, report: Rep
     rows, kind = measured_rows(images)
     attempt, facts = Attempts(report), run.facts.get("outcome")
     figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, known=images.split()[0],
-                              facts=facts, options=options, attempt=attempt)
+                              facts=facts, options=options, attempt=attempt, skip_unavailable=skip_unavailable)
     records = read_metrics(run.folder / "metrics.jsonl")
     history = history_of(images, rows, records, facts) if facts else History()
-    return Evaluated(tuple(figures), kind, run.source, run.fingerprint, True, history, tuple(attempt.failures))
+    return Evaluated(tuple(figures), kind, run.source, run.fingerprint, True, history, tuple(attempt.failures),
+                     attempt.unavailable)
 
 
 def measure_on(model: ImageModel, images: ImageSet, metrics: str | None, report: Reporter, options: Options = Options(), *,
@@ -156,4 +161,4 @@ def measure_on(model: ImageModel, images: ImageSet, metrics: str | None, report:
     figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, facts=facts, options=options,
                               attempt=attempt)
     return Evaluated(tuple(figures), f"{images.source}'s", images.source, images.fingerprint, False, History(),
-                     tuple(attempt.failures))
+                     tuple(attempt.failures), attempt.unavailable)

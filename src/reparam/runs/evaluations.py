@@ -3,8 +3,9 @@
     evaluation.json                            the test or held-out images of the run's own data, with the verdict
     evaluations/<source>-<fingerprint>.json    other images
 
-`metrics` are the figures of most images, `fewer` those of the same name on fewer: one never takes the other's place, and a
-figure measured again on as many does. A file holds figures of one protocol; those of an earlier one are kept beside it.
+`metrics` are the figures of most images, `fewer` those of the same name on fewer images: neither replaces the other, and a
+figure that is measured again on as many images replaces the earlier one. `unavailable` says why metrics that do not apply
+were not measured. A file holds figures of one protocol; one of an earlier protocol is kept under another name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..errors import ModelFileError
 from ..files.writing import write_json
+from ..metrics.catalogue import OTHER, find, metric_of
 from ..metrics.figures import PROTOCOL, Figure
 from .records import read_evaluation
 
@@ -28,13 +30,21 @@ def evaluation_dict(figures: Sequence[Figure]) -> dict[str, Any]:
 
 
 def figure_of(facts: Mapping[str, Any]) -> Figure:
-    """A figure from what `Figure.to_dict` gave."""
-    interval, detail = facts.get("interval"), facts.get("detail")
-    return Figure(str(facts["name"]), float(facts["value"]), facts.get("unit", ""), int(facts["n"]),
+    """A figure from what `Figure.to_dict` gave.
+
+    Its direction is the catalogue's. Files of earlier versions held the total and the density in the unit alone.
+    """
+    interval, detail, unit = facts.get("interval"), facts.get("detail"), facts.get("unit", "")
+    known, count = find(facts["name"]), re.search(r"\bof (\d+)\b", unit)
+    is_known = known is not OTHER
+    return Figure(str(facts["name"]), float(facts["value"]), unit, int(facts["n"]),
                   (float(interval[0]), float(interval[1])) if interval else None, facts.get("note", ""),
                   tuple(map(float, detail)) if detail else None, features=facts.get("features", ""),
-                  resize=facts.get("resize", ""), warning=facts.get("warning", ""), better=facts.get("better", ""),
-                  null=facts.get("null"))
+                  resize=facts.get("resize", ""), warning=facts.get("warning", ""),
+                  better=known.better if is_known else facts.get("better"),
+                  undirected=known.undirected if is_known else facts.get("undirected", ""), null=facts.get("null"),
+                  total=facts.get("total", int(count[1]) if count else None),
+                  is_density=facts.get("is_density", unit.endswith("(density)")))
 
 
 def file_of(folder: Path, source: str, fingerprint: str) -> Path:
@@ -58,7 +68,10 @@ def keep(path: Path, figures: Sequence[Figure], facts: Mapping[str, Any]) -> dic
         path.replace(path.with_stem(f"{path.stem}-protocol-{old['protocol']}"))
         old = {}
     most, fewer = sorted_out([*(all_figures(old) if old else ()), *figures])
-    whole = old | evaluation_dict(most) | {"fewer": [f.to_dict() for f in fewer]} | dict(facts)
+    measured = {metric_of(f.name) for f in most}
+    reasons = {**old.get("unavailable", {}), **facts.get("unavailable", {})}
+    whole = old | evaluation_dict(most) | {"fewer": [f.to_dict() for f in fewer]} | dict(facts) | {
+        "unavailable": {metric: why for metric, why in reasons.items() if metric not in measured}}
     write_json(path, whole)
     return whole
 

@@ -153,7 +153,7 @@ def conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt: 
     records, outcome = read_metrics(run.folder / "metrics.jsonl"), run.facts["outcome"]
     outcome["measured_on"] = kind
     diagnosis = _judged(figures, history_of(images, rows, records, outcome), config, attempt)
-    keep(run.folder / OWN, figures, diagnosis.to_dict() | {"measured_on": kind})
+    keep(run.folder / OWN, figures, diagnosis.to_dict() | {"measured_on": kind, "unavailable": attempt.unavailable})
     attempt.report.say("drawing pictures")
     draw(run, trained, images, measured, records, attempt)
     _write_pages(run, config, figures, diagnosis, attempt)
@@ -180,9 +180,11 @@ def keep_figures(run: Run, config: Config, found: Evaluated, report: Reporter, f
     again. Returns what then stands in the file of these images; `facts` are more to stand there."""
     if not found.own:
         return keep(file_of(run.folder, found.source, found.fingerprint), found.figures, {
-            "measured_on": found.kind, "data": found.source, "fingerprint": found.fingerprint} | dict(facts or {}))
+            "measured_on": found.kind, "data": found.source, "fingerprint": found.fingerprint,
+            "unavailable": found.unavailable} | dict(facts or {}))
     attempt = Attempts(report)
-    kept = keep(run.folder / OWN, found.figures, {"measured_on": found.kind} | dict(facts or {}))
+    kept = keep(run.folder / OWN, found.figures, {"measured_on": found.kind, "unavailable": found.unavailable}
+                | dict(facts or {}))
     figures = [figure_of(m) for m in kept["metrics"]]
     diagnosis = _judged(figures, found.history, config, attempt)
     kept = keep(run.folder / OWN, (), {"measured_on": found.kind} | diagnosis.to_dict())

@@ -97,8 +97,11 @@ class FigureFacts(TypedDict):
     features: NotRequired[str]
     resize: NotRequired[str]
     warning: NotRequired[str]
-    better: NotRequired[str]
+    better: NotRequired[Literal["higher", "lower"] | None]
+    undirected: NotRequired[str]
     null: NotRequired[Measured | None]
+    total: NotRequired[Count]
+    is_density: NotRequired[bool]
 
 
 class Finding(TypedDict):
@@ -120,6 +123,8 @@ class Evaluation(TypedDict):
     remarks: NotRequired[list[Finding]]
     fewer: NotRequired[list[FigureFacts]]
     """Figures of which `metrics` holds one of more images."""
+    unavailable: NotRequired[dict[str, str]]
+    """Why metrics that do not apply were not measured, by the metric's name."""
     compared: NotRequired[list[Compared]]
     data: NotRequired[str]
     fingerprint: NotRequired[str]

@@ -1,4 +1,4 @@
-"""Runs side by side: measured alike or not at all, pooled over seeds, and ranked as far as intervals tell."""
+"""Compares runs measured under one protocol, pooled over seeds; ranks only where confidence intervals separate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 from ...errors import ModelFileError, UsageError
 from ...metrics import STANDARD
-from ...metrics.evaluation import Unavailable
 from ...metrics.figures import PROTOCOL
 from ...parts.call import parse_list
 from ...parts.registry import metric
@@ -23,21 +22,20 @@ from ..folder import Run
 from ..records import read_evaluation
 from ..seeds import FAILED
 from .pooling import Contender, Entry, Row, pool, pool_key, rows_of
-from .ranking import about
 
 OF_SAMPLES = {"fd", "FID", "kd", "KID"}
-"""An evaluation that has one of these has been made for comparing; what training leaves behind has none, of a GAN either."""
+"""An evaluation with one of these was made for a comparison: the one after training has none of them, nor a GAN's."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """How runs are to be measured; what is None is as some of them were measured before, or by default."""
+    """How runs are to be measured; None means as some of them were measured before, or by default."""
 
     metrics: str | None = None
     features: str | None = None
     n: int | None = None
     again: bool = False
-    """Measure also what has been measured."""
+    """Measure runs again that have been measured."""
 
     @property
     def full(self) -> tuple[str, str | None, int]:
@@ -53,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that the page says."""
+    """Models side by side: what the page shows."""
 
     contenders: tuple[Contender, ...]
     rows: tuple[Row, ...]
@@ -65,22 +63,22 @@ class Comparison:
         return next(self.entries()).run
 
     def entries(self) -> Iterator[Entry]:
-        """Every run, those that failed too."""
+        """Every run, also those that failed."""
         for c in self.contenders:
             yield from (*c.entries, *c.failed)
 
 
 def compare(folders: Sequence[str | Path], request: Request = Request(), *, device: str = "auto",
             report: Reporter | None = None) -> Comparison:
-    """Sets the runs in `folders` side by side; those that lack figures of samples are measured first, all alike.
+    """Compares the runs in `folders`; those without figures of samples are measured first, all in the same way.
 
-    Figures are kept in each run's `evaluation.json`, those of fewer images beside those of more. Runs of one recipe but for
-    the seed are pooled.
+    Figures are kept in each run's `evaluation.json`, those of fewer images beside those of more. Runs whose recipes differ
+    in the seed alone are pooled.
 
     Raises:
-        UsageError: fewer than two models, runs of other data or image sizes, or figures that were not measured alike.
+        UsageError: fewer than two models, runs of other data or image sizes, or figures measured in different ways.
         ModelFileError: no finished run in a folder.
-        DataError: a run has to be measured, and its data are gone or changed.
+        DataError: a run has to be measured, and its data are missing or have changed.
     """
     report = report or Silent()
     request.check()
@@ -133,9 +131,9 @@ def _size(run: Run) -> str:
 
 
 def _measured_alike(runs: Sequence[Run], request: Request) -> tuple[Request, dict[Path, Entry]]:
-    """The request with nothing left open, and the runs that have been measured as it says.
+    """The request with its open fields filled in, and the runs that have been measured in that way already.
 
-    With nothing asked for, what has been measured stands, and other runs are measured like the first that `compare` did.
+    An empty request takes runs as they were measured, and measures others as `compare` measured the first of these.
     """
     stored = {run.folder: _stored(run) for run in runs if run.status != FAILED and not request.again}
     if (request.metrics, request.features, request.n) == (None, None, None):
@@ -146,7 +144,7 @@ def _measured_alike(runs: Sequence[Run], request: Request) -> tuple[Request, dic
                 if any(_made(each).full == request.full for each in facts.get("compared", ()))}
     old = {run.folder: _entry(run, done[run.folder], request) for run in runs if run.folder in done}
     if len(old) < len([r for r in runs if r.status != FAILED]):
-        for entry in old.values():  # told before the others are measured, which can take minutes
+        for entry in old.values():  # before the others are measured, which can take minutes
             if entry.protocol != PROTOCOL:
                 raise UsageError(f"{entry.run.folder} was measured by protocol {entry.protocol}, and measuring the others "
                                  f"now is by protocol {PROTOCOL}. {_mend(runs)}")
@@ -154,7 +152,7 @@ def _measured_alike(runs: Sequence[Run], request: Request) -> tuple[Request, dic
 
 
 def _made(facts: Mapping[str, Any]) -> Request:
-    """What figures that `compare` measured were asked for."""
+    """The request by which `compare` measured a run before."""
     return Request(facts["metrics"], facts["features"], facts["n"])
 
 
@@ -167,14 +165,14 @@ def _stored(run: Run) -> dict[str, Any]:
 
 
 def _entry(run: Run, facts: dict[str, Any], request: Request) -> Entry:
-    """A run's figures: those that `compare` measured last as requested, or else the ones of most images."""
+    """A run's figures: those that `compare` measured for this request, or else those of most images."""
     most = {m["name"]: figure_of(m) for m in facts["metrics"]}
     made = next((each for each in facts.get("compared", ()) if _made(each).full == request.full), None)
     if made is not None:
         named = {(f.name, f.features, f.n): f for f in all_figures(facts)}
         found = [named.get((name, features, n), most.get(name)) for name, features, n in made["figures"]]
         most = {f.name: f for f in found if f is not None}
-    return Entry(run, most, facts["protocol"], facts["measured_on"])
+    return Entry(run, most, facts["protocol"], facts["measured_on"], facts.get("unavailable", {}))
 
 
 def _measure(run: Run, request: Request, device: str, report: Reporter) -> Entry:
@@ -194,32 +192,27 @@ def _measure(run: Run, request: Request, device: str, report: Reporter) -> Entry
 
 
 def _default_features(report: Reporter) -> str | None:
-    """None for the default network; 'wavelets', and a line that says so, where its package is missing."""
+    """None for the default network; 'wavelets', with a line that says why, where its package is missing."""
     try:
         Options(features="efficientnet").check()
     except UsageError as e:
-        report.say(f"comparing sets of images by wavelets, which see no meaning: {e}")
+        report.say(f"comparing sets of images by wavelets, which see texture and no objects: {e}")
         return "wavelets"
     return None
 
 
 def _available(run: Run, model: ImageModel, request: Request, options: Options, report: Reporter) -> Evaluated:
-    """The figures of those metrics that this model and its images allow."""
-    if request.metrics is None:
-        return measure_on_own(run, model, None, report, options)
-    calls = [str(call) for call in parse_list(request.metrics)]
-    calls.sort(key=lambda call: about(call).group == "Samples")  # what needs an encoder is refused first, at no cost
-    reasons: list[str] = []
-    while calls:
-        try:
-            return measure_on_own(run, model, ", ".join(calls), report, options)
-        except Unavailable as e:
-            refused = next((call for call in calls if str(e).startswith(f"{call}: ")), None)
-            if refused is None:
-                raise
-            calls.remove(refused)
-            reasons.append(str(e))
-    raise UsageError(f"nothing of {request.metrics!r} can be measured of {run.folder}: {'; '.join(reasons)}")
+    """The figures of those metrics that apply to this model and its images.
+
+    Raises:
+        UsageError: none of them does.
+    """
+    found = measure_on_own(run, model, request.metrics, report, options, skip_unavailable=True)
+    if not found.figures:
+        reasons = [f"{metric}: {why}" for metric, why in found.unavailable.items()]
+        reasons += [f"{failure['what']} failed: {failure['why']}" for failure in found.failures]
+        raise UsageError(f"nothing of {request.full[0]!r} can be measured of {run.folder}: {'; '.join(reasons)}")
+    return found
 
 
 def _check_alike(entries: Sequence[Entry]) -> None:

@@ -1,20 +1,22 @@
-"""Runs of one recipe under several seeds, pooled into one contender."""
+"""Runs of one recipe with several seeds, pooled into one contender."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ...metrics.catalogue import GROUPS, FigureType, find, metric_of, types_of
 from ...metrics.figures import PROTOCOL, Figure
+from ...metrics.training_cost import FAILED_SEEDS
 from ...parts.call import parse_call
 from ...parts.recipe import Recipe
 from ..folder import Run
 from ..records import read_metrics
 from ..seeds import FAILED
-from .ranking import GROUPS, About, Cell, Standing, about, aimed, listed, pooled, rank
+from .ranking import Cell, Standing, listed, pooled, rank, with_target
 
 COURSE = "fd (wavelets)"
-"""What is followed while a model trains."""
+"""The figure that is measured while a model trains."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,16 @@ class Entry:
     figures: dict[str, Figure] = field(default_factory=dict[str, Figure])
     protocol: int = PROTOCOL
     kind: str = ""
-    """What it was measured on: test or held-out images."""
+    """Which images it was measured on: test or held-out ones."""
+    unavailable: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why metrics that do not apply were not measured."""
 
     @property
     def failed(self) -> bool:
         return self.run.status == FAILED
 
     def course(self) -> list[tuple[float, float]]:
-        """Seconds of training, and the distance of samples to held-out images then."""
+        """Seconds of training, and the distance of samples to held-out images at that time."""
         return [(r["seconds"], r["held_out"][COURSE]) for r in read_metrics(self.run.folder / "metrics.jsonl")
                 if COURSE in r.get("held_out", {})]
 
@@ -43,7 +47,7 @@ class Contender:
 
     name: str
     entries: tuple[Entry, ...]
-    """Runs that reached their end."""
+    """Runs that were trained to the end."""
     failed: tuple[Entry, ...]
     cells: dict[str, Cell]
 
@@ -60,20 +64,14 @@ class Contender:
 
     def lacks(self, name: str) -> str:
         """Why it has no such figure."""
-        group, recipe = about(name).group, self.recipe
         if not self.entries:
             return "every seed failed"
-        if recipe.encoder == "none" and group in ("Reconstructions", "Likelihood", "Codes", "Factors"):
-            return "a GAN has no encoder"
-        if recipe.encoder == "none" and "prior samples" in name:
-            return "a GAN samples from its own prior alone"
-        if group == "Likelihood" and parse_call(recipe.likelihood).name == "implicit":
-            return "its likelihood gives images no density"
-        if group == "Likelihood" and deterministic(recipe):
-            return "a deterministic posterior bounds no likelihood"
-        if "fitted" in name:
-            return "no prior was fitted to its codes"
-        return "not measured"
+        metric = metric_of(name)
+        if metric is None:
+            return "not measured"
+        reasons = [e.unavailable[metric] for e in self.entries if metric in e.unavailable]
+        was_measured = any(find(each) in types_of(metric) for each in self.cells)
+        return next(iter(reasons), (was_measured and find(name).absent) or "not measured")
 
     def cannot(self) -> list[str]:
         """What this kind of model cannot do."""
@@ -89,11 +87,12 @@ class Row:
     """A figure of all models."""
 
     name: str
-    about: About
+    kind: FigureType
+    """With the number of its target."""
     cells: dict[str, Cell]
-    """Of the models that have it."""
+    """By the names of the models that have the figure."""
     sample: Figure
-    """Of the first model that has it: its unit, n, features and resize rule are those of all."""
+    """That of the first model that has it; its unit, n, features and resize rule are those of all."""
     standing: Standing
 
 
@@ -113,15 +112,15 @@ def _contender(name: str, group: Sequence[Entry]) -> Contender:
     ended = [e for e in group if not e.failed]
     shared = [n for n in dict.fromkeys(n for e in ended for n in e.figures) if all(n in e.figures for e in ended)]
     failed = tuple(e for e in group if e.failed)
-    lost = Figure("seeds that failed", float(len(failed)), "seeds whose training diverged", len(group))
+    lost = FAILED_SEEDS.of(float(len(failed)), len(group))
     cells = {n: pooled([e.figures[n] for e in ended]) for n in shared}
     return Contender(name, tuple(ended), failed, cells | {lost.name: pooled([lost])})
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """Short names: the folder's, without the seeds where there are several; longer where two are the same."""
+    """Names of models: that of the folder, without the seed where there are several; numbered where two are the same."""
     short = [_stem(group) for group in groups]
-    return [name if short.count(name) == 1 else str(group[0].folder) for name, group in zip(short, groups, strict=True)]
+    return [name if short.count(name) == 1 else f"{name} ({1 + short[:i].count(name)})" for i, name in enumerate(short)]
 
 
 def _stem(group: Sequence[Run]) -> str:
@@ -138,26 +137,26 @@ def _without_seed(run: Run) -> str:
 def rows_of(contenders: Sequence[Contender]) -> tuple[Row, ...]:
     names = dict.fromkeys(n for c in contenders for n in c.cells)
     rows: list[Row] = []
-    for name in sorted(names, key=lambda n: GROUPS.index(about(n).group)):
+    for name in sorted(names, key=lambda n: GROUPS.index(find(n).group)):
         cells = {c.name: c.cells[name] for c in contenders if name in c.cells}
         scale = next(c.cells for c in contenders if name in c.cells)
-        known = aimed(about(name), {n: cell.value for n, cell in scale.items()})
+        kind = with_target(find(name), {n: cell.value for n, cell in scale.items()})
         sample = next(iter(cells.values())).figures[0]
-        rows.append(Row(name, known, cells, sample, rank(known, cells, why_not=_unlike(name, contenders))))
+        rows.append(Row(name, kind, cells, sample, rank(kind, cells, why_not=_unlike(name, contenders))))
     return tuple(rows)
 
 
 def _unlike(name: str, contenders: Sequence[Contender]) -> str:
-    """Why models cannot be ranked by a figure although it was measured alike."""
+    """Why models cannot be ranked by a figure although it was measured in the same way."""
     have = [c for c in contenders if name in c.cells]
-    group = about(name).group
-    if group in ("Likelihood", "Reconstructions") and len({c.recipe.binarize for c in have}) > 1:
-        return "not ranked: some models see black and white only"
-    units = {c.cells[name].figures[0].unit for c in have}
+    figures = [c.cells[name].figures[0] for c in have]
+    if find(name).group in ("Likelihood", "Reconstructions") and len({c.recipe.binarize for c in have}) > 1:
+        return "not ranked: some models are of binarized images"
+    units = {f.unit for f in figures}
     if len(units) > 1:
-        return f"not ranked: {listed(sorted(units))} do not compare"
-    if group == "Likelihood" and "density" in units.pop() and len({parse_call(c.recipe.likelihood).name for c in have}) > 1:
-        return "not ranked: densities of unlike likelihoods"
+        return f"not ranked: {listed(sorted(units))} cannot be compared"
+    if any(f.is_density for f in figures) and len({parse_call(c.recipe.likelihood).name for c in have}) > 1:
+        return "not ranked: densities under different likelihoods"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: who wins and loses in words, samples, curves, and every figure with what it rests on."""
+"""The page of a comparison: a summary in words, samples, curves, and every figure with how it was measured."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from PIL import Image
 
 from ...errors import DataError
 from ...files.writing import write_json, write_text
+from ...metrics.catalogue import GROUPS
 from ...pretrained.image_model import load
 from ...pretrained.pictures import grid, save_png
 from ...progress import Reporter, Silent
 from ...tensors import evenly
 from ...text import Html, counted, for_plot, joined, markup, short
 from ..comparison.compare import Comparison
-from ..comparison.pooling import COURSE, Contender, Row
-from ..comparison.ranking import GROUPS, Cell, listed
+from ..comparison.pooling import COURSE, Contender, Entry, Row
+from ..comparison.ranking import Cell, listed
 from ..folder import open_data
 from .run_page import STYLE, embedded, page
 
@@ -115,35 +116,35 @@ def _curves(comparison: Comparison) -> Image.Image | None:
 
 
 def results(comparison: Comparison, name: str) -> dict[str, list[Row]]:
-    """By 'best', 'level' and 'behind', the figures of the summary at which a model is that."""
-    found: dict[str, list[Row]] = {"best": [], "level": [], "behind": []}
+    """The figures of the summary at which a model is 'best', 'tied' for best or 'behind'."""
+    found: dict[str, list[Row]] = {"best": [], "tied": [], "behind": []}
     for row in comparison.rows:
-        if row.about.lead and (tag := row.standing.tag(name)):
+        if row.kind.headline and (tag := row.standing.tag(name)):
             found[tag].append(row)
     return found
 
 
 def headline(comparison: Comparison) -> str:
-    """Who is best at most of the figures that all models have, in one sentence."""
+    """Which model is best at most of the figures that all models have, in one sentence."""
     measured = [c.name for c in comparison.contenders if c.entries]
-    ranked = [row for row in comparison.rows if row.about.lead and row.standing.best and len(row.cells) == len(measured)]
+    ranked = [row for row in comparison.rows if row.kind.headline and row.standing.best and len(row.cells) == len(measured)]
     if not ranked:
         return "No figure ranks all of these models."
     wins = {name: sum(row.standing.alone == name for row in ranked) for name in measured}
-    most, level = max(wins.values()), len(ranked) - sum(wins.values())
+    most, tied = max(wins.values()), len(ranked) - sum(wins.values())
     of = f"{counted(len(ranked), 'figure')} that all models have"
     if not most:
         return f"No model is clearly best at any of the {of}: the intervals of the best overlap."
     leaders = [name for name in measured if wins[name] == most]
     others = [f"{name} at {wins[name]}" for name in measured if 0 < wins[name] < most]
     first = f"{leaders[0]} is best at {most}" if len(leaders) == 1 else f"{listed(leaders)} are each best at {most}"
-    rest = "other" if level == 1 else f"other {level}"
+    rest = "other" if tied == 1 else f"other {tied}"
     return (f"Of the {of}, {first}{f' and {listed(others)}' if others else ''}"
-            f"{f'; at the {rest} the intervals of the best overlap' if level else ''}.")
+            f"{f'; at the {rest} the intervals of the best overlap' if tied else ''}.")
 
 
 def caution(comparison: Comparison) -> str:
-    """That intervals of single runs say nothing of other seeds; '' where every model has several."""
+    """A warning that the intervals of single runs leave out the spread over seeds; '' where every model has several."""
     single = [c.name for c in comparison.contenders if len(c.entries) == 1]
     if not single:
         return ""
@@ -153,16 +154,16 @@ def caution(comparison: Comparison) -> str:
 
 
 def sentences(comparison: Comparison, contender: Contender) -> list[str]:
-    """Where a model wins and loses, and what it cannot do."""
+    """At which figures a model is best, tied or behind, and what it cannot do."""
     if not contender.entries:
         return [f"Every seed failed: {counted(len(contender.failed), 'run')} diverged, and there is nothing to measure."]
     found, name, said = results(comparison, contender.name), contender.name, list[str]()
     if found["best"]:
-        said.append("Best at " + "; ".join(f"{row.name}, {row.about.says} ({_value(row, name)})"
+        said.append("Best at " + "; ".join(f"{row.name}, {row.kind.meaning} ({_value(row, name)})"
                                            for row in found["best"]) + ".")
-    if found["level"]:
-        said.append("Level with the best at " + "; ".join(
-            f"{row.name} (with {listed([n for n in row.standing.best if n != name])})" for row in found["level"]) + ".")
+    if found["tied"]:
+        said.append("Tied for best at " + "; ".join(
+            f"{row.name} (with {listed([n for n in row.standing.best if n != name])})" for row in found["tied"]) + ".")
     for rival in dict.fromkeys(row.standing.best[0] for row in found["behind"]):
         said.append(f"Behind {rival} at " + "; ".join(
             f"{row.name} ({_value(row, name)} against {_value(row, rival)})" for row in found["behind"]
@@ -185,30 +186,33 @@ def _number(value: float) -> str:
 
 
 def comparison_dict(comparison: Comparison) -> dict[str, Any]:
-    """All that the page says, as JSON."""
+    """What the page shows, as JSON; runs and data by their names, since folders are of one machine."""
     run = comparison.first
     return {
-        "protocol": comparison.protocol, "measured_on": comparison.kind, "data": run.source, "fingerprint": run.fingerprint,
-        "headline": headline(comparison), "caution": caution(comparison),
+        "protocol": comparison.protocol, "measured_on": comparison.kind, "data": Path(run.source).name,
+        "fingerprint": run.fingerprint, "headline": headline(comparison), "caution": caution(comparison),
         "models": [{
-            "name": c.name, "kind": c.kind, "runs": [str(e.run.folder) for e in c.entries],
-            "failed": [str(e.run.folder) for e in c.failed], "recipe": c.recipe.to_dict(),
+            "name": c.name, "kind": c.kind, "runs": [_run_facts(e) for e in c.entries],
+            "failed": [_run_facts(e) for e in c.failed], "recipe": c.recipe.to_dict(),
             **{tag: [row.name for row in rows] for tag, rows in results(comparison, c.name).items()},
-            "cannot": c.cannot(), "words": sentences(comparison, c),
-            "course": {str(e.run.folder): e.course() for e in (*c.entries, *c.failed)}} for c in comparison.contenders],
+            "cannot": c.cannot(), "words": sentences(comparison, c)} for c in comparison.contenders],
         "figures": [{
-            "name": row.name, "group": row.about.group, "says": row.about.says, "better": row.about.better,
-            "near": row.about.near if row.about.better == "near" else None, "standing": row.standing.words,
+            "name": row.name, "group": row.kind.group, "meaning": row.kind.meaning, "better": row.kind.better,
+            "target": row.kind.target, "why_neither": row.kind.why_neither, "standing": row.standing.words,
             "best": list(row.standing.best), "behind": list(row.standing.behind),
             "models": {c.name: row.cells[c.name].to_dict() if c.name in row.cells else {"missing": c.lacks(row.name)}
                        for c in comparison.contenders}} for row in comparison.rows]}
+
+
+def _run_facts(entry: Entry) -> dict[str, Any]:
+    return {"name": entry.run.folder.resolve().name, "seed": entry.run.recipe.seed, "course": entry.course()}
 
 
 def comparison_html(comparison: Comparison, pictures: dict[str, Path], course: Path | None) -> str:
     """The page; `pictures` are the grids of samples by what they show."""
     return page(short(listed([c.name for c in comparison.contenders]), 120), LOOKS, markup(
         "{}{}<h2>Samples</h2><p class='soft'>The first {} of seed {}, of each model's first run. Not selected.</p>"
-        "<div class='models'>{}</div>{}<h2>Figures</h2>{}", _about(comparison), _verdict(comparison), SHOWN, SEED,
+        "<div class='models'>{}</div>{}<h2>Figures</h2>{}", _about(comparison), _summary(comparison), SHOWN, SEED,
         joined(embedded(path, what, what) for what, path in pictures.items()), _course(comparison, course),
         _table(comparison)))
 
@@ -216,20 +220,21 @@ def comparison_html(comparison: Comparison, pictures: dict[str, Path], course: P
 def _about(comparison: Comparison) -> Html:
     run, facts = comparison.first, comparison.first.facts
     return markup(
-        "<p class='soft'>Trained on the same {} from <code>{}</code>, {}×{}, {}; measured alike on {} images, protocol {}."
+        "<p class='soft'>Trained on the same {} from <code>{}</code>, {}×{}, {}; measured in the same way on {} images, "
+        "protocol {}."
         "</p>", counted(facts["training"], "image"), Path(run.source).name, facts["width"], facts["height"],
         counted(facts["channels"], "channel"), comparison.kind, comparison.protocol)
 
 
-def _verdict(comparison: Comparison) -> Html:
+def _summary(comparison: Comparison) -> Html:
     models = joined(markup("<h3>{} <span class='soft'>{}</span></h3><ul>{}</ul>", short(c.name), _described(c), joined(
         markup("<li>{}</li>", said) for said in sentences(comparison, c))) for c in comparison.contenders)
     warned = joined(markup("<p><span class='warning'>Do not rely on figures marked {}</span>: {}.</p>", mark, warning)
                     for warning, mark in _marks(comparison).items())
     return markup(
-        "<div class='verdict'><strong>{}</strong>{}<p class='soft'>A model is best where its 95 % interval and every "
-        "other's lie apart, and level with the best where they overlap. {}</p></div>{}", headline(comparison), warned,
-        caution(comparison), models)
+        "<div class='verdict'><strong>{}</strong>{}<p class='soft'>A model is best where its 95 % interval "
+        "overlaps no other model's; models whose intervals overlap the best one's are tied with it. {}</p></div>{}",
+        headline(comparison), warned, caution(comparison), models)
 
 
 def _described(c: Contender) -> str:
@@ -243,17 +248,17 @@ def _course(comparison: Comparison, course: Path | None) -> Html:
     if course is None:
         return Html()
     held_out = comparison.first.facts["validation"]
-    dotted = " Dotted lines are of runs that failed." if any(c.failed for c in comparison.contenders) else ""
+    dotted = " Dotted lines are runs that failed." if any(c.failed for c in comparison.contenders) else ""
     return markup(
-        "<h2>Quality against time</h2>{}<p class='soft'>{} of n = {:,} held-out images and as many samples of the averaged "
-        "weights, from the model's own prior, at the images' own size. Lower is better. Without intervals: it shows the "
-        "course of training, and ranks no model. One line is one seed.{}</p>",
+        "<h2>Quality against time</h2>{}<p class='soft'>{} between n = {:,} held-out images and as many samples, drawn "
+        "with the averaged weights from the model's own prior, at the images' own size. Lower is better. There are no "
+        "intervals, so that this shows the course of training and ranks no model. One line is one seed.{}</p>",
         embedded(course, (about := "distance of samples to held-out images while training"), about), COURSE,
         min(held_out, 500), dotted)  # 500 at most, as a run watches them
 
 
 def _marks(comparison: Comparison) -> dict[str, str]:
-    """A mark for each warning that some figure has."""
+    """A mark, such as '*', for each warning of a figure."""
     warnings = dict.fromkeys(f.warning for row in comparison.rows for cell in row.cells.values() for f in cell.figures)
     return {warning: "*" * (i + 1) for i, warning in enumerate(w for w in warnings if w)}
 
@@ -268,14 +273,14 @@ def _table(comparison: Comparison) -> Html:
 
     def group_of(name: str) -> Html:
         rows = joined(_row(row, comparison.contenders, _mark(row, marks)) for row in comparison.rows
-                      if row.about.group == name)
+                      if row.kind.group == name)
         return markup("<tbody><tr><th scope='rowgroup' colspan='{}'>{}</th></tr>{}</tbody>", len(comparison.contenders) + 1,
                       name, rows) if rows else rows
 
     return markup(
-        "<p class='soft'>Under each name stand what it measures, its unit, the number of images n, the network that "
-        "compares images with its resize rule, and which way is better; under each value its 95 % interval. All by protocol "
-        "{}. Of several seeds it is their mean, with Student's interval over seeds where that is the wider one.</p>"
+        "<p class='soft'>Under each name: what it measures, its unit, the number of images n, the network that compares "
+        "images with its resize rule, and which way is better; under each value its 95 % interval. All by protocol {}. "
+        "The value of several seeds is their mean, with Student's interval over seeds where that is the wider one.</p>"
         "<div class='wide' tabindex='0' role='region' aria-label='figures'><table class='figures'><thead><tr><th>figure</th>"
         "{}</tr></thead>{}</table></div>", comparison.protocol, heads, joined(map(group_of, GROUPS)))
 
@@ -286,13 +291,12 @@ def _row(row: Row, contenders: Sequence[Contender], mark: str) -> Html:
 
 
 def _explained(row: Row) -> str:
-    about, figure = row.about, row.sample
-    better = {"low": "lower is better", "high": "higher is better",
-              "near": f"nearer to {_number(float(about.near)) if about.better == 'near' else ''} is better", None: ""}
-    ranked = better[about.better] if row.standing.best else row.standing.why_not
-    counted = "" if about.group == "Training" else f"n = {figure.n:,}"
+    kind, figure = row.kind, row.sample
+    better = f"{kind.better} is better" if kind.better else f"nearer to {_number(float(kind.target or 0))} is better"
+    ranked = better if row.standing.best else row.standing.why_not
+    counted = "" if kind.group == "Training" else f"n = {figure.n:,}"
     network = f"by {figure.features}, resized {figure.resize}" if figure.features else ""
-    return "; ".join(part for part in (about.says, figure.unit, counted, network, ranked) if part)
+    return "; ".join(part for part in (kind.meaning, figure.unit, counted, network, ranked) if part)
 
 
 def _cell(row: Row, contender: Contender) -> Html:
@@ -300,7 +304,7 @@ def _cell(row: Row, contender: Contender) -> Html:
     if cell is None:
         return markup("<td>–<small>{}</small></td>", contender.lacks(row.name))
     tag = row.standing.tag(contender.name)
-    mark = markup(" <span class='tag'>{}</span>", tag) if tag in ("best", "level") else ""
+    mark = markup(" <span class='tag'>{}</span>", tag) if tag in ("best", "tied") else ""
     return markup("<td><span class='{}'>{}</span>{}<small>{}</small></td>", tag or "unranked", _number(cell.value), mark,
                   _spread(row, cell))
 
@@ -309,6 +313,6 @@ def _spread(row: Row, cell: Cell) -> str:
     parts = [f"{_number(cell.interval[0])} … {_number(cell.interval[1])}"] if cell.interval else []
     if len(cell.figures) > 1:
         parts.append(f"{len(cell.figures)} seeds")
-    elif row.about.group == "Training":
+    elif row.kind.group == "Training":
         parts.append(f"of {counted(next(f.n for f in cell.figures), 'seed')}")
     return ", ".join(parts)

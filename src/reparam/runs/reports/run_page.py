@@ -39,7 +39,7 @@ img { max-width: 100%; height: auto; background: #fff; } code { background: var(
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
 """
 
-ARROWS = {"higher": "↑", "lower": "↓", "": ""}
+ARROWS = {"higher": "↑", "lower": "↓"}
 """Which way is better."""
 HEALTHY = "the latents are in use, and the prior matches the codes"
 UNCOMPARED = "and the latents are in use"
@@ -191,4 +191,4 @@ def _used(recipe: Recipe) -> dict[str, Any]:
 
 def with_arrow(f: Figure) -> str:
     """The figure's name, and which way is better."""
-    return f"{f.name} {ARROWS[f.better]}".rstrip()
+    return f"{f.name} {ARROWS[f.better]}" if f.better else f.name
