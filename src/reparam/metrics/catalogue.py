@@ -13,6 +13,7 @@ A metric declares its figures where it is registered:
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable
@@ -97,7 +98,7 @@ def measures(*types: FigureType) -> Callable[[Measure], Measure]:
 
 def types_of(metric_name: str) -> tuple[FigureType, ...]:
     """The figures that a registered metric declares; none where it does not say."""
-    return _DECLARED.get(metric.parts[metric_name], ())
+    return _DECLARED.get(inspect.unwrap(metric.parts[metric_name]), ())
 
 
 def find(name: str) -> FigureType:
