@@ -83,8 +83,9 @@ def sick(recipe):
     """Verdicts on a model of this recipe with every problem that figures can show."""
     low = [Figure("-elbo", 50.0, "nats", 100, (49.0, 51.0)), Figure("kl", 0.01, "nats", 100),
            Figure("psnr", 11.1, "dB", 100, (10.9, 11.3)), Figure("psnr of the average image", 11.0, "dB", 100, (10.8, 11.2)),
-           Figure("active_units", 0, "of 32 latents", 100), Figure("prior_auc", 0.99, "AUC", 1000),
-           Figure("codebook_perplexity", 1.5, "codes of 256", 100), Figure("duplicates", 0.9, "of the samples", 1000),
+           Figure("active_units", 0, "of 32 latents", 100, total=32), Figure("prior_auc", 0.99, "AUC", 1000),
+           Figure("codebook_perplexity", 1.5, "codes of 256", 100, total=256),
+           Figure("duplicates", 0.9, "of the samples", 1000),
            Figure("precision", 0.01, "of the samples", 1000), Figure("coverage", 0.01, "of the real images", 1000)]
     past = History(2000, 0, 0, (100, 60, 50, 70, 80, 90), 200_000, 1000, 20, 100, 0.5, True)
     return [diagnose(low, past, recipe), diagnose(low, History(20, 0, 0, (), 2000), recipe),
@@ -145,7 +146,8 @@ def figures(active=20, latents=32, kl=15.0, psnr=20.0, average=11.0, auc=0.6, fi
     listed = [Figure("kl", kl, "nats", n), Figure("psnr", psnr, "dB", n, (psnr - half, psnr + half)),
               Figure("psnr of the average image", average, "dB", n, (average - half, average + half)),
               Figure("ssim", ssim, "SSIM", n),
-              Figure("active_units", active, f"of {latents} latents", n), Figure("prior_auc", auc, "AUC", n), *more]
+              Figure("active_units", active, f"of {latents} latents", n, total=latents),
+              Figure("prior_auc", auc, "AUC", n), *more]
     listed += [] if fitted is None else [Figure("fitted_prior_auc", fitted, "AUC", n)]
     return [f for f in listed if f.name not in without]
 
@@ -155,7 +157,8 @@ def history(held_out=(100.0, 60.0, 50.0, 48.0, 47.5, 47.4, 47.4, 47.3), steps=10
 
 
 def codes(perplexity, *detail):
-    return {"more": [Figure("codebook_perplexity", perplexity, "codes of 256", 100, detail=detail or None)], "auc": 0.5}
+    figure = Figure("codebook_perplexity", perplexity, "codes of 256", 100, detail=detail or None, total=256)
+    return {"more": [figure], "auc": 0.5}
 
 
 COLLAPSE = ["posterior collapse"]
