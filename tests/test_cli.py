@@ -553,8 +553,8 @@ def test_a_demo_replaces_the_last_one(trained, reparam, tmp_path, monkeypatch):
     assert reparam("demo") == (0, "", "")
     assert not (tmp_path / "runs" / "demo").exists()
     ((data, _, out, resumed, changes, *_),) = asked
-    assert (data, out, resumed) == ("digits", "runs/demo", None)
-    build_model(Recipe().but(**changes), (1, 8, 8))
+    assert (data, out, resumed) == ("shapes", "runs/demo", None)
+    build_model(Recipe().but(**changes), (3, 32, 32))
 
 
 def test_a_demo_replaces_nothing_else(refused, tmp_path):

@@ -330,3 +330,28 @@ def test_the_report_opens_in_a_browser(run, evaluation, scheme):
     assert max(boxes) <= 400  # pictures fit a telephone's width
     ink, paper = (sum(map(float, re.findall(r"[\d.]+", c)[:3])) for c in colors)
     assert (ink > paper) == (scheme == "dark")
+
+
+def test_the_verdict_stands_before_every_picture_and_figure(run, page):
+    text = (run.folder / "report.html").read_text(encoding="utf-8")
+    places = [text.index(mark) for mark in ("<div class='verdict", "<img", "<table", "<details>")]
+    assert places == sorted(places)
+
+
+def test_the_recipe_shows_what_was_changed_and_folds_the_rest(run, page):
+    text = (run.folder / "report.html").read_text(encoding="utf-8")
+    shown, folded = text[text.index("<h2>Recipe"):].split("<details>")
+    assert all(f"<td>{name}</td>" in shown and f"<td>{name}</td>" not in folded for name in ("encoder", "latent", "steps"))
+    assert all(f"<td>{name}</td>" in folded and f"<td>{name}</td>" not in shown for name in ("objective", "optimizer"))
+
+
+def test_small_pictures_are_enlarged_as_squares_and_curves_are_not(page):
+    assert [p.get("class") for p in page.tags("img")] == ["pixels", "pixels", "pixels", None]
+
+
+def test_rows_of_traversals_name_the_factor_that_a_latent_follows(wrote, run):
+    rows = [{"nats": 3.25, "factor": "hue", "explained": 0.664}, {"nats": 1.5, "factor": "", "explained": 0.0}]
+    facts = run.facts | {"outcome": run.facts["outcome"] | {"traversals": rows}}
+    text = wrote(facts=facts)[0]
+    assert "<li>hue 66%<span>3.25 nats</span></li><li><span>1.50 nats</span></li>" in text
+    assert "where a known factor explains" in text

@@ -43,6 +43,7 @@ from .reports.copies import copies
 from .reports.curves import curves
 from .reports.model_card import model_card
 from .reports.run_page import report_html
+from .reports.traversals import ROWS, rows_of
 
 MOST_MEASURED = 2000
 """Images that are measured at the end of training; `evaluate` takes all."""
@@ -223,10 +224,13 @@ def draw(run: Run, model: ImageModel, images: ImageSet, measured: np.ndarray, re
         return grid(drawn, 8)
 
     def traversals() -> Image.Image:
-        rows = model.traverse(originals[0] if with_encoder else None, dims=8, steps=9)
+        rows = model.traverse(originals[0] if with_encoder else None, dims=ROWS, steps=9)
+        if with_encoder:
+            run.facts["outcome"]["traversals"] = rows_of(model, images, measured)
         return grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
 
-    run.facts["outcome"].pop("copies", None)  # of an earlier prior
+    for of_an_earlier_prior in ("copies", "traversals"):
+        run.facts["outcome"].pop(of_an_earlier_prior, None)
     picture("samples", samples)
     if with_encoder:
         picture("reconstructions", lambda: grid(

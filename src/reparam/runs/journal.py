@@ -23,7 +23,9 @@ from .records import read_metrics
 RECORDS = 400
 """Lines of metrics over a run."""
 HELD_OUT = 30
-"""Measurements of held-out images over a run."""
+"""Measurements of held-out images over a run, at most."""
+APART = 5.0
+"""Seconds of training between two of them, at least, where minutes end it: one takes a second or two of a busy machine."""
 
 
 class Journal:
@@ -33,6 +35,8 @@ class Journal:
         self.path, self.watched, self.report = run.folder / "metrics.jsonl", watched, report
         self.since: dict[str, list[float]] = {}
         self.records, self.measured = -1, -1
+        minutes = run.recipe.minutes
+        self.held_out = HELD_OUT if minutes is None else min(HELD_OUT, max(1, round(60 * minutes / APART)))
         self.seen = ""
         self.opened = False
         self.attempt = Attempts(report)
@@ -63,8 +67,8 @@ class Journal:
             record["weights"] = {k: round(v, 6) for k, v in state.weights.items()}
         if state.event:
             record["event"] = state.event
-        if int(HELD_OUT * state.progress) > self.measured:
-            self.measured = int(HELD_OUT * state.progress)
+        if int(self.held_out * state.progress) > self.measured:
+            self.measured = int(self.held_out * state.progress)
             with self.attempt("measuring held-out images"):
                 record["held_out"] = held_out_figures(state.ema, *self.watched)
                 self.seen = _seen(record)

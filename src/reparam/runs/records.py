@@ -13,6 +13,14 @@ Measured = Annotated[float, Within(-1e30, 1e30)]
 Processors = Annotated[int, Within(0, 4096)]
 
 
+class TraversalFacts(TypedDict):
+    """A row of the picture of traversals."""
+
+    nats: Measured
+    factor: str
+    explained: Measured
+
+
 class Outcome(TypedDict, total=False):
     """What training took."""
 
@@ -27,6 +35,7 @@ class Outcome(TypedDict, total=False):
     seeds: Count
     failed_seeds: Count
     measured_on: str
+    traversals: list[TraversalFacts]
 
 
 class Facts(TypedDict, total=False):

@@ -14,6 +14,7 @@ from ...parts.recipe import Recipe
 from ...pretrained.config import Config
 from ...text import Html, counted, joined, markup
 from .copies import told
+from .traversals import Row
 
 if TYPE_CHECKING:
     from ..folder import Run
@@ -21,22 +22,48 @@ if TYPE_CHECKING:
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --paper: #ffffff; --good: #17703c;
-        --bad: #a8321d; --tint: #f5f7fa; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #a3adba; --line: #323b46; --paper: #161b21;
-        --good: #6fd39a; --bad: #ff9a85; --tint: #1e252d; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-       max-width: 60rem; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .4rem 0; } .soft { color: var(--soft); }
-.verdict { border-left: .35rem solid var(--good); background: var(--tint); padding: .8rem 1rem; margin: 1.2rem 0; }
-.verdict.problem { border-color: var(--bad); } .verdict strong { font-size: 1.15rem; }
+        --bad: #a8321d; --tint: #f5f7fa; --bar: #3b73b9; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #a3adba; --line: #323b46; --paper: #14181d;
+        --good: #6fd39a; --bad: #ff9a85; --tint: #1e252d; --bar: #7db0ee; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
+       max-width: 76rem; padding: 1.5rem clamp(1rem, 3vw, 2.5rem) 4rem; overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
+p { margin: .4rem 0; max-width: 50rem; } .soft { color: var(--soft); }
+.verdict { border-left: .35rem solid var(--good); background: var(--tint); padding: .9rem 1.1rem; margin: 1.1rem 0;
+           border-radius: 0 .4rem .4rem 0; }
+.verdict.problem { border-color: var(--bad); } .verdict strong { font-size: 1.3rem; color: var(--good); }
+.verdict.problem strong { color: var(--bad); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { text-align: left; padding: .35rem 1rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: baseline; }
+th { font-weight: 600; color: var(--soft); } td .soft { font-size: .9rem; }
 td.number, th.number { text-align: right; white-space: nowrap; }
-img { max-width: 100%; height: auto; background: #fff; } code { background: var(--tint); padding: .1rem .3rem; }
-.bars { display: flex; align-items: flex-end; gap: 2px; height: 6rem; border-bottom: 1px solid var(--line); }
-.bars div { background: currentColor; opacity: .65; flex: 1 1 0; min-width: 1px; }
-figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
+tr.group th { color: var(--ink); padding-top: 1.4rem; }
+td code, details code { overflow-wrap: anywhere; }
+code { background: var(--tint); padding: .1rem .3rem; border-radius: .2rem; font-size: .92em; }
+summary { cursor: pointer; margin: .9rem 0; color: var(--soft); }
+figure { margin: 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; max-width: 50rem; }
+img { display: block; width: 100%; height: auto; background: #fff; border-radius: .3rem; }
+img.pixels { image-rendering: pixelated; }
+.pictures { display: grid; grid-template-columns: minmax(0, 1fr); column-gap: 2rem; }
+@media (min-width: 56rem) { .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); } .wide { grid-column: 1 / -1; } }
+.rows { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .8rem; }
+.rows ol { list-style: none; margin: 0; padding: 0; display: grid; grid-auto-rows: 1fr; font-size: .9rem;
+           line-height: 1.25; }
+.rows li { align-self: center; text-align: right; } .rows li span { display: block; color: var(--soft); }
+.bars { display: flex; align-items: flex-end; gap: 2px; height: 7rem; border-bottom: 1px solid var(--line); }
+.bars div { background: var(--bar); flex: 1 1 0; min-width: 1px; max-width: 3rem; border-radius: 2px 2px 0 0; }
+@media (max-width: 42rem) {
+  .rows { gap: .4rem; } .rows ol { font-size: .68rem; }
+  .figures thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  .figures tbody tr { display: grid; grid-template-columns: minmax(0, 1fr) auto; column-gap: 1rem; padding: .45rem 0;
+                      border-bottom: 1px solid var(--line); }
+  .figures td, .figures th { border: 0; padding: 0; }
+  .figures td:nth-child(n+3) { color: var(--soft); font-size: .9rem; }
+  .figures td:nth-child(3) { order: 2; } .figures td:nth-child(4) { order: 1; }
+  .figures td:nth-child(5) { order: 3; grid-column: 1 / -1; text-align: left; }
+  .figures td:nth-child(5)::after { content: " images"; }
+}
 """
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -53,6 +80,7 @@ CAPTIONS = {
                   "either side of their mean; the others stay at the code of the first image above.",
     "Training": "Terms of the objective on training batches, and the negative ELBO of held-out images with the averaged "
                 "weights."}
+FACTORS = " Beside it stand its information and, where a known factor explains a fifth of its variance or more, that factor."
 
 
 def page(title: str, style: str, body: Html) -> str:
@@ -63,22 +91,37 @@ def page(title: str, style: str, body: Html) -> str:
         "<body><main><h1>{title}</h1>{body}</main></body></html>\n", title=title, style=Html(style), body=body)
 
 
-def embedded(path: Path, alt: str, caption: str) -> Html:
-    """A PNG file within the page."""
+def embedded(path: Path, alt: str, caption: str, *, pixels: bool = True, rows: Html | None = None) -> Html:
+    """A PNG file within the page, `pixels` enlarged as squares, with labels of its `rows` beside it."""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return markup("<figure><img src='data:image/png;base64,{}' alt='{}'><figcaption>{}</figcaption></figure>", data, alt,
-                  caption)
+    picture = markup("<img{} src='data:image/png;base64,{}' alt='{}'>", Html(" class='pixels'" if pixels else ""), data, alt)
+    return markup("<figure>{}<figcaption>{}</figcaption></figure>",
+                  markup("<div class='rows'>{}{}</div>", rows, picture) if rows else picture, caption)
 
 
 def report_html(run: Run, config: Config, figures: Sequence[Figure], diagnosis: Diagnosis) -> str:
     """The run's page."""
-    pictures = joined(markup("<h2>{}</h2>{}", title, embedded(
-        run.folder / file, f"{title.lower()} of this model", CAPTIONS.get(title) or about_samples(run, config)))
-        for file, title in PICTURES if (run.folder / file).exists())
+    pictures = joined(_picture(run, config, file, title) for file, title in PICTURES if (run.folder / file).exists())
     return page(run.folder.resolve().name, STYLE, markup(
-        "{}{}{}{}<h2>Figures</h2>{}{}<h2>Recipe</h2>{}", _summary(run, config),
+        "{}{}{}<div class='pictures'>{}</div><h2>Figures</h2>{}{}<h2>Recipe</h2>{}", _summary(run, config),
         _verdict(diagnosis, _praise(config, figures)), _failures(run), pictures, _table(run, figures),
         _information(figures), _recipe(run, config)))
+
+
+def _picture(run: Run, config: Config, file: str, title: str) -> Html:
+    """A picture under its heading; samples and reconstructions share a row of a wide page."""
+    rows = _rows(run.facts["outcome"].get("traversals", ())) if title == "Traversals" else None
+    caption = (CAPTIONS.get(title) or about_samples(run, config)) + (FACTORS if rows else "")
+    shown = embedded(run.folder / file, f"{title.lower()} of this model", caption, pixels=title != "Training", rows=rows)
+    wide = "" if title in ("Samples", "Reconstructions") else " class='wide'"
+    return markup("<section{}><h2>{}</h2>{}</section>", Html(wide), title, shown)
+
+
+def _rows(rows: Sequence[Row]) -> Html:
+    """A label for each row of the traversals: the factor that its latent follows, and the latent's information."""
+    labels = joined(markup("<li>{}<span>{:.2f} nats</span></li>", markup("{} {:.0%}", row["factor"], row["explained"])
+                           if row["factor"] else Html(), row["nats"]) for row in rows)
+    return markup("<ol>{}</ol>", labels) if labels else labels
 
 
 def _praise(config: Config, figures: Sequence[Figure]) -> str:
@@ -97,12 +140,10 @@ def _summary(run: Run, config: Config) -> Html:
     facts, outcome = run.facts, run.facts["outcome"]
     c, h, w = config.image_shape
     critic = f", {facts['critic_parameters']:,} in the critic" if facts.get("critic_parameters") else ""
-    notes = joined(markup("<li>{}</li>", note) for note in facts["notes"])
     return markup(
-        "<p class='soft'>{} from <code>{}</code>, {}×{}, {}. {}{}, {}, {:,.0f} s of training.</p>{}",
+        "<p class='soft'>{} from <code>{}</code>, {}×{}, {}. {}{}, {}, {:,.0f} s of training.</p>",
         counted(facts["training"], "training image"), config.data["name"], w, h, counted(c, "channel"),
-        counted(facts["parameters"], "parameter"), critic, counted(outcome["steps"], "step"), outcome["training_seconds"],
-        markup("<ul>{}</ul>", notes) if notes else "")
+        counted(facts["parameters"], "parameter"), critic, counted(outcome["steps"], "step"), outcome["training_seconds"])
 
 
 def about_samples(run: Run, config: Config) -> str:
@@ -138,7 +179,7 @@ def _table(run: Run, figures: Sequence[Figure]) -> Html:
         interval_text(f), f.unit, f.n) for f in figures)
     return markup(
         "<p class='soft'>Measured on {} images, protocol {}. Nats are sums over an image. ↑ higher is better, ↓ lower.</p>"
-        "<table><thead><tr>"
+        "<table class='figures'><thead><tr>"
         "<th>figure</th><th class='number'>value</th><th class='number'>95 % interval</th><th>unit</th>"
         "<th class='number'>images</th></tr></thead><tbody>{}</tbody></table>",
         run.facts["outcome"]["measured_on"], PROTOCOL, rows)
@@ -167,11 +208,20 @@ def _information(figures: Sequence[Figure]) -> Html:
 
 
 def _recipe(run: Run, config: Config) -> Html:
-    rows = [*_used(run.recipe).items(), ("fitted prior", config.fitted_prior)] if config.fitted_prior else \
-        _used(run.recipe).items()
-    return markup("<table><tbody>{}<tr><td>on this machine</td><td>{}, {}</td></tr></tbody></table>", joined(
-        markup("<tr><td>{}</td><td><code>{}</code></td></tr>", k, v) for k, v in rows),
-        counted(run.threads, "thread"), run.precision)
+    """What differs from the default recipe; the rest, and what was noted of the data, folded away."""
+    used, plain = _used(run.recipe), Recipe().to_dict()
+    machine = markup("<tr><td>on this machine</td><td>{}, {}</td></tr>", counted(run.threads, "thread"), run.precision)
+    fitted = _field("fitted prior", config.fitted_prior) if config.fitted_prior else Html()
+    changed = joined(_field(k, v) for k, v in used.items() if v != plain[k])
+    others = joined(_field(k, v) for k, v in used.items() if v == plain[k])
+    notes = joined(markup("<li>{}</li>", note) for note in run.facts["notes"])
+    return markup(
+        "<table><tbody>{}{}{}</tbody></table><details><summary>Fields at their defaults</summary><table><tbody>{}</tbody>"
+        "</table></details>{}", changed, fitted, machine, others, markup("<h2>Data</h2><ul>{}</ul>", notes) if notes else "")
+
+
+def _field(name: str, value: object) -> Html:
+    return markup("<tr><td>{}</td><td><code>{}</code></td></tr>", name, value)
 
 
 OWNERS = {
