@@ -178,7 +178,7 @@ def test_a_velocity_starts_at_rest_and_learns_everywhere(name, shape, written):
 
 
 @pytest.mark.parametrize(("net", "shape", "told"), [
-    ("dit", (4,), "use mlp"), ("unet", (4,), "use mlp"), ("mlp(0)", (4,), "width of at least 1"),
+    ("dit", (4,), "use mlp"), ("unet", (4,), "use mlp"), ("mlp(0)", (4,), "width must be at least 1"),
     ("resnet", (4,), "unknown velocity"), ("dit(10, 2, 4)", (2, 4, 4), "divides its width")])
 def test_networks_that_do_not_fit_are_refused(net, shape, told):
     with pytest.raises(UsageError, match=told):
@@ -365,7 +365,7 @@ def test_the_effort_of_a_fit_is_a_share_of_the_minutes_or_as_many_steps():
 @pytest.mark.parametrize(("fields", "told"), [
     ({"fitted_prior": "normal"}, "nothing to learn"), ({"fitted_prior": "autoregressive"}, "density over integer codes"),
     ({"fitted_prior": "flow", "posterior": "vmf", "prior": "sphere"}, "neither one layer of real numbers nor integer codes"),
-    ({"fitted_prior": "flow_matching('dit')"}, "use mlp"), ({"fitted_prior": "flow_matching(steps=0)"}, "1 to 1000 steps")])
+    ({"fitted_prior": "flow_matching('dit')"}, "use mlp"), ({"fitted_prior": "flow_matching(steps=0)"}, "from 1 to 1000")])
 def test_what_cannot_be_fitted_is_told(fields, told):
     recipe = Recipe(encoder="mlp((8,))", decoder="mlp((8,))", latent="flat(4)").but(**fields)
     model = build_model(recipe, (1, 4, 4)).eval()
@@ -476,7 +476,7 @@ def test_a_gan_has_no_codes_to_fit_to(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("fitted", "told"), [
     ("flw", "did you mean 'flow'"), ("normal", "nothing to learn"), ("flow_matching('dit')", "use mlp"),
-    ("autoregressive", "integer codes"), ("flow_matching('unet(8, patch=0)')", "side of a square"),
+    ("autoregressive", "integer codes"), ("flow_matching('unet(8, patch=0)')", "patch must be at least 1"),
     ("mixture('a')", "mixture")])
 def test_a_prior_that_cannot_be_fitted_is_told_before_training(fitted, told):
     with pytest.raises(UsageError, match=told):

@@ -486,7 +486,7 @@ def test_vamp_cannot_be_fitted_to_codes():
     ("posterior", "iaf(0)"), ("posterior", "iaf(hidden=0)"),
 ])
 def test_senseless_sizes_are_refused(role, part):
-    with pytest.raises(UsageError, match="give"):
+    with pytest.raises(UsageError, match="must be"):
         build_model(RECIPE.but(**{role: part}), SHAPE)
 
 

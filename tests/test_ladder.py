@@ -308,9 +308,9 @@ def test_an_encoder_without_a_grid_is_refused():
     with pytest.raises(UsageError, match="on a grid"):
         ladder(encoder="mlp")
     for wrong in ("()", "(-1,)"):
-        with pytest.raises(UsageError, match="counts of layers"):
+        with pytest.raises(UsageError, match=r"must be at least|each at least 0|counts the layers"):
             ladder(wrong)
-    for wrong, message in ((", blocks=(1,)", "one for each of the 2 grids"), (", blocks=(-1, 1)", "counts of residual"),
-                           (", bottleneck=9", "narrower"), (", bottleneck=-1", "narrower")):
+    for wrong, message in ((", blocks=(1,)", "one for each of the 2 grids"), (", blocks=(-1, 1)", "each at least 0"),
+                           (", bottleneck=9", "narrower"), (", bottleneck=-1", "at least 0")):
         with pytest.raises(UsageError, match=message):
             ladder(more=wrong)

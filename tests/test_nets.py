@@ -172,9 +172,9 @@ def test_a_token_is_a_square_of_pixels(size):
 
 @pytest.mark.parametrize(("text", "match"), [
     ("vit(patch=3)", "patch=3 cuts a 9×15 image into 3×5 squares, and the latent lies on 3×4"),
-    ("vit(patch=-1)", "patch must be"), ("vit(width=6)", "divides its width"), ("vit(heads=0)", "divides its width"),
-    ("vit(depth=-1)", "depth of 0 to 64"), ("vit(width=0)", "width of at least 1"),
-    ("resnet(attention=3)", "divides its width"), ("resnet(attention=-1)", "divides its width"),
+    ("vit(patch=-1)", "patch must be"), ("vit(width=6)", "divides its width"), ("vit(heads=0)", "heads must be at least 1"),
+    ("vit(depth=-1)", "depth must be from 0 to 64"), ("vit(width=0)", "width must be at least 1"),
+    ("resnet(attention=3)", "divides its width"), ("resnet(attention=-1)", "0 leaves attention out"),
     ("resnet(blocks=0, attention=1)", "blocks=0 leaves none")])
 @both
 def test_a_network_that_cannot_be_is_refused(role, text, match):

@@ -183,7 +183,7 @@ def test_spatial_latents_compile_as_one_graph(name, small, images):
     ("relaxed_bernoulli(temperature=0.0)", "flat(4)", "relaxed", "above 0"),
     ("relaxed_bernoulli", "flat(4)", "relaxed(0.0)", "above 0"),
     ("relaxed_categorical(3)", "flat(4)", "relaxed", "multiple"),
-    ("relaxed_categorical(1)", "flat(4)", "relaxed", "at least 2 classes"),
+    ("relaxed_categorical(1)", "flat(4)", "relaxed", "classes must be at least 2"),
     ("relaxed_categorical(2, -1.0)", "flat(4)", "relaxed", "above 0"),
 ])
 def test_what_cannot_be_is_refused(posterior, latent, prior, message):

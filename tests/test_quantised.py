@@ -474,7 +474,7 @@ def test_the_bound_of_quantised_latents_is_the_joint(small, images):
 
 
 @pytest.mark.parametrize(("text", "says"), [("autoregressive(10, heads=4)", "multiple"),
-                                            ("autoregressive(layers=0)", "at least one")])
+                                            ("autoregressive(layers=0)", "layers must be at least 1")])
 def test_a_prior_that_cannot_be_is_refused(text, says):
     with pytest.raises(UsageError, match=says):
         prior(text, (4,), 3)

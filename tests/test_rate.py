@@ -61,14 +61,14 @@ def test_it_prints_as_it_is_written(text, printed):
 
 
 @pytest.mark.parametrize(("make", "says"), [
-    (lambda: target_rate(0), r"target_rate\(0\): the target .* above 0, such as target_rate\(30\)\*kl.*leave it out"),
-    (lambda: target_rate(-3), r"target_rate\(-3\): the target"),
-    (lambda: target_rate(math.inf), "the target"), (lambda: target_rate(math.nan), "the target"),
-    (lambda: target_rate(30, start=0), r"target_rate\(30, 0\): the weight begins from 0.0001 to 10000"),
-    (lambda: target_rate(30, start=1e5), "the weight begins from"),
-    (lambda: target_rate(30, speed=0), "the speed .* above 0 and at most 1"),
-    (lambda: target_rate(30, speed=2), "the speed"),
-    (lambda: parse_objective("nll + target_rate(-1)*kl"), "the target"),
+    (lambda: target_rate(0), r"target_rate\(nats=0\): nats must be above 0; got 0\. .* target_rate\(30\)\*kl.*leave it out"),
+    (lambda: target_rate(-3), r"target_rate\(nats=-3\): nats must be"),
+    (lambda: target_rate(math.inf), "nats must be above 0"), (lambda: target_rate(math.nan), "nats must be above 0"),
+    (lambda: target_rate(30, start=0), "start must be from 0.0001 to 10000"),
+    (lambda: target_rate(30, start=1e5), "1 does for most"),
+    (lambda: target_rate(30, speed=0), "speed must be above 0 and up to 1; got 0. It is the most that log w moves"),
+    (lambda: target_rate(30, speed=2), "speed must be"),
+    (lambda: parse_objective("nll + target_rate(-1)*kl"), "nats must be above 0"),
     (lambda: parse_objective("nll + target_rate*kl"), "Write it as target_rate"),
 ])
 def test_senseless_targets_are_refused_in_words(make, says):

@@ -278,10 +278,10 @@ def test_a_low_temperature_is_a_law_nearer_to_the_likeliest():
 
 @pytest.mark.parametrize(("what", "told"), [
     ("flow_matching('mlp')", "a list of numbers"), ("flow_matching('unit')", "did you mean 'unet'"),
-    ("flow_matching('unet(0)')", "width"), ("flow_matching(steps=0)", "1 to 1000 steps"),
+    ("flow_matching('unet(0)')", "width"), ("flow_matching(steps=0)", "steps must be from 1 to 1000"),
     ("autoregresive", "did you mean 'autoregressive'"), ("autoregressive(side=3)", "1, 2, 4 or 8"),
     ("autoregressive(temperature=0.0)", "above 0"), ("autoregressive(0)", "width"),
-    ("autoregressive(each=0)", "each group")])
+    ("autoregressive(each=0)", "each must be at least 1")])
 def test_networks_that_cannot_refine_are_refused(what, told):
     with pytest.raises(UsageError, match=told):
         build_refiner(what, (1, 8, 8))

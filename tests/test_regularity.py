@@ -281,7 +281,7 @@ def test_equivariance_has_its_gradient(target):
 @pytest.mark.parametrize("text", ["gradient_penalty(0)", "spectral_penalty(0)", "latent_noise(0)", "latent_noise(-1)",
                                   "equivariance('nothing')", "ms_ssim(0)", "ms_ssim(6)"])
 def test_senseless_numbers_are_refused(text):
-    with pytest.raises(UsageError, match=r"at least one|above 0|'reconstruction' or 'image'|1 to 5"):
+    with pytest.raises(UsageError, match=r"at least 1|above 0|'reconstruction' or 'image'|1 to 5"):
         parse_objective(text)
 
 

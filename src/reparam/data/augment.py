@@ -6,6 +6,7 @@ For training images, or for all that a critic sees; they are differentiable in t
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,12 @@ from torch import Tensor
 from ..errors import UsageError
 from ..parts import registry
 from ..parts.call import parse_sum
+from ..parts.ranges import Interval, at_least
 
 Augmentation = Callable[[Tensor], Tensor]
 """From (B, C, H, W) to the same."""
+Share = Annotated[float, Interval(0, 1, above=True, below=True)]
+"""Of an image's side."""
 AUGMENTATIONS: registry.Role[Augmentation] = registry.augmentation
 
 
@@ -32,10 +36,8 @@ def flip() -> Augmentation:
 
 
 @registry.augmentation("crop")
-def crop(pixels: int) -> Augmentation:
+def crop(pixels: Annotated[int, at_least(1)]) -> Augmentation:
     """Shifts each image by up to `pixels` in both directions, continuing its border outwards."""
-    if pixels < 1:
-        raise UsageError(f"crop({pixels}): give at least one pixel")
 
     def apply(x: Tensor) -> Tensor:
         b, _, h, w = x.shape
@@ -63,10 +65,8 @@ def color() -> Augmentation:
 
 
 @registry.augmentation("translate")
-def translate(share: float = 0.125) -> Augmentation:
+def translate(share: Share = 0.125) -> Augmentation:
     """Shifts each image by up to `share` of its side in both directions, with black coming in (Zhao et al., 2020)."""
-    _check_share("translate", share)
-
     def apply(x: Tensor) -> Tensor:
         b, _, h, w = x.shape
         reach = max(round(share * h), 1), max(round(share * w), 1)
@@ -77,10 +77,8 @@ def translate(share: float = 0.125) -> Augmentation:
 
 
 @registry.augmentation("cutout")
-def cutout(share: float = 0.5) -> Augmentation:
+def cutout(share: Share = 0.5) -> Augmentation:
     """Blackens a square of `share` of each image's side, anywhere, in part beyond its border too (Zhao et al., 2020)."""
-    _check_share("cutout", share)
-
     def apply(x: Tensor) -> Tensor:
         b, _, h, w = x.shape
         hidden: list[Tensor] = []
@@ -90,11 +88,6 @@ def cutout(share: float = 0.5) -> Augmentation:
         return x * ~(hidden[0][:, None, :, None] & hidden[1][:, None, None, :])
 
     return apply
-
-
-def _check_share(name: str, share: float) -> None:
-    if not 0 < share < 1:
-        raise UsageError(f"{name}({share}): give a share of the side, between 0 and 1")
 
 
 def _windows(padded: Tensor, corner: list[Tensor], size: tuple[int, int]) -> Tensor:

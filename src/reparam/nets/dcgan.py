@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..parts.ranges import at_least
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
@@ -23,8 +24,6 @@ def _levels(size: tuple[int, int], grid: tuple[int, int] | None) -> list[tuple[i
 
 
 def _widths(width: int, levels: int) -> list[int]:
-    if width < 1:
-        raise UsageError(f"a network needs a width of at least 1; got {width}")
     return [width * min(2**i, 4) for i in range(levels)]
 
 
@@ -55,7 +54,7 @@ class _Strided(nn.Module):
 class DCGANEncoder(Encoder):
     """Strided convolutions, BatchNorm and leaky ReLUs: the DCGAN's critic (Radford et al., 2016, arXiv:1511.06434)."""
 
-    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int = 64) -> None:
+    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: Annotated[int, at_least(1)] = 64) -> None:
         super().__init__()
         levels = _levels((image_shape[1], image_shape[2]), grid)
         widths = [image_shape[0], *_widths(width, max(len(levels) - 1, 1))]
@@ -77,7 +76,7 @@ class DCGANDecoder(Decoder):
     BatchNorm draws its running averages from training batches; with the averaged weights (`ema`) they are averaged too.
     """
 
-    def __init__(self, latent_shape: Shape, out_shape: Shape, width: int = 64) -> None:
+    def __init__(self, latent_shape: Shape, out_shape: Shape, width: Annotated[int, at_least(1)] = 64) -> None:
         super().__init__()
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         levels = _levels((out_shape[1], out_shape[2]), grid)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Annotated
 
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..parts.ranges import at_least, one_of
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+Activation = Annotated[str, one_of(*ACTIVATIONS)]
+Hidden = tuple[Annotated[int, at_least(1)], ...]
+"""Units of each hidden layer."""
 
 
 def _stack(sizes: tuple[int, ...], activation: str) -> list[nn.Module]:
-    if activation not in ACTIVATIONS:
-        raise UsageError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
-    if min(sizes) < 1:
-        raise UsageError(f"every layer needs at least one unit; got {sizes[1:]}")
     layers: list[nn.Module] = []
     for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
@@ -30,8 +30,8 @@ def _stack(sizes: tuple[int, ...], activation: str) -> list[nn.Module]:
 class MLPEncoder(Encoder):
     """Flatten, then dense layers, each with its activation."""
 
-    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, hidden: tuple[int, ...] = (512,),
-                 activation: str = "silu") -> None:
+    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, hidden: Hidden = (512,),
+                 activation: Activation = "silu") -> None:
         super().__init__()
         sizes = (math.prod(image_shape), *hidden)
         self.features = (sizes[-1],)
@@ -45,8 +45,8 @@ class MLPEncoder(Encoder):
 class MLPDecoder(Decoder):
     """Dense layers, each with its activation, and a linear one to the image."""
 
-    def __init__(self, latent_shape: Shape, out_shape: Shape, hidden: tuple[int, ...] = (512,),
-                 activation: str = "silu") -> None:
+    def __init__(self, latent_shape: Shape, out_shape: Shape, hidden: Hidden = (512,),
+                 activation: Activation = "silu") -> None:
         super().__init__()
         sizes = (math.prod(latent_shape), *hidden)
         self.net = nn.Sequential(nn.Flatten(), *_stack(sizes, activation), nn.Linear(sizes[-1], math.prod(out_shape)),

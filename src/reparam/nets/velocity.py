@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +17,14 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..parts import registry
+from ..parts.ranges import between
 from ..parts.registry import velocity
 from ..tensors import Shape
 from .embeddings import Modulate
 from .layers import Patches, Unpatch, Upsample, pyramid, zeroed
-from .vit import Attention, FeedForward, OnGrid, Positions, cut
+from .vit import Attention, FeedForward, OnGrid, Patch, Positions, Width, cut
 
-
-def _check(name: str, width: int, depth: int) -> None:
-    if width < 1 or not 1 <= depth <= 64:
-        raise UsageError(f"{name}(width={width}, depth={depth}): give a width of at least 1 and 1 to 64 blocks")
+Depth = Annotated[int, between(1, 64)]
 
 
 class VelocityNet(nn.Module, ABC):
@@ -62,9 +61,8 @@ class MLPVelocity(VelocityNet):
 
     rate, batch = 2e-3, 256
 
-    def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 320, depth: int = 3) -> None:
+    def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: Width = 320, depth: Depth = 3) -> None:
         super().__init__()
-        _check("mlp", width, depth)
         self.first = nn.Linear(math.prod(shape), width)
         self.blocks = nn.ModuleList(ConditionedLayer(width, condition) for _ in range(depth))
         self.last = nn.Sequential(nn.LayerNorm(width), zeroed(nn.Linear(width, math.prod(out_shape))),
@@ -86,10 +84,9 @@ class DiTVelocity(VelocityNet):
     themselves)
     """
 
-    def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 128, depth: int = 4, heads: int = 4,
-                 patch: int = 0) -> None:
+    def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: Width = 128, depth: Depth = 4,
+                 heads: Width = 4, patch: Patch = 0) -> None:
         super().__init__()
-        _check("dit", width, depth)
         size = _grid(shape, "dit")
         patch, tokens = cut(size, patch, None)
         self.first = nn.Sequential(Patches(patch), nn.Conv2d(shape[0] * patch**2, width, 1),
@@ -133,12 +130,9 @@ class UNetVelocity(VelocityNet):
     blocks at each size. (Ho et al., 2020, arXiv:2006.11239, Appendix B)
     """
 
-    def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: int = 64, depth: int = 1,
-                 patch: int = 1) -> None:
+    def __init__(self, shape: Shape, out_shape: Shape, condition: int, width: Width = 64, depth: Depth = 1,
+                 patch: Width = 1) -> None:
         super().__init__()
-        _check("unet", width, depth)
-        if patch < 1:
-            raise UsageError(f"unet(patch={patch}): the side of a square is at least 1")
         size = _grid(shape, "unet")
         levels = pyramid(size, patch, None) if min(size) > 8 * patch else _down_to(size, patch)
         widths = [width * min(2**i, 2) for i in range(len(levels))]

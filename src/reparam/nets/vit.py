@@ -6,17 +6,23 @@ Every residual branch starts at zero, as that of `layers.Residual` does: at the 
 from __future__ import annotations
 
 from itertools import count
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..parts.ranges import at_least, between
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape, no_autocast
 from .base import Decoder, Encoder
 from .embeddings import grid_positions
 from .layers import Centre, Patches, Unpatch, from_latent, zeroed
+
+Width = Annotated[int, at_least(1)]
+Depth = Annotated[int, between(0, 64)]
+Patch = Annotated[int, at_least(0, advice="0 chooses it by the image's size")]
 
 
 class Attention(nn.Module):
@@ -91,8 +97,8 @@ class ViTEncoder(Encoder):
     (Dosovitskiy et al., 2021, arXiv:2010.11929; without the class token)
     """
 
-    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: int = 128, depth: int = 4,
-                 heads: int = 4, patch: int = 0) -> None:
+    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: Width = 128, depth: Depth = 4,
+                 heads: Width = 4, patch: Patch = 0) -> None:
         super().__init__()
         patch, tokens = cut((image_shape[1], image_shape[2]), patch, grid)
         transformer = _transformer(tokens, width, depth, heads)
@@ -107,8 +113,8 @@ class ViTEncoder(Encoder):
 class ViTDecoder(Decoder):
     """The mirror of the encoder `vit`: a transformer on the same squares, then each square's pixels from its token."""
 
-    def __init__(self, latent_shape: Shape, out_shape: Shape, width: int = 128, depth: int = 4, heads: int = 4,
-                 patch: int = 0) -> None:
+    def __init__(self, latent_shape: Shape, out_shape: Shape, width: Width = 128, depth: Depth = 4, heads: Width = 4,
+                 patch: Patch = 0) -> None:
         super().__init__()
         size = (out_shape[1], out_shape[2])
         patch, tokens = cut(size, patch, (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None)
@@ -124,16 +130,12 @@ class ViTDecoder(Decoder):
 
 def _transformer(tokens: tuple[int, int], width: int, depth: int, heads: int) -> OnGrid:
     """Positions, `depth` blocks of attention and feed-forward, and a last norm."""
-    if width < 1 or not 0 <= depth <= 64:
-        raise UsageError(f"a transformer needs a width of at least 1 and a depth of 0 to 64; got {width} and {depth}")
     blocks = [layer for _ in range(depth) for layer in (Attention(width, heads), FeedForward(width))]
     return OnGrid(Positions(tokens, width), *blocks, nn.LayerNorm(width))
 
 
 def cut(size: tuple[int, int], patch: int, grid: tuple[int, int] | None) -> tuple[int, tuple[int, int]]:
     """The patch to use, and the grid of squares that an image of `size` is cut into."""
-    if patch < 0:
-        raise UsageError(f"patch must be at least 1, or 0 to choose it by the image's size; got {patch}")
     if not patch and grid:
         patch = max(-(-side // squares) for side, squares in zip(size, grid, strict=True))
     elif not patch:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
 from ..errors import UsageError
 from ..parts import registry
+from ..parts.ranges import above, at_least, between
 
 
 class Weight(ABC):
@@ -30,11 +32,9 @@ class Weight(ABC):
 
 
 WEIGHTS = registry.weight.of(Weight)
+Fraction = Annotated[float, above(0, up_to=1)]
+"""Of training."""
 
-
-def check_fraction(weight: Weight, fraction: float) -> None:
-    if not 0 < fraction <= 1:
-        raise UsageError(f"{weight}: the fraction of training must lie above 0 and at most at 1")
 
 
 @registry.weight("constant")
@@ -60,10 +60,7 @@ class linear(Weight):
 
     start: float
     end: float
-    fraction: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_fraction(self, self.fraction)
+    fraction: Fraction = 1.0
 
     def __call__(self, progress: float) -> float:
         return self.start + (self.end - self.start) * min(progress / self.fraction, 1.0)
@@ -78,12 +75,8 @@ class late(Weight):
     """0 until `start` of training, then a linear rise to `value` over `ramp` of it: for terms that must not act early."""
 
     value: float
-    start: float = 0.4
-    ramp: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.start < 1 and 0 <= self.ramp <= 1):
-            raise UsageError(f"{self}: start and ramp are fractions of training, from 0 to 1, the start below 1")
+    start: Annotated[float, at_least(0, below=1)] = 0.4
+    ramp: Annotated[float, between(0, 1)] = 0.1
 
     def __call__(self, progress: float) -> float:
         if progress < self.start:
@@ -103,13 +96,8 @@ class cyclic(Weight):
 
     start: float
     end: float
-    cycles: int = 4
-    fraction: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_fraction(self, self.fraction)
-        if self.cycles < 1:
-            raise UsageError(f"{self}: give at least one cycle")
+    cycles: Annotated[int, at_least(1)] = 4
+    fraction: Fraction = 0.5
 
     def __call__(self, progress: float) -> float:
         if progress >= 1:
@@ -144,21 +132,11 @@ class target_rate(AdaptiveWeight):
     log w, in kind like Rezende & Viola, 2018, arXiv:1810.00597, and Shao et al., 2020, arXiv:2004.05988)
     """
 
-    nats: float
-    start: float = 1.0
-    speed: float = 0.01
-
-    def __post_init__(self) -> None:
-        if not 0 < self.nats < math.inf:
-            raise UsageError(f"{self}: the target is what the term shall come to, in nats per example, above 0, such as "
-                             "target_rate(30)*kl; to go without the term leave it out")
-        low, high = BOUNDS
-        if not low <= self.start <= high:
-            raise UsageError(f"{self}: the weight begins from {low:g} to {high:g}; 1 does for most, as in "
-                             f"target_rate({self.nats:.12g})")
-        if not 0 < self.speed <= 1:
-            raise UsageError(f"{self}: the speed is the most that log w moves in a step, above 0 and at most 1; 0.01 does "
-                             "for thousands of steps")
+    nats: Annotated[float, above(0, advice="Give what the term shall come to, such as target_rate(30)*kl; to go without "
+                                           "the term leave it out")]
+    start: Annotated[float, between(*BOUNDS, advice="1 does for most")] = 1.0
+    speed: Annotated[float, above(0, up_to=1, advice="It is the most that log w moves in a step; 0.01 does for thousands "
+                                                     "of steps")] = 0.01
 
     def __call__(self, progress: float) -> float:
         """The weight at the start: later ones are kept in `State.weights`."""

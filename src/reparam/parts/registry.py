@@ -13,6 +13,7 @@ group `reparam.parts` name its modules needs no import.
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -165,8 +166,9 @@ def _check_ranges(call: Call, arguments: dict[str, Any], part: Callable[..., Any
     for name, value in arguments.items():
         hint = hints.get(name)
         if not in_range(value, hint):
-            advice = advice_of(hint)
-            raise UsageError(f"{call}: {name} must be {accepted(hint)}; got {value!r}{advice and f'. {advice}'}")
+            advice, finite = advice_of(hint), isinstance(value, float) and not math.isfinite(value)
+            raise UsageError(f"{call}: {name} must be {accepted(hint)}{', and finite' if finite else ''}; got {value!r}"
+                             f"{advice and f'. {advice}'}")
 
 
 def _in(package: str, *modules: str) -> tuple[str, ...]:

@@ -4,47 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
 from torch import nn, optim
 
-from ..errors import UsageError
 from ..parts import registry
+from ..parts.ranges import above, at_least, between
 from ..parts.registry import optimizer, schedule
 
 Parameters = Iterable[nn.Parameter]
+Rate = Annotated[float, above(0)]
+Decay = Annotated[float, at_least(0, below=1, advice="betas are the decays of two running averages, such as (0.9, 0.99)")]
+Betas = tuple[Decay, Decay]
+Fraction = Annotated[float, between(0, 1)]
 OPTIMIZERS = registry.optimizer.of(optim.Optimizer)
 
 
-def _check(lr: float, betas: tuple[float, ...], weight_decay: float = 0.0) -> None:
-    """Raises UsageError for numbers that no training could use."""
-    if not 0 < lr < math.inf:
-        raise UsageError(f"lr is the learning rate, a finite number above 0; got {lr}")
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise UsageError(f"betas are two decays of running averages, each at least 0 and below 1, such as (0.9, 0.99); got "
-                         f"{betas}")
-    if not 0 <= weight_decay < math.inf:
-        raise UsageError(f"weight_decay is a finite number of at least 0; got {weight_decay}")
-
-
 @optimizer("adamw")
-def adamw(parameters: Parameters, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.99),
-          weight_decay: float = 0.0) -> optim.Optimizer:
+def adamw(parameters: Parameters, lr: Rate = 2e-3, betas: Betas = (0.9, 0.99),
+          weight_decay: Annotated[float, at_least(0)] = 0.0) -> optim.Optimizer:
     """Adam with decoupled weight decay, fused. (Loshchilov & Hutter, 2019, arXiv:1711.05101)"""
-    _check(lr, betas, weight_decay)
     return optim.AdamW(parameters, lr, betas, weight_decay=weight_decay, fused=True)
 
 
 @optimizer("adam")
-def adam(parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999)) -> optim.Optimizer:
+def adam(parameters: Parameters, lr: Rate = 1e-3, betas: Betas = (0.9, 0.999)) -> optim.Optimizer:
     """Adam, fused. (Kingma & Ba, 2015, arXiv:1412.6980)"""
-    _check(lr, betas)
     return optim.Adam(parameters, lr, betas, fused=True)
 
 
 @optimizer("adamax")
-def adamax(parameters: Parameters, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999)) -> optim.Optimizer:
+def adamax(parameters: Parameters, lr: Rate = 2e-3, betas: Betas = (0.9, 0.999)) -> optim.Optimizer:
     """Adam with the infinity norm. (Kingma & Ba, 2015, section 7.1)"""
-    _check(lr, betas)
     return optim.Adamax(parameters, lr, betas)
 
 
@@ -54,10 +45,6 @@ SCHEDULES: registry.Role[Schedule] = registry.schedule
 
 
 def _warm(warmup: float, floor: float, decay: Schedule) -> Schedule:
-    if not 0 <= floor <= 1:
-        raise UsageError(f"floor is a fraction of the peak, between 0 and 1; got {floor}")
-    if not 0 <= warmup <= 1:
-        raise UsageError(f"warmup is a fraction of training, between 0 and 1; got {warmup}")
 
     def factor(progress: float) -> float:
         if progress < warmup:
@@ -68,18 +55,18 @@ def _warm(warmup: float, floor: float, decay: Schedule) -> Schedule:
 
 
 @schedule("cosine")
-def cosine(warmup: float = 0.05, floor: float = 0.01) -> Schedule:
+def cosine(warmup: Fraction = 0.05, floor: Fraction = 0.01) -> Schedule:
     """Linear rise over `warmup` of training, then half a cosine down to `floor`."""
     return _warm(warmup, floor, lambda t: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(t, 1))))
 
 
 @schedule("linear")
-def linear(warmup: float = 0.05, floor: float = 0.01) -> Schedule:
+def linear(warmup: Fraction = 0.05, floor: Fraction = 0.01) -> Schedule:
     """Linear rise over `warmup` of training, then a straight line down to `floor`."""
     return _warm(warmup, floor, lambda t: 1 - (1 - floor) * min(t, 1))
 
 
 @schedule("constant")
-def constant(warmup: float = 0.0) -> Schedule:
+def constant(warmup: Fraction = 0.0) -> Schedule:
     """Linear rise over `warmup` of training, then level."""
     return _warm(warmup, 1.0, lambda t: 1.0)

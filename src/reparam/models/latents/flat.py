@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from ...errors import UsageError
+from ...parts.ranges import at_least
 from ...parts.registry import latent
 from ...tensors import Shape
 from ..posteriors import Posterior
@@ -87,17 +89,13 @@ class FlatSpec(LatentSpec):
 
 
 @latent("flat")
-def flat(image_shape: Shape, dim: int) -> FlatSpec:
+def flat(image_shape: Shape, dim: Annotated[int, at_least(1)]) -> FlatSpec:
     """One vector of `dim` numbers."""
-    if dim < 1:
-        raise UsageError(f"flat({dim}): a latent needs at least one dimension")
     return FlatSpec(None, (dim,))
 
 
 @latent("spatial")
-def spatial(image_shape: Shape, channels: int, factor: int) -> FlatSpec:
+def spatial(image_shape: Shape, channels: Annotated[int, at_least(1)], factor: Annotated[int, at_least(1)]) -> FlatSpec:
     """A map of `channels` × ⌈H/factor⌉ × ⌈W/factor⌉ numbers."""
-    if channels < 1 or factor < 1:
-        raise UsageError(f"spatial({channels}, {factor}): channels and factor must be at least 1")
     grid = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))
     return FlatSpec(grid, (channels, *grid))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from ...distributions.base import Distribution, Reparameterized, closed_kl
 from ...errors import UsageError
 from ...nets.layers import to_latent
 from ...parts import registry
+from ...parts.ranges import at_least, between
 from ...tensors import Shape
 from ..priors import Draw
 from ..trace import Layer
@@ -196,27 +198,25 @@ class LabelledSpec(LatentSpec):
         return Conditional(layer, self.classes, self.dropout)
 
 
-def _plan(dim: int, classes: int, dropout: float | None) -> LabelledSpec:
-    if dim < 1 or classes < 2 or not 0 <= (dropout or 0) <= 1:
-        raise UsageError(f"a latent with classes has at least 1 dimension and 2 classes, and a dropout from 0 to 1; got "
-                         f"{dim}, {classes} and {dropout}")
-    return LabelledSpec(None, dim, classes, dropout)
+Dim = Annotated[int, at_least(1)]
+Classes = Annotated[int, at_least(2)]
 
 
 @registry.latent("conditional")
-def conditional(image_shape: Shape, dim: int, classes: int = 10, dropout: float = 0.1) -> LabelledSpec:
+def conditional(image_shape: Shape, dim: Dim, classes: Classes = 10,
+                dropout: Annotated[float, between(0, 1)] = 0.1) -> LabelledSpec:
     """One vector beside the image's class, which is left out for a share of the training images: a conditional VAE.
 
     Left out, the model learns p(x) beside p(x | y), as classifier-free guidance needs it. (Sohn et al., 2015, "Learning
     structured output representation using deep conditional generative models"; Ho & Salimans, 2022, arXiv:2207.12598)
     """
-    return _plan(dim, classes, dropout)
+    return LabelledSpec(None, dim, classes, dropout)
 
 
 @registry.latent("semi_supervised")
-def semi_supervised(image_shape: Shape, dim: int, classes: int = 10) -> LabelledSpec:
+def semi_supervised(image_shape: Shape, dim: Dim, classes: Classes = 10) -> LabelledSpec:
     """One vector beside a class that is inferred where no label is known: Kingma's M2, for few labels.
 
     Train it on "nll + kl + 50*classify" with --labelled 100. (Kingma et al., 2014, arXiv:1406.5298)
     """
-    return _plan(dim, classes, None)
+    return LabelledSpec(None, dim, classes, None)

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from ...distributions.gaussian import Gaussian
 from ...errors import UsageError
 from ...nets.layers import Residual, Upsample, from_latent, zeroed
+from ...parts.ranges import at_least
 from ...parts.registry import latent
 from ...tensors import Shape, bounded
 from ..priors import Draw, Prior
@@ -273,9 +275,13 @@ class TopDownSpec(LatentSpec):
         return TopDown(features, top, grids, self.rungs, self.channels, self.make, self.blocks)
 
 
+Positive = Annotated[int, at_least(1)]
+Counts = tuple[Annotated[int, at_least(0)], ...]
+
+
 @latent("top_down")
-def top_down(image_shape: Shape, dim: int = 32, rungs: tuple[int, ...] = (2,), channels: int = 2, width: int = 64,
-             factor: int = 4, blocks: tuple[int, ...] = (), bottleneck: int = 0) -> TopDownSpec:
+def top_down(image_shape: Shape, dim: Positive = 32, rungs: Counts = (2,), channels: Positive = 2, width: Positive = 64,
+             factor: Positive = 4, blocks: Counts = (), bottleneck: Annotated[int, at_least(0)] = 0) -> TopDownSpec:
     """A ladder: a vector of `dim` numbers at the top, then stochastic layers of `channels` maps, coarse to fine.
 
     `rungs` counts the layers on each grid from the coarsest to the finest, which is the image's by `factor`; each grid
@@ -285,14 +291,13 @@ def top_down(image_shape: Shape, dim: int = 32, rungs: tuple[int, ...] = (2,), c
     `bottleneck`: blocks whose 3×3 convolutions have so many times fewer channels, 4 in the paper; and wherever detail
     counts, a `factor` of 1. (Child, 2021, arXiv:2011.10650)
     """
-    if min(dim, channels, width, factor) < 1 or not rungs or min(rungs) < 0:
-        raise UsageError(f"top_down({dim}, {rungs}, {channels}, {width}, {factor}): dim, channels, width and factor are at "
-                         "least 1, and rungs are counts of layers, such as (2,) or (2, 3)")
-    if not 0 <= bottleneck <= width:
+    if not rungs:
+        raise UsageError("top_down(rungs=()): rungs counts the layers on each grid, such as (2,) or (2, 3)")
+    if bottleneck > width:
         raise UsageError(f"top_down(bottleneck={bottleneck}): by how much blocks are narrower inside than their width of "
                          f"{width}, such as 4; 0 is for plain blocks")
     blocks = blocks or (*[1] * (len(rungs) - 1), 0)
-    if len(blocks) != len(rungs) or min(blocks) < 0:
+    if len(blocks) != len(rungs):
         raise UsageError(f"top_down(rungs={rungs}, blocks={blocks}): blocks are counts of residual blocks, one for each of "
                          f"the {len(rungs)} grids that rungs names")
     grid = (-(-image_shape[1] // factor), -(-image_shape[2] // factor))

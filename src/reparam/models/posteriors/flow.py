@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
 from ...distributions.base import Reparameterized
 from ...distributions.gaussian import Gaussian
-from ...errors import UsageError
 from ...nets.autoregressive import Autoregressions, Autoregressive
 from ...nets.layers import to_latent
+from ...parts.ranges import at_least, between
 from ...parts.registry import posterior
 from ...tensors import Shape, no_autocast
 from ..space import Space
@@ -85,10 +85,9 @@ class InverseAutoregressive(Posterior):
     Starts as the Gaussian posterior. (Kingma et al., 2016, arXiv:1606.04934)
     """
 
-    def __init__(self, features: Shape, shape: Shape, transforms: int = 2, hidden: int = 64) -> None:
+    def __init__(self, features: Shape, shape: Shape, transforms: Annotated[int, between(1, 64)] = 2,
+                 hidden: Annotated[int, at_least(1)] = 64) -> None:
         super().__init__()
-        if not 1 <= transforms <= 64 or hidden < 1:
-            raise UsageError(f"iaf({transforms}, {hidden}): give 1 to 64 transforms and at least one hidden unit")
         self.base = GaussianPosterior(features, shape)
         self.context = to_latent(features, (hidden,))
         self.flow = Autoregressions(Autoregressive(math.prod(shape), hidden, context=hidden, interleaved=i // 2 % 2 == 1)

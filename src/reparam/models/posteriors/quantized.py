@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.distributed as dist
@@ -21,6 +22,7 @@ from ...distributions.base import Distribution
 from ...distributions.quantized import Quantized
 from ...errors import UsageError
 from ...nets.layers import to_latent
+from ...parts.ranges import at_least, between
 from ...parts.registry import posterior
 from ...tensors import Shape, no_autocast
 from ..space import Space
@@ -32,6 +34,10 @@ DEFAULT_DIM = 8
 """Numbers of a flat latent that share a code."""
 COUNTING = 0.99
 """Decay of the counts of a codebook that is learned by gradient."""
+Dim = Annotated[int, at_least(1)]
+Codes = Annotated[int, between(2, MOST_LEVELS, advice="For more, give each vector several codes: rvq(codes, depth)")]
+Decay = Annotated[float, at_least(0, below=1)]
+Levels = tuple[Annotated[int, at_least(3, advice="lfq has two levels for each number")], ...]
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Cells:
     def of(shape: Shape, dim: int | None, name: str) -> Cells:
         """All channels of a position, or 8 numbers of a flat latent, unless `dim` says otherwise."""
         dim = (min(DEFAULT_DIM, shape[0]) if len(shape) == 1 else shape[0]) if dim is None else dim
-        if dim < 1 or shape[0] % dim:
+        if shape[0] % dim:
             what = f"flat({shape[0]})" if len(shape) == 1 else f"a latent of {shape[0]} channels"
             raise UsageError(f"{name}: {what} does not divide into vectors of {dim} numbers; choose a multiple of {dim}")
         return Cells(shape, dim)
@@ -210,12 +216,7 @@ class ResidualQuantizer(QuantizedPosterior):
         return torch.stack(vectors).sum(0)
 
 
-def make_books(n: int, codes: int, dim: int, decay: float, revive: float, name: str) -> list[Codebook]:
-    if not 0 <= decay < 1 or not 0 <= revive < 1:
-        raise UsageError(f"{name}: decay and revive lie from 0 to below 1; got decay={decay:g} and revive={revive:g}")
-    if not 2 <= codes <= MOST_LEVELS:
-        raise UsageError(f"{name}: codes={codes}; a codebook holds 2 to {MOST_LEVELS:,}. For more, give each vector "
-                         "several codes: rvq(codes, depth)")
+def make_books(n: int, codes: int, dim: int, decay: float, revive: float) -> list[Codebook]:
     return [Codebook(codes, dim, decay=decay, revive=revive) for _ in range(n)]
 
 
@@ -228,10 +229,10 @@ class VQ(ResidualQuantizer):
     spatial latent, and 8 of a flat one, which it must divide. (van den Oord et al., 2017, arXiv:1711.00937)
     """
 
-    def __init__(self, features: Shape, shape: Shape, codes: int = 512, decay: float = 0.99, revive: float = 0.05,
-                 dim: int | None = None) -> None:
+    def __init__(self, features: Shape, shape: Shape, codes: Codes = 512, decay: Decay = 0.99, revive: Decay = 0.05,
+                 dim: Dim | None = None) -> None:
         cells = Cells.of(shape, dim, "vq")
-        super().__init__(features, cells, cells.grid, make_books(1, codes, cells.dim, decay, revive, "vq"), codes, "vq")
+        super().__init__(features, cells, cells.grid, make_books(1, codes, cells.dim, decay, revive), codes, "vq")
 
 
 @posterior("rvq")
@@ -242,12 +243,10 @@ class RVQ(ResidualQuantizer):
     arXiv:2107.03312; Lee et al., 2022, arXiv:2203.01941, share one); its arguments are those of `vq`.
     """
 
-    def __init__(self, features: Shape, shape: Shape, codes: int = 256, depth: int = 4, decay: float = 0.99,
-                 revive: float = 0.05, dim: int | None = None) -> None:
-        if not 1 <= depth <= 64:
-            raise UsageError(f"rvq(depth={depth}): give a depth from 1 to 64")
+    def __init__(self, features: Shape, shape: Shape, codes: Codes = 256, depth: Annotated[int, between(1, 64)] = 4,
+                 decay: Decay = 0.99, revive: Decay = 0.05, dim: Dim | None = None) -> None:
         cells = Cells.of(shape, dim, "rvq")
-        books = make_books(depth, codes, cells.dim, decay, revive, "rvq")
+        books = make_books(depth, codes, cells.dim, decay, revive)
         super().__init__(features, cells, (depth, *cells.grid), books, codes, "rvq")
 
 
@@ -267,9 +266,9 @@ class FSQ(QuantizedPosterior):
     base: Tensor
     radix: Tensor
 
-    def __init__(self, features: Shape, shape: Shape, levels: tuple[int, ...] = (8, 5, 5, 5)) -> None:
-        if not levels or min(levels) < 3:
-            raise UsageError(f"fsq(levels={levels}): give at least 3 levels for each number of a code; lfq has two")
+    def __init__(self, features: Shape, shape: Shape, levels: Levels = (8, 5, 5, 5)) -> None:
+        if not levels:
+            raise UsageError("fsq(levels=()): give the levels of each number of a code, such as (8, 5, 5, 5)")
         cells = Cells.of(shape, len(levels), f"fsq(levels={levels})")
         super().__init__(features, cells, cells.grid, math.prod(levels), f"fsq(levels={levels})")
         count = torch.tensor(levels)
@@ -302,7 +301,7 @@ class LFQ(QuantizedPosterior):
 
     base: Tensor
 
-    def __init__(self, features: Shape, shape: Shape, dim: int | None = None) -> None:
+    def __init__(self, features: Shape, shape: Shape, dim: Dim | None = None) -> None:
         cells = Cells.of(shape, dim, "lfq")
         super().__init__(features, cells, cells.grid, 2**cells.dim, f"lfq(dim={cells.dim})")
         self.register_buffer("base", 2 ** torch.arange(cells.dim))

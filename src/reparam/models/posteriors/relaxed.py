@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor
 
 from ...distributions.base import Distribution
 from ...distributions.relaxed import RelaxedBernoulli, RelaxedCategorical
 from ...errors import UsageError
 from ...nets.layers import to_latent
+from ...parts.ranges import above, at_least
 from ...parts.registry import posterior
 from ...tensors import Shape, bounded
 from ..space import Space
@@ -15,6 +18,7 @@ from .base import Posterior
 
 BOUND = 10.0
 """Logits are bounded smoothly to ±10."""
+Temperature = Annotated[float, above(0)]
 
 
 @posterior("relaxed_bernoulli")
@@ -25,10 +29,8 @@ class RelaxedBernoulliPosterior(Posterior):
     prior `relaxed`. (Maddison et al., 2017, arXiv:1611.00712; Jang et al., 2017, arXiv:1611.01144)
     """
 
-    def __init__(self, features: Shape, shape: Shape, temperature: float = 0.67) -> None:
+    def __init__(self, features: Shape, shape: Shape, temperature: Temperature = 0.67) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UsageError(f"relaxed_bernoulli({temperature:.12g}): the temperature must be above 0")
         self.logits = to_latent(features, shape)
         self.temperature = temperature
         self.space = Space(shape, "relaxed")
@@ -49,12 +51,11 @@ class RelaxedCategoricalPosterior(Posterior):
     Jang et al., 2017, arXiv:1611.01144)
     """
 
-    def __init__(self, features: Shape, shape: Shape, classes: int, temperature: float = 0.67) -> None:
+    def __init__(self, features: Shape, shape: Shape, classes: Annotated[int, at_least(2)],
+                 temperature: Temperature = 0.67) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UsageError(f"relaxed_categorical({classes}, {temperature:.12g}): the temperature must be above 0")
-        if classes < 2 or shape[0] % classes:
-            raise UsageError(f"relaxed_categorical({classes}): give at least 2 classes, of which the latent's "
+        if shape[0] % classes:
+            raise UsageError(f"relaxed_categorical({classes}): give a number of classes of which the latent's "
                              f"{'dimensions' if len(shape) == 1 else 'channels'}, here {shape[0]}, are a multiple")
         self.logits = to_latent(features, shape)
         self.classes, self.temperature = classes, temperature

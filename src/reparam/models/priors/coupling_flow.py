@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...distributions.base import LOG_2PI, Reparameterized
-from ...errors import UsageError
+from ...parts.ranges import at_least, between
 from ...parts.registry import prior
 from ...tensors import bounded, no_autocast
 from ..space import Space
@@ -84,10 +85,9 @@ class Flow(Prior):
     each coupling, in reversed order. (Chen et al., 2017, arXiv:1611.02731; Dinh et al., 2017, arXiv:1605.08803)
     """
 
-    def __init__(self, space: Space, couplings: int = 6, hidden: int = 128) -> None:
+    def __init__(self, space: Space, couplings: Annotated[int, between(1, 64)] = 6,
+                 hidden: Annotated[int, at_least(1)] = 128) -> None:
         super().__init__(space)
-        if not 1 <= couplings <= 64 or hidden < 1:
-            raise UsageError(f"flow({couplings}, {hidden}): give 1 to 64 couplings and at least one hidden unit")
         self.whitening = Standardize(self.shape)
         self.couplings = nn.ModuleList(Coupling(math.prod(self.shape), hidden) for _ in range(couplings))
 

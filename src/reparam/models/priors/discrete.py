@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ...distributions.base import Distribution
 from ...errors import UsageError
+from ...parts.ranges import at_least
 from ...parts.registry import prior
 from ...tensors import Shape, no_autocast
 from ..space import Space
@@ -128,12 +130,12 @@ class Autoregressive(Prior):
 
     covers = ("codes",)
 
-    def __init__(self, space: Space, width: int = 64, layers: int = 2, heads: int = 4) -> None:
+    def __init__(self, space: Space, width: Annotated[int, at_least(1)] = 64, layers: Annotated[int, at_least(1)] = 2,
+                 heads: Annotated[int, at_least(1)] = 4) -> None:
         super().__init__(space)
         self.length = math.prod(space.shape)
-        if min(width, layers, heads) < 1 or width % heads:
-            raise UsageError(f"autoregressive(width={width}, layers={layers}, heads={heads}): give at least one layer, "
-                             "and a width that is a multiple of the heads")
+        if width % heads:
+            raise UsageError(f"autoregressive(width={width}, heads={heads}): give a width that is a multiple of the heads")
         if self.length > MOST_CODES:
             raise UsageError(f"autoregressive: {self.length:,} codes an image are more than {MOST_CODES:,}: use a coarser "
                              "grid, spatial() with a larger factor, or fewer groups of numbers in each position")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...distributions.base import Distribution
 from ...errors import UsageError
+from ...parts.ranges import at_least, between
 from ...parts.registry import prior
 from ...tensors import no_autocast
 from ..rectified_flow import Velocity
@@ -62,10 +63,9 @@ class FlowMatching(Prior):
     frequencies: Tensor
     """How often codes have no label, and each of the classes."""
 
-    def __init__(self, space: Space, net: str = "auto", steps: int = 10, classes: int = 0) -> None:
+    def __init__(self, space: Space, net: str = "auto", steps: Annotated[int, between(1, 1000)] = 10,
+                 classes: Annotated[int, at_least(0)] = 0) -> None:
         super().__init__(space)
-        if not 1 <= steps <= 1000 or classes < 0:
-            raise UsageError(f"flow_matching(steps={steps}, classes={classes}): give 1 to 1000 steps, and 0 classes or more")
         if net == "auto":
             net = "mlp" if math.prod(self.shape) <= MOST_DENSE or len(self.shape) == 1 else "unet"
         self.steps = steps

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...errors import UsageError
 from ...nets.autoregressive import Autoregressive
+from ...parts.ranges import at_least, between
 from ...parts.registry import prior
 from ..space import Space
 from .base import Prior, Standardize
@@ -25,11 +26,9 @@ class AutoregressiveFlow(Flow):
     (Papamakarios et al., 2017, arXiv:1705.07057)
     """
 
-    def __init__(self, space: Space, transforms: int = 3, hidden: int = 128) -> None:
+    def __init__(self, space: Space, transforms: Annotated[int, between(1, 64)] = 3,
+                 hidden: Annotated[int, at_least(1)] = 128) -> None:
         Prior.__init__(self, space)
-        if not 1 <= transforms <= 64 or hidden < 1:
-            raise UsageError(f"autoregressive_flow({transforms}, {hidden}): give 1 to 64 transforms and at least one "
-                             "hidden unit")
         self.whitening = Standardize(self.shape)
         self.couplings = nn.ModuleList(Autoregressive(math.prod(self.shape), hidden, interleaved=i // 2 % 2 == 1)
                                        for i in range(transforms))
@@ -44,11 +43,9 @@ class SplineFlow(Flow):
     there. For up to about a thousand dimensions. Starts at N(0, I). (Durkan et al., 2019, arXiv:1906.04032)
     """
 
-    def __init__(self, space: Space, transforms: int = 3, bins: int = 8, hidden: int = 128) -> None:
+    def __init__(self, space: Space, transforms: Annotated[int, between(1, 64)] = 3,
+                 bins: Annotated[int, between(2, 64)] = 8, hidden: Annotated[int, at_least(2)] = 128) -> None:
         Prior.__init__(self, space)
-        if not 1 <= transforms <= 64 or not 2 <= bins <= 64 or hidden < 2:
-            raise UsageError(f"spline_flow({transforms}, {bins}, {hidden}): give 1 to 64 transforms, 2 to 64 bins and "
-                             "at least two hidden units")
         dim = math.prod(self.shape)
         splines = (Autoregressive(dim, hidden, bins=bins, passes=2, interleaved=i // 2 % 2 == 1) for i in range(transforms))
         self.whitening = Standardize(self.shape)

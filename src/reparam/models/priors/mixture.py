@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distributions.base import LOG_2PI, Distribution
-from ...errors import UsageError
+from ...parts.ranges import at_least
 from ...parts.registry import prior
 from ...tensors import Shape, no_autocast
 from ..space import Space
@@ -70,10 +71,8 @@ class Mixture(Prior):
     arXiv:1903.12436, section 4).
     """
 
-    def __init__(self, space: Space, n: int = 50) -> None:
+    def __init__(self, space: Space, n: Annotated[int, at_least(1)] = 50) -> None:
         super().__init__(space)
-        if n < 1:
-            raise UsageError(f"mixture({n}): give at least one component")
         dim = math.prod(self.shape)
         self.logits = nn.Parameter(torch.zeros(n))
         self.locs = nn.Parameter(torch.randn(n, dim))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from ...distributions.relaxed import RelaxedBernoulli, RelaxedCategorical
-from ...errors import UsageError
+from ...parts.ranges import above
 from ...parts.registry import prior
 from ..space import Space
 from .base import Prior
@@ -25,10 +25,8 @@ class Relaxed(Prior):
     covers: ClassVar[tuple[str, ...]] = ("relaxed",)
     zero: Tensor
 
-    def __init__(self, space: Space, temperature: float = 0.5) -> None:
+    def __init__(self, space: Space, temperature: Annotated[float, above(0)] = 0.5) -> None:
         super().__init__(space)
-        if temperature <= 0:
-            raise UsageError(f"relaxed({temperature:.12g}): the temperature must be above 0")
         self.temperature, self.classes = temperature, space.levels
         self.register_buffer("zero", torch.zeros(self.shape))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...distributions.base import LOG_2PI, Distribution
 from ...distributions.gaussian import Gaussian
 from ...errors import UsageError
+from ...parts.ranges import at_least
 from ...parts.registry import prior
 from ...tensors import no_autocast
 from ..space import Space
@@ -62,10 +63,8 @@ class Vamp(Prior):
     start as faint noise on grey. (Tomczak & Welling, 2018, arXiv:1705.07120, Eq. 10)
     """
 
-    def __init__(self, space: Space, n: int = 100) -> None:
+    def __init__(self, space: Space, n: Annotated[int, at_least(1)] = 100) -> None:
         super().__init__(space)
-        if n < 1:
-            raise UsageError(f"vamp({n}): give at least one pseudo-image")
         if not space.inference:
             raise UsageError("the prior vamp is made of the model's own posteriors of images, so it is learned with the "
                              "model as its --prior, and with a latent such as flat(32), whose posterior reads the encoder "

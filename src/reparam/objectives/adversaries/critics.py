@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,7 @@ from ...models.priors import Draw
 from ...models.trace import Trace, only_layer
 from ...models.vae import VAE, Generator, Model
 from ...nets.critic import Critic, make_critic
+from ...parts.ranges import at_least, one_of
 from ...parts.registry import adversary
 from ...tensors import Shape
 from ..context import AdversarialBatch
@@ -126,11 +128,8 @@ class Images(CriticAdversary):
 
     of_images = True
 
-    def __init__(self, inputs: AdversaryInputs, of: str = "both", patch: int = 0) -> None:
-        if of not in ("both", "samples", "reconstructions"):
-            raise UsageError(f"images({of!r}): the critic judges 'samples', 'reconstructions' or 'both'")
-        if patch < 0:
-            raise UsageError(f"images(patch={patch}): give the side of a square in pixels, or 0 to judge images as a whole")
+    def __init__(self, inputs: AdversaryInputs, of: Annotated[str, one_of("both", "samples", "reconstructions")] = "both",
+                 patch: Annotated[int, at_least(0, advice="0 judges images as a whole")] = 0) -> None:
         h, w = inputs.image_shape[1:]
         grid = (-(-h // patch), -(-w // patch)) if patch else None
         super().__init__(inputs, make_critic(inputs.critic, inputs.image_shape, grid))

@@ -8,13 +8,14 @@ for a critic that judges each place of an image by itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Annotated
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import UsageError
 from ...parts import registry
+from ...parts.ranges import at_least, between
 from ...parts.registry import game
 
 Scores = Float[Tensor, "n ..."]
@@ -30,10 +31,7 @@ class Game(ABC):
     paired = False
     """Whether the model's loss depends on the scores of real inputs too."""
 
-    def __init__(self, steps: int = 1, warmup: float = 0.05) -> None:
-        if steps < 1 or not 0 <= warmup <= 1:
-            raise UsageError(f"a game takes at least one step of the critic for each of the model's, and a warmup between 0 "
-                             f"and 1; got steps={steps} and warmup={warmup}")
+    def __init__(self, steps: Annotated[int, at_least(1)] = 1, warmup: Annotated[float, between(0, 1)] = 0.05) -> None:
         self.steps, self.warmup = steps, warmup
 
     @abstractmethod

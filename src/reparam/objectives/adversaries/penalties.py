@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...errors import UsageError
 from ...parts import registry
 from ...parts.call import Call, parse_sum
+from ...parts.ranges import at_least
 from ...parts.registry import penalty
 
 Inputs = tuple[Tensor, ...]
@@ -59,10 +60,8 @@ class _Slope(Penalty):
     """½ ‖∇D‖² on one side: exactly, or with `noise` by the difference that Gaussian noise of that deviation makes,
     E ½ (D(x + σε) − D(x))² / σ², which costs a third of the exact one."""
 
-    def __init__(self, noise: float = 0.0) -> None:
+    def __init__(self, noise: Annotated[float, at_least(0)] = 0.0) -> None:
         super().__init__()
-        if noise < 0:
-            raise UsageError(f"the noise of a slope is at least 0; got {noise}")
         self.noise, self.differentiates = noise, not noise
 
     def of(self, critic: Callable[..., Tensor], inputs: Inputs, scores: Tensor) -> Tensor:
@@ -109,10 +108,8 @@ class LeCam(Penalty):
 
     averages: Tensor
 
-    def __init__(self, decay: float = 0.99) -> None:
+    def __init__(self, decay: Annotated[float, at_least(0, below=1)] = 0.99) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
-            raise UsageError(f"lecam(decay={decay}): the decay lies between 0 and 1")
         self.decay = decay
         self.register_buffer("averages", torch.zeros(2))
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from ...errors import UsageError
 from ...models.trace import Trace
 from ...parts import registry
+from ...parts.ranges import above, at_least
 from ..context import Context
 from ..objective import Term
 
 
 @registry.term("adversarial")
-def adversarial(balance: float = 0.0, cap: float = 1000.0) -> Term:
+def adversarial(balance: Annotated[float, at_least(0)] = 0.0, cap: Annotated[float, above(0)] = 1000.0) -> Term:
     """The game's loss for the model: low when its own passes for real. 0 while the critic has not begun to learn.
 
     Dimensionless, so its weight is in nats: beside `nll`, give it about a hundredth of the number of pixel values, and
@@ -21,8 +23,6 @@ def adversarial(balance: float = 0.0, cap: float = 1000.0) -> Term:
     the images is so many times that of `nll`, by a factor of at most `cap` (Esser et al., 2021, arXiv:2012.09841, Eq. 7);
     a weight before it still counts.
     """
-    if balance < 0 or cap <= 0:
-        raise UsageError(f"adversarial(balance={balance:g}, cap={cap:g}): a balance of at least 0 and a cap above 0")
 
     def of(trace: Trace, context: Context) -> Tensor:
         if context.adversarial is None:

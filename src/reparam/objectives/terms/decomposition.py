@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -21,9 +22,12 @@ from ...distributions.gaussian import Gaussian, Laplace
 from ...errors import UsageError
 from ...models.trace import Layer, Trace, only_layer
 from ...parts import registry
+from ...parts.ranges import one_of
 from ...tensors import no_autocast
 from ..context import Context
 from ..objective import Term
+
+Estimator = Annotated[str, one_of("mss", "mws", advice="mss is minibatch-stratified sampling, mws minibatch-weighted")]
 
 
 def log_shares(estimator: str, batch: int, dataset_size: int, like: Tensor) -> Tensor:
@@ -59,9 +63,6 @@ def _log_marginals(units: Tensor, shares: Tensor) -> Tensor:
 
 
 def _part(name: str, estimator: str, of: Densities) -> Term:
-    if estimator not in ("mss", "mws"):
-        raise UsageError(f"{name}({estimator!r}): the estimator is 'mss' (minibatch-stratified sampling) or 'mws' "
-                         "(minibatch-weighted)")
 
     def value(trace: Trace, context: Context) -> Tensor:
         layer = only_layer(trace, name)
@@ -76,7 +77,7 @@ def _part(name: str, estimator: str, of: Densities) -> Term:
 
 
 @registry.term("mi")
-def mi(estimator: str = "mss") -> Term:
+def mi(estimator: Estimator = "mss") -> Term:
     """E[log q(z | x) − log q(z)]: the information between image and latent.
 
     The estimator of q(z) from a batch is 'mss' or 'mws' (see `log_shares`). (Chen et al., 2018, arXiv:1802.04942)
@@ -85,7 +86,7 @@ def mi(estimator: str = "mss") -> Term:
 
 
 @registry.term("tc")
-def tc(estimator: str = "mss") -> Term:
+def tc(estimator: Estimator = "mss") -> Term:
     """E[log q(z) − Σ_j log q(z_j)]: the total correlation, 0 when latent dimensions are independent over all images.
 
     The estimator of q(z) from a batch is 'mss' or 'mws' (see `log_shares`). (Chen et al., 2018, arXiv:1802.04942)
@@ -94,7 +95,7 @@ def tc(estimator: str = "mss") -> Term:
 
 
 @registry.term("dwkl")
-def dwkl(estimator: str = "mss") -> Term:
+def dwkl(estimator: Estimator = "mss") -> Term:
     """E[Σ_j log q(z_j) − log p(z)]: how far each dimension is from the prior.
 
     Σ_j KL(q(z_j) ‖ p(z_j)) for a prior that factorises, such as normal; another prior's own dependence counts here too.
@@ -104,7 +105,7 @@ def dwkl(estimator: str = "mss") -> Term:
 
 
 @registry.term("dip")
-def dip(kind: int = 2, off_diagonal: float = 10.0, diagonal: float = 10.0) -> Term:
+def dip(kind: Annotated[int, one_of(1, 2)] = 2, off_diagonal: float = 10.0, diagonal: float = 10.0) -> Term:
     """λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii − 1)²: pulls a covariance C of the codes to the identity; goes beside the KL.
 
     C = Cov_x[μ(x)] for kind 1, where λ_d = 10 λ_od is usual, and C = Cov_q[z] = E_x[diag σ²(x)] + Cov_x[μ(x)] for kind 2;
@@ -113,8 +114,6 @@ def dip(kind: int = 2, off_diagonal: float = 10.0, diagonal: float = 10.0) -> Te
     Raises:
         UsageError: another kind; on a trace, several layers, or for kind 2 a posterior that is not Gaussian.
     """
-    if kind not in (1, 2):
-        raise UsageError(f"dip({kind}): DIP-VAE comes in kinds 1 and 2")
     name = f"dip({kind}, {off_diagonal:.12g}, {diagonal:.12g})"
 
     def of(trace: Trace, context: Context) -> Tensor:

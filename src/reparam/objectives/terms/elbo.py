@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -10,11 +11,12 @@ from torch import Tensor
 from ...distributions.base import kl as divergence
 from ...distributions.base import stopped
 from ...distributions.gaussian import Gaussian, gaussian_kl
-from ...errors import UsageError
 from ...models.trace import Trace, log_weight, rate
 from ...parts import registry
+from ...parts.ranges import at_least, between, one_of
 from ..context import Context
 from ..objective import Term
+from ..weights import Fraction
 
 nll = Term("nll", lambda trace, _: -trace.log_px.mean(0))
 kl = Term("kl", lambda trace, _: rate(trace).mean(0))
@@ -33,15 +35,13 @@ def _kl() -> Term:
 
 
 @registry.term("free_bits")
-def free_bits(nats: float, per: str = "unit") -> Term:
+def free_bits(nats: float, per: Annotated[str, one_of("unit", "layer")] = "unit") -> Term:
     """The KL, where each latent dimension, or each layer, counts for at least `nats` on average over the batch.
 
     Σ_u max(λ, E_B[KL_u]) over units or layers u: below λ one feels no pull to the prior (Kingma et al., 2016,
     arXiv:1606.04934, Eq. 15). Where the KL has no closed form per dimension (a flow prior), a layer as a whole is the
     unit. `per` is 'unit' or 'layer'.
     """
-    if per not in ("unit", "layer"):
-        raise UsageError(f"free_bits({nats:.12g}, per={per!r}): free bits are given per 'unit' or per 'layer'")
 
     def of(trace: Trace, context: Context) -> Tensor:
         total = trace.log_px.new_zeros(())
@@ -57,16 +57,13 @@ def free_bits(nats: float, per: str = "unit") -> Term:
 
 
 @registry.term("capacity")
-def capacity(nats: float, fraction: float = 0.5) -> Term:
+def capacity(nats: Annotated[float, at_least(0)], fraction: Fraction = 0.5) -> Term:
     """|E_B[KL] − C|: holds the mean rate at C, which rises from 0 to `nats` over the first `fraction` of training.
 
     Its weight is the γ of the paper, large enough for the rate to follow C: `nll + 100*capacity(25)`. Outside training
     C = `nats`. The mean over the batch stands inside, so that one image may take more nats than another.
     (Burgess et al., 2018, arXiv:1804.03599, Eq. 8)
     """
-    if not (0 <= nats < math.inf and 0 < fraction <= 1):
-        raise UsageError(f"capacity({nats:.12g}, {fraction:.12g}): give nats of at least 0, and a fraction of training "
-                         "above 0 and at most 1")
 
     def of(trace: Trace, context: Context) -> Tensor:
         mean = rate(trace).mean()
@@ -76,8 +73,11 @@ def capacity(nats: float, fraction: float = 0.5) -> Term:
     return Term(f"capacity({nats:.12g}, {fraction:.12g})", of)
 
 
+Alpha = Annotated[float, between(0, 1, advice="0 is all to the posterior, 1 all to the prior")]
+
+
 @registry.term("balanced_kl")
-def balanced_kl(alpha: float = 0.8) -> Term:
+def balanced_kl(alpha: Alpha = 0.8) -> Term:
     """The KL in value, whose gradient moves the prior with weight α and the posterior with weight 1 − α.
 
     α KL(sg(q) ‖ p) + (1 − α) KL(q ‖ sg(p)), with sg(·) taken as constant: above ½ a learned prior learns to predict
@@ -86,8 +86,6 @@ def balanced_kl(alpha: float = 0.8) -> Term:
     Raises:
         UsageError: an α outside [0, 1]; on a trace, a prior or posterior that a network computes draw by draw (a flow).
     """
-    if not 0 <= alpha <= 1:
-        raise UsageError(f"balanced_kl({alpha:.12g}): alpha lies from 0 (all to the posterior) to 1 (all to the prior)")
 
     def of(trace: Trace, context: Context) -> Tensor:
         total = trace.log_px.new_zeros(())
@@ -100,7 +98,7 @@ def balanced_kl(alpha: float = 0.8) -> Term:
 
 
 @registry.term("layer_balanced_kl")
-def layer_balanced_kl(fraction: float = 0.3) -> Term:
+def layer_balanced_kl(fraction: Fraction = 0.3) -> Term:
     """The KL, with the layers weighted against each other over the first `fraction` of training, so that none dies.
 
     Σ_l γ_l KL_l,  γ_l ∝ E_B[KL_l] / D_l,  Σ_l γ_l = L: a layer that says less per dimension than the others pays less
@@ -108,8 +106,6 @@ def layer_balanced_kl(fraction: float = 0.3) -> Term:
     `linear(0, 1, 0.3)*layer_balanced_kl(0.3)`. (Vahdat & Kautz, 2020, arXiv:2007.03898, Appendix A, which by its
     authors' own correction divides by the layer's size D_l; Vahdat et al., 2018, arXiv:1802.04920, Appendix H)
     """
-    if not 0 < fraction <= 1:
-        raise UsageError(f"layer_balanced_kl({fraction:.12g}): the fraction of training must lie above 0 and at most at 1")
 
     def of(trace: Trace, context: Context) -> Tensor:
         layers = torch.stack([divergence(q, p, z).mean(0) for z, q, p in trace.layers])
@@ -124,11 +120,9 @@ def layer_balanced_kl(fraction: float = 0.3) -> Term:
 
 
 @registry.term("iw_bound")
-def iw_bound(samples: int) -> Term:
+def iw_bound(samples: Annotated[int, at_least(1)]) -> Term:
     """−log (1/K) Σ_k p(x, z_k) / q(z_k | x): the importance-weighted bound (Burda et al., 2016, arXiv:1509.00519, Eq. 8)."""
 
-    if samples < 1:
-        raise UsageError(f"iw_bound({samples}): give a whole number of samples, at least 1")
 
     def of(trace: Trace, context: Context) -> Tensor:
         # another term may have asked for more samples: the bound takes its own

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -17,15 +18,12 @@ from ...distributions.base import stopped
 from ...errors import UsageError
 from ...models.trace import Trace, log_weight
 from ...parts import registry
+from ...parts.ranges import at_least, between
 from ..context import Context
 from ..objective import Term
 
-
-def _counted(text: str, *counts: int) -> str:
-    """The text of a term, whose counts of samples are at least 1."""
-    if min(counts) < 1:
-        raise UsageError(f"{text}: give whole numbers of samples, at least 1")
-    return text
+Count = Annotated[int, at_least(1)]
+"""Of importance samples."""
 
 
 def _pathwise_log_weight(trace: Trace) -> Tensor:
@@ -55,7 +53,7 @@ def _with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
 
 
 @registry.term("stl")
-def stl(samples: int = 1) -> Term:
+def stl(samples: Count = 1) -> Term:
     """The negative ELBO without the score of q, "sticking the landing" (Roeder et al., 2017, arXiv:1703.09194).
 
     −(1/K) Σ_k [log p(x, z_k) − log q̄(z_k | x)], where q̄ is q with its parameters held constant: what is left out has
@@ -69,11 +67,11 @@ def stl(samples: int = 1) -> Term:
     def of(trace: Trace, context: Context) -> Tensor:
         return -_pathwise_log_weight(trace)[:samples].mean(0)
 
-    return Term(_counted(f"stl({samples})", samples), of, samples)
+    return Term(f"stl({samples})", of, samples)
 
 
 @registry.term("dreg")
-def dreg(samples: int) -> Term:
+def dreg(samples: Count) -> Term:
     """`iw_bound` with the doubly reparameterised gradient (Tucker et al., 2019, arXiv:1810.04152).
 
     Encoder: Σ_k w̃_k² ∂log w_k/∂z_k · ∂z_k/∂φ; decoder and prior: Σ_k w̃_k ∂log w_k/∂θ, as ever, with w̃ = w / Σ_k w_k.
@@ -83,7 +81,7 @@ def dreg(samples: int) -> Term:
     Raises:
         UsageError: a decoder that reads anything but one layer's z, or a posterior that is computed by a network (a flow).
     """
-    name = _counted(f"dreg({samples})", samples)
+    name = f"dreg({samples})"
 
     def of(trace: Trace, context: Context) -> Tensor:
         live, model = _pathwise_log_weight(trace)[:samples], _model_log_prob(trace, name)[:samples]
@@ -96,7 +94,7 @@ def dreg(samples: int) -> Term:
 
 
 @registry.term("miwae")
-def miwae(m: int, k: int) -> Term:
+def miwae(m: Count, k: Count) -> Term:
     """−(1/M) Σ_m log (1/K) Σ_k w_mk: the mean of M bounds of K samples each (Rainforth et al., 2018, arXiv:1802.04537).
 
     `miwae(1, k)` is `iw_bound(k)`, and `miwae(m, 1)` the negative ELBO from m samples. Nats per example.
@@ -106,27 +104,25 @@ def miwae(m: int, k: int) -> Term:
         log_w = log_weight(trace)[: m * k].unflatten(0, (m, k))
         return -_bound(log_w.transpose(0, 1)).mean(0)
 
-    return Term(_counted(f"miwae({m}, {k})", m, k), of, m * k)
+    return Term(f"miwae({m}, {k})", of, m * k)
 
 
 @registry.term("ciwae")
-def ciwae(beta: float, k: int) -> Term:
+def ciwae(beta: Annotated[float, between(0, 1)], k: Count) -> Term:
     """−β ELBO − (1 − β) IWAE_K, both from the same K samples (Rainforth et al., 2018, arXiv:1802.04537).
 
     `ciwae(1, k)` is the negative ELBO and `ciwae(0, k)` is `iw_bound(k)`. Nats per example.
     """
-    if not 0 <= beta <= 1:
-        raise UsageError(f"ciwae({beta:.12g}, {k}): beta must lie from 0 to 1")
 
     def of(trace: Trace, context: Context) -> Tensor:
         log_w = log_weight(trace)[:k]
         return -beta * log_w.mean(0) - (1 - beta) * _bound(log_w)
 
-    return Term(_counted(f"ciwae({beta:.12g}, {k})", k), of, k)
+    return Term(f"ciwae({beta:.12g}, {k})", of, k)
 
 
 @registry.term("piwae")
-def piwae(m: int, k: int) -> Term:
+def piwae(m: Count, k: Count) -> Term:
     """Decoder and prior learn by `iw_bound(m*k)`, the encoder by `miwae(m, k)`.
 
     The tighter bound is the better one for the model, and the looser one has the clearer gradient for the encoder
@@ -136,7 +132,7 @@ def piwae(m: int, k: int) -> Term:
     Raises:
         UsageError: a decoder that reads anything but one layer's z.
     """
-    name = _counted(f"piwae({m}, {k})", m, k)
+    name = f"piwae({m}, {k})"
 
     def of(trace: Trace, context: Context) -> Tensor:
         log_w, model = log_weight(trace)[: m * k], _model_log_prob(trace, name)[: m * k]

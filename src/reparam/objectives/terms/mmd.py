@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ...distributions.base import Reparameterized
 from ...errors import UsageError
 from ...models.trace import Trace, only_layer
 from ...parts import registry
+from ...parts.ranges import above, one_of
 from ...tensors import no_autocast
 from ..context import Context
 from ..objective import Term
@@ -26,7 +27,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 @registry.term("mmd")
-def mmd(kernel: str = "imq", scale: float = 1.0) -> Term:
+def mmd(kernel: Annotated[str, one_of("imq", "rbf")] = "imq", scale: Annotated[float, above(0)] = 1.0) -> Term:
     """The squared maximum mean discrepancy between draws z of q(z) and z̃ of p(z), one number for the batch.
 
         1/(B(B−1)) Σ_{i≠j} [k(z_i, z_j) + k(z̃_i, z̃_j)] − 2/B² Σ_ij k(z_i, z̃_j)
@@ -41,8 +42,6 @@ def mmd(kernel: str = "imq", scale: float = 1.0) -> Term:
         UsageError: another kernel, or a scale that is not above 0; on a trace, one image, several layers, codes, or a
             prior that differs from image to image.
     """
-    if kernel not in ("imq", "rbf") or not 0 < scale < math.inf:
-        raise UsageError(f"mmd({kernel!r}, {scale:.12g}): the kernel is 'imq' or 'rbf', and the scale is above 0")
 
     def of(trace: Trace, context: Context) -> Tensor:
         z, _, p = only_layer(trace, "mmd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from math import prod
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from ...distributions.quantized import Quantized
 from ...errors import UsageError
 from ...models.trace import Trace
 from ...parts import registry
+from ...parts.ranges import above
 from ...tensors import no_autocast
 from ..context import Context
 from ..objective import Term
@@ -67,14 +69,12 @@ def _make_codebook() -> Term:
 
 
 @registry.term("entropy")
-def entropy(temperature: float = 1.0) -> Term:
+def entropy(temperature: Annotated[float, above(0)] = 1.0) -> Term:
     """H(q(c | x)) − H(E_x q(c | x)), summed over the codes of an example: sure of each code, and using all of them.
 
     q(c | x) ∝ exp(−‖r − e_c‖² / temperature) is the soft assignment of the encoder's output r to code c; its mean goes
     over the batch and the positions that share a codebook. (Yu et al., 2024, arXiv:2310.05737, section 3.1)
     """
-    if not temperature > 0:
-        raise UsageError(f"entropy({temperature:g}): the temperature lies above 0")
 
     def of(trace: Trace, context: Context) -> Tensor:
         return torch.stack([soft_entropy(q, temperature) for q in quantized(trace, "entropy")]).sum(0)

@@ -6,6 +6,7 @@ These terms decode the trace's features again, with their derivatives or after a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ...distributions.base import Distribution
 from ...errors import UsageError
 from ...models.trace import Trace
 from ...parts import registry
+from ...parts.ranges import above, at_least, one_of
 from ..context import Context
 from ..objective import Term
 
@@ -41,15 +43,13 @@ def _square(t: Tensor) -> Tensor:
 
 
 @registry.term("gradient_penalty")
-def gradient_penalty(projections: int = 1) -> Term:
+def gradient_penalty(projections: Annotated[int, at_least(1)] = 1) -> Term:
     """‖J‖_F², J the Jacobian of the decoder's mean in its features (RAE-GP: Ghosh et al., 2020, arXiv:1903.12436).
 
     Estimated by E_v ‖Jᵀv‖² with random signs v (Hutchinson, 1989, doi:10.1080/03610918908812806), the mean of
     `projections` draws, each without bias and of variance 2 Σ_{i≠j} (JJᵀ)_ij². In squared pixel values per squared unit
     of the features.
     """
-    if projections < 1:
-        raise UsageError(f"gradient_penalty({projections}): give at least one projection")
 
     def of(trace: Trace, context: Context) -> Tensor:
         pull = _pull(trace)
@@ -60,7 +60,7 @@ def gradient_penalty(projections: int = 1) -> Term:
 
 
 @registry.term("spectral_penalty")
-def spectral_penalty(steps: int = 3) -> Term:
+def spectral_penalty(steps: Annotated[int, at_least(1)] = 3) -> Term:
     """σ_max(J)², J the Jacobian of the decoder's mean in its features: the most that a small step in them can change.
 
     ‖Jᵀv‖² at the unit vector v that `steps` of power iteration on JJᵀ reach from a random one: never above the true
@@ -68,8 +68,6 @@ def spectral_penalty(steps: int = 3) -> Term:
     for one layer's weights; here for the whole decoder at each code.) In squared pixel values per squared unit of the
     features.
     """
-    if steps < 1:
-        raise UsageError(f"spectral_penalty({steps}): give at least one step")
 
     def of(trace: Trace, context: Context) -> Tensor:
         pull = _pull(trace)
@@ -85,7 +83,7 @@ def spectral_penalty(steps: int = 3) -> Term:
 
 
 @registry.term("latent_noise")
-def latent_noise(scale: float = 0.1) -> Term:
+def latent_noise(scale: Annotated[float, above(0, advice="A tenth is little, one is much")] = 0.1) -> Term:
     """−E_ε[log p(x | f + scale·s·ε)], ε ~ N(0, I): the distortion when the features f that the decoder reads are jittered.
 
     s is each dimension's standard deviation over the batch (each channel's, of spatial features), a constant to the
@@ -93,8 +91,6 @@ def latent_noise(scale: float = 0.1) -> Term:
     the second derivative of −log p(x | f) in f_d, which is Tikhonov's regularisation (Bishop, 1995,
     doi:10.1162/neco.1995.7.1.108). Beside `nll` or in its place; nats per example.
     """
-    if not scale > 0:
-        raise UsageError(f"latent_noise({scale:.12g}): the scale must be above 0; a tenth is little, one is much")
 
     def of(trace: Trace, context: Context) -> Tensor:
         features, decode = _decoder(trace)
@@ -106,7 +102,7 @@ def latent_noise(scale: float = 0.1) -> Term:
 
 
 @registry.term("equivariance")
-def equivariance(target: str = "reconstruction") -> Term:
+def equivariance(target: Annotated[str, one_of("reconstruction", "image")] = "reconstruction") -> Term:
     """How far decoding turned features is from turning the decoded image (EQ-VAE: Kouzelis et al., 2025, arXiv:2502.09509).
 
     T turns each example by 90°, 180° or 270°, drawn anew; images that are not square are turned by 180° or mirrored. With
@@ -118,8 +114,6 @@ def equivariance(target: str = "reconstruction") -> Term:
         UsageError: features without a grid, or a grid that does not divide the image, so that turning it is not turning
             the image.
     """
-    if target not in ("reconstruction", "image"):
-        raise UsageError(f"equivariance(target={target!r}): the target is 'reconstruction' or 'image'")
 
     def of(trace: Trace, context: Context) -> Tensor:
         features, decode = _decoder(trace)
