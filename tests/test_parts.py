@@ -95,3 +95,9 @@ def test_every_default_lies_in_its_range(role, name):
 def test_a_part_says_its_ranges():
     assert ROLES["prior"].describe("spline_flow").endswith(
         "\n\nAccepted: transforms from 1 to 64; bins from 2 to 64; hidden at least 2.")
+
+
+@pytest.mark.parametrize(("role", "name"), [(role, name) for role in ROLES.values() for name in role.parts])
+def test_the_first_arguments_of_a_part_are_what_its_role_gives(role, name):
+    own = list(inspect.signature(role.parts[name]).parameters)
+    assert tuple(own[: len(role.context)]) == role.context

@@ -189,7 +189,7 @@ refiner = Role[Any]("refiner", ("image_shape",), ("models.refiner",))
 likelihood = Role[Any]("likelihood", ("image_shape",), ("models.likelihoods",))
 term = Role[Any]("term", (), _in("objectives.terms", "elbo", "importance", "decomposition", "mmd", "quantized", "regularity",
                                  "similarity", "adversarial", "perceptual", "classify"))
-adversary = Role[Any]("adversary", ("setting",), _in("objectives.adversaries", "critics", "introspective"))
+adversary = Role[Any]("adversary", ("inputs",), _in("objectives.adversaries", "critics", "introspective"))
 game = Role[Any]("game", (), ("objectives.adversaries.games",))
 penalty = Role[Any]("penalty", (), ("objectives.adversaries.penalties",))
 features = Role[Any]("features", (), _in("features", "efficientnet", "wavelets"))
