@@ -79,7 +79,8 @@ def test_it_learns_a_ring_that_no_gaussian_is():
     radius = held_out.norm(dim=1).numpy()
     truth = float((stats.norm(3, 0.2).logpdf(radius) - np.log(2 * math.pi * radius)).mean())
     assert gaussian + 0.6 < learned < truth + 0.05
-    assert abs(float(prior().sample((2000,)).norm(dim=1).mean()) - 3) < 0.15
+    radii = prior().sample((4000,)).norm(dim=1)
+    assert ((radii > 2) & (radii < 4)).float().mean() > 0.7  # a Gaussian has 0.47 there
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 3)])
