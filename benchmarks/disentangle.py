@@ -29,20 +29,16 @@ import shapes
 import torch
 from scipy import stats
 
-from reparam.data.stream import Stream, to_batch
+from reparam.data.stream import to_batch
 from reparam.files.writing import replacing
 from reparam.functional.disentanglement import dci, factor_vae_score, mig, sap
 from reparam.metrics import measure
 from reparam.metrics.evaluation import Evaluation
 from reparam.metrics.latents import ACTIVE, active_share
-from reparam.models.build import build_model
 from reparam.models.vae import VAE
-from reparam.objectives.objective import build_objective
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.pictures import grid, pairs, save_png
-from reparam.trainer.budget import Budget, Optimization
-from reparam.trainer.loop import training
-from reparam.trainer.tasks import ModelTask
+from reparam.trainer.assembly import Assembly
 
 RESULTS = Path(__file__).parent / "results" / "disentangle.json"
 OBJECTIVES = {"beta_vae": "nll + {b:g}*kl", "beta_tcvae": "nll + mi + {b:g}*tc + dwkl"}
@@ -66,12 +62,9 @@ def recipe_of(model: str, beta: float) -> Recipe:
 
 def train(recipe: Recipe, images: np.ndarray, *, seed: int, steps: int) -> tuple[VAE, float, float]:
     """The averaged model, the loss of the last step, and the seconds of one core that it took."""
-    torch.manual_seed(seed)
-    model = build_model(recipe, (1, shapes.SIZE, shapes.SIZE))
-    began = time.process_time()
-    task = ModelTask(model, build_objective(recipe), dataset_size=len(TRAIN))
-    for state in training(task, Stream(images, TRAIN, recipe.batch_size, seed), Budget(steps, precision=recipe.precision),
-                          Optimization.of(recipe)):
+    assembly = Assembly(recipe.but(seed=seed, steps=steps), (1, shapes.SIZE, shapes.SIZE))
+    began, stream = time.process_time(), assembly.stream(images, TRAIN)
+    for state in assembly.training(stream, assembly.budget(stream)):
         pass
     return state.ema.eval(), state.loss, time.process_time() - began
 

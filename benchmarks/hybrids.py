@@ -24,20 +24,16 @@ import numpy as np
 import torch
 from vae_vs_gan import MEASURED, PRECISION, images_of, side_by_side
 
-from reparam.data.stream import Stream, to_batch
+from reparam.data.stream import to_batch
 from reparam.errors import TrainingDiverged
 from reparam.files.writing import write_json
 from reparam.metrics import measure
 from reparam.metrics.evaluation import Evaluation
-from reparam.models.build import build_model
 from reparam.models.calibration import calibrate_likelihood
-from reparam.objectives.adversaries.build import build_adversary
-from reparam.objectives.objective import build_objective
 from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
-from reparam.trainer.budget import Budget, Optimization
-from reparam.trainer.loop import training
-from reparam.trainer.tasks import ModelTask
+from reparam.trainer.assembly import Assembly
+from reparam.trainer.budget import Budget
 
 RESULTS = Path(__file__).parent / "results" / "hybrids"
 TUNED = Path(__file__).parent / "results" / "hybrids_trials"
@@ -78,18 +74,13 @@ def trials() -> list[str]:
 def outcome(recipe: Recipe, images: np.ndarray, known: np.ndarray, test: np.ndarray, *, seconds: float, heard: bool) -> dict:
     """Trains for so much processor time, and measures reconstructions."""
     _, h, w, c = images.shape
-    recipe = recipe.but(precision=PRECISION, threads=1)
+    recipe = recipe.but(precision=PRECISION, threads=1, ema=0.998)
     if not heard:
         recipe = recipe.but(objective=recipe.objective.replace("late(1, ", "late(1e-9, "))
-    objective = build_objective(recipe)
     torch.set_num_threads(1)
-    torch.manual_seed(recipe.seed)
-    model = build_model(recipe, (c, h, w))
-    adversary, state = build_adversary(recipe, model, (c, h, w)), None
-    task = ModelTask(model, objective, adversary, dataset_size=len(known))
-    for state in training(task, Stream(images, known, recipe.batch_size, recipe.seed),
-                          Budget(minutes=seconds / 60, clock=time.process_time, precision=PRECISION),
-                          Optimization.of(recipe.but(ema=0.998))):
+    assembly, state = Assembly(recipe, (c, h, w)), None
+    budget = Budget(minutes=seconds / 60, clock=time.process_time, precision=PRECISION)
+    for state in assembly.training(assembly.stream(images, known), budget):
         pass
     model = state.ema.eval()
     calibrate_likelihood(model, to_batch(images[known[:2000]]))

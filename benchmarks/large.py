@@ -28,17 +28,13 @@ import torch
 from vae_vs_gan import FIT_SECONDS, PRECISION, budget, figures_of, images_of, train
 
 from reparam import load
-from reparam.data.stream import Stream
 from reparam.files.writing import write_json
 from reparam.metrics.figures import PROTOCOL
-from reparam.models.build import build_model
-from reparam.objectives.adversaries.build import build_adversary
-from reparam.objectives.objective import build_objective
+from reparam.parallel import SingleProcess
 from reparam.parts.presets import PRESETS
 from reparam.pretrained.pictures import grid, save_png
-from reparam.trainer.budget import Budget, Optimization
-from reparam.trainer.loop import training
-from reparam.trainer.tasks import ModelTask
+from reparam.trainer.assembly import Assembly
+from reparam.trainer.budget import Budget
 
 RESULTS = Path(__file__).parent / "results" / "large"
 CELLS = ("cifar/generate32", "faces/generate64", "cifar/ladder_m", "faces/ladder_m", "cifar/dcgan", "faces/dcgan")
@@ -84,11 +80,9 @@ def speed(which: str, folder: str, seconds: float) -> None:
     if heard == recipe.objective and "late(" in heard:
         raise SystemExit(f"{preset}: when its critic is heard has changed, and this asks for it at once")
     recipe = recipe.but(objective=heard)
-    torch.manual_seed(0)
-    model = build_model(recipe, (c, h, w))
-    task = ModelTask(model, build_objective(recipe), build_adversary(recipe, model, (c, h, w)))
-    loop = training(task, Stream(source.images, indices, recipe.batch_size, device=WHERE),
-                    Budget(100_000, precision="bf16" if GPU else PRECISION), Optimization(recipe.optimizer))
+    assembly, alone = Assembly(recipe, (c, h, w)), SingleProcess(WHERE)
+    loop = assembly.training(assembly.stream(source.images, indices, accelerator=alone),
+                             Budget(100_000, precision="bf16" if GPU else PRECISION), accelerator=alone)
     if GPU:
         gc.collect()  # a loop that has ended holds its model in a cycle
         torch.cuda.empty_cache()
@@ -102,7 +96,7 @@ def speed(which: str, folder: str, seconds: float) -> None:
     taken = time.perf_counter() - began
     found = {"images_per_second": round(steps * recipe.batch_size / taken), "batch_size": recipe.batch_size,
              "memory_mb": peak_memory() if GPU else None, "device": DEVICE,
-             "parameters": sum(p.numel() for p in model.parameters())}
+             "parameters": sum(p.numel() for p in assembly.model.parameters())}
     write_json(RESULTS / f"speed-{data}-{preset}-{WHERE.type}.json", found)
     print(which, found, file=sys.stderr, flush=True)
 

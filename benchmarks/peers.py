@@ -38,13 +38,13 @@ from reparam.data.stream import Stream, binarized, to_batch
 from reparam.distributions.base import sum_event
 from reparam.distributions.pixels import Bernoulli
 from reparam.metrics.likelihood import importance_nll
-from reparam.models.build import build_model
 from reparam.models.latents import OneLayer
 from reparam.models.likelihoods import BernoulliLikelihood
 from reparam.models.priors import Normal
 from reparam.models.vae import VAE
-from reparam.objectives.objective import build_objective, parse_objective
+from reparam.objectives.objective import parse_objective
 from reparam.parts.recipe import Recipe
+from reparam.trainer.assembly import Assembly
 from reparam.trainer.autotune import choose
 from reparam.trainer.budget import Budget, Optimization
 from reparam.trainer.loop import training
@@ -212,14 +212,12 @@ def measured(model: VAE, x: Tensor) -> dict:
 
 def reparam_run(recipe: Recipe, images: np.ndarray, x: Tensor, threads: int, precision: str) -> dict:
     """One training from nothing: all that a user waits for after the data is read, calibration aside."""
-    torch.manual_seed(recipe.seed)
     torch.set_num_threads(threads)
-    model = build_model(recipe, (1, 28, 28))
-    stream = Stream(images, np.arange(len(images)), recipe.batch_size, recipe.seed, None, recipe.binarize)
+    assembly = Assembly(recipe.but(precision=precision), (1, 28, 28))
+    stream = assembly.stream(images)
     state = None
     began = time.perf_counter()
-    for state in training(ModelTask(model, build_objective(recipe)), stream, Budget(recipe.steps, precision=precision),
-                          Optimization.of(recipe)):
+    for state in assembly.training(stream, assembly.budget(stream)):
         pass
     seconds = time.perf_counter() - began
     return {"seconds": round(seconds, 2), "epochs": round(recipe.steps * recipe.batch_size / len(images), 2),
@@ -229,8 +227,8 @@ def reparam_run(recipe: Recipe, images: np.ndarray, x: Tensor, threads: int, pre
 def best_speed(recipe: Recipe, images: np.ndarray) -> tuple[int, str]:
     from accelerate import Accelerator
 
-    model = build_model(recipe, (1, 28, 28))
-    return choose(recipe, model, build_objective(recipe), to_batch(images[: recipe.batch_size]).bernoulli(), Accelerator())
+    batch = to_batch(images[: recipe.batch_size]).bernoulli()
+    return choose(Assembly(recipe, (1, 28, 28)), batch, Accelerator())
 
 
 def time_to_quality(images: np.ndarray, x: Tensor, rounds: int) -> dict:

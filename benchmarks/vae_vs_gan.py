@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 from reparam.data.open import open_images
-from reparam.data.stream import Stream, to_batch
+from reparam.data.stream import to_batch
 from reparam.errors import TrainingDiverged
 from reparam.features import get_features
 from reparam.files.writing import write_json
@@ -52,8 +52,6 @@ from reparam.models.codes import latent_axes
 from reparam.models.refiner import build_refiner
 from reparam.models.resampler import build_resampler
 from reparam.models.vae import VAE
-from reparam.objectives.adversaries.build import build_adversary
-from reparam.objectives.objective import build_objective
 from reparam.parallel import SingleProcess
 from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
@@ -64,12 +62,10 @@ from reparam.pretrained.pictures import grid, save_png
 from reparam.runs.journal import held_out_figures
 from reparam.runtime import keep_memory
 from reparam.tensors import evenly
-from reparam.trainer.assembly import fit_second_stages
+from reparam.trainer.assembly import Assembly, fit_second_stages
 from reparam.trainer.autotune import computes_in_bf16
-from reparam.trainer.budget import Budget, Optimization
-from reparam.trainer.loop import training
-from reparam.trainer.stages.base import Effort, Shares, fitting_of
-from reparam.trainer.tasks import ModelTask
+from reparam.trainer.budget import Budget
+from reparam.trainer.stages.base import Effort, fitting_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "vae_vs_gan"
@@ -222,18 +218,14 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
           kept_back: float = FIT_SECONDS, device: str = "cpu", clock: Callable[[], float] = time.process_time) -> dict:
     """Trains for so many seconds of a clock and leaves the model in `out`; returns what it cost and the course it took."""
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
-    torch.manual_seed(recipe.seed)
     _, h, w, c = images.shape
-    model, objective = build_model(recipe, (c, h, w)), build_objective(recipe)
-    adversary = build_adversary(recipe, model, (c, h, w))
-    call, shares = fitting_of(recipe, model.latent), Shares.of(recipe, model.latent)
+    assembly, alone = Assembly(recipe, (c, h, w)), SingleProcess(torch.device(device))
+    call, adversary = fitting_of(recipe, assembly.model.latent), assembly.adversary
     kept_back = kept_back if call is not None and call.name == "mixture" else 0.0
     held_out, known = to_batch(images[watched[:500]], device), to_batch(images[indices[:500]], device)
     curve, state = [], None
-    budget = Budget(minutes=(shares.model * seconds - kept_back) / 60, clock=clock, precision=recipe.precision)
-    for state in training(ModelTask(model, objective, adversary, dataset_size=len(indices)),
-                          Stream(images, indices, recipe.batch_size, recipe.seed, device=device), budget,
-                          Optimization.of(recipe), accelerator=SingleProcess(torch.device(device))):
+    budget = Budget(minutes=(assembly.shares.model * seconds - kept_back) / 60, clock=clock, precision=recipe.precision)
+    for state in assembly.training(assembly.stream(images, indices, accelerator=alone), budget, accelerator=alone):
         if state.progress * 12 >= len(curve) + 1:
             curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
     began = clock()

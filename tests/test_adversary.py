@@ -32,7 +32,7 @@ from reparam.parts.registry import ROLES
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
-from reparam.trainer.assembly import check
+from reparam.trainer.assembly import Assembly
 from reparam.trainer.loop import EMA_EVERY
 from reparam.trainer.stages.prior import fit_prior
 
@@ -725,7 +725,7 @@ A_HYBRID = {**BASE, "encoder": "mlp(hidden=(8,))", "likelihood": "gaussian(sigma
                                     A_HYBRID | {"likelihood": "implicit", "adversary": "joint", "objective": "adversarial"}],
                          ids=["gan", "hybrid", "aae", "dcgan", "vae_gan", "bigan"])
 def test_recipes_with_sense_are_taken(recipe):
-    check(Recipe(**recipe), (1, 8, 8))
+    Assembly(Recipe(**recipe), (1, 8, 8)).check()
 
 
 TOP_DOWN = {"latent": "top_down(3, (1, 2), 2, 8, 2)", "encoder": "resnet(width=8, patch=2)",
@@ -751,7 +751,7 @@ SENSELESS = {
     "joint of a gan": (A_GAN | {"adversary": "joint"}, "use images"),
     "introspective gan": (A_GAN | {"adversary": "introspective"}, "no encoder"),
     "posterior prior of a gan": (A_GAN | {"prior": "vamp(3)"}, "vamp"),
-    "adversary nobody hears": (A_HYBRID | {"objective": "nll + kl"}, "add the term adversarial"),
+    "adversary nobody hears": (A_HYBRID | {"objective": "nll + kl"}, "Add the term adversarial"),
     "term without adversary": (A_HYBRID | {"adversary": "none"}, "give an --adversary"),
     "similarity without adversary": (A_HYBRID | {"adversary": "none", "objective": "learned_similarity + kl"},
                                      "give an --adversary"),
@@ -776,7 +776,7 @@ SENSELESS = {
 def test_recipes_without_sense_are_refused(case):
     fields, why = SENSELESS[case]
     with pytest.raises(UsageError, match=why):
-        check(Recipe(**fields), (1, 8, 8))
+        Assembly(Recipe(**fields), (1, 8, 8)).check()
 
 
 OTHER_CODES = [{"posterior": "relaxed_bernoulli", "prior": "relaxed"}, {"posterior": "vq(8)", "prior": "uniform"},

@@ -353,7 +353,7 @@ def test_latents_of_another_shape_are_told(levels):
 
 
 @pytest.mark.parametrize(("changes", "told"), [
-    ({"objective": "nll + kl + adversarial"}, "needs a second player"), ({"adversary": "images"}, "nobody listens"),
+    ({"objective": "nll + kl + adversarial"}, "needs an adversary"), ({"adversary": "images"}, "has no effect"),
     ({"likelihood": "implicit"}, "needs a density"), ({"refiner": "autoregressive", "binarize": True}, "shades of grey"),
     ({"fitted_prior": "sphere"}, "sphere"),
 ], ids=str)
@@ -365,7 +365,7 @@ def test_what_makes_no_sense_is_told_before_training(levels, changes, told):
 
 def test_labels_reach_what_is_fitted_after_the_model(levels, monkeypatch):
     seen = []
-    monkeypatch.setattr("reparam.estimator.fit_second_stages", lambda *given, y=None: seen.append(y) or {})
+    monkeypatch.setattr("reparam.trainer.assembly.fit_second_stages", lambda *given, y=None: seen.append(y) or {})
     y = load_digits().target[:300]
     classed = QUICK | {"latent_dim": None, "latent": "conditional(2)"}
     for changes, labels in ((QUICK, y), (classed, torch.tensor(y)), (classed | {"labelled": 10}, y), (QUICK, y + 0.5),

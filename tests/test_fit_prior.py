@@ -27,7 +27,7 @@ from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
 from reparam.runs.folder import Run
-from reparam.trainer.assembly import check
+from reparam.trainer.assembly import Assembly
 from reparam.trainer.stages.base import Effort, Shares, effort_of, fitting_of
 from reparam.trainer.stages.prior import codes_a_step, codes_to_fit, fit_prior
 
@@ -480,7 +480,7 @@ def test_a_gan_has_no_codes_to_fit_to(tmp_path, monkeypatch, capsys):
     ("mixture('a')", "mixture")])
 def test_a_prior_that_cannot_be_fitted_is_told_before_training(fitted, told):
     with pytest.raises(UsageError, match=told):
-        check(Recipe(fitted_prior=fitted))
+        Assembly(Recipe(fitted_prior=fitted), (1, 32, 32)).check()
 
 
 @pytest.mark.parametrize("net", ["unet(8, patch=0)", "unet(8, patch=-1)", "dit(16, 1, patch=-1)"])

@@ -21,7 +21,7 @@ from reparam.parts.call import Call, parse_call, parse_list, parse_sum
 from reparam.parts.presets import ANY, PRESETS
 from reparam.parts.recipe import Recipe, field_help
 from reparam.parts.registry import ROLES
-from reparam.trainer.assembly import check
+from reparam.trainer.assembly import Assembly
 
 quick = settings(deadline=None, max_examples=150, derandomize=True, database=None)
 
@@ -313,4 +313,4 @@ def test_a_sum_of_augmentations_applies_each_in_turn(images):
 def test_every_preset_fits_its_images(name):
     """Its parts exist, go together, and give finite losses on grey images and on colour ones that are not square."""
     for shape in ((1, 28, 28), (3, 33, 20)) if PRESETS[name].data == ANY and name != "ladder_l" else ((1, 28, 28),):
-        check(PRESETS[name].recipe, shape)
+        Assembly(PRESETS[name].recipe, shape).check()

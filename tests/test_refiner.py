@@ -19,7 +19,7 @@ from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
-from reparam.trainer.assembly import check
+from reparam.trainer.assembly import Assembly
 from reparam.trainer.stages import base as stages
 from reparam.trainer.stages.base import Effort, Shares
 from reparam.trainer.stages.refiner import fit_refiner
@@ -127,8 +127,8 @@ def test_shares_divide_the_minutes():
     assert Shares.of(both, latent).model == pytest.approx(0.25)
     assert Shares.of(RECIPE.but(refiner="none"), latent).model == 1
     with pytest.raises(UsageError, match="leave nothing"):
-        check(both.but(prior_share=0.5), (1, 4, 4))
-    check(both.but(prior_share=0.5, fitted_prior="mixture"), (1, 4, 4))  # which takes no share
+        Assembly(both.but(prior_share=0.5), (1, 4, 4)).check()
+    Assembly(both.but(prior_share=0.5, fitted_prior="mixture"), (1, 4, 4)).check()  # which takes no share
     with pytest.raises(UsageError, match="refiner_share is a share"):
         RECIPE.but(refiner_share=0.0)
 
@@ -291,7 +291,7 @@ def test_networks_that_cannot_refine_are_refused(what, told):
 
 def test_black_and_white_is_not_refined_and_networks_are_told_their_place():
     with pytest.raises(UsageError, match="shades of grey"):
-        check(RECIPE.but(likelihood="bernoulli", binarize=True), (1, 4, 4))
+        Assembly(RECIPE.but(likelihood="bernoulli", binarize=True), (1, 4, 4)).check()
     with pytest.raises(UsageError, match=r"flow_matching\('unet\(8\)'\)"):
         build_refiner("unet(8)", (1, 8, 8))
 

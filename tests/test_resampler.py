@@ -21,7 +21,7 @@ from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
-from reparam.trainer.assembly import check
+from reparam.trainer.assembly import Assembly
 from reparam.trainer.stages.base import Effort, Shares
 from reparam.trainer.stages.resampler import fit_resampler
 
@@ -256,7 +256,7 @@ def test_it_has_its_share_of_the_minutes():
     latent = build_model(RECIPE, (1, 4, 4)).latent
     assert Shares.of(RECIPE, latent) == Shares(resampler=0.15) and Shares.of(RECIPE, latent).model == pytest.approx(0.85)
     with pytest.raises(UsageError, match="leave nothing"):
-        check(RECIPE.but(resampler_share=0.6, refiner="autoregressive(8)", refiner_share=0.4), (1, 8, 8))
+        Assembly(RECIPE.but(resampler_share=0.6, refiner="autoregressive(8)", refiner_share=0.4), (1, 8, 8)).check()
 
 
 def test_networks_that_cannot_judge_are_refused():

@@ -8,12 +8,13 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from reparam.cli.app import main
 from reparam.errors import DataError, UsageError
 from reparam.parts.recipe import MOST_SEED, Recipe
 from reparam.runs.train import resume, train
-from reparam.trainer.assembly import check
+from reparam.trainer.assembly import Assembly
 
 SMALL = {"threads": 1, "precision": "float32", "encoder": "mlp((16,))", "decoder": "mlp((16,))", "latent": "flat(3)",
          "fitted_prior": "none", "steps": 4, "batch_size": 16}
@@ -84,14 +85,21 @@ def test_what_only_the_data_tell_leaves_no_folder(here, monkeypatch):
     def refused(*_, **__):
         raise UsageError("in the last moment")
 
-    monkeypatch.setattr("reparam.runs.train.training", refused)
+    monkeypatch.setattr("reparam.trainer.assembly.training", refused)
     with pytest.raises(UsageError, match="last moment"):
         train("digits", **SMALL)
     assert [p.name for p in here.iterdir()] == ["plain.npy"]
 
 
-def test_check_returns_the_model_that_it_tried():
-    assert check(Recipe(**SMALL), (1, 8, 8)).latent.shape == (3,)
+@pytest.mark.parametrize("changes", [
+    {}, {"posterior": "vq(16)", "prior": "autoregressive", "encoder": "conv(4)", "decoder": "conv(4)",
+         "latent": "spatial(3, 2)", "objective": "nll + kl + commitment"}], ids=["plain", "vq"])
+def test_checking_changes_neither_weights_nor_random_numbers(changes):
+    """Not even what a forward pass in training writes, such as a codebook."""
+    assembly = Assembly(Recipe(**(SMALL | changes)), (1, 8, 8))
+    before, random = {k: v.clone() for k, v in assembly.model.state_dict().items()}, torch.get_rng_state()
+    assert assembly.check() is assembly and torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(v, before[k]) for k, v in assembly.model.state_dict().items())
 
 
 @pytest.mark.parametrize("data, out", [

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .runs.measuring import evaluate as evaluate
     from .runs.train import resume as resume
     from .runs.train import train as train
+    from .trainer.assembly import Assembly as Assembly
     from .trainer.budget import Budget as Budget
     from .trainer.budget import Optimization as Optimization
     from .trainer.loop import training as training
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .trainer.tasks import ModelTask as ModelTask
 
 _HOME = {
+    "Assembly": "trainer.assembly",
     "build_model": "models.build",
     "build_objective": "objectives.objective",
     "compare": "runs.measuring",

@@ -15,26 +15,15 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .data.augment import parse_augmentation
 from .data.pixels import MAX_CHANNELS, Range, as_array, pixels_of
-from .data.stream import Stream, binarized, keep_labels, to_batch
+from .data.stream import keep_labels, to_batch
 from .errors import UsageError
-from .models.build import build_model
-from .models.calibration import calibrate_likelihood
-from .models.codes import latent_axes
-from .models.vae import Model
-from .objectives.adversaries.build import build_adversary
-from .objectives.objective import build_objective
+from .models.likelihoods import Likelihood
 from .parts.presets import find
 from .parts.recipe import Recipe
-from .pretrained.config import Added, Config
 from .pretrained.image_model import ImageModel
-from .tensors import evenly
-from .trainer.assembly import check, fit_second_stages
-from .trainer.budget import Budget, Optimization
-from .trainer.loop import training
-from .trainer.stages.base import Effort, Shares, effort_of
-from .trainer.tasks import ModelTask
+from .trainer.assembly import Assembly
+from .trainer.state import State
 
 FEW = 32
 """Images that are encoded at a time, at least."""
@@ -148,17 +137,20 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         pixels = self._to_images(array)
         shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
         with torch.random.fork_rng(), _threads(recipe.threads):
-            check(recipe, shape)
-            model, effort, labels = self._train(recipe, pixels, y)
-            device = next(model.parameters()).device
-            x = to_batch(pixels, device)
-            x = binarized(x) if recipe.binarize else x
-            known = x[evenly(len(x), 2000)]
-            calibrate_likelihood(model.eval(), known)
-            classes = torch.from_numpy(labels).to(device) if labels is not None else None
-            added = fit_second_stages(model, recipe, x, effort, y=classes) if len(pixels) > 1 else Added()
-            axes = latent_axes(model, known)
-        self.model_ = ImageModel(model.cpu(), Config(recipe, shape, axes=axes, **added))
+            assembly = Assembly(recipe, shape).check()
+            self._check_range(assembly.model.likelihood, recipe, pixels)
+            labels = _labels(y, len(pixels), assembly.model.latent.classes, recipe)
+            losses = list[float]()
+
+            def note(doing: str, state: State[Any]) -> None:
+                if doing == "training":
+                    losses.append(state.loss)
+
+            accelerator = Accelerator(cpu=self.device == "cpu")
+            model = assembly.fit(assembly.stream(pixels, labels=labels, accelerator=accelerator), progress=note,
+                                 accelerator=accelerator)
+        self.model_ = ImageModel(model.network.cpu(), model.config)
+        self.n_iter_, self.loss_curve_ = len(losses), losses
         self._n_features_out = math.prod(self.model_.latent_shape)
         return self
 
@@ -262,36 +254,12 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         bounds = np.iinfo(self._dtype)
         return values.round().clip(bounds.min, bounds.max).astype(self._dtype)
 
-    def _train(self, recipe: Recipe, pixels: np.ndarray, y: Any
-               ) -> tuple[Model, Callable[[float, str], Effort], np.ndarray | None]:
-        """The trained model, how long what follows may take, and the labels that may be seen."""
-        objective = build_objective(recipe)
-        torch.manual_seed(recipe.seed)
-        image_shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
-        model = build_model(recipe, image_shape)
-        in_unit = model.likelihood.discrete or model.likelihood.ends or recipe.binarize
+    def _check_range(self, likelihood: Likelihood, recipe: Recipe, pixels: np.ndarray) -> None:
+        """Refuses values beyond black and white for a likelihood that has no density there."""
+        in_unit = likelihood.discrete or likelihood.ends or recipe.binarize
         if in_unit and pixels.dtype != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= 1):
             raise UsageError(f"{recipe.likelihood} takes pixels in [0, 1], and some of X lie beyond the range {self._range} "
                              "that was seen without rare extremes: give the whole of it as value_range=(LO, HI)")
-        batch = min(recipe.batch_size, len(pixels))
-        by_epochs = math.ceil(recipe.epochs * len(pixels) / batch) if recipe.epochs else None
-        steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
-        accelerator = Accelerator(cpu=self.device == "cpu")
-        labels = _labels(y, len(pixels), model.latent.classes, recipe)
-        stream = Stream(pixels, np.arange(len(pixels)), batch, recipe.seed, parse_augmentation(recipe.augment),
-                        recipe.binarize, accelerator.device,
-                        labels=labels if model.latent.classes else None)
-        state, losses = None, list[float]()
-        shares = Shares.of(recipe, model.latent)
-        minutes = recipe.minutes * shares.model if recipe.minutes else None
-        task = ModelTask(model, objective, build_adversary(recipe, model, image_shape), dataset_size=len(pixels))
-        budget = Budget(steps, minutes, precision="float32" if recipe.precision == "auto" else recipe.precision)
-        for state in training(task, stream, budget, Optimization.of(recipe), accelerator=accelerator):
-            losses.append(state.loss)
-        if state is None:
-            raise UsageError("there was nothing to train on")
-        self.n_iter_, self.loss_curve_ = state.step, losses
-        return state.ema, lambda share, doing: effort_of(recipe, state, share, shares, "float32"), labels
 
 
 def _labels(y: Any, n: int, classes: int, recipe: Recipe) -> np.ndarray | None:

@@ -15,6 +15,7 @@ class SingleProcess:
 
     device: torch.device
     num_processes: int = 1
+    process_index: int = 0
 
     def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
         """The tensor itself: there is no other process to average with."""

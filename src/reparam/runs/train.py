@@ -14,6 +14,7 @@ import platform
 import signal
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,30 +26,23 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..data.augment import parse_augmentation
 from ..data.imageset import ImageSet
 from ..data.options import DataOptions
 from ..data.stream import Stream, binarized, keep_labels, to_batch
 from ..errors import DataError, UsageError
 from ..files.writing import write_json
-from ..models.build import build_model
 from ..models.trace import Batch
 from ..models.vae import Model
-from ..objectives.adversaries.build import build_adversary
-from ..objectives.objective import build_objective
 from ..parts.call import parse_call
 from ..parts.presets import find
 from ..progress import Reporter, Silent
 from ..tensors import evenly
 from ..text import counted, for_shell
 from ..trainer import autotune as calibrate
-from ..trainer.assembly import check
-from ..trainer.budget import Budget, Optimization
-from ..trainer.loop import training
-from ..trainer.stages.base import Shares
+from ..trainer.assembly import Assembly
+from ..trainer.budget import Budget
 from ..trainer.state import State
 from ..trainer.state_file import check_state, load_state, save_state
-from ..trainer.tasks import ModelTask
 from .folder import ARRAY, Run, held_in_memory, images_of, open_data
 from .journal import Journal
 
@@ -74,7 +68,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     """
     recipe = find(preset).recipe.but(**fields)
     check_threads(recipe.threads)
-    check(recipe)  # a mistyped part, or parts that do not fit, are told before anything is read or written
+    Assembly(recipe, (1, 32, 32)).check()  # unknown parts, or parts that do not fit, are refused before anything is read
     if not isinstance(data, str | Path | np.ndarray) or (isinstance(data, str) and not data):  # pyright: ignore
         raise UsageError(f"name the data: a folder of images, a .zip, .npy or .npz file, 'digits', 'shapes', or an array of "
                          f"images; got {'nothing' if data == '' else type(data).__name__}")
@@ -175,7 +169,8 @@ class _Session:
         if run.state_file.exists():
             check_state(run.state_file, self.recipe, self.image_shape)
         # what does not fit the images is told before a folder is made
-        self.labels = self._labels(check(self.recipe, self.image_shape).latent.classes)
+        self.assembly = Assembly(self.recipe, self.image_shape).check()
+        self.labels = self._labels(self.assembly.model.latent.classes)
         self.accelerator = Accelerator(cpu=device == "cpu")
         self.stopped = False
         self.made: list[Path] = []
@@ -228,25 +223,18 @@ class _Session:
                     folder.rmdir()
 
     def _train(self) -> State[Model]:
-        run, recipe = self.run, self.recipe
-        torch.manual_seed(recipe.seed)
-        model, objective = build_model(recipe, self.image_shape), build_objective(recipe)
-        adversary = build_adversary(recipe, model, self.image_shape)
+        run, recipe, assembly = self.run, self.recipe, self.assembly
         saved = load_state(run.state_file) if run.state_file.exists() else None
-        batch_size = min(recipe.batch_size, len(self.training_set))
-        steps, minutes = self._budget(batch_size)
-        minutes = minutes * Shares.of(recipe, model.latent).model if minutes is not None else None
-        stream = Stream(self.images.images, self.training_set, batch_size, recipe.seed,
-                        parse_augmentation(recipe.augment), recipe.binarize, self.accelerator.device,
-                        self.accelerator.process_index, self.accelerator.num_processes,
-                        start=int(saved[1]["step"]) if saved else 0, labels=self.labels)
-        self._choose_speed(calibrate.Workload(recipe, model, objective, adversary, _first(stream)), steps)
+        stream = assembly.stream(self.images.images, self.training_set, self.labels, accelerator=self.accelerator,
+                                 start=int(saved[1]["step"]) if saved else 0)
+        budget = self._budget(stream)
+        self._choose_speed(stream, budget.steps)
+        budget = replace(assembly.of_model(budget), precision=run.precision)
         with _stopping_at_interrupt(self):
-            task = ModelTask(model, objective, adversary, dataset_size=len(self.training_set))
-            loop = training(task, stream, Budget(steps, minutes, precision=run.precision or "float32"),
-                            Optimization.of(recipe), accelerator=self.accelerator, resume=saved)
+            loop = assembly.training(stream, budget, accelerator=self.accelerator, resume=saved)
             counts = calibrate.thread_counts(self.accelerator)
-            adapts = minutes is not None and not recipe.threads and len(counts) > 1 and self.accelerator.num_processes == 1
+            adapts = (budget.minutes is not None and not recipe.threads and len(counts) > 1
+                      and self.accelerator.num_processes == 1)
             return self._follow(loop, Journal(run, self._watched(), self.report),
                                 calibrate.Pace(counts[0], counts[-1]) if adapts else None)
 
@@ -264,16 +252,14 @@ class _Session:
                              f"--latent \"{parse_call(self.recipe.latent).name}(…, classes={labels.max() + 1})\"")
         return keep_labels(labels, self.training_set, self.recipe.labelled)
 
-    def _budget(self, batch_size: int) -> tuple[int | None, float | None]:
-        r = self.recipe
-        by_epochs = math.ceil(r.epochs * len(self.training_set) / batch_size) if r.epochs else None
-        steps = min((s for s in (r.steps, by_epochs) if s), default=None)
-        if steps is None and r.minutes is None:
+    def _budget(self, stream: Stream) -> Budget:
+        budget = self.assembly.budget(stream)
+        if budget.steps is None and budget.minutes is None:
             self.report.say(f"training for {DEFAULT_MINUTES:g} minutes; --minutes, --epochs or --steps set another end")
-            return None, DEFAULT_MINUTES
-        return steps, r.minutes
+            return replace(budget, minutes=DEFAULT_MINUTES)
+        return budget
 
-    def _choose_speed(self, work: calibrate.Workload, steps: int | None) -> None:
+    def _choose_speed(self, stream: Stream, steps: int | None) -> None:
         """Threads and precision: as a run began, so it goes on."""
         run, recipe = self.run, self.recipe
         if not run.precision:
@@ -281,12 +267,13 @@ class _Session:
                 run.threads = recipe.threads or torch.get_num_threads()
                 run.precision = "float32" if recipe.precision == "auto" else recipe.precision
             else:
-                run.threads, run.precision = calibrate.choose(work, self.accelerator)
+                run.threads, run.precision = calibrate.choose(self.assembly, _first(stream), self.accelerator)
             if self.accelerator.is_main_process:
                 run.save()
         torch.set_num_threads(min(run.threads, calibrate.cores()))  # the machine may be another than it began on
-        size = sum(p.numel() for p in work.model.parameters())
-        critic = sum(p.numel() for p in work.adversary.parameters()) if work.adversary is not None else 0
+        model, adversary = self.assembly.model, self.assembly.adversary
+        size = sum(p.numel() for p in model.parameters())
+        critic = sum(p.numel() for p in adversary.parameters()) if adversary is not None else 0
         run.facts["parameters"], run.facts["critic_parameters"] = size, critic
         beside = f", {critic:,} in the critic," if critic else ""
         self.report.say(f"{size:,} parameters{beside} on {self.accelerator.device.type}, {counted(run.threads, 'thread')}, "

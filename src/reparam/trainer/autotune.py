@@ -6,49 +6,31 @@ where the processor computes in it, and not for the smallest models. Both are tr
 
 from __future__ import annotations
 
-import copy
 import os
 import statistics
 import time
-from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 
 from ..models.trace import Batch
-from ..models.vae import Model
-from ..objectives.adversaries.base import Adversary
-from ..objectives.objective import Objective
-from ..parts.recipe import Recipe
-from .budget import Budget, Optimization
-from .loop import training
-from .tasks import ModelTask
+from .assembly import Assembly
+from .budget import Budget
 
 SECONDS_PER_TRIAL = 0.3
 ROUNDS = 2
 """Trials of each option, in turn; the best counts, since other programs only ever slow one down."""
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What is timed."""
-
-    recipe: Recipe
-    model: Model
-    objective: Objective
-    adversary: Adversary | None
-    batch: Batch
-
-
-def choose(work: Workload, accelerator: Accelerator) -> tuple[int, str]:
-    """Threads and precision for a run, measured where the recipe leaves them open; sets the threads."""
-    recipe = work.recipe
+def choose(assembly: Assembly, batch: Batch, accelerator: Accelerator) -> tuple[int, str]:
+    """Threads and precision for training on such batches, measured where the recipe leaves them open; sets the threads."""
+    recipe = assembly.recipe
     threads = [recipe.threads] if recipe.threads else thread_counts(accelerator)
     precisions = [recipe.precision] if recipe.precision != "auto" else _precisions(accelerator)
     options = [(t, p) for t in threads for p in precisions]
     if len(options) > 1:
         rates = [max(r) for r in zip(*(
-            [_trial(t, p, work, accelerator) for t, p in options] for _ in range(ROUNDS)),
+            [_trial(t, p, assembly, batch, accelerator) for t, p in options] for _ in range(ROUNDS)),
             strict=True)]
         best = options[rates.index(max(rates))]
     else:
@@ -82,14 +64,11 @@ def computes_in_bf16() -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def _trial(threads: int, precision: str, work: Workload, accelerator: Accelerator) -> float:
+def _trial(threads: int, precision: str, assembly: Assembly, batch: Batch, accelerator: Accelerator) -> float:
     """Steps per second of a copy of the model. Leaves random numbers alone."""
     torch.set_num_threads(threads)
-    recipe = work.recipe
-    model, adversary = copy.deepcopy((work.model, work.adversary))
-    optimization = Optimization(recipe.optimizer, recipe.critic_optimizer, ema=0, accumulate=recipe.accumulate)
-    loop = training(ModelTask(model, work.objective, adversary), iter(lambda: work.batch, None),
-                    Budget(minutes=1.0, precision=precision), optimization, accelerator=accelerator)
+    budget = Budget(minutes=1.0, precision=precision)
+    loop = assembly.copied(ema=0).training(iter(lambda: batch, None), budget, accelerator=accelerator)
     with torch.random.fork_rng():
         for _ in range(3):
             next(loop)
