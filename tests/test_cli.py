@@ -547,11 +547,14 @@ def test_a_demo_replaces_the_last_one(trained, reparam, tmp_path, monkeypatch):
     from reparam.models.build import build_model
     from reparam.parts.recipe import Recipe
 
-    shutil.copytree(trained, tmp_path / "runs" / "demo")
+    last = tmp_path / "runs" / "demo"
+    shutil.copytree(trained, last)
+    written = json.loads((last / "run.json").read_text(encoding="utf-8"))
+    (last / "run.json").write_text(json.dumps(written | {"data": "shapes"}), encoding="utf-8")
     asked = []
     monkeypatch.setattr(cli, "_train", lambda *given: asked.append(given))
     assert reparam("demo") == (0, "", "")
-    assert not (tmp_path / "runs" / "demo").exists()
+    assert not last.exists()
     ((data, _, out, resumed, changes, *_),) = asked
     assert (data, out, resumed) == ("shapes", "runs/demo", None)
     build_model(Recipe().but(**changes), (3, 32, 32))
