@@ -49,10 +49,35 @@ def test_labels_with_names_count_in_them():
             from_arrays(X, np.full(240, wrong), classes=("none", "cat", "dog"))
 
 
-def test_labels_of_several_columns_stop_nothing_and_are_said():
-    found = from_arrays(X, np.random.default_rng(1).integers(0, 2, (240, 14)))
-    assert found.labels is None
-    assert any("labels of 14 columns" in note and "--factors" in note for note in found.notes)
+MANY = np.random.default_rng(1).integers(0, 2, (240, 14))
+
+
+def test_labels_of_several_columns_are_kept_as_factors():
+    found = from_arrays(X, MANY)
+    assert found.labels is None and found.classes == ()
+    assert any("labels of 14 columns (factor 0" in note for note in found.notes)
+    assert tuple(found.factors) == tuple(f"factor {i}" for i in range(14))
+    np.testing.assert_array_equal(np.stack(list(found.factors.values()), 1), MANY)
+    assert from_arrays(X).fingerprint == found.fingerprint  # training does not depend on them
+    assert tuple(from_arrays(X, MANY[:, :2], factors=("size", "hue")).factors) == ("size", "hue")
+    assert "factor 0" in from_arrays(X, MANY, factors=("size", "hue")).factors
+
+
+def test_columns_with_names_of_their_own_keep_them():
+    table = np.array([(i % 3, "ab"[i % 2], i / 240) for i in range(240)],
+                     [("shape", np.int64), ("hue", "S1"), ("size", float)])
+    found = from_arrays(X, table)
+    assert tuple(found.factors) == ("shape", "hue", "size") and set(found.factors["hue"]) == {"a", "b"}
+    assert from_arrays(X, table[["shape"]]).classes == ("0", "1", "2")
+
+
+def test_columns_of_something_else_are_refused():
+    with pytest.raises(DataError, match="labels of type complex128"):
+        from_arrays(X, MANY.astype(complex))
+    with pytest.raises(DataError, match=r"a column of labels has the shape \(240, 2\)"):
+        from_arrays(X, np.zeros(240, [("a", int), ("b", float, (2,))]))
+    with pytest.raises(DataError, match=r"of shape \(240, 0\)"):
+        from_arrays(X, MANY[:, :0])
 
 
 @pytest.mark.parametrize("keys", [("train_images", "train_labels", "val_images", "val_labels", "test_images", "test_labels"),
@@ -74,11 +99,24 @@ def test_validation_parts_of_an_npz_are_what_is_held_out(tmp_path, keys):
 
 
 def test_sprites_of_0_and_1_are_black_and_white(tmp_path):
-    np.savez(tmp_path / "sprites.npz", imgs=X // 128, latents_classes=np.arange(1440).reshape(240, 6) % 5,
+    kinds = np.arange(1440).reshape(240, 6) % 5
+    np.savez(tmp_path / "sprites.npz", imgs=X // 128, latents_classes=kinds,
              latents_values=np.zeros((240, 6)), metadata=np.array([{"a": 1}], object))
     found = open_images(tmp_path / "sprites.npz")
     np.testing.assert_array_equal(found.images[..., 0], X // 128 * 255)
-    assert found.labels is None and any("labels of 6 columns" in note for note in found.notes)
+    assert found.labels is None and any("labels of 6 columns (color, shape, scale," in note for note in found.notes)
+    assert tuple(found.factors) == ("color", "shape", "scale", "orientation", "posX", "posY")
+    np.testing.assert_array_equal(np.stack(list(found.factors.values()), 1), kinds)
+    np.savez(tmp_path / "values.npz", imgs=X // 128, latents_values=kinds / 4)
+    np.testing.assert_array_equal(open_images(tmp_path / "values.npz").factors["posY"], kinds[:, 5] / 4)
+
+
+def test_an_npz_names_the_columns_of_its_labels(tmp_path):
+    np.savez(tmp_path / "multi.npz", train_images=X[:180], train_labels=MANY[:180, :2], test_images=X[180:],
+             test_labels=MANY[180:, :2], label_names=np.array(["atelectasis", "effusion"]))
+    found = open_images(tmp_path / "multi.npz")
+    assert tuple(found.factors) == ("atelectasis", "effusion")
+    np.testing.assert_array_equal(np.stack(list(found.factors.values()), 1), MANY[:, :2])
 
 
 def test_an_npz_that_memory_cannot_hold_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):

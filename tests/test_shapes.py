@@ -142,7 +142,7 @@ def test_its_factors_come_along_in_the_order_of_the_images(drawn, opened):
     assert opened.factors.keys() == factors.keys()
     for name in factors:
         np.testing.assert_array_equal(opened.factors[name], factors[name])
-    table = of_columns({k: v[:2000] for k, v in opened.factors.items()}, "shapes")
+    table = of_columns({k: v[:2000] for k, v in opened.factors.items()})
     assert table.names == shapes.FACTORS and table.categorical == (True, *[False] * 6)
     assert table.levels.shape == (2000, 7) and table.levels.max(0).values.tolist() == [2, *[19] * 6]
 

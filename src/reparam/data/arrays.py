@@ -41,23 +41,29 @@ class _Keys(NamedTuple):
     images: tuple[str, ...]
     labels: tuple[str, ...]
     value_range: Range | None = None  # of the images, where the data set is known by its keys
+    factors: tuple[str, ...] = ()     # names of the labels' columns, likewise
 
 
+_SPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # as in the file's metadata, which is pickled
 _KEYS = (_Keys(("train_images", "val_images", "test_images"), ("train_labels", "val_labels", "test_labels")),
          _Keys(("x_train", "x_val", "x_test"), ("y_train", "y_val", "y_test")),
          _Keys(("images", "val_images", "test_images"), ("labels", "val_labels", "test_labels")),
          _Keys(("x", "x_val", "x_test"), ("y", "y_val", "y_test")),
-         _Keys(("imgs", "", ""), ("latents_classes", "", ""), (0, 1)))  # dSprites
+         _Keys(("imgs", "", ""), ("latents_classes", "", ""), (0, 1), _SPRITES),  # dSprites
+         _Keys(("imgs", "", ""), ("latents_values", "", ""), (0, 1), _SPRITES))
+_FACTOR_NAMES = ("factor_names", "label_names", "latents_names")
+"""Keys of an .npz that names the columns of its labels."""
 
 
 def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
                 test: npt.ArrayLike | None = None, validation: npt.ArrayLike | None = None, classes: Sequence[str] = (),
-                source: str = "array", image_size: int | None = None,
+                factors: Sequence[str] = (), source: str = "array", image_size: int | None = None,
                 value_range: Range | None = None, like: Shape | None = None) -> ImageSet:
     """Images held in memory: (n, H, W), (n, H, W, C), or (n, C, H, W) with 1, 3 or 4 channels.
 
     Values are read by their type, or by `value_range`, as `pixels_of` says. `labels` (n,) are whole
-    numbers or names, -1 for none; with the names of `classes` they count from 0. `validation` (n,) marks
+    numbers or names, -1 for none; with the names of `classes` they count from 0. Labels (n, k) are
+    factors of each image, by the names in `factors` if there are k. `validation` (n,) marks
     the images to hold out, which are otherwise chosen, and `test` (n,) those never trained on.
     With `like`, a model's (C, H, W), any number of images is made to fit it.
 
@@ -69,8 +75,9 @@ def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
     check_image_size(image_size)
     check_value_range(value_range)
     pixels = to_uint8(_channels_last(images), value_range)
-    return _from_array(pixels, labels, _flags(validation, len(pixels), "validation"), _flags(test, len(pixels), "test"),
-                       tuple(classes), source, image_size, like)
+    found = Labels() if labels is None else numbered(labels, len(pixels), tuple(classes), tuple(factors))
+    return _from_array(pixels, found, _flags(validation, len(pixels), "validation"), _flags(test, len(pixels), "test"),
+                       source, image_size, like)
 
 
 def _flags(given: npt.ArrayLike | None, n: int, kind: str) -> npt.NDArray[np.bool_]:
@@ -80,9 +87,8 @@ def _flags(given: npt.ArrayLike | None, n: int, kind: str) -> npt.NDArray[np.boo
     return flags
 
 
-def _from_array(pixels: Pixels, labels: npt.ArrayLike | None, validation: npt.NDArray[np.bool_],
-                test: npt.NDArray[np.bool_], classes: tuple[str, ...], source: str, image_size: int | None,
-                like: Shape | None = None) -> ImageSet:
+def _from_array(pixels: Pixels, labels: Labels, validation: npt.NDArray[np.bool_], test: npt.NDArray[np.bool_],
+                source: str, image_size: int | None, like: Shape | None = None) -> ImageSet:
     n, height, width, _ = pixels.shape
     enough(n, (), source, FEWEST if like is None else 1)
     if like is None:
@@ -91,9 +97,8 @@ def _from_array(pixels: Pixels, labels: npt.ArrayLike | None, validation: npt.ND
         pixels, size, notes = _joined(pixels, like[0], source), (like[2], like[1]), list[str]()
     if size != (width, height):
         pixels = np.stack([fit(image, size) for image in pixels])
-    found = Labels() if labels is None else numbered(labels, n, classes)
     digests = np.fromiter((digest(image) for image in pixels), np.uint64, n)
-    return assemble(pixels, digests, found, validation & ~test, test, (), notes, source, tuple(map(str, range(n))),
+    return assemble(pixels, digests, labels, validation & ~test, test, (), notes, source, tuple(map(str, range(n))),
                     joining=like is not None)
 
 
@@ -117,7 +122,8 @@ def open_digits(image_size: int | None, value_range: Range | None, like: Shape |
     data: Any = load_digits()
     pixels = to_uint8(_channels_last(data.images), value_range or (0.0, 16.0))
     none = np.zeros(len(pixels), np.bool_)
-    return _from_array(pixels, data.target, none, none, tuple("0123456789"), "digits", image_size, like)
+    labels = numbered(data.target, len(pixels), tuple("0123456789"))
+    return _from_array(pixels, labels, none, none, "digits", image_size, like)
 
 
 def open_shapes(image_size: int | None, value_range: Range | None, like: Shape | None = None) -> ImageSet:
@@ -125,12 +131,14 @@ def open_shapes(image_size: int | None, value_range: Range | None, like: Shape |
     factors = shapes.draw_factors()
     pixels = to_uint8(shapes.draw(factors), value_range)
     none = np.zeros(len(pixels), np.bool_)
-    return replace(_from_array(pixels, factors["kind"], none, none, (), "shapes", image_size, like), factors=factors)
+    labels = replace(numbered(factors["kind"], len(pixels)), factors=factors)
+    return _from_array(pixels, labels, none, none, "shapes", image_size, like)
 
 
 def open_arrays(path: Path, name: str, image_size: int | None, value_range: Range | None,
                 like: Shape | None = None) -> ImageSet:
     """The images of an .npy or .npz, and the labels, validation and test images that an .npz may hold."""
+    factors: tuple[str, ...] = ()
     try:
         opened = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(opened, np.ndarray):
@@ -141,6 +149,8 @@ def open_arrays(path: Path, name: str, image_size: int | None, value_range: Rang
                 _check_memory(path, [key for key in (*keys.images, *keys.labels) if key], name)
                 images, labels = ([opened[key] if key else None for key in part] for part in (keys.images, keys.labels))
                 value_range = value_range or keys.value_range
+                named = next((key for key in opened.files if key.lower() in _FACTOR_NAMES), None)
+                factors = keys.factors if named is None else tuple(map(str, opened[named].ravel()))
     except DataError:
         raise
     except Exception as e:  # NumPy raises many kinds on a broken or pickled file
@@ -150,7 +160,9 @@ def open_arrays(path: Path, name: str, image_size: int | None, value_range: Rang
     kinds = np.concatenate([np.full(len(part), kind) for kind, part in enumerate(parts) if part is not None])
     there = [part for part in parts if part is not None]
     pixels = there[0] if len(there) == 1 else np.concatenate(there)
-    return _from_array(pixels, _joined_labels(parts, labels), kinds == 1, kinds == 2, (), name, image_size, like)
+    given = _joined_labels(parts, labels)
+    found = Labels() if given is None else numbered(given, len(pixels), factors=factors)
+    return _from_array(pixels, found, kinds == 1, kinds == 2, name, image_size, like)
 
 
 def _check_parts(parts: Sequence[Pixels | None], labels: Sequence[Array | None], name: str) -> None:
@@ -190,10 +202,11 @@ def _check_memory(path: Path, keys: Sequence[str], name: str) -> None:
 def _keys_of(present: Sequence[str], name: str) -> _Keys:
     """The keys of images and labels in an .npz; "" for a missing one."""
     lower = {key.lower(): key for key in present}
-    for keys in _KEYS:
-        if keys.images[0] in lower:
-            images, labels = (tuple(lower.get(key, "") for key in part) for part in keys[:2])
-            return _Keys(images, labels, keys.value_range)
+    found = [keys for keys in _KEYS if keys.images[0] in lower]
+    if found:
+        keys = next((k for k in found if k.images == found[0].images and k.labels[0] in lower), found[0])
+        images, labels = (tuple(lower.get(key, "") for key in part) for part in keys[:2])
+        return keys._replace(images=images, labels=labels)
     if len(present) == 1:
         return _Keys((present[0], "", ""), ("", "", ""))
     raise DataError(f"{name} has the keys {', '.join(present) or 'none'}; accepted are images and "

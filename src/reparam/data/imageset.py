@@ -54,6 +54,7 @@ class ImageSet:
         if self.classes:
             names = ", ".join(self.classes[:5])
             parts.append(f"{len(self.classes):,} classes ({names}{', …' if len(self.classes) > 5 else ''})")
+        parts += [f"{len(self.factors)} factors"] if self.factors else []
         parts += [f"{flags.sum():,} {kind}" for kind, flags in (("for validation", self.validation), ("for test", self.test))
                   if flags.any()]
         parts += [f"{len(self.skipped):,} files skipped"] if self.skipped else []
@@ -155,7 +156,7 @@ def assemble(images: Pixels, digests: npt.NDArray[np.uint64], labels: Labels, va
         said.append(f"the brightest value is {brightest} of 255: if the files use less than their "
                     "type's range, state it with --value-range LO,HI")
     return ImageSet(images, numbers, labels.classes, digests, groups, validation, test, skipped, tuple(said), source,
-                    _fingerprint(images.shape, digests, groups, labels, validation, test), names)
+                    _fingerprint(images.shape, digests, groups, labels, validation, test), names, labels.factors)
 
 
 def _of_copies(digests: Array, groups: Array, validation: Flags, test: Flags) -> list[str]:

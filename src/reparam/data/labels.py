@@ -1,4 +1,4 @@
-"""Labels as names: of whatever kind they are given, they become the numbers 0 to k − 1 of k classes."""
+"""Labels: one value for each image becomes a class, from 0 to k − 1; several become a table of factors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import DataError
 from .pixels import as_array
 
 _FEW = 100  # so many classes may well have one image each
+_SHOWN = 6  # names of factors in a note
 
 Array = npt.NDArray[Any]
 
@@ -24,30 +25,34 @@ class Labels:
     classes: tuple[str, ...] = ()                 # (k,), their names
     note: str = ""                                # what was done to get them
     given: npt.NDArray[np.int64] | None = None    # whole numbers as they were given, without names
+    factors: dict[str, Array] | None = None       # (n,) each: numbers or words, of labels of several columns
 
 
-def numbered(labels: npt.ArrayLike, n: int, classes: tuple[str, ...] = ()) -> Labels:
+def numbered(labels: npt.ArrayLike, n: int, classes: tuple[str, ...] = (), factors: tuple[str, ...] = ()) -> Labels:
     """The classes that labels (n,) or (n, 1) name, by whole numbers or by words; −1 stands for none.
 
-    With the names of `classes`, whole numbers count in them from 0. One column a class with a single 1 in each row is
-    taken for the class. Other columns say several things of an image and are no classes; nor are labels that are
-    different for most images.
+    With the names of `classes`, whole numbers count in them from 0. Labels that differ for most images are no classes.
+    Labels (n, k) with a single 1 in each row are classes too (one-hot). Other labels of several columns, and structured
+    arrays, say several things of each image: they are kept as factors, by the names in `factors` where there are k.
 
     Raises:
-        DataError: labels of another length, neither whole numbers nor words, or beyond the names.
+        DataError: labels of another length, neither numbers nor words, or beyond the names.
     """
     array = as_array(labels)
+    if array.dtype.names is not None and len(array.dtype.names) > 1:
+        return _of_columns([array[name] for name in array.dtype.names], n, array.dtype.names)
+    array = array[array.dtype.names[0]] if array.dtype.names else array
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim not in (1, 2) or len(array) != n:
+    if array.ndim not in (1, 2) or len(array) != n or 0 in array.shape[1:]:
         raise DataError(f"{len(array) if array.ndim else 0} labels, of shape {array.shape}, for {n}"
                         " images: each needs one label")
     if array.ndim == 2:
-        return _of_columns(array, classes)
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", "backslashreplace")
-    if array.dtype.kind in "UO":
-        return _named(array.astype(np.str_), n)
+        one_hot = array.dtype.kind in "biuf" and ((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all()
+        return _one_hot(array, classes) if one_hot else _of_columns(list(array.T), n, factors)
+    array = _words(array)
+    if array.dtype.kind == "U":
+        return _named(array, n)
     with np.errstate(invalid="ignore"):
         whole = array.dtype.kind in "biuf" and np.array_equal(array, array.astype(np.int64))
     if not whole:
@@ -55,13 +60,31 @@ def numbered(labels: npt.ArrayLike, n: int, classes: tuple[str, ...] = ()) -> La
     return _counted(array.astype(np.int64), n, classes)
 
 
-def _of_columns(array: Array, classes: tuple[str, ...]) -> Labels:
+def _one_hot(array: Array, classes: tuple[str, ...]) -> Labels:
     k = array.shape[1]
-    if array.dtype.kind in "biuf" and ((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all():
-        names = classes or tuple(map(str, range(k)))
-        return Labels(array.argmax(1), names, f"labels of {k} columns with a single 1 in each row: taken for {k} classes")
-    return Labels(note=f"labels of {k} columns say several things of each image and are no classes: they are left aside. "
-                       "To score latents against them, give them to evaluate as a table with --factors")
+    names = classes or tuple(map(str, range(k)))
+    return Labels(array.argmax(1), names, f"labels of {k} columns with a single 1 in each row: taken for {k} classes")
+
+
+def _of_columns(columns: list[Array], n: int, names: tuple[str, ...]) -> Labels:
+    k = len(columns)
+    for column in columns:
+        if column.shape != (n,):
+            raise DataError(f"a column of labels has the shape {column.shape} for {n} images: each needs one value")
+        if column.dtype.kind not in "biufUSO":
+            raise DataError(f"labels of type {column.dtype} are neither numbers nor names")
+    names = names if len(set(names)) == k else tuple(f"factor {i}" for i in range(k))
+    shown = ", ".join(names[:_SHOWN]) + ", …" * (k > _SHOWN)
+    return Labels(note=f"labels of {k} columns ({shown}) say several things of each image and are no classes: training "
+                       "leaves them aside, evaluate scores latents against them as factors",
+                  factors=dict(zip(names, map(_words, columns), strict=True)))
+
+
+def _words(column: Array) -> Array:
+    """The column, with bytes and objects as text."""
+    if column.dtype.kind == "S":
+        return np.char.decode(column, "utf-8", "backslashreplace")
+    return column.astype(np.str_) if column.dtype.kind == "O" else column
 
 
 def _named(names: npt.NDArray[np.str_], n: int) -> Labels:

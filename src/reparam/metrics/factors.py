@@ -69,23 +69,21 @@ def match(table: Table, names: Sequence[str]) -> FactorTable:
         DataError: an image that the table does not name, or no factor that changes.
     """
     columns = zip(*_found(table, names), strict=True)
-    return of_columns(dict(zip(table.names, columns, strict=True)), table.source)
+    found = of_columns(dict(zip(table.names, columns, strict=True)))
+    if found is None:
+        raise DataError(f"no factor of {table.source} changes among these {len(names)} images")
+    return found
 
 
-def of_columns(columns: Mapping[str, Sequence[Any] | np.ndarray], source: str) -> FactorTable:
-    """The factors of some images, a column each, as `match` gives them.
-
-    Raises:
-        DataError: no factor changes.
-    """
+def of_columns(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> FactorTable | None:
+    """The factors of some images, a column each, as `match` gives them; None where none changes among the images."""
     kept: list[tuple[str, np.ndarray, bool]] = []
     for name, column in columns.items():
         levels, words = _levels(column)
-        if levels.max() > 0:
+        if levels.max(initial=0) > 0:
             kept.append((name, levels, words))
     if not kept:
-        n = len(next(iter(columns.values())))
-        raise DataError(f"no factor of {source} changes among these {n} images")
+        return None
     return FactorTable(tuple(k[0] for k in kept), torch.from_numpy(np.stack([k[1] for k in kept], 1)),
                        tuple(k[2] for k in kept))
 
@@ -141,7 +139,7 @@ def factors(evaluation: Evaluation) -> list[Figure]:
     """
     table = evaluation.factors
     if table is None:
-        raise Unavailable("these scores need a table of factors: --factors factors.csv")
+        raise Unavailable("these scores need factors: labels of several columns in the data, or --factors factors.csv")
     codes, levels = evaluation.codes.mean.double().numpy(), table.levels.numpy()
     n = len(codes)
     if len(levels) != n:

@@ -28,6 +28,8 @@ class Source(TypedDict, total=False):
     images: Count
     background: str
     value_range: tuple[float, float] | None
+    factors: tuple[str, ...]
+    """Names of what labels of several columns say of each image; evaluation scores latents against them."""
 
 
 class Added(TypedDict, total=False):

@@ -36,7 +36,7 @@ class Options:
     features: str | None = None
     """Feature network: a part call or a file of weights; by default 'efficientnet' where its package is installed."""
     factors: str | None = None
-    """A table of the factors that the images were drawn from."""
+    """A table of the factors that the images were drawn from; by default what the data say, as labels of several columns."""
     n: int = MOST_SAMPLES
     """Samples and real images in a comparison of sets, at most."""
 
@@ -80,7 +80,7 @@ def _factors(images: ImageSet, rows: np.ndarray, table: str | None) -> FactorTab
         return match(read_table(table), [images.names[i] for i in rows])
     if images.factors is None:
         return None
-    return of_columns({name: column[rows] for name, column in images.factors.items()}, images.source)
+    return of_columns({name: column[rows] for name, column in images.factors.items()})
 
 
 def _labels(model: ImageModel, images: ImageSet, rows: np.ndarray) -> torch.Tensor | None:

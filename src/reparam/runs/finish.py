@@ -138,6 +138,7 @@ def config_of(run: Run, images: ImageSet, axes: tuple[Axis, ...], added: Added) 
     _, h, w, c = images.images.shape
     data = {"name": Path(images.source).name or images.source, "fingerprint": images.fingerprint,
             "images": len(images.split()[0]), "background": run.options.background, "value_range": run.options.value_range}
+    data |= {"factors": tuple(images.factors)} if images.factors else {}
     return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, **added)
 
 

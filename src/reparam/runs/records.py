@@ -49,6 +49,7 @@ class Facts(TypedDict, total=False):
     validation: Count
     test: Count
     classes: list[str]
+    factors: list[str]
     notes: list[str]
     started: str
     versions: dict[str, str]

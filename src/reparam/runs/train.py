@@ -199,6 +199,7 @@ class _Session:
         run.facts |= {
             "images": n, "height": h, "width": w, "channels": c, "classes": list(images.classes),
             "training": len(self.training_set), "validation": len(self.validation_set), "test": len(self.test_set),
+            **({"factors": list(images.factors)} if images.factors else {}),
             "notes": list(images.notes), "started": run.facts.get("started", _now()), "versions": _versions()}
         run.status = "training"
         run.save()

@@ -36,7 +36,9 @@ def rows_of(model: ImageModel, images: ImageSet, measured: np.ndarray) -> list[R
     if images.factors is None or not rows:
         return rows
     some = measured[evenly(len(measured), MOST_IMAGES)]
-    table = of_columns({name: column[some] for name, column in images.factors.items()}, images.source)
+    table = of_columns({name: column[some] for name, column in images.factors.items()})
+    if table is None:
+        return rows
     codes = model.encode(images.images[some]).reshape(len(some), -1)[:, [axis.index for axis in axes]].astype(np.float64)
     shares = np.stack([_explained(codes, level) for level in table.levels.numpy().T])
     for row, share in zip(rows, shares.T, strict=True):
