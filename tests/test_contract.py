@@ -147,7 +147,7 @@ def test_generated_latents_have_the_shape_of_inferred_ones(role, part, model_of,
     for code in (generated, model.encode(x)[None], model.encode(x, sample=True)[None]):
         assert code.shape == (1, 3, *model.latent.shape)
         assert code.dtype == torch.float32
-        assert model.latent.read(code).shape == model(x).decoder_input.shape == (1, 3, *model.latent.features)
+        assert model.latent.read(code).shape == model(x).decoder_input.shape == (1, 3, *model.latent.decoder_input)
         assert model.decode(code).mean.shape == (1, 3, *IMAGE)
     assert not generated.requires_grad
     if model.latent.space.kind != "real" or model.latent.classes:

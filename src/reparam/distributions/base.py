@@ -110,7 +110,7 @@ _CLOSED: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {}
 
 
 def closed_kl(q: type[Distribution], p: type[Distribution]) -> Callable[[F], F]:
-    """Registers a closed form of KL(q ‖ p) between two kinds of distribution: f(q, p) → nats per example, (B,) or ()."""
+    """Registers a closed form of KL(q ‖ p) between two classes of distribution: f(q, p) → nats per example, (B,) or ()."""
 
     def register(f: F) -> F:
         _CLOSED[q, p] = f
@@ -120,6 +120,13 @@ def closed_kl(q: type[Distribution], p: type[Distribution]) -> Callable[[F], F]:
 
 
 def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
-    """KL(q ‖ p) per example, nats, (K, B): in closed form where there is one, else log q(z) − log p(z) at z ~ q."""
+    """KL(q ‖ p) per example, nats, (K, B): in closed form where there is one, else log q(z) − log p(z) at z ~ q.
+
+    >>> from reparam.distributions import Gaussian
+    >>> zero = torch.zeros(1, 2)
+    >>> q, p = Gaussian(zero + 1, zero), Gaussian(zero, zero)
+    >>> kl(q, p, q.sample((1,)))  # ½ |μ|²
+    tensor([[1.]])
+    """
     closed = _CLOSED.get((type(q), type(p)))
     return q.log_prob(z) - p.log_prob(z) if closed is None else closed(q, p).expand(z.shape[:2])

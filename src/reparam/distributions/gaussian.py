@@ -14,7 +14,12 @@ from .base import LOG_2PI, Distribution, LocationScale, closed_kl, sum_event
 
 @dataclass(frozen=True)
 class Gaussian(LocationScale):
-    """N(loc, exp(log_var)), independent over the event's `event_dims` last axes."""
+    """N(loc, exp(log_var)), independent over the event's `event_dims` last axes.
+
+    >>> q = Gaussian(torch.zeros(2), torch.zeros(2))
+    >>> q.log_prob(torch.zeros(2))  # −log 2π, nats, summed over both dimensions
+    tensor(-1.8379)
+    """
 
     loc: Tensor
     log_var: Tensor

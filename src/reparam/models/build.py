@@ -1,4 +1,4 @@
-"""From a recipe and the shape of its images to a model, its objective and its adversary: the only file that knows both."""
+"""From a recipe and the shape of its images to a model."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
         return made
 
     latent = plan.build(encoder.features, posterior, prior)
-    decoder = DECODERS.make(recipe.decoder, latent.features, out_shape)
+    decoder = DECODERS.make(recipe.decoder, latent.decoder_input, out_shape)
     if fitted_prior is not None:
         latent.fitted = build_prior(fitted_prior, latent.fit_space or Space(latent.shape), of="codes")
     model = VAE(encoder, latent, decoder, likelihood)
@@ -84,7 +84,7 @@ def _generator(recipe: Recipe, plan: LatentSpec, likelihood: Likelihood, out_sha
         raise UsageError(f"resampler={recipe.resampler!r} learns from the codes of images, and a GAN, which has no encoder, "
                          "has none: leave it at 'none'")
     latent = Drawn(build_prior(recipe.prior, Space(plan.shape), of="a GAN's code"), Space(plan.shape))
-    return Generator(latent, DECODERS.make(recipe.decoder, latent.features, out_shape), likelihood)
+    return Generator(latent, DECODERS.make(recipe.decoder, latent.decoder_input, out_shape), likelihood)
 
 
 def build_prior(what: str, space: Space, *, of: str) -> Prior:

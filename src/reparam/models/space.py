@@ -1,4 +1,4 @@
-"""Where latents live: what a posterior tells of its draws, and a prior must cover."""
+"""The space of a latent: the set that a posterior draws from, and that a prior is a density on."""
 
 from __future__ import annotations
 

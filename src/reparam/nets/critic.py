@@ -1,4 +1,4 @@
-"""A network that gives scores: who a model plays against, and what tells good codes from bad ones."""
+"""Critics: networks that give each input a score. Adversaries and the resampler train one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Critic(nn.Module):
             self.head = nn.Linear(size, 1)
 
     def features(self, x: Tensor) -> Tensor:
-        """What it sees in images before it judges them, (n, *f)."""
+        """The features of images from which the score is computed, (n, *f)."""
         return self.trunk(x)
 
     def forward(self, x: Tensor, *code: Tensor) -> Float[Tensor, "n ..."]:
@@ -47,7 +47,7 @@ def make_critic(net: str, shape: Shape, grid: tuple[int, int] | None = None, *, 
         UsageError: an unknown network, or one that does not fit the inputs.
     """
     if len(shape) == 1 and not net.startswith("mlp"):
-        raise UsageError(f"the critic {net!r} looks at maps, and what it is to judge are vectors of {shape[0]} numbers: "
+        raise UsageError(f"the critic {net!r} reads maps, and its inputs here are vectors of {shape[0]} numbers: "
                          "give --critic mlp, or \"mlp((256, 256))\"")
     ENCODERS.check(parse_call(net))
     try:

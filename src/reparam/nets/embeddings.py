@@ -31,7 +31,7 @@ def grid_positions(grid: tuple[int, int], width: int) -> Tensor:
 
 
 class LabelEmbedding(nn.Module):
-    """A learned vector for each class, and one for 'no class' that −1 stands for.
+    """A learned vector for each class, and one for 'no class', written −1.
 
     While training a label is dropped with probability `dropout`, so that one network learns with and without labels and
     can be guided by their difference. (Ho & Salimans, 2022, arXiv:2207.12598)

@@ -1,6 +1,7 @@
 """Networks that say how a point moves: from a point and a vector of conditions to a velocity of some shape.
 
-They serve `transport`, which adds the time and the label. Every one starts at zero, so that at first nothing moves.
+`models/rectified_flow.py` uses them, and adds the time and the label to the condition. Every one starts at zero: at first
+nothing moves.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Depth = Annotated[int, between(1, 64)]
 
 
 class VelocityNet(nn.Module, ABC):
-    """What `transport` asks of a network: how points move under a condition, and how a fit of it goes well."""
+    """A network for the velocity of points under a condition, with the learning rate and batch size that suit it."""
 
     rate: float = 1e-3
     """The learning rate that suits it."""

@@ -13,7 +13,11 @@ from ..errors import UsageError
 
 @dataclass(frozen=True)
 class Call:
-    """A part by name, with literal arguments: `mixture(64)`."""
+    """A part by name, with literal arguments: `mixture(64)`.
+
+    >>> str(Call("mixture", (64,)))
+    'mixture(64)'
+    """
 
     name: str
     args: tuple[Any, ...] = ()
@@ -25,7 +29,10 @@ class Call:
 
 
 def parse_call(text: str) -> Call:
-    """Reads one part, `'mixture(64)'`.
+    """Reads one part.
+
+    >>> parse_call("spline_flow(3, bins=16)")
+    Call(name='spline_flow', args=(3,), kwargs={'bins': 16})
 
     Raises:
         UsageError: the text is not a name or a call with literal arguments.
@@ -34,13 +41,20 @@ def parse_call(text: str) -> Call:
 
 
 def parse_list(text: str) -> list[Call]:
-    """Reads parts separated by commas, `'elbo, iw_nll(500)'`."""
+    """Reads parts separated by commas.
+
+    >>> [str(call) for call in parse_list("elbo, iw_nll(500)")]
+    ['elbo', 'iw_nll(500)']
+    """
     node = _expression(text)
     return [_call(n, text) for n in (node.elts if isinstance(node, ast.Tuple) else [node])]
 
 
 def parse_sum(text: str) -> list[tuple[float | Call, Call]]:
-    """Reads a sum of weighted parts, `'nll + 4*kl'`, as (weight, part) pairs; a weight may be a schedule.
+    """Reads a sum of weighted parts as (weight, part) pairs; a weight may be a schedule.
+
+    >>> [(str(weight), str(part)) for weight, part in parse_sum("nll - 4*kl")]
+    [('1.0', 'nll'), ('-4.0', 'kl')]
 
     Raises:
         UsageError: anything but names, calls with literals, numbers, `+`, `-` and `*`.

@@ -32,10 +32,10 @@ class Latents(nn.Module, ABC):
     """Of the topmost layer, which the recipe's posterior and prior make."""
     shape: Shape
     """Of one code."""
-    features: Shape
-    """Of what the decoder reads."""
+    decoder_input: Shape
+    """Of what the decoder reads for one code."""
     classes: int = 0
-    """How many classes it knows of."""
+    """Number of classes; 0 for a latent without labels."""
     fitted: Prior | None
     """Replaces the prior for sampling, when one was fitted to the codes after training."""
 
@@ -44,7 +44,7 @@ class Latents(nn.Module, ABC):
               ) -> tuple[Float[Tensor, "k b *f"], tuple[Layer, ...]]:
         """Draws `samples` latents for the features of each image; returns what the decoder reads, and the layers.
 
-        `y` are class labels, −1 where there is none; only latents that know of classes look at them.
+        `y` are class labels, −1 where there is none; latents without classes ignore them.
         """
 
     @abstractmethod
@@ -65,7 +65,7 @@ class Latents(nn.Module, ABC):
         return None
 
     def to_fit(self, h: Tensor, draws: int) -> Float[Tensor, "k b *d"]:
-        """So many draws of the posterior in `fit_space` for the features of each image."""
+        """`draws` samples of the posterior in `fit_space` for the features of each image."""
         raise UsageError("nothing can be fitted to the codes of this latent: choose a learned --prior")
 
     @property

@@ -24,7 +24,7 @@ class OneLayer(Latents):
     def __init__(self, posterior: Posterior, prior: Prior, shape: Shape) -> None:
         super().__init__()
         self.posterior, self.prior, self.shape = posterior, prior, shape
-        self.features, self.space = shape, posterior.space
+        self.decoder_input, self.space = shape, posterior.space
         self.fitted = None
 
     def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
@@ -56,12 +56,12 @@ class OneLayer(Latents):
 
 
 class Drawn(Latents):
-    """Codes that are only ever drawn from a prior: the latent of a model without an encoder."""
+    """The latent of a model without an encoder: its codes are drawn from the prior alone."""
 
     def __init__(self, prior: Prior, space: Space) -> None:
         super().__init__()
         self.prior, self.space = prior, space
-        self.shape = self.features = space.shape
+        self.shape = self.decoder_input = space.shape
         self.fitted = None
 
     def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:

@@ -1,4 +1,4 @@
-"""Latents that know of classes: a code is z beside the one-hot class, so that the decoder reads both.
+"""Latents with class labels: a code is z beside the one-hot class, so that the decoder reads both.
 
 `conditional` is given the class, p(x | z, y); `semi_supervised` infers it where it is not given. The class is part of a
 code: change it, and the same style is drawn as another class.
@@ -42,7 +42,7 @@ class Classed(Latents):
         super().__init__()
         self.layer, self.classes = layer, classes
         self.space, self.fitted = layer.space, None
-        self.shape = self.features = (layer.shape[0] + classes,)
+        self.shape = self.decoder_input = (layer.shape[0] + classes,)
 
     def one_hot(self, y: Tensor | None, like: Tensor) -> Tensor:
         """(B, classes); zeros where the class is not known."""
@@ -56,15 +56,15 @@ class Classed(Latents):
     def generate(self, n: int, how: Draw = Draw()) -> Tensor:
         if how.label is not None and not 0 <= how.label < self.classes:
             raise UsageError(f"this model knows the classes 0 to {self.classes - 1}; got {how.label}")
-        chosen = self._unasked(n) if how.label is None else None
+        chosen = self._default_classes(n) if how.label is None else None
         z = self.layer.generate(n, replace(how, label=None))
         if chosen is None:
             y = None if how.label is None else z.new_full((n,), how.label, dtype=torch.int64)
             chosen = self.one_hot(y, z[0])
         return torch.cat([z, chosen[None]], 2)
 
-    def _unasked(self, n: int) -> Tensor | None:
-        """Classes of n new codes where none is asked for, (n, classes); None for no class at all."""
+    def _default_classes(self, n: int) -> Tensor | None:
+        """One-hot classes of n codes generated without a label, (n, classes); None leaves the class out."""
         return None
 
 
@@ -175,7 +175,7 @@ class SemiSupervised(Classed):
         chosen = q_y.sample() if sample else q_y.mean
         return torch.cat([self.layer.code(joined(h, chosen), sample=sample), chosen], 1)
 
-    def _unasked(self, n: int) -> Tensor:
+    def _default_classes(self, n: int) -> Tensor:
         return UniformClass(self.weights).sample((n,))
 
 

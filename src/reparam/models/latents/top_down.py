@@ -59,12 +59,12 @@ def _narrow(inputs: int, hidden: int, outputs: int, grid: Grid) -> nn.Sequential
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """What a ladder is made of: convolutions of `width` channels, or bottlenecks that are so many times narrower inside."""
+    """The blocks of a ladder: convolutions of `width` channels, or bottlenecks `bottleneck` times narrower inside."""
 
     width: int
     bottleneck: int
     layers: int
-    """Rungs of the whole ladder."""
+    """Stochastic layers of the whole ladder."""
 
     @property
     def hidden(self) -> int:
@@ -72,14 +72,14 @@ class BlockSpec:
 
     @property
     def share(self) -> float:
-        """Of what a rung's draw adds to the path: √(2/L) from two rungs on, so that the sum of L is of one size."""
+        """Initial scale of what a layer adds to the path: √(2/L) for L ≥ 2, so that the sum over layers keeps one size."""
         return math.sqrt(2 / max(self.layers, 2))
 
     def residual(self, grid: Grid) -> nn.Module:
         return Bottleneck(self.width, self.hidden, grid) if self.bottleneck else Residual(self.width)
 
     def head(self, inputs: int, outputs: int, grid: Grid) -> nn.Sequential:
-        """From features to the parameters of a rung, which start at zero."""
+        """From features to the parameters of a layer, which start at zero."""
         if self.bottleneck:
             return _narrow(inputs, self.hidden, outputs, grid)
         return nn.Sequential(nn.SiLU(), nn.Conv2d(inputs, self.hidden, 3, padding=1), nn.SiLU(),
@@ -98,7 +98,7 @@ class BlockSpec:
 
 
 class TopDownLayer(nn.Module):
-    """One stochastic layer below the top: where the path stands, it draws ε and moves on.
+    """One stochastic layer below the top: draws ε given the path, and updates the path.
 
         z = μ_p(path) + σ_p(path) ε,    ε ~ N(0, I) under p,    ε ~ N(μ_q, σ_q²)(path, features of x) under q
 
@@ -137,7 +137,7 @@ class TopDownLayer(nn.Module):
 
 
 class TopDown(Latents):
-    """A vector at the top, with the recipe's posterior and prior, and rungs from the coarsest grid to the finest.
+    """A vector at the top, with the recipe's posterior and prior, and layers from the coarsest grid to the finest.
 
     A prior that is fitted to codes is one over the top; what lies below has learned its own.
     """
@@ -152,12 +152,12 @@ class TopDown(Latents):
         stem = nn.Conv2d(features[0], make.width, 1)
         self.stem = nn.Sequential(stem, *residuals[0]) if residuals[0] else stem
         self.down = nn.ModuleList(nn.Sequential(*make.halve(), *coarser) for coarser in residuals[1:])
-        self.start = from_latent(top.features, make.width, grids[-1])
+        self.start = from_latent(top.decoder_input, make.width, grids[-1])
         self.rungs = nn.ModuleList(
             nn.ModuleList(TopDownLayer((channels, *grid), make) for _ in range(n))
             for grid, n in zip(reversed(grids), rungs, strict=True))
         self.up = nn.ModuleList(make.enlarge(fine) for _, fine in pairwise(reversed(grids)))
-        self.features = (make.width, *grids[0])
+        self.decoder_input = (make.width, *grids[0])
         self.sizes = [math.prod(top.shape), *(channels * h * w for (h, w), n in zip(reversed(grids), rungs, strict=True)
                                               for _ in range(n))]
         self.shape = (sum(self.sizes),)
@@ -236,7 +236,7 @@ class TopDown(Latents):
         return seen
 
     def _descend(self, top: Tensor, draw: Callable[[TopDownLayer, Tensor, int], Tensor]) -> Tensor:
-        """Walks the path from the top, asking `draw` for the ε of each rung, given the number of its grid."""
+        """Walks the path from the top; `draw(layer, path, grid index)` gives the ε of each layer."""
         path = self.start(top)
         for i, rungs in enumerate(self.rungs):
             if i:

@@ -47,7 +47,7 @@ class FlowedGaussian(Reparameterized):
 
     @property
     def mean(self) -> Tensor:
-        """The image of the Gaussian's mean, which stands for the middle of the distribution; a flow has no closed mean."""
+        """f of the Gaussian's mean: a flow has no closed mean."""
         return self._push(self.base.loc)[0].unflatten(-1, self.shape)
 
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:

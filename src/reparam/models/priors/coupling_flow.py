@@ -61,7 +61,7 @@ class FlowDistribution(Reparameterized):
 
     @property
     def mean(self) -> Tensor:
-        """The code of the noise's mean, which stands for the middle of the distribution; a flow has no closed mean."""
+        """The code of the noise's mean: a flow has no closed mean."""
         return self.flow.decode(torch.zeros(self.flow.shape, device=self.flow.device))
 
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:

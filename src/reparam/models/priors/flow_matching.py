@@ -31,7 +31,7 @@ class Transported(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Where the noise's mean is carried, which stands for the middle of the distribution."""
+        """The code that the noise's mean is carried to: the law has no closed mean."""
         return self.prior.carried(torch.zeros(1, *self.prior.shape, device=self.prior.device), self.prior.steps)[0]
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
@@ -50,7 +50,7 @@ class Transported(Distribution):
 
 @prior("flow_matching")
 class FlowMatching(Prior):
-    """Rectified flow on whitened codes, fitted to those of a trained model: for maps of codes, and for classes.
+    """Rectified flow on standardised codes, fitted to those of a trained model: for maps of codes, and for classes.
 
     `net` is one of mlp, unet and dit with its sizes, 'mlp(320, 3)'; auto takes mlp up to 512 numbers and unet beyond.
     Draws take `steps` of Heun's method, two evaluations each. With `classes`, labels steer the draws, and where none is
