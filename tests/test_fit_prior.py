@@ -383,8 +383,8 @@ def test_a_prior_that_is_only_fitted_cannot_be_learned_with_the_model():
 def test_codes_a_step_and_learning_rate_of_a_fit_are_those_of_its_network(net, size, rate, small, monkeypatch):
     model = small((1, 8, 8), latent="spatial(2, 2)", encoder="resnet(8, patch=2)", decoder="resnet(8, patch=2)")
     seen = []
-    monkeypatch.setattr("reparam.trainer.stages.base.training", lambda _, __, batches, *, optimizer, **kw: seen.append(
-        (len(next(batches)), optimizer)) or iter(()))
+    monkeypatch.setattr("reparam.trainer.stages.base.training", lambda _, batches, __, optimization, **kw: seen.append(
+        (len(next(batches)), optimization.optimizer)) or iter(()))
     fit_prior(model, Recipe(fitted_prior=f"flow_matching({net!r})"), torch.rand(30, 1, 8, 8))
     assert seen == [(size, f"adamw(lr={rate})")]
     prior = FlowMatching(Space((2, 4, 4)), net)

@@ -208,7 +208,7 @@ def test_all_outputs_start_alike_whatever_they_see():
 
 def test_a_refiner_is_trained_at_its_own_rate(monkeypatch):
     told = []
-    monkeypatch.setattr(stages, "training", lambda *_, optimizer, **__: told.append(optimizer) or iter(()))
+    monkeypatch.setattr(stages, "training", lambda _, __, ___, how, **____: told.append(how.optimizer) or iter(()))
     for net in NETS:
         fit_refiner(refined(), RECIPE.but(refiner=net), torch.rand(8, 1, 4, 4))
     assert told == ["adamw(lr=0.001)", "adamw(lr=0.006)"]
