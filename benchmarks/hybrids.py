@@ -1,4 +1,4 @@
-"""Do hybrids train without babysitting? Ten seeds of two of them on two data sets, beside the same models without a critic.
+"""Do hybrids train with their default settings, without supervision? Ten seeds of two of them on two data sets, beside the same models without a critic.
 
     python benchmarks/hybrids.py tune DATA [--jobs 2]          the trials that chose the presets' settings
     python benchmarks/hybrids.py run DATA [--jobs 2] [--only faces/vae_gan/3/critic]

@@ -1,4 +1,4 @@
-"""Is the verdict right? Small models that are ill in a known way, and healthy ones, trained, measured and judged.
+"""Is the verdict right? Small models with a known problem, and healthy ones, trained, measured and judged.
 
     python benchmarks/verdicts.py [CELL …]     trains the cells that have no results yet, or those named; one file each
     python benchmarks/verdicts.py --table      the tables of docs/evaluation.md from the recorded results, without training
@@ -155,7 +155,7 @@ CELLS: dict[str, Cell] = {
     "lr 10": Cell("unstable", "a learning rate too high", recipe={"optimizer": "adamw(lr=10.0)"}),
     "still steep": Cell("undertrained", "the held-out curve falls fast to its end",
                         recipe={"optimizer": "adamw(lr=1e-4)", "schedule": "constant", "steps": 800}),
-    "blurred": Cell(HEALTHY, "early rather than ill", recipe={"steps": 150}, remark="early"),
+    "blurred": Cell(HEALTHY, "early, and no problem", recipe={"steps": 150}, remark="early"),
     "beta 30": Cell("posterior collapse", "the KL weighs too much", recipe={"objective": "nll + 30*kl"}),
     "no KL": Cell("prior mismatch", "nothing draws codes to the prior",
                   recipe={"objective": "nll", "fitted_prior": "none"}),
@@ -256,7 +256,7 @@ def table() -> list[str]:
             also = ", ".join(dict.fromkeys(f.title for f in (*v.problems[1:], *v.remarks))) or "–"
             lines.append(f"| {name}{f' ({cell.why})' if cell.why else ''} | {v.title} | {also} |")
     rates = false_alarms()
-    lines += ["| healthy models called ill: | " + " | ".join(f"{n:,} digits" for n in SIZES) + " |", "|---" * (1 + len(SIZES)) + "|"]
+    lines += ["| healthy models with a false finding: | " + " | ".join(f"{n:,} digits" for n in SIZES) + " |", "|---" * (1 + len(SIZES)) + "|"]
     return lines + [f"| {title} | " + " | ".join("{} of {}".format(*rates[title, n]) for n in SIZES) + " |"
                     for title in dict.fromkeys(title for title, _ in rates)]
 

@@ -60,7 +60,7 @@ def test_figures_recorded_from_a_trained_model(name):
     right(verdicts.CELLS[name], verdicts.judge(verdicts.recorded(name)))
 
 
-def test_healthy_models_are_called_ill_as_seldom_as_the_page_says():
+def test_healthy_models_have_findings_as_seldom_as_the_page_says():
     rates = verdicts.false_alarms()
     assert rates and all(count == 0 for count, _ in rates.values()), rates
     healthy = [name for name in verdicts.CELLS if name.startswith("healthy, ")]

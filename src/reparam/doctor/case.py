@@ -1,4 +1,4 @@
-"""What a verdict is reached from: figures, the history of training, and the recipe."""
+"""What a diagnosis is made from: figures, the history of training, and the recipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..pretrained.config import Config
 
 @dataclass(frozen=True)
 class History:
-    """What training left behind and what is known of the images; None, 0 or empty for what is not known."""
+    """A record of training and of its images; None, 0 or empty for what is not known."""
 
     steps: int | None = None
     skipped: int = 0
@@ -33,7 +33,7 @@ class History:
     training: int | None = None
     """Training images."""
     distinct: int | None = None
-    """How many distinct ones there are among these, where the others are copies or near copies."""
+    """Distinct images among these, where the others are copies or near copies; None where there are no such copies."""
     watched: int = 0
     """Held-out images that the −ELBO was measured on."""
     trained_on: float = 0.0
@@ -64,7 +64,7 @@ def as_made(config: Config) -> Recipe:
 
 RATES = ("kl", "free_bits", "capacity", "balanced_kl", "layer_balanced_kl", "dwkl", "iw_bound", "stl", "dreg", "miwae",
          "ciwae", "piwae")
-"""Terms that draw posteriors to the prior, so that the −ELBO is about what is minimised."""
+"""Terms that pull posteriors to the prior, so that the −ELBO is close to what is minimised."""
 
 
 @dataclass(frozen=True)

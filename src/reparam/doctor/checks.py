@@ -1,6 +1,6 @@
-"""What may be wrong with a model: each check tells the evidence that it finds, and which advice suits the model.
+"""What may be wrong with a model: each check returns its evidence, and its advice that suits the model.
 
-Thresholds are from simulation: `benchmarks/verdicts.py` trains small models that are ill in a known way, and healthy ones,
+Thresholds are from simulation: `benchmarks/verdicts.py` trains small models with a known problem, and healthy ones,
 and docs/evaluation.md says how often each finding comes up among the latter.
 """
 
@@ -29,14 +29,14 @@ class Advice:
 
 @dataclass(frozen=True)
 class Check:
-    """A finding: its name, what it is told by, and what may help, best first."""
+    """A possible finding: its name, its evidence, and what may help, best first."""
 
     title: str
     evidence: Evidence
-    """What was found, or None where nothing was."""
+    """The evidence in words, or None where there is none."""
     advice: tuple[Advice, ...]
     alone: bool = False
-    """Whether whatever else the figures of such a model show follows from it, and is not told."""
+    """Whether it explains everything else that the figures of such a model show, so that it is reported alone."""
 
 
 def unmeasured(case: Case) -> str | None:
@@ -46,9 +46,9 @@ def unmeasured(case: Case) -> str | None:
 # Of the images
 
 LEAKED = 0.1
-"""Share of training images among those of the figures, above which they say too little of new images."""
+"""Share of training images among the measured ones, above which figures say too little about new images."""
 SHIFTED = 0.25
-"""How much worse test images are than held-out ones, as a share of what training gained, before they are called unlike."""
+"""How much worse test images must be than held-out ones, as a share of what training gained, to be called unlike."""
 
 
 def few_distinct(case: Case) -> str | None:
@@ -79,15 +79,15 @@ def shifted(case: Case) -> str | None:
 FEWEST_STEPS, FEWEST_SEEN = 100, 5000
 """Steps, and images seen in them, that are too few for any model."""
 SHORTEST_WAY = 0.02
-"""How far each weight must be able to go, at least: initial weights are of about 1 / √inputs, from 0.02 to 0.2."""
+"""The least distance that each weight must be able to move: initial weights are about 1 / √inputs, from 0.02 to 0.2."""
 STEEP = 0.1
 """Share of the fall of the held-out −ELBO that came in the last fifth of training, above which it was still falling fast."""
 CLEAR = 0.9
-"""SSIM of reconstructions above which such a fall is the last polish."""
+"""SSIM of reconstructions above which such a fall is of little use."""
 SKIPPED = 0.05
 """Share of skipped steps."""
 TOO_FAST = 0.02
-"""A learning rate of Adam that no model takes."""
+"""A learning rate of Adam at which no model trains."""
 
 
 def short(case: Case) -> str | None:
@@ -125,7 +125,7 @@ def too_fast(case: Case) -> bool:
 
 
 def broken(case: Case) -> str | None:
-    """Training that its own steps broke."""
+    """Training that its own steps made worse."""
     below = below_average(case) or collapsed(case)
     if not below or not (too_fast(case) or skips(case)):
         return None
@@ -158,19 +158,19 @@ def when_best(case: Case) -> float:
 # Of the latents
 
 LEAST_RATE = 0.1
-"""Nats that the latents carry, at least."""
+"""The least information of the latents, nats."""
 LEAST_GAIN = 0.5
-"""dB over the average image that are a gain even where few images leave its interval wide."""
+"""A gain over the average image, dB, that counts even where its interval is wide because there are few images."""
 NARROW, WIDE = 1 / 3, 3.0
 """Fixed standard deviations, as shares of the residual, beyond which the likelihood and the KL are out of proportion."""
 FEWEST_CODES = 0.04
 """Perplexity of a codebook's use, as a share of what its use by these images could be."""
 MISMATCH = 0.95
-"""AUC at which codes are told from draws of the prior."""
+"""AUC at which codes are separated from draws of the prior."""
 
 
 def collapsed(case: Case) -> str | None:
-    """The decoder ignores the latent, or there is nothing in it: by units and nats, and by an interval of what
+    """The decoder ignores the latent, or the latent holds nothing: by active units and nats, and by the interval of what
     reconstructions gain, since images that are mostly noise leave little to gain."""
     active, rate, gain = case.value("active_units"), case.value("kl"), case.gain
     found: list[str] = []
@@ -209,7 +209,7 @@ def prior_differs(case: Case) -> str | None:
     if auc is None or auc.value < MISMATCH:
         return None
     which = "the fitted prior" if auc.name == "fitted_prior_auc" else "the prior"
-    return f"a small classifier tells codes from draws of {which} with an AUC of {auc.value:.2f}"
+    return f"a small classifier separates codes from draws of {which} with an AUC of {auc.value:.2f}"
 
 
 # Of samples
@@ -220,8 +220,8 @@ UNCOVERED = 0.1
 """Share of real images with a sample near them below which something is missing; and of samples among real images."""
 
 
-def astray(case: Case) -> bool:
-    """Whether samples are hardly ever where images are, so that what they miss says nothing of their variety."""
+def imprecise(case: Case) -> bool:
+    """Whether hardly any sample lies near real images, so that coverage says nothing about variety."""
     precision = case.value("precision")
     return precision is not None and precision <= UNCOVERED
 
@@ -235,16 +235,16 @@ def repeats(case: Case) -> str | None:
         usual = 0.01 if duplicates.null is None else duplicates.null
         if duplicates.value >= REPEATED and duplicates.value - case.half("duplicates") > usual:
             found.append(f"{duplicates.value:.0%} of the samples nearly repeat another, as {usual:.0%} of real images do")
-    if coverage is not None and coverage <= UNCOVERED and not astray(case):
+    if coverage is not None and coverage <= UNCOVERED and not imprecise(case):
         found.append(f"only {coverage:.0%} of the real images have a sample in their neighbourhood")
     if missing is not None and missing >= 1 and (judge is None or judge >= 0.8):
         found.append(f"{missing:.0f} classes do not occur among the samples")
     return "; ".join(found) or None
 
 
-def far(case: Case) -> str | None:
+def samples_far(case: Case) -> str | None:
     coverage = case.value("coverage")
-    if coverage is None or coverage > UNCOVERED or not astray(case):
+    if coverage is None or coverage > UNCOVERED or not imprecise(case):
         return None
     return (f"{case.value('precision') or 0:.0%} of the samples lie among real images, and {coverage:.0%} of these have a "
             "sample near them")
@@ -253,7 +253,7 @@ def far(case: Case) -> str | None:
 # Remarks
 
 FEWEST_MEASURED = 60
-"""Images, without which codes are not compared with the prior either."""
+"""Fewer images than this, and codes are not compared with the prior either."""
 BLURRED = 0.7
 """SSIM of reconstructions."""
 FINISHED = 0.01
@@ -262,7 +262,7 @@ FINISHED = 0.01
 
 def few_measured(case: Case) -> str | None:
     n = max((figure.n for figure in case.figures.values()), default=0)
-    return f"the figures are of {n} images, so few that they are rough and the prior may go uncompared" \
+    return f"the figures are of {n} images, so few that they are rough, and prior and codes may not be compared" \
         if n < FEWEST_MEASURED else None
 
 

@@ -1,4 +1,4 @@
-"""The findings in their order, causes before effects, each with what may help: the advice that suits the model is given."""
+"""All findings in order, causes before effects, each with advice, of which what suits the model is shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .case import Case
 from .checks import Advice, Check
 
 DEFAULT_MINUTES = 5.0
-"""For which a recipe without an end is trained."""
+"""Training time of a recipe without steps, epochs or minutes."""
 
 
 def _longer(case: Case) -> str:
@@ -93,7 +93,7 @@ PROBLEMS: tuple[Check, ...] = (
     Check("overfitted", c.overfitted, (SHORTER, AUGMENTED, Advice("use a smaller network, or more images"))),
     Check("prior mismatch", c.prior_differs, (WITH_KL, FITTED, LEARNED, FEWER)),
     Check("mode collapse", c.repeats, (FLAT_CRITIC, CHANGED, HYBRID, Advice("train longer"))),
-    Check("samples far from the images", c.far, (Advice("train longer, or take a larger network"),)))
+    Check("samples far from the images", c.samples_far, (Advice("train longer, or take a larger network"),)))
 
 REMARKS: tuple[Check, ...] = (
     Check("few images to judge by", c.few_measured, (Advice("add images, or measure others, reparam evaluate RUN DATA"),)),
