@@ -355,3 +355,10 @@ def test_rows_of_traversals_name_the_factor_that_a_latent_follows(wrote, run):
     text = wrote(facts=facts)[0]
     assert "<li>hue 66%<span>3.25 nats</span></li><li><span>1.50 nats</span></li>" in text
     assert "where a known factor explains" in text
+
+
+def test_figures_stand_under_the_catalogue_s_headings(wrote):
+    text = Page(wrote([Figure(name, 1.5, "", 100) for name in ("ssim", "my own", "prior_auc", "-elbo")])[0]).texts
+    expected = ["Reconstructions", "ssim", "Likelihood", "-elbo", "Latent space", "prior_auc", "Other", "my own"]
+    assert [t for t in text[text.index("Figures"):] if t in expected] == expected
+    assert "Samples" not in text[text.index("Figures"):]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...doctor import Diagnosis, Finding
+from ...metrics.catalogue import GROUPS, find
 from ...metrics.figures import PROTOCOL, Figure
 from ...models.build import NO_ENCODER
 from ...parts.recipe import Recipe
@@ -173,16 +174,23 @@ def _failures(run: Run) -> Html:
 
 
 def _table(run: Run, figures: Sequence[Figure]) -> Html:
-    rows = joined(markup(
-        "<tr><td>{}{}{}</td><td class='number'>{:,.4g}</td><td class='number'>{}</td><td>{}</td><td class='number'>{:,}</td>"
-        "</tr>", f.name, _direction(f), joined(markup("<br><span class=soft>{}</span>", text) for text in f.beside), f.value,
-        interval_text(f), f.unit, f.n) for f in figures)
+    """The figures under the headings of the metrics' catalogue."""
+    groups = joined(_group(group, [f for f in figures if find(f.name).group == group]) for group in GROUPS)
     return markup(
         "<p class='soft'>Measured on {} images, protocol {}. Nats are sums over an image. ↑ higher is better, ↓ lower.</p>"
         "<table class='figures'><thead><tr>"
         "<th>figure</th><th class='number'>value</th><th class='number'>95 % interval</th><th>unit</th>"
-        "<th class='number'>images</th></tr></thead><tbody>{}</tbody></table>",
-        run.facts["outcome"]["measured_on"], PROTOCOL, rows)
+        "<th class='number'>images</th></tr></thead>{}</table>",
+        run.facts["outcome"]["measured_on"], PROTOCOL, groups)
+
+
+def _group(name: str, figures: Sequence[Figure]) -> Html:
+    rows = joined(markup(
+        "<tr><td>{}{}{}</td><td class='number'>{:,.4g}</td><td class='number'>{}</td><td>{}</td><td class='number'>{:,}</td>"
+        "</tr>", f.name, _direction(f), joined(markup("<br><span class=soft>{}</span>", text) for text in f.beside), f.value,
+        interval_text(f), f.unit, f.n) for f in figures)
+    return markup("<tbody><tr class='group'><th colspan='5' scope='rowgroup'>{}</th></tr>{}</tbody>", name, rows) if rows \
+        else rows
 
 
 def _direction(f: Figure) -> Html:
