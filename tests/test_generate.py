@@ -17,13 +17,14 @@ from scipy.linalg import expm, logm
 from sklearn.datasets import load_digits
 
 import reparam
-from reparam.errors import DataError, UsageError
+from reparam.errors import DataError, ReparamError, UsageError
 from reparam.models.build import build_model
 from reparam.models.codes import latent_axes
 from reparam.models.priors import Draw
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel, load, slerp
+from reparam.pretrained.layout import Layout
 from reparam.runs.train import train
 
 SMALL = {"encoder": "mlp((32,))", "decoder": "mlp((32,))", "latent": "flat(4)"}
@@ -511,3 +512,14 @@ def test_building_by_hand_gives_what_the_recipe_says():
     model = ImageModel(vae, Config(Recipe(**SMALL, likelihood="bernoulli"), (1, 8, 8)))
     assert not model.vae.training and model.latent_shape == (4,) and model.prior_is_normal
     assert model.sample(2, seed=0).max() > 0
+
+
+def test_pixels_that_are_not_finite_are_told_not_cast():
+    layout = Layout("grey", False, np.dtype(np.uint8), (0, 255))
+    x = torch.full((3, 1, 4, 4), 0.5)
+    assert (layout.write(x) == 128).all()
+    x[1, 0, 2, 2] = float("nan")
+    with pytest.raises(ReparamError, match="1 of 3 images that the model made are not finite"):
+        layout.write(x)
+    x[1, 0, 2, 2] = float("inf")
+    assert layout.write(x)[1, 2, 2] == 255

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data.pixels import Range, as_array, pixels_of
-from ..errors import DataError
+from ..errors import DataError, ReparamError
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,11 @@ class Layout:
         return x.permute(0, 3, 1, 2) if self.kind == "last" else x.reshape(-1, c, h, w)
 
     def write(self, x: Tensor) -> np.ndarray:
-        """(n, C, H, W) in this layout: whole numbers in the type and range that they came in, or float32 in [0, 1]."""
+        """(n, C, H, W) in this layout: whole numbers in the type and range that they came in, or float32 in [0, 1].
+
+        Raises:
+            ReparamError: pixels are NaN, for which there is no whole number.
+        """
         x = x.detach().float().cpu().clamp(0, 1)
         if self.kind == "last":
             x = x.permute(0, 2, 3, 1)
@@ -63,6 +67,9 @@ class Layout:
         out = x.numpy()
         if self.dtype.kind in "ui":
             low, high = self.range
+            if bad := int(np.isnan(out).any(tuple(range(1, out.ndim))).sum()):
+                raise ReparamError(f"{bad} of {len(out)} images that the model made are not finite: its numbers overflow. "
+                                   "Draw with a lower temperature, or train it again with a lower learning rate")
             out = np.rint(low + (high - low) * out.astype(np.float64)).astype(self.dtype)
         return np.ascontiguousarray(out[0] if self.single else out)
 
