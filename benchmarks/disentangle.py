@@ -35,6 +35,7 @@ from reparam.functional.disentanglement import dci, factor_vae_score, mig, sap
 from reparam.metrics import measure
 from reparam.metrics.evaluation import Evaluation
 from reparam.metrics.latents import ACTIVE, active_share
+from reparam.models.sampler import Sampler
 from reparam.models.vae import VAE
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.pictures import grid, pairs, save_png
@@ -71,8 +72,8 @@ def train(recipe: Recipe, images: np.ndarray, *, seed: int, steps: int) -> tuple
 
 def scores(model: VAE, images: np.ndarray) -> dict:
     """Everything measured of a model."""
-    figures = {f.name: f.value for f in measure(Evaluation(model, to_batch(images[HELD_OUT])), "elbo, active_units")}
-    codes = Evaluation(model, to_batch(images)).codes
+    figures = {f.name: f.value for f in measure(Evaluation(Sampler(model), to_batch(images[HELD_OUT])), "elbo, active_units")}
+    codes = Evaluation(Sampler(model), to_batch(images)).codes
     mean, draw = codes.mean.double().numpy(), codes.draw.double().numpy()
     gap = mig(mean, FACTORS)
     told = dci(mean[FOREST], FACTORS[FOREST], mean[HELD_OUT], FACTORS[HELD_OUT])
@@ -94,7 +95,7 @@ def draw_pictures(model: VAE, images: np.ndarray, folder: Path, name: str) -> No
     rebuilt = model.decode(code[None]).mean[0]
     save_png(grid(as_images(pairs(x.permute(0, 2, 3, 1).numpy(), rebuilt.permute(0, 2, 3, 1).numpy(), 12)), 12),
              folder / f"{name}-reconstructions.png")
-    codes = Evaluation(model, to_batch(images)).codes
+    codes = Evaluation(Sampler(model), to_batch(images)).codes
     middle = FACTORS.tolist().index([2, 2, 2, 6, 6])
     centre = codes.mean[middle].clone()
     rows = []

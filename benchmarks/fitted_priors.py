@@ -25,8 +25,8 @@ from reparam.files.writing import write_json
 from reparam.functional.distance import frechet
 from reparam.pretrained.files import load_model
 from reparam.pretrained.image_model import ImageModel
-from reparam.trainer.stages.base import Effort
-from reparam.trainer.stages.prior import fit_prior
+from reparam.trainer.stages.base import Data, StageBudget
+from reparam.trainer.stages.sequence import fit_anew
 
 RESULTS = Path(__file__).parent / "results" / "fitted_priors"
 PRIORS = ("none", "mixture(50)", "flow", "flow_matching")
@@ -40,11 +40,11 @@ def run(data: str, folder: str, work: Path, seconds: float, minutes: float) -> N
     if not (out / "config.json").exists():
         train(recipe_of("vae", chosen("vae"), data, (c, h, w), 0), source.images, indices, 60 * minutes, test, out)
     torch.set_num_threads(1)
-    network, config = load_model(out)
+    sampler, config = load_model(out)
     x, real_images = to_batch(source.images[indices]), to_batch(source.images[test])
     real = embedded(real_images)
-    network.latent.fitted = None
-    model = ImageModel(network, config)
+    sampler.stages.clear()
+    model = ImageModel(sampler, config)
     rebuilt = model.decode_pixels(model.encode_pixels(real_images)).clamp(0, 1)
     z = torch.randn(MEASURED, *model.latent_shape, generator=torch.Generator().manual_seed(0))
     model.decode_pixels(z[:250])
@@ -56,8 +56,8 @@ def run(data: str, folder: str, work: Path, seconds: float, minutes: float) -> N
                                 "decoder, images/s": round(MEASURED / decoding), "priors": {}}
     for prior in PRIORS:
         began = time.process_time()
-        fit_prior(network, config.recipe.but(fitted_prior=prior), x, 0,
-                  effort=Effort(seconds / 60, clock=time.process_time, precision=PRECISION))
+        fit_anew("fitted_prior", sampler, {}, config.recipe.but(fitted_prior=prior), Data(x), lambda _: StageBudget(
+            minutes=seconds / 60, clock=time.process_time, precision=PRECISION))
         fitting = time.process_time() - began
         began = time.process_time()
         samples = model.sample_pixels(MEASURED, seed=0).clamp(0, 1)

@@ -30,6 +30,7 @@ from reparam.files.writing import write_json
 from reparam.metrics import measure
 from reparam.metrics.evaluation import Evaluation
 from reparam.models.calibration import calibrate_likelihood
+from reparam.models.sampler import Sampler
 from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
 from reparam.trainer.assembly import Assembly
@@ -84,7 +85,7 @@ def outcome(recipe: Recipe, images: np.ndarray, known: np.ndarray, test: np.ndar
         pass
     model = state.ema.eval()
     calibrate_likelihood(model, to_batch(images[known[:2000]]))
-    figures = {f.name: f for f in measure(Evaluation(model, to_batch(images[test]), n=len(test)), "psnr, ssim, fd, sharpness")}
+    figures = {f.name: f for f in measure(Evaluation(Sampler(model), to_batch(images[test]), n=len(test)), "psnr, ssim, fd, sharpness")}
     kept = {k: round(figures[k].value, 4) for k in ("psnr", "ssim", "fd of reconstructions", "sharpness")}
     return {"steps": state.step, "seconds": round(state.seconds, 1), "skipped": state.guard.skipped, "rollbacks": state.rollbacks,
             "features": figures["fd"].features, "n": figures["fd"].n, **kept}

@@ -57,7 +57,7 @@ def cell(which: str, folder: str, work: Path, minutes: float, jobs: int) -> None
     model.sample(1000, seed=0)
     speed = round(1000 / (time.perf_counter() - began))
     figures = figures_of(model, data, folder, with_balance=False)
-    facts["parameters"] = sum(p.numel() for p in model.network.parameters())
+    facts["parameters"] = sum(p.numel() for p in model.sampler.parameters())
     write_json(RESULTS / f"{data}-{preset}-{minutes:g}min-{WHERE.type}.json", {
         "protocol": PROTOCOL, "device": DEVICE, "jobs": jobs, "minutes": minutes, "preset": preset, **facts, "memory_mb": memory,
         "samples_per_second": speed, "figures": figures})

@@ -46,12 +46,11 @@ from reparam.functional.neighbours import prdc
 from reparam.metrics import measure
 from reparam.metrics.evaluation import Evaluation
 from reparam.metrics.figures import PROTOCOL
-from reparam.models.build import build_model, build_prior
+from reparam.models.build import build_model
 from reparam.models.calibration import calibrate_likelihood
 from reparam.models.codes import latent_axes
-from reparam.models.refiner import build_refiner
-from reparam.models.resampler import build_resampler
-from reparam.models.vae import VAE
+from reparam.models.priors import Mixture
+from reparam.models.sampler import Sampler
 from reparam.parallel import SingleProcess
 from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
@@ -62,10 +61,11 @@ from reparam.pretrained.pictures import grid, save_png
 from reparam.runs.journal import held_out_figures
 from reparam.runtime import keep_memory
 from reparam.tensors import evenly
-from reparam.trainer.assembly import Assembly, fit_second_stages
+from reparam.trainer.assembly import Assembly
 from reparam.trainer.autotune import computes_in_bf16
 from reparam.trainer.budget import Budget
-from reparam.trainer.stages.base import Effort, fitting_of
+from reparam.trainer.stages.base import Data, StageBudget
+from reparam.trainer.stages.sequence import STAGES, fit_stages
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "vae_vs_gan"
@@ -176,7 +176,7 @@ def recipe_of(name: str, changes: dict[str, Any], data: str, image_shape: tuple[
     changes = dict(changes)
     patch = changes.pop("patch", "")
     decoder = "dcgan({w})" if changes.pop("decoder", "") == "dcgan" else entry.decoder
-    changes = ({"latent": "flat(64)"} if PRESETS[entry.preset].recipe.encoder == "none" else {}) | changes
+    changes = ({"latent": "flat(64)"} if not PRESETS[entry.preset].recipe.has_encoder else {}) | changes
     base = PRESETS[entry.preset].recipe.but(**changes, batch_size=64, seed=seed, precision=PRECISION, threads=1, ema=0.998)
 
     def at(width: int) -> Recipe:
@@ -189,18 +189,13 @@ def parameters(recipe: Recipe, image_shape: tuple[int, ...]) -> int:
     """Of all networks that sampling needs: decoder, likelihood and prior, with the fitted one's free parameters."""
     with torch.device("meta"):
         model = build_model(recipe, image_shape)
-    call = fitting_of(recipe, model.latent) if isinstance(model, VAE) else None
-    if call is not None and call.name == "mixture":
+    stages = {stage.name: module for stage in STAGES if (module := stage.check(recipe, model, image_shape)) is not None}
+    fitted, prior = sum(p.numel() for m in stages.values() for p in m.parameters()), stages.get("fitted_prior")
+    if isinstance(prior, Mixture):  # of which a symmetric covariance counts once, and weights sum to one
         d = math.prod(model.latent.fit_space.shape)
-        fitted = int(call.args[0] if call.args else 50) * (d + d * (d + 1) // 2 + 1)
-    elif call is not None:
-        with torch.device("meta"):
-            fitted = sum(p.numel() for p in build_prior(str(call), model.latent.fit_space, of="codes").parameters())
-    else:
-        fitted = sum(p.numel() for p in model.latent.prior.parameters())
-    with torch.device("meta"):
-        later = [m for m in (build_resampler(recipe.resampler, image_shape), build_refiner(recipe.refiner, image_shape)) if m]
-    fitted += sum(p.numel() for m in later for p in m.parameters())
+        fitted += len(prior.logits) * (d + d * (d + 1) // 2 + 1) - sum(p.numel() for p in prior.parameters())
+    elif prior is None:
+        fitted += sum(p.numel() for p in model.latent.prior.parameters())
     return fitted + sum(p.numel() for part in (model.decoder, model.likelihood) for p in part.parameters())
 
 
@@ -220,26 +215,26 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
     _, h, w, c = images.shape
     assembly, alone = Assembly(recipe, (c, h, w)), SingleProcess(torch.device(device))
-    call, adversary = fitting_of(recipe, assembly.model.latent), assembly.adversary
-    kept_back = kept_back if call is not None and call.name == "mixture" else 0.0
+    prior, adversary = STAGES[0].choice(recipe, assembly.model), assembly.adversary
+    kept_back = kept_back if prior is not None and prior.startswith("mixture") else 0.0
     held_out, known = to_batch(images[watched[:500]], device), to_batch(images[indices[:500]], device)
     curve, state = [], None
-    budget = Budget(minutes=(assembly.shares.model * seconds - kept_back) / 60, clock=clock, precision=recipe.precision)
+    budget = Budget(minutes=(assembly.split.model * seconds - kept_back) / 60, clock=clock, precision=recipe.precision)
     for state in assembly.training(assembly.stream(images, indices, accelerator=alone), budget, accelerator=alone):
         if state.progress * 12 >= len(curve) + 1:
             curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
     began = clock()
     model = state.ema.eval()
     spread = to_batch(images[indices], device)
-    few = spread[evenly(len(spread), 2000)]
-    calibrate_likelihood(model, few)
-    added = fit_second_stages(model, recipe, spread, lambda share, _: Effort(
-        max(share * seconds, 1) / 60, clock=clock, precision=recipe.precision))
+    subset, sampler = spread[evenly(len(spread), 2000)], Sampler(model)
+    calibrate_likelihood(model, subset)
+    stages = fit_stages(sampler, recipe, Data(spread), lambda stage: StageBudget(
+        minutes=max(stage.share(recipe, model) * seconds, 1) / 60, clock=clock, precision=recipe.precision))
     fit_seconds = clock() - began
-    save_model(out, model, Config(recipe, (c, h, w), axes=latent_axes(model, few), **added))
+    save_model(out, sampler, Config(recipe, (c, h, w), axes=latent_axes(model, subset), stages=stages))
     return {"recipe": {k: v for k, v in recipe.to_dict().items() if v != getattr(Recipe(), k)},
             "parameters": parameters(recipe, (c, h, w)),
-            "trained_parameters": sum(p.numel() for m in (model, adversary) if m is not None for p in m.parameters()),
+            "trained_parameters": sum(p.numel() for m in (sampler, adversary) if m is not None for p in m.parameters()),
             "training_seconds": round(state.seconds, 1), "fit_seconds": round(fit_seconds, 1), "steps": state.step,
             "images_seen": state.images, "skipped": state.guard.skipped, "rollbacks": state.rollbacks, "curve": curve}
 
@@ -337,9 +332,9 @@ def figures_of(model: ImageModel, data: str, folder: str, with_balance: bool) ->
     def labels(at: np.ndarray) -> torch.Tensor | None:
         return None if source.labels is None or data == "faces" else torch.from_numpy(source.labels[at]).to(model.device)
 
-    evaluation = Evaluation(model.network, to_batch(source.images[test], model.device), labels(test),
+    evaluation = Evaluation(model.sampler, to_batch(source.images[test], model.device), labels(test),
                             known=to_batch(source.images[known], model.device), known_y=labels(known), n=MEASURED)
-    metrics = METRICS + OF_VAES * isinstance(model.network, VAE) + ", class_balance" * (labels(test) is not None and with_balance)
+    metrics = METRICS + OF_VAES * model.network.has_encoder + ", class_balance" * (labels(test) is not None and with_balance)
     figures = [f.to_dict() for f in measure(evaluation, metrics)]
     for figure in figures:
         figure.pop("detail", None)

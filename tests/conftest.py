@@ -217,13 +217,22 @@ def images():
 
 @pytest.fixture
 def adds_only():
-    """Fits something to a model, and asserts that its weights and the random state stay and that one module is added."""
-    def check(model, module, fit):
-        before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-        fit(model)
+    """Trains a stage after a model, and asserts that weights and the random state stay and that one module is added."""
+    def check(sampler, module, fit):
+        before, state = {k: v.clone() for k, v in sampler.tensors().items()}, torch.get_rng_state()
+        fit(sampler)
         assert torch.equal(torch.get_rng_state(), state)
-        after = model.state_dict()
+        after = sampler.tensors()
         assert all(torch.equal(v, after[k]) for k, v in before.items())
         assert len(after) > len(before) and all(k.startswith(f"{module}.") for k in after.keys() - before.keys())
 
     return check
+
+
+def trained_stage(name, sampler, recipe, x, y=None, **budget):
+    """Trains one stage as the recipe says and puts it into the sampler; returns its part call, None for 'none'."""
+    from reparam.trainer.stages.base import Data, StageBudget
+    from reparam.trainer.stages.sequence import STAGES, fit_stages
+
+    stages = [stage for stage in STAGES if stage.name == name]
+    return fit_stages(sampler, recipe, Data(x, y), lambda _: StageBudget(**budget), stages=stages).get(name)

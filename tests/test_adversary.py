@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import forever, last, training
+from conftest import forever, last, trained_stage, training
 from safetensors.torch import load, save
 from torch import nn
 
@@ -21,6 +21,7 @@ from reparam.distributions.gaussian import Gaussian
 from reparam.errors import ModelFileError, UsageError
 from reparam.models.calibration import calibrate_likelihood
 from reparam.models.codes import latent_axes
+from reparam.models.sampler import Sampler
 from reparam.models.trace import Layer
 from reparam.models.vae import VAE, Generator
 from reparam.objectives.adversaries.build import build_adversary
@@ -34,7 +35,6 @@ from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
 from reparam.trainer.assembly import Assembly
 from reparam.trainer.loop import EMA_EVERY
-from reparam.trainer.stages.prior import fit_prior
 
 SHAPE = (1, 4, 4)
 STEADY = {"schedule": "constant", "optimizer": "adam(lr=0.01)", "critic_optimizer": "adam(lr=0.01)"}
@@ -622,7 +622,7 @@ def gan(small):
         model = small(shape, **{**GAN, "decoder": "dcgan(width=4)", **changes}).eval()
         recipe = Recipe(**{**GAN, "decoder": "dcgan(width=4)", "latent": "flat(4)", "objective": "adversarial",
                            "adversary": "images", **changes})
-        return ImageModel(model, Config(recipe, shape, None, latent_axes(model, torch.zeros(2, *shape))))
+        return ImageModel(Sampler(model), Config(recipe, shape, latent_axes(model, torch.zeros(2, *shape))))
 
     return make
 
@@ -648,11 +648,12 @@ def test_a_saved_generator_is_bit_equal(latent, prior, gan, tmp_path):
     model.network.train()
     model.network(last_batch)  # moves the running statistics
     model.network.eval()
-    save_model(tmp_path, model.network, model.config)
-    network, config = load_model(tmp_path)
+    save_model(tmp_path, model.sampler, model.config)
+    sampler, config = load_model(tmp_path)
+    network = sampler.model
     assert isinstance(network, Generator)
     assert config == model.config
-    again = ImageModel(network, config)
+    again = ImageModel(sampler, config)
     for name, value in model.network.state_dict().items():
         assert torch.equal(value, network.state_dict()[name])
     assert np.array_equal(again.sample(5, seed=3), model.sample(5, seed=3))
@@ -695,7 +696,7 @@ def test_what_follows_training_leaves_a_generator_alone(small):
     model, x = small(**GAN), torch.rand(5, *SHAPE)
     before = numbers_of(model)
     calibrate_likelihood(model, x)
-    assert fit_prior(model, Recipe(**GAN, latent="flat(4)"), x) is None
+    assert trained_stage("fitted_prior", Sampler(model), Recipe(**GAN, latent="flat(4)"), x) is None
     assert torch.equal(numbers_of(model), before)
 
 
@@ -745,7 +746,7 @@ SENSELESS = {
     "balance of codes": (A_HYBRID | {"objective": "nll + adversarial(balance=1)", "adversary": "codes"}, "balance"),
     "balance of introspection": (A_HYBRID | {"objective": "nll + kl + adversarial(balance=1)",
                                              "adversary": "introspective"}, "balance"),
-    "fitted prior of a gan": (A_GAN | {"fitted_prior": "mixture(5)"}, "leave it at 'auto' or 'none'"),
+    "fitted prior of a gan": (A_GAN | {"fitted_prior": "mixture(5)"}, "leave it at 'auto'"),
     "ladder of a gan": (A_GAN | TOP_DOWN | {"encoder": "none"}, r"flat\(dim\) or spatial"),
     "codes of a gan": (A_GAN | {"adversary": "codes"}, "use images"),
     "joint of a gan": (A_GAN | {"adversary": "joint"}, "use images"),

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 import reparam
 from reparam.errors import ModelFileError
 from reparam.models.codes import Axis
+from reparam.models.sampler import Sampler
 from reparam.models.space import Space
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
@@ -40,7 +41,7 @@ def bits(tensors):
 @pytest.fixture
 def saved(small, tmp_path):
     """A folder with a small model."""
-    save_model(tmp_path / "model", small(SHAPE), Config(RECIPE, SHAPE))
+    save_model(tmp_path / "model", Sampler(small(SHAPE)), Config(RECIPE, SHAPE))
     return tmp_path / "model"
 
 
@@ -68,8 +69,8 @@ def edit(saved):
 def test_a_model_comes_back_bit_for_bit(small, images, tmp_path, changes):
     shape = (3, 6, 5) if "latent" not in changes else (3, 8, 8)
     model = small(shape, **changes)
-    save_model(tmp_path, model, Config(RECIPE.but(**changes), shape))
-    loaded, _ = load_model(tmp_path)
+    save_model(tmp_path, Sampler(model), Config(RECIPE.but(**changes), shape))
+    loaded = load_model(tmp_path)[0].model
     assert bits(loaded.state_dict()) == bits(model.state_dict())
     assert not loaded.training and not any(t.is_meta for t in loaded.state_dict().values())
     x = images(3, shape)
@@ -85,8 +86,8 @@ def test_odd_numbers_survive(small, tmp_path):
     odd = torch.tensor([-0.0, 1e-45, 3.4e38, -3.4e38, 1.0000001])
     with torch.no_grad():
         next(model.parameters()).view(-1)[:5] = odd
-    save_model(tmp_path, model, Config(RECIPE, SHAPE))
-    back = next(load_model(tmp_path)[0].parameters()).detach().view(-1)[:5]
+    save_model(tmp_path, Sampler(model), Config(RECIPE, SHAPE))
+    back = next(load_model(tmp_path)[0].model.parameters()).detach().view(-1)[:5]
     assert torch.equal(back.view(torch.int32), odd.view(torch.int32))
 
 
@@ -96,7 +97,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(small, tmp_path, value)
     name, last = list(model.named_parameters())[-1]
     with torch.no_grad():
         last.view(-1)[-1] = value
-    save_model(tmp_path, model, Config(RECIPE, SHAPE))
+    save_model(tmp_path, Sampler(model), Config(RECIPE, SHAPE))
     with pytest.raises(ModelFileError, match=rf"holds values that are not finite, the first of them in {name}"):
         load_model(tmp_path)
 
@@ -105,13 +106,13 @@ def test_the_config_and_the_fitted_prior_come_back(small, tmp_path):
     from reparam.models.priors import Mixture
 
     model = small(SHAPE)
-    model.latent.fitted = Mixture(Space((4,)), 3)
-    config = Config(RECIPE.but(augment="flip", epochs=2.5), SHAPE, "mixture(3)",
-                    (Axis(2, 1.25, -0.1, 0.9), Axis(0, 0.1 + 0.2, 1e-9, 1.0)), ("ä", "b"), {"source": "digits", "images": 7})
-    save_model(tmp_path, model, config)
+    saved = Sampler(model, {"fitted_prior": Mixture(Space((4,)), 3)})
+    config = Config(RECIPE.but(augment="flip", epochs=2.5), SHAPE, (Axis(2, 1.25, -0.1, 0.9), Axis(0, 0.1 + 0.2, 1e-9, 1.0)),
+                    ("ä", "b"), {"source": "digits", "images": 7}, {"fitted_prior": "mixture(3)"})
+    save_model(tmp_path, saved, config)
     loaded, read = load_model(tmp_path)
     assert read == config
-    assert bits(loaded.latent.fitted.state_dict()) == bits(model.latent.fitted.state_dict())
+    assert bits(loaded.fitted_prior.state_dict()) == bits(saved.fitted_prior.state_dict())
 
 
 def test_a_state_comes_back_bit_for_bit(tmp_path):
@@ -151,10 +152,10 @@ def test_a_state_without_numbers_is_refused(tmp_path):
         load_state(tmp_path / "training.safetensors")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "2", None])
 def test_another_version_is_refused(saved, edit, version):
     edit(version=version)
-    with pytest.raises(ModelFileError, match=rf"is of version {version}; this reparam reads version 1"):
+    with pytest.raises(ModelFileError, match=rf"is of version {version}; this reparam reads versions 1 and 2"):
         load_model(saved)
 
 
@@ -216,7 +217,9 @@ def test_the_config_of_something_else_is_refused(saved, text):
     {"axes": [{"index": 4, "nats": 1, "mean": 0, "std": 1}]},
     {"classes": [1]}, {"data": {"value_range": [0]}},
     {"image_shape": None}, {"axes": [{"index": 1}]}, {"axes": 3}, {"classes": None}, {"data": 1},
-    {"fitted_prior": "mixtur(3)"}, {"fitted_prior": 3}, {"fitted_prior": "mixture(-1)"},
+    {"stages": {"fitted_prior": "mixtur(3)"}}, {"stages": {"fitted_prior": 3}}, {"stages": {"fitted_prior": "mixture(-1)"}},
+    {"stages": ["mixture(3)"]}, {"stages": {"encoder": "mlp"}}, {"stages": None}, {"stages": {"refiner": None}},
+    {"version": 1, "fitted_prior": "mixtur(3)"}, {"version": 1, "fitted_prior": 3}, {"version": 1, "refiner": 0},
     {"recipe": {"encoder": "mlpp"}}, {"recipe": {"encoder": 5}}, {"recipe": {"encoder": None}},
     {"recipe": {"latent": "flat(-2)"}}, {"recipe": {"latent": "flat('4')"}}, {"recipe": {"colour": "blue"}},
     {"recipe": {"steps": "many"}}, {"recipe": {"likelihood": "gaussian(sigma=__import__('os'))"}},

@@ -17,8 +17,9 @@ from reparam.errors import DataError, UsageError
 from reparam.metrics import measure
 from reparam.metrics.evaluation import Evaluation
 from reparam.models.build import build_model
+from reparam.models.draw import Draw
 from reparam.models.latents.labelled import ClassPosterior, UniformClass
-from reparam.models.priors import Draw
+from reparam.models.sampler import Sampler
 from reparam.models.trace import log_weight
 from reparam.objectives.terms import kl as rate
 from reparam.parts.recipe import Recipe
@@ -173,7 +174,7 @@ def test_few_labels_teach_a_classifier(tmp_path):
                         out=tmp_path / "run", encoder="mlp", decoder="mlp", binarize=False, batch_size=128)
     model = reparam.load(run.folder)
     at = torch.from_numpy(x[:600, None])
-    accuracy = measure(Evaluation(model.vae, at, torch.from_numpy(y[:600])), "accuracy")[0].value
+    accuracy = measure(Evaluation(model.sampler, at, torch.from_numpy(y[:600])), "accuracy")[0].value
     assert accuracy > 0.6
     assert model.sample(4, label="3").shape == (4, 8, 8)
     with pytest.raises(UsageError, match="unknown class"):
@@ -206,7 +207,7 @@ def test_classes_named_by_numbers_go_by_their_names():
 
     network = model_of("conditional(2, classes=3)")
     recipe = Recipe(latent="conditional(2, classes=3)")
-    model = ImageModel(network, Config(recipe, IMAGE, classes=("1", "2", "3")))
+    model = ImageModel(Sampler(network), Config(recipe, IMAGE, classes=("1", "2", "3")))
     for label in (3, "3"):
         np.testing.assert_array_equal(model.sample(4, label=label, seed=0),
-                                      ImageModel(network, Config(recipe, IMAGE)).sample(4, label=2, seed=0))
+                                      ImageModel(Sampler(network), Config(recipe, IMAGE)).sample(4, label=2, seed=0))

@@ -14,7 +14,8 @@ from reparam.distributions.point import Point
 from reparam.distributions.quantized import Quantized
 from reparam.errors import UsageError
 from reparam.models.build import build_model
-from reparam.models.priors import Draw
+from reparam.models.draw import Draw
+from reparam.models.sampler import Sampler
 from reparam.models.space import Space
 from reparam.objectives.objective import parse_objective
 from reparam.parts.recipe import Recipe
@@ -129,7 +130,7 @@ def test_a_part_makes_nothing_on_another_device(role, part, model_of, images):
     with torch.device("meta"):
         trace = model(x, samples=2)
         parts = [layer.q.log_prob(layer.z) for layer in trace.layers]
-        drawn = [trace.px.sample(), model.decode(model.generate(3)[None]).mean]
+        drawn = [trace.px.sample(), model.decode(model.latent.generate(3)).mean]
     assert all(made.device == x.device for made in (trace.log_px, *parts, *drawn))
 
 
@@ -208,10 +209,10 @@ def test_a_model_file_holds_all_of_a_model(role, part, recipe_of, images, tmp_pa
     """Also what no weight tells: a model is laid out without memory first, and only files fill it."""
     recipe, x = recipe_of(role, part), images(2, IMAGE)
     model = build_model(recipe, IMAGE).eval()
-    save_model(tmp_path, model, Config(recipe, IMAGE))
+    save_model(tmp_path, Sampler(model), Config(recipe, IMAGE))
     loaded, _ = load_model(tmp_path)
     codes, pixels = [], []
-    for m in (model, loaded):
+    for m in (model, loaded.model):
         torch.manual_seed(1)
         codes.append(m.latent.generate(2))
         pixels.append(m.decode(codes[-1]).mean + m(x).log_px.mean())
@@ -347,9 +348,9 @@ def test_a_fitted_prior_replaces_the_learned_one_for_sampling_only(small, images
     mixture = ROLES["prior"].make("mixture(1)", Space((4,)))
     with torch.no_grad():
         mixture.locs.fill_(100.0)
-    model.latent.fitted = mixture
-    assert model.latent.generate(8).mean() > 50
-    assert model.latent.generate(8, Draw(fitted=False)).mean() < 50
+    sampler = Sampler(model, {"fitted_prior": mixture})
+    assert sampler.codes(8).mean() > 50
+    assert sampler.codes(8, Draw(fitted=False)).mean() < 50
     z, _, p = model(images(2, (1, 4, 4))).layers[0]
     torch.testing.assert_close(p.log_prob(z), torch.distributions.Normal(0, 1).log_prob(z).sum(-1))
 

@@ -15,7 +15,9 @@ from reparam.metrics.evaluation import Evaluation
 from reparam.models.build import build_model
 from reparam.models.calibration import calibrate_likelihood
 from reparam.models.codes import latent_axes
-from reparam.models.priors import Draw, Mixture
+from reparam.models.draw import Draw
+from reparam.models.priors import Mixture
+from reparam.models.sampler import Sampler
 from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.objective import build_objective
 from reparam.parallel import SingleProcess
@@ -23,9 +25,9 @@ from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
 from reparam.runs.journal import held_out_figures
-from reparam.trainer.assembly import fit_second_stages
 from reparam.trainer.stages import prior, refiner, resampler
-from reparam.trainer.stages.base import Effort
+from reparam.trainer.stages.base import Data, StageBudget
+from reparam.trainer.stages.sequence import fit_stages
 
 ELSEWHERE = torch.device("meta")
 SHAPE = (1, 8, 8)
@@ -48,7 +50,7 @@ def model_of(**changes):
 @pytest.mark.parametrize("metric", [*OF_ALL.split(", "), *OF_VAES.split(", ")])
 def test_metrics(metric, x):
     model, _ = model_of(latent="spatial(2, 2)", encoder="resnet(width=8, patch=2)", decoder="resnet(width=8, patch=2)")
-    seen = Evaluation(model, x, known=x.flip(0), features="wavelets", n=60)
+    seen = Evaluation(Sampler(model), x, known=x.flip(0), features="wavelets", n=60)
     with ELSEWHERE:
         assert measure(seen, metric)
 
@@ -56,7 +58,7 @@ def test_metrics(metric, x):
 def test_metrics_of_a_gan(x):
     model, _ = model_of(encoder="none", likelihood="implicit", objective="adversarial", adversary="images")
     with ELSEWHERE:
-        assert measure(Evaluation(model, x, known=x, features="wavelets", n=60), OF_ALL)
+        assert measure(Evaluation(Sampler(model), x, known=x, features="wavelets", n=60), OF_ALL)
 
 
 @pytest.mark.parametrize("changes", [
@@ -88,7 +90,7 @@ def made_here(make):
 def test_codes_of_a_class(latent):
     model, _ = model_of(latent=latent)
     with ELSEWHERE:
-        codes = model.generate(5, Draw(label=1))
+        codes = model.latent.generate(5, Draw(label=1))[0]
     assert codes[:, 4:].tolist() == [[0, 1, 0]] * 5
 
 
@@ -98,14 +100,15 @@ def test_codes_of_a_class(latent):
     {"fitted_prior": "none", "resampler": "mlp((8,))"}, {"fitted_prior": "none", "refiner": "autoregressive(8, 2, 1)"},
     {"fitted_prior": "none", "refiner": "flow_matching('unet(8)', steps=2)"}], ids=lambda c: " ".join(c.values()))
 def test_what_is_fitted_after_training_and_used(changes, x, monkeypatch):
-    for stage, name in ((prior, "build_prior"), (resampler, "build_resampler"), (refiner, "build_refiner")):
-        monkeypatch.setattr(stage, name, made_here(getattr(stage, name)))  # made on a processor, and moved
+    for stage in (prior, resampler, refiner):
+        monkeypatch.setattr(stage, "build_stage", made_here(stage.build_stage))  # made on a processor, and moved
     monkeypatch.setattr(Mixture, "fit", made_here(Mixture.fit))
     model, recipe = model_of(**changes)
     with ELSEWHERE:
         calibrate_likelihood(model, x)
-        added = fit_second_stages(model, recipe, x, lambda share, doing: Effort(steps=2))
+        sampler = Sampler(model)
+        stages = fit_stages(sampler, recipe, Data(x), lambda _: StageBudget(steps=2))
         axes = latent_axes(model, x)
-        images = ImageModel(model, Config(recipe, SHAPE, axes=axes, **added))
+        images = ImageModel(sampler, Config(recipe, SHAPE, axes=axes, stages=stages))
         pictures = images.sample(6, seed=0)
         assert len(images.score(pictures[:2], samples=2)) == 2

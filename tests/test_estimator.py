@@ -365,7 +365,7 @@ def test_what_makes_no_sense_is_told_before_training(levels, changes, told):
 
 def test_labels_reach_what_is_fitted_after_the_model(levels, monkeypatch):
     seen = []
-    monkeypatch.setattr("reparam.trainer.assembly.fit_second_stages", lambda *given, y=None: seen.append(y) or {})
+    monkeypatch.setattr("reparam.trainer.assembly.fit_stages", lambda _, __, data, budget: seen.append(data.y) or {})
     y = load_digits().target[:300]
     classed = QUICK | {"latent_dim": None, "latent": "conditional(2)"}
     for changes, labels in ((QUICK, y), (classed, torch.tensor(y)), (classed | {"labelled": 10}, y), (QUICK, y + 0.5),
@@ -380,7 +380,7 @@ def test_a_refiner_learns_from_the_images_of_their_classes(levels):
     y = load_digits().target[:300]
     vae = ImageVAE(steps=2, latent="conditional(2)", refiner="autoregressive(4, 1, 1)", encoder="mlp((16,))",
                    decoder="mlp((16,))", random_state=0).fit(levels, y)
-    assert vae.model_.network.refiner is not None and vae.sample(2).shape == (2, 8, 8)
+    assert vae.model_.sampler.refiner is not None and vae.sample(2).shape == (2, 8, 8)
 
 
 def test_a_fitted_prior_learns_the_classes(levels):

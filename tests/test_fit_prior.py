@@ -12,14 +12,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import trained_stage
 from scipy import stats
 from torch import nn
 
 from reparam.cli.app import main
 from reparam.errors import UsageError
 from reparam.models.build import build_model
-from reparam.models.priors import Draw, FlowMatching, Standardize
+from reparam.models.draw import Draw
+from reparam.models.priors import FlowMatching, Standardize
 from reparam.models.rectified_flow import EXACT, Velocity
+from reparam.models.sampler import Sampler
 from reparam.models.space import Space
 from reparam.parts.recipe import Recipe
 from reparam.parts.registry import ROLES
@@ -28,8 +31,9 @@ from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
 from reparam.runs.folder import Run
 from reparam.trainer.assembly import Assembly
-from reparam.trainer.stages.base import Effort, Shares, effort_of, fitting_of
-from reparam.trainer.stages.prior import codes_a_step, codes_to_fit, fit_prior
+from reparam.trainer.stages.base import StageBudget
+from reparam.trainer.stages.prior import PriorStage, codes_a_step, codes_to_fit
+from reparam.trainer.stages.sequence import TimeSplit
 
 MEAN, SPREAD = 1.5, 0.5
 
@@ -211,7 +215,7 @@ def model_of_codes(codes, *, latent="flat(2)", **changes):
     with torch.no_grad():
         model.latent.posterior.loc[1].weight.copy_(torch.eye(codes.shape[1]))
         model.latent.posterior.loc[1].bias.zero_()
-    return model.eval(), recipe, codes[:, None, None]
+    return Sampler(model.eval()), recipe, codes[:, None, None]
 
 
 def ring(n):
@@ -236,32 +240,32 @@ def test_a_fitted_prior_finds_clusters_far_from_the_origin(prior):
     codes, _ = ring(2000)
     model, recipe, x = model_of_codes(codes, fitted_prior=prior)
     before = torch.get_rng_state()
-    written = fit_prior(model, recipe, x, effort=Effort(steps=400))
+    written = trained_stage("fitted_prior", model, recipe, x, steps=400)
     assert torch.equal(torch.get_rng_state(), before)
     assert written.partition("(")[0] == prior.partition("(")[0]
-    assert share_near(model.latent.generate(500, Draw(fitted=False))[0]) < 0.01
+    assert share_near(model.codes(500, Draw(fitted=False))) < 0.01
     test, _ = ring(500)
     with torch.no_grad():  # in nats; the clusters' own entropy is 2.55, and the best Gaussian has 6.75
-        assert 2.4 < -float(model.latent.fitted().log_prob(test).mean()) < 4.5
-    drawn = model.latent.generate(2000)[0]
+        assert 2.4 < -float(model.fitted_prior().log_prob(test).mean()) < 4.5
+    drawn = model.codes(2000)
     assert share_near(drawn) > 0.3
     torch.testing.assert_close(drawn.mean(0), test.mean(0), atol=3.0, rtol=0)  # they begin 30 away
-    assert not any(p.requires_grad for p in model.latent.fitted.parameters())
+    assert not any(p.requires_grad for p in model.fitted_prior.parameters())
 
 
 def test_labels_steer_a_fitted_flow():
     torch.manual_seed(1)
     codes, y = ring(3000)
     model, recipe, x = model_of_codes(codes, fitted_prior="flow_matching('mlp(64, 2)')")
-    assert fit_prior(model, recipe, x, y=y, effort=Effort(steps=500)) == "flow_matching('mlp(64, 2)', classes=3)"
+    assert trained_stage("fitted_prior", model, recipe, x, y, steps=500) == "flow_matching('mlp(64, 2)', classes=3)"
     for label in range(3):
-        assert share_near(model.latent.generate(300, Draw(label=label))[0], label) > 0.9
-    drawn = model.latent.generate(900)[0]
+        assert share_near(model.codes(300, Draw(label=label)), label) > 0.9
+    drawn = model.codes(900)
     assert all(0.15 < share_near(drawn, label) < 0.5 for label in range(3))
     with pytest.raises(UsageError, match="classes 0 to 2; got 3"):
-        model.latent.generate(1, Draw(label=3))
-    with pytest.raises(UsageError, match="steps must be at least 1"):
-        model.latent.generate(1, Draw(steps=0))
+        model.codes(1, Draw(label=3))
+    with pytest.raises(UsageError, match="steps must be a whole number from 1"):
+        model.codes(1, Draw(steps=0))
 
 
 def test_what_a_plain_prior_cannot_do_is_told(small):
@@ -280,21 +284,21 @@ def test_what_a_plain_prior_cannot_do_is_told(small):
      "decoder": "resnet(width=8, patch=1)"}], ids=lambda f: f["latent"])
 def test_models_carry_their_fitted_prior_into_the_file(fields, tmp_path):
     recipe = Recipe(fitted_prior="flow_matching('mlp(16, 1)', 3)", encoder="mlp((16,))", decoder="mlp((16,))").but(**fields)
-    model, x = build_model(recipe, (1, 8, 8)).eval(), torch.rand(40, 1, 8, 8)
-    fitted = fit_prior(model, recipe, x, effort=Effort(steps=9))
-    assert model.latent.fitted.velocity(torch.ones(1, *model.latent.fit_space.shape), torch.ones(1)).abs().max() > 0
-    shape = model.latent.fit_space.shape
-    assert model.latent.fitted.shape == shape and model.latent.fitted.whitening.scale.std() != 0
-    save_model(tmp_path, model, Config(recipe, (1, 8, 8), fitted))
+    model, x = Sampler(build_model(recipe, (1, 8, 8)).eval()), torch.rand(40, 1, 8, 8)
+    fitted = trained_stage("fitted_prior", model, recipe, x, steps=9)
+    assert model.fitted_prior.velocity(torch.ones(1, *model.model.latent.fit_space.shape), torch.ones(1)).abs().max() > 0
+    shape = model.model.latent.fit_space.shape
+    assert model.fitted_prior.shape == shape and model.fitted_prior.whitening.scale.std() != 0
+    save_model(tmp_path, model, Config(recipe, (1, 8, 8), stages={"fitted_prior": fitted}))
     loaded, config = load_model(tmp_path)
     torch.manual_seed(3)
-    drawn = model.latent.generate(4)
+    drawn = model.codes(4)
     torch.manual_seed(3)
-    assert torch.equal(drawn, loaded.latent.generate(4))
+    assert torch.equal(drawn, loaded.codes(4))
     torch.manual_seed(3)
-    assert not torch.equal(drawn, loaded.latent.generate(4, Draw(fitted=False)))
+    assert not torch.equal(drawn, loaded.codes(4, Draw(fitted=False)))
     images = ImageModel(loaded, config)
-    mine, own = (images.sample_pixels(3, seed=0, prior=prior) for prior in (None, "normal"))
+    mine, own = (images.sample_pixels(3, Draw(fitted=fitted), seed=0) for fitted in (True, False))
     assert torch.equal(mine, images.sample_pixels(3, seed=0)) and not torch.equal(mine, own)
 
 
@@ -302,14 +306,14 @@ def test_integer_codes_get_an_autoregressive_prior():
     """Codes of images that are all alike have one likely sequence, which the fit must find."""
     recipe = Recipe(encoder="conv(8)", decoder="conv(8)", latent="spatial(2, 4)", posterior="vq(8)", prior="uniform",
                     fitted_prior="autoregressive(16, 1, 2)")
-    model, x = build_model(recipe, (1, 8, 8)).eval(), torch.ones(50, 1, 8, 8) * 0.7
-    codes = codes_to_fit(model, x)
+    model, x = Sampler(build_model(recipe, (1, 8, 8)).eval()), torch.ones(50, 1, 8, 8) * 0.7
+    codes = codes_to_fit(model.model, x)
     assert not codes.is_floating_point() and (codes == codes[0]).all()
-    fit_prior(model, recipe, x, effort=Effort(steps=500))
-    right = (model.latent.fitted().sample((200,)).flatten(1) == codes[:200].flatten(1)).float().mean()
+    trained_stage("fitted_prior", model, recipe, x, steps=500)
+    right = (model.fitted_prior().sample((200,)).flatten(1) == codes[:200].flatten(1)).float().mean()
     assert right > 0.95  # one in eight by chance
-    assert fitting_of(recipe.but(fitted_prior="auto"), model.latent).name == "autoregressive"
-    assert float(model.latent.prior().log_prob(codes[:1])) < float(model.latent.fitted().log_prob(codes[:1])) - 3
+    assert PriorStage().choice(recipe.but(fitted_prior="auto"), model.model) == "autoregressive"
+    assert float(model.model.latent.prior().log_prob(codes[:1])) < float(model.fitted_prior().log_prob(codes[:1])) - 3
 
 
 def test_an_image_gives_several_codes_as_far_as_memory_goes(small, monkeypatch):
@@ -337,7 +341,7 @@ def test_a_mixture_is_fitted_to_all_classes(small, monkeypatch, n):
     monkeypatch.setattr("reparam.trainer.stages.prior.codes_to_fit",
                         lambda model, x, n: seen.append(x) or codes_to_fit(model, x, n))
     model, x = small((1, 4, 4)), (torch.arange(n) / n).view(n, 1, 1, 1).expand(n, 1, 4, 4)
-    fit_prior(model, Recipe(fitted_prior="mixture(1)"), x)
+    trained_stage("fitted_prior", Sampler(model), Recipe(fitted_prior="mixture(1)"), x)
     rows = (seen[0][:, 0, 0, 0] * n).round().long()
     assert len(rows) == min(n, 20) and rows[0] == 0 and rows[-1] >= n - 2 and rows.diff().max() <= -(-n // 20)
 
@@ -348,18 +352,22 @@ def test_a_mixture_is_fitted_to_all_classes(small, monkeypatch, n):
     ({"fitted_prior": "flow"}, "flow")])
 def test_what_is_fitted_follows_from_the_recipe(fields, name):
     recipe = Recipe(encoder="mlp((8,))", decoder="mlp((8,))", prior_share=0.5).but(**fields)
-    latent = build_model(recipe, (1, 4, 4)).latent
-    call = fitting_of(recipe, latent)
-    assert (call.name if call else None) == name
-    assert Shares.of(recipe, latent).model == (0.5 if name in ("flow_matching", "flow") else 1.0)
+    model = build_model(recipe, (1, 4, 4))
+    call = PriorStage().choice(recipe, model)
+    assert (call.partition("(")[0] if call else None) == name
+    assert TimeSplit.of(recipe, model).model == (0.5 if name in ("flow_matching", "flow") else 1.0)
 
 
-def test_the_effort_of_a_fit_is_a_share_of_the_minutes_or_as_many_steps():
-    state, shares = SimpleNamespace(seconds=60.0, step=70), Shares(0.25, 0.25)
-    assert effort_of(Recipe(minutes=2), state, 0.25, shares, "bf16") == Effort(0.5, None, precision="bf16")
-    assert effort_of(Recipe(), state, 0.25, shares, "bf16") == Effort(0.5, None, precision="bf16")
-    assert effort_of(Recipe(steps=70), state, 0.25, shares, "float32") == Effort(None, 70)
-    assert effort_of(Recipe(epochs=1), state, 0.25, shares, "float32") == Effort(None, 70)
+def test_the_budget_of_a_fit_is_a_share_of_the_minutes_or_as_many_steps():
+    state, split = SimpleNamespace(seconds=60.0, step=70), TimeSplit({"fitted_prior": 0.25, "resampler": 0.25})
+
+    def budget(recipe, precision):
+        return split.budget(PriorStage(), recipe, state, precision)
+
+    assert budget(Recipe(minutes=2), "bf16") == StageBudget(minutes=0.5, precision="bf16")
+    assert budget(Recipe(), "bf16") == StageBudget(minutes=0.5, precision="bf16")
+    assert budget(Recipe(steps=70), "float32") == StageBudget(70)
+    assert budget(Recipe(epochs=1), "float32") == StageBudget(70)
 
 
 @pytest.mark.parametrize(("fields", "told"), [
@@ -368,9 +376,9 @@ def test_the_effort_of_a_fit_is_a_share_of_the_minutes_or_as_many_steps():
     ({"fitted_prior": "flow_matching('dit')"}, "use mlp"), ({"fitted_prior": "flow_matching(steps=0)"}, "from 1 to 1000")])
 def test_what_cannot_be_fitted_is_told(fields, told):
     recipe = Recipe(encoder="mlp((8,))", decoder="mlp((8,))", latent="flat(4)").but(**fields)
-    model = build_model(recipe, (1, 4, 4)).eval()
+    model = Sampler(build_model(recipe, (1, 4, 4)).eval())
     with pytest.raises(UsageError, match=told):
-        fit_prior(model, recipe, torch.rand(20, 1, 4, 4), effort=Effort(steps=1))
+        trained_stage("fitted_prior", model, recipe, torch.rand(20, 1, 4, 4), steps=1)
 
 
 def test_a_prior_that_is_only_fitted_cannot_be_learned_with_the_model():
@@ -385,7 +393,7 @@ def test_codes_a_step_and_learning_rate_of_a_fit_are_those_of_its_network(net, s
     seen = []
     monkeypatch.setattr("reparam.trainer.stages.base.training", lambda _, batches, __, optimization, **kw: seen.append(
         (len(next(batches)), optimization.optimizer)) or iter(()))
-    fit_prior(model, Recipe(fitted_prior=f"flow_matching({net!r})"), torch.rand(30, 1, 8, 8))
+    trained_stage("fitted_prior", Sampler(model), Recipe(fitted_prior=f"flow_matching({net!r})"), torch.rand(30, 1, 8, 8))
     assert seen == [(size, f"adamw(lr={rate})")]
     prior = FlowMatching(Space((2, 4, 4)), net)
     assert [codes_a_step(prior, torch.device(where)) for where in ("cpu", "cuda")] == [size, 256]
@@ -415,15 +423,15 @@ def test_the_command_fits_a_prior_and_completes_the_folder_anew(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     small = ["--encoder", "mlp((32,))", "--decoder", "mlp((32,))", "--latent", "flat(4)"]
     assert main(["train", "digits", "--out", "run", "--steps", "40", *small, "--fitted-prior", "none"]) == 0
-    weights = load_model("run")[0].decoder.state_dict()
+    weights = load_model("run")[0].model.decoder.state_dict()
     before = {name: (tmp_path / "run" / name).read_bytes() for name in ("samples.png", "report.html", "evaluation.json")}
     capsys.readouterr()
     assert main(["fit-prior", "run", "--prior", "flow_matching('mlp(16, 1)')", "--steps", "20", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["prior"] == "flow_matching('mlp(16, 1)', classes=10)"
-    model, config = load_model("run")
+    sampler, config = load_model("run")
     assert config.fitted_prior == facts["prior"] and Run.read("run").recipe.fitted_prior == "flow_matching('mlp(16, 1)')"
-    assert all(torch.equal(v, model.decoder.state_dict()[k]) for k, v in weights.items())
+    assert all(torch.equal(v, sampler.model.decoder.state_dict()[k]) for k, v in weights.items())
     assert all((tmp_path / "run" / name).read_bytes() != content for name, content in before.items())
     guided = ["-n", 2, "--label", 3, "--guidance", 1.5, "--steps", 2]
     assert told(capsys, "sample", "run", *guided, "--out", "three.npy")[0] == 0
@@ -490,10 +498,10 @@ def test_squares_have_a_side(net):
 
 
 def test_classes_that_labels_do_not_have_are_refused(small):
-    model, x = small((1, 4, 4)), torch.rand(40, 1, 4, 4)
+    model, x = Sampler(small((1, 4, 4))), torch.rand(40, 1, 4, 4)
 
     def fit(prior, y):
-        return fit_prior(model, Recipe(fitted_prior=prior), x, y=y, effort=Effort(steps=9))
+        return trained_stage("fitted_prior", model, Recipe(fitted_prior=prior), x, y, steps=9)
 
     ten = torch.arange(40) % 10
     for prior, y, told in (("flow_matching('mlp(8, 1)', classes=3)", ten, "images are of 10 classes"),
@@ -507,10 +515,10 @@ def test_classes_that_labels_do_not_have_are_refused(small):
 
 def test_without_a_label_each_draw_has_one_as_often_as_codes_had(small):
     """A velocity that moves by the label alone shows which labels were drawn; −1 stands for images without one."""
-    model, x = small((1, 4, 4)), torch.rand(400, 1, 4, 4)
+    model, x = Sampler(small((1, 4, 4))), torch.rand(400, 1, 4, 4)
     y = torch.tensor([-1] * 100 + [0] * 40 + [1] * 260)
-    fit_prior(model, Recipe(fitted_prior="flow_matching('mlp(8, 1)', 1)"), x, y=y, effort=Effort(steps=9))
-    prior = model.latent.fitted
+    trained_stage("fitted_prior", model, Recipe(fitted_prior="flow_matching('mlp(8, 1)', 1)"), x, y, steps=9)
+    prior = model.fitted_prior
     seen = []
     prior.velocity.forward = lambda z, t, y=None, context=None: seen.append(y) or torch.zeros_like(z)
     prior.draw((4000,), Draw())
@@ -522,7 +530,7 @@ def test_without_a_label_each_draw_has_one_as_often_as_codes_had(small):
 
 
 def test_guidance_needs_classes(small):
-    model, x = small((1, 4, 4)), torch.rand(40, 1, 4, 4)
-    fit_prior(model, Recipe(fitted_prior="flow_matching('mlp(8, 1)')"), x, effort=Effort(steps=9))
+    model, x = Sampler(small((1, 4, 4))), torch.rand(40, 1, 4, 4)
+    trained_stage("fitted_prior", model, Recipe(fitted_prior="flow_matching('mlp(8, 1)')"), x, steps=9)
     with pytest.raises(UsageError, match="fitted without labels"):
-        model.latent.generate(2, Draw(guidance=2.0))
+        model.codes(2, Draw(guidance=2.0))

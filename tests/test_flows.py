@@ -23,6 +23,7 @@ from reparam.models.build import build_model, build_prior
 from reparam.models.posteriors.flow import FlowedGaussian, InverseAutoregressive
 from reparam.models.priors.flows import ActNorm, AutoregressiveFlow, SplineFlow
 from reparam.models.priors.vamp import EvenMixture
+from reparam.models.sampler import Sampler
 from reparam.models.space import Space
 from reparam.nets.autoregressive import Autoregressions, Autoregressive
 from reparam.objectives.objective import parse_objective
@@ -499,8 +500,8 @@ def test_a_model_comes_back_bit_for_bit(changes, latent, small, images, tmp_path
     changes = {**changes, "latent": latent, "encoder": "conv(width=4)", "decoder": "conv(width=4)",
                "likelihood": "bernoulli"}
     model = small(SHAPE, **changes)
-    save_model(tmp_path, model, Config(RECIPE.but(**changes), SHAPE))
-    loaded, _ = load_model(tmp_path)
+    save_model(tmp_path, Sampler(model), Config(RECIPE.but(**changes), SHAPE))
+    loaded = load_model(tmp_path)[0].model
     assert not any(t.is_meta for t in (*loaded.parameters(), *loaded.buffers()))
     assert all(v.is_floating_point() for v in model.state_dict().values())  # no masks, which follow from sizes
     assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in model.state_dict().items())

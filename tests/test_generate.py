@@ -20,7 +20,7 @@ import reparam
 from reparam.errors import DataError, ReparamError, UsageError
 from reparam.models.build import build_model
 from reparam.models.codes import latent_axes
-from reparam.models.priors import Draw
+from reparam.models.sampler import Sampler
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel, load, slerp
@@ -55,7 +55,7 @@ def made(small):
         vae = small(shape, moved=0.3, **changes).eval()
         recipe = Recipe(likelihood="gaussian(sigma=0.3)", latent="flat(4)", binarize=binarize).but(**changes)
         axes = latent_axes(vae, torch.rand(50, *shape))
-        return ImageModel(vae, Config(recipe, shape, axes=axes))
+        return ImageModel(Sampler(vae), Config(recipe, shape, axes=axes))
 
     return make
 
@@ -218,9 +218,9 @@ def test_the_prior_is_chosen_by_name(model):
     assert not np.array_equal(fitted, model.sample(32, seed=1, prior="normal"))
     # the default is where the codes were fitted: its mean code is the mixture's, and not 0
     with torch.no_grad():
-        codes = model.vae.latent.generate(20_000)[0].mean(0)
-        assert torch.allclose(codes, model.vae.latent.fitted().mean, atol=0.05) and codes.abs().max() > 0.1
-        plain = model.vae.latent.generate(20_000, Draw(fitted=False))[0]
+        codes = model.sampler.codes(20_000).mean(0)
+        assert torch.allclose(codes, model.sampler.fitted_prior().mean, atol=0.05) and codes.abs().max() > 0.1
+        plain = model.vae.latent.generate(20_000)[0]
         assert plain.mean(0).abs().max() < 0.05 and torch.allclose(plain.std(0), torch.ones(4), atol=0.05)
     # and that is what decides between the two pictures above
     torch.manual_seed(1)
@@ -269,7 +269,7 @@ def test_whole_numbers_have_the_range_that_the_training_images_had(made):
     levels = np.random.default_rng(0).integers(0, 256, (4, 6, 5))
     with pytest.raises(DataError, match="type int64 do not say what is black and white: pass uint8 levels"):
         model.encode(levels)
-    stated = ImageModel(model.network, dataclasses.replace(model.config, data={"value_range": [-1000, 3080]}))
+    stated = ImageModel(model.sampler, dataclasses.replace(model.config, data={"value_range": [-1000, 3080]}))
     hounsfield = levels * 16 - 1000
     np.testing.assert_allclose(stated.encode(hounsfield), model.encode(levels.astype(np.uint8)), atol=1e-5)
     back = stated.reconstruct(hounsfield)
@@ -289,11 +289,12 @@ def test_images_and_codes_may_be_tensors_and_lists(model, digits):
 def test_numbers_out_of_their_range_are_refused(value, model, digits):
     uses = {"n": lambda v: model.sample(v), "seed": lambda v: model.sample(1, seed=v),
             "temperature": lambda v: model.sample(1, temperature=v), "guidance": lambda v: model.sample(1, guidance=v),
-            "steps": lambda v: model.sample(1, steps=v), "refine": lambda v: model.reconstruct(digits, refine=v),
+            "steps": lambda v: model.sample(1, steps=v),
+            "refine_temperature": lambda v: model.reconstruct(digits, refine_temperature=v),
             "width": lambda v: model.traverse(width=v), "dims": lambda v: model.traverse(dims=v),
             "samples": lambda v: model.score(digits, samples=v)}
     for name, use in uses.items():
-        if value is None and name in ("seed", "steps"):
+        if value is None and name in ("seed", "steps", "refine_temperature"):
             continue  # not given
         with pytest.raises(UsageError, match=f"{name} must be a (whole )?number (from|above) "):
             use(value)
@@ -509,7 +510,7 @@ def test_public_names_stay_what_they_are():
 
 def test_building_by_hand_gives_what_the_recipe_says():
     vae = build_model(Recipe(**SMALL, likelihood="bernoulli"), (1, 8, 8))
-    model = ImageModel(vae, Config(Recipe(**SMALL, likelihood="bernoulli"), (1, 8, 8)))
+    model = ImageModel(Sampler(vae), Config(Recipe(**SMALL, likelihood="bernoulli"), (1, 8, 8)))
     assert not model.vae.training and model.latent_shape == (4,) and model.prior_is_normal
     assert model.sample(2, seed=0).max() > 0
 

@@ -13,9 +13,11 @@ from reparam.errors import UsageError
 from reparam.metrics import measure
 from reparam.metrics.evaluation import Evaluation
 from reparam.models.build import build_model
+from reparam.models.draw import Draw
 from reparam.models.latents import OneLayer, TopDown
 from reparam.models.latents.top_down import Bottleneck
-from reparam.models.priors import Draw, Mixture
+from reparam.models.priors import Mixture
+from reparam.models.sampler import Sampler
 from reparam.models.space import Space
 from reparam.models.trace import log_weight
 from reparam.models.vae import VAE
@@ -179,16 +181,9 @@ def test_a_fitted_prior_is_the_tops_and_the_rest_is_drawn_from_the_ladder():
     latent, top = model.latent, model.latent.sizes[0]
     torch.manual_seed(4)
     own = latent.generate(500)
-    assert latent.fitted is None
-    latent.fitted = far_prior()
-    assert latent.fitted is latent.top.fitted
-    assert len([k for k in model.state_dict() if "fitted" in k]) == len(latent.fitted.state_dict())
-    drawn = latent.generate(500)
+    drawn = latent.generate(500, prior=far_prior())
     assert (drawn[..., :top].mean((0, 1)) > 40).all()
     assert abs(drawn[..., top:].mean()) < 0.02 and abs(drawn[..., top:].std() - 1) < 0.02
-    torch.manual_seed(4)
-    assert torch.equal(latent.generate(500, Draw(fitted=False)), own)
-    latent.fitted = None
     torch.manual_seed(4)
     assert torch.equal(latent.generate(500), own)
 
@@ -283,7 +278,7 @@ def test_halving_is_the_mean_of_the_squares_and_enlarging_repeats_it():
 
 def test_the_evaluation_gives_the_rate_of_each_layer():
     model, x = ladder().eval(), torch.rand(30, *IMAGE).round()
-    figures = {f.name: f.value for f in measure(Evaluation(model, x), "elbo, active_units")}
+    figures = {f.name: f.value for f in measure(Evaluation(Sampler(model), x), "elbo, active_units")}
     layers = [figures[f"kl of layer {i}"] for i in (1, 2, 3, 4)]
     assert sum(layers) == pytest.approx(figures["kl"], rel=1e-5)
     assert figures["-elbo"] == pytest.approx(figures["nll"] + figures["kl"], rel=1e-5)

@@ -23,6 +23,7 @@ from reparam.metrics.likelihood import importance_nll
 from reparam.metrics.reconstructions import psnr_of
 from reparam.models.codes import axes_of, codes_of
 from reparam.models.priors import Mixture
+from reparam.models.sampler import Sampler
 from reparam.models.trace import Layer
 from reparam.models.vae import VAE
 from reparam.parts.call import parse_list
@@ -91,7 +92,7 @@ def test_the_bound_of_one_sample_is_the_elbo(linear):
     np.testing.assert_allclose(ours, -elbo[0], rtol=1e-5)
     # on average it is the figure that `elbo` gives, which has the KL in closed form
     runs = np.array([importance_nll(model, x, 1).mean().item() for _ in range(60)])
-    figures = [by_name(measure(Evaluation(model, x, seed=i), "elbo"))["-elbo"].value for i in range(60)]
+    figures = [by_name(measure(Evaluation(Sampler(model), x, seed=i), "elbo"))["-elbo"].value for i in range(60)]
     assert abs(runs.mean() - np.mean(figures)) < 4 * np.hypot(runs.std(), np.std(figures)) / 60**0.5
 
 
@@ -110,7 +111,7 @@ def test_chunks_do_not_change_the_bound(linear, budget):
 
 def test_the_elbo_is_its_two_terms(linear):
     model, x, exact = linear
-    f = by_name(measure(Evaluation(model, x), "elbo"))
+    f = by_name(measure(Evaluation(Sampler(model), x), "elbo"))
     assert f["-elbo"].value == pytest.approx(f["nll"].value + f["kl"].value)
     with torch.no_grad():
         q = model.latent.posterior(model.encoder(x))
@@ -123,7 +124,8 @@ def test_the_elbo_is_its_two_terms(linear):
 
 
 def test_units_of_discrete_likelihoods_are_plain(small, images):
-    figures = measure(Evaluation(small(SHAPE, likelihood="bernoulli"), images(20, SHAPE).round()), "elbo, iw_nll(2)")
+    figures = measure(Evaluation(Sampler(small(SHAPE, likelihood="bernoulli")), images(20, SHAPE).round()),
+                      "elbo, iw_nll(2)")
     assert {f.unit for f in figures} == {"nats", "bits/dim"} and not any(f.note for f in figures)
 
 
@@ -131,11 +133,11 @@ def test_a_bernoulli_of_grey_images_is_called_a_cross_entropy(small, images):
     """One grey value is enough: there is no density then, and so no bits."""
     x = images(20, SHAPE).round()
     x[3, 0, 0, 0] = 0.5
-    f = by_name(measure(Evaluation(small(SHAPE, likelihood="bernoulli"), x), "elbo, iw_nll(2)"))
+    f = by_name(measure(Evaluation(Sampler(small(SHAPE, likelihood="bernoulli")), x), "elbo, iw_nll(2)"))
     assert list(f) == ["-elbo", "nll", "kl", "iw_nll(2)"]
     assert {f[n].unit for n in ("-elbo", "nll", "iw_nll(2)")} == {"nats (cross-entropy, not a density)"}
     assert all("continuous_bernoulli" in f[n].note for n in ("-elbo", "iw_nll(2)"))
-    f = by_name(measure(Evaluation(small(SHAPE, likelihood="continuous_bernoulli"), x), "elbo"))
+    f = by_name(measure(Evaluation(Sampler(small(SHAPE, likelihood="continuous_bernoulli")), x), "elbo"))
     assert f["-elbo"].unit == "nats (density)" and "-elbo bits/dim" in f
 
 
@@ -150,11 +152,11 @@ def test_of_the_two_bernoullis_the_continuous_is_a_density_of_grey(text, total):
 
 def test_evenly_spaced_images_are_measured(linear):
     model, x, _ = linear
-    figure = measure(Evaluation(model, x), "iw_nll(3, images=50)")[0]
+    figure = measure(Evaluation(Sampler(model), x), "iw_nll(3, images=50)")[0]
     assert figure.n == 50 and figure.name == "iw_nll(3)"
-    with Evaluation(model, x).drawing():
+    with Evaluation(Sampler(model), x).drawing():
         assert figure.value == pytest.approx(importance_nll(model, x[::4], 3).mean().item(), rel=1e-6)
-    assert measure(Evaluation(model, x), "iw_nll(3, images=1000)")[0].n == 200
+    assert measure(Evaluation(Sampler(model), x), "iw_nll(3, images=1000)")[0].n == 200
 
 
 # Latents
@@ -165,7 +167,7 @@ class Codes(VAE):
 
     def __init__(self, loc, log_var, *, centre=0.0):
         nn.Module.__init__(self)
-        self.loc, self.log_var, self.centre, self.fitted = loc, log_var, centre, None
+        self.loc, self.log_var, self.centre = loc, log_var, centre
         self.encoder = nn.Identity()
 
     @property
@@ -183,7 +185,7 @@ class Codes(VAE):
         z = q.rsample((samples,))
         return z, (Layer(z, q, Gaussian(zero, zero)),)
 
-    def generate(self, n, temperature=1.0, *, fitted=True):
+    def generate(self, n, options=None, prior=None):
         return self.centre + torch.randn(1, n, self.loc.shape[1])
 
 
@@ -199,7 +201,7 @@ def test_active_units_counts_the_informative_ones():
     loc[:, 2], loc[:, 3] = 3.0, 0.03 * torch.randn(n)  # far from 0 but the same for all; 0.1 % of the variance
     log_var = torch.zeros(n, 5)
     log_var[:, 1] = -3.0
-    evaluation = Evaluation(Codes(loc, log_var), numbered(n))
+    evaluation = Evaluation(Sampler(Codes(loc, log_var)), numbered(n))
     active, information = measure(evaluation, "active_units")
     assert (active.value, active.unit, active.n) == (2, "of 5 latents", n)
     expected = 0.5 * (log_var.exp() + loc**2 - 1 - log_var).mean(0)
@@ -227,7 +229,7 @@ def test_prior_auc_tells_whether_the_codes_follow_the_prior(centre, low, high):
     n = 1500
     loc = torch.randn(n, 4) * 0.8  # with a posterior of variance 0.36, the codes are N(0, 1)
     model = Codes(loc, torch.full((n, 4), math.log(0.36)), centre=centre)
-    figure = measure(Evaluation(model, numbered(n)), "prior_auc")[0]
+    figure = measure(Evaluation(Sampler(model), numbered(n)), "prior_auc")[0]
     assert low <= figure.value <= high and figure.interval[0] <= figure.value <= figure.interval[1]
     assert (figure.n, figure.name, figure.null, figure.better) == (n, "prior_auc", 0.5, "lower")
 
@@ -280,14 +282,14 @@ def test_prior_auc_measures_the_fitted_prior_too(small, images):
     with torch.no_grad():  # codes a good way off N(0, 1), which the model's own prior misses and the mixture meets
         model.latent.posterior.loc[1].bias.add_(3.0)
         codes = torch.cat([model.encode(x, sample=True) for _ in range(5)])
-    model.latent.fitted = Mixture.fit(codes.numpy().astype(np.float64), (4,), 2)
-    f = by_name(measure(Evaluation(model, x), "prior_auc"))
+    sampler = Sampler(model, {"fitted_prior": Mixture.fit(codes.numpy().astype(np.float64), (4,), 2)})
+    f = by_name(measure(Evaluation(sampler, x), "prior_auc"))
     assert f["prior_auc"].value > 0.95 and abs(f["fitted_prior_auc"].value - 0.5) < 0.03
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 17])
 def test_a_few_images_can_be_measured(small, images, n):
-    figures = measure(Evaluation(small(SHAPE), images(n, SHAPE)), STANDARD)
+    figures = measure(Evaluation(Sampler(small(SHAPE)), images(n, SHAPE)), STANDARD)
     assert all(math.isfinite(f.value) and f.n == n for f in figures), [str(f) for f in figures]
 
 
@@ -305,7 +307,7 @@ def test_psnr_is_its_formula():
 def test_psnr_compares_reconstructions_and_the_average_image(small, images):
     """Reconstructions are of draws of the posterior, as in training, and beside them of its means."""
     model, x = small(SHAPE).eval(), images(200, SHAPE)
-    f = by_name(measure(Evaluation(model, x, seed=5), "psnr"))
+    f = by_name(measure(Evaluation(Sampler(model), x, seed=5), "psnr"))
     with torch.no_grad():
         q = model.latent.posterior(model.encoder(x))
         torch.manual_seed(5)
@@ -314,7 +316,7 @@ def test_psnr_compares_reconstructions_and_the_average_image(small, images):
             assert f[name].value == pytest.approx(psnr_of(x, rebuilt).mean().item(), rel=1e-5)
     assert f["psnr"].value != f["psnr of posterior means"].value
     point = small(SHAPE, posterior="deterministic").eval()
-    assert list(by_name(measure(Evaluation(point, x), "psnr"))) == ["psnr", "psnr of the average image"]
+    assert list(by_name(measure(Evaluation(Sampler(point), x), "psnr"))) == ["psnr", "psnr of the average image"]
     average = x.mean(0).expand_as(x)
     assert f["psnr of the average image"].value == pytest.approx(psnr_of(x, average).mean().item(), rel=1e-5)
 
@@ -325,7 +327,7 @@ def test_psnr_compares_reconstructions_and_the_average_image(small, images):
 def test_unknown_metrics_are_told_before_any_runs(small, images, monkeypatch):
     ran = []
     monkeypatch.setitem(metric.parts, "elbo", lambda evaluation: ran.append(1) or [])
-    evaluation = Evaluation(small(SHAPE), images(4, SHAPE))
+    evaluation = Evaluation(Sampler(small(SHAPE)), images(4, SHAPE))
     for wrong in ("elbo, psnrr", "elbo, iw_nll('many')", "elbo, iw_nll(3, picture=2)", "elbo, psnr(2)"):
         with pytest.raises(UsageError):
             measure(evaluation, wrong)
@@ -338,13 +340,13 @@ def test_unknown_metrics_are_told_before_any_runs(small, images, monkeypatch):
 @pytest.mark.parametrize("samples", ["iw_nll(0)", "iw_nll(-3)", "iw_nll(3, images=-1)"])
 def test_senseless_numbers_of_samples_are_refused(small, images, samples):
     with pytest.raises(UsageError):
-        measure(Evaluation(small(SHAPE), images(4, SHAPE)), samples)
+        measure(Evaluation(Sampler(small(SHAPE)), images(4, SHAPE)), samples)
 
 
 @pytest.mark.parametrize("metrics", [STANDARD, QUICK])
 def test_every_figure_says_what_it_is(small, images, metrics):
     told = []
-    figures = measure(Evaluation(small(SHAPE), images(60, SHAPE), features="wavelets"), metrics, told.append)
+    figures = measure(Evaluation(Sampler(small(SHAPE)), images(60, SHAPE), features="wavelets"), metrics, told.append)
     assert told == [f"measuring {call}" for call in parse_list(metrics)]
     assert len({f.name for f in figures}) == len(figures) >= 9
     for f in figures:
@@ -360,7 +362,7 @@ def test_every_figure_says_what_it_is(small, images, metrics):
 def whole(model, x):
     """An evaluation that lacks nothing."""
     y = torch.arange(len(x)) % 3
-    return Evaluation(model, x, y, known=x.flip(0), known_y=y.flip(0), features="wavelets", facts={"rollbacks": 0},
+    return Evaluation(Sampler(model), x, y, known=x.flip(0), known_y=y.flip(0), features="wavelets", facts={"rollbacks": 0},
                       factors=FactorTable(("class", "half"), torch.stack([y, y % 2], 1), (True, False)))
 
 
@@ -398,8 +400,8 @@ def test_a_figure_needs_one_direction(direction):
 
 def test_what_was_skipped_is_recorded_with_its_reason(small, images):
     attempt = Attempts()
-    figures = measure(Evaluation(small(SHAPE), images(60, SHAPE)), "psnr, accuracy, codebook_usage", attempt=attempt,
-                      skip_unavailable=True)
+    figures = measure(Evaluation(Sampler(small(SHAPE)), images(60, SHAPE)), "psnr, accuracy, codebook_usage",
+                      attempt=attempt, skip_unavailable=True)
     assert {f.name for f in figures} >= {"psnr"}
     assert attempt.unavailable == {"accuracy": "the images have no labels",
                                    "codebook_usage": "its posterior has no codebook"}
@@ -407,10 +409,10 @@ def test_what_was_skipped_is_recorded_with_its_reason(small, images):
 
 def test_metrics_draw_the_same_numbers_alone_and_together(small, images):
     model, x = small(SHAPE), images(60, SHAPE)
-    together = by_name(measure(Evaluation(model, x, features="wavelets"), STANDARD))
+    together = by_name(measure(Evaluation(Sampler(model), x, features="wavelets"), STANDARD))
     torch.rand(5)
     for name in ("prior_auc", "psnr", "elbo", "fd", "mutual_information"):
-        for f in measure(Evaluation(model, x, features="wavelets"), name):
+        for f in measure(Evaluation(Sampler(model), x, features="wavelets"), name):
             assert f == together[f.name]
 
 
@@ -419,7 +421,7 @@ def test_measuring_leaves_the_random_numbers_alone(small, images):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    measure(Evaluation(model, x, features="wavelets"), STANDARD)
+    measure(Evaluation(Sampler(model), x, features="wavelets"), STANDARD)
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -502,15 +504,17 @@ def test_information_splits_the_kl_of_codes(small, images):
     """I + KL(q(z) ‖ p(z)) is the KL of each code; equal posteriors know nothing, and far ones all, log n nats."""
     n = 400
     loc = torch.randn(n, 3)
-    f = by_name(measure(Evaluation(Codes(loc, torch.full((n, 3), -1.0)), numbered(n)), "mutual_information"))
+    f = by_name(measure(Evaluation(Sampler(Codes(loc, torch.full((n, 3), -1.0))), numbered(n)), "mutual_information"))
     parts = f["mutual_information"].value + f["kl of all codes together"].value
     exact = 0.5 * (math.exp(-1.0) + loc.square() - 1 + 1.0).sum(1).mean().item()
     assert parts == pytest.approx(exact, abs=0.35)  # one draw of each image
-    none = by_name(measure(Evaluation(Codes(torch.zeros(n, 3), torch.zeros(n, 3)), numbered(n)), "mutual_information"))
+    silent = Sampler(Codes(torch.zeros(n, 3), torch.zeros(n, 3)))
+    none = by_name(measure(Evaluation(silent, numbered(n)), "mutual_information"))
     assert none["mutual_information"].value == pytest.approx(0, abs=1e-4)
     assert none["kl of all codes together"].value == pytest.approx(0, abs=1e-4)
     apart = Codes(100 * torch.arange(n).float()[:, None], torch.zeros(n, 1))
-    assert measure(Evaluation(apart, numbered(n)), "mutual_information")[0].value == pytest.approx(math.log(n), rel=1e-4)
+    figure = measure(Evaluation(Sampler(apart), numbered(n)), "mutual_information")[0]
+    assert figure.value == pytest.approx(math.log(n), rel=1e-4)
 
 
 @pytest.mark.parametrize(("ones", "n"), [(0, 160), (6, 160), (80, 160), (160, 160), (1, 1), (3, 7)])

@@ -16,6 +16,7 @@ from reparam.metrics import STANDARD, measure
 from reparam.metrics.evaluation import Evaluation
 from reparam.metrics.latent_geometry import EVEN, ODD, negentropies, noise_shares, participation, turning_errors
 from reparam.models.build import build_model
+from reparam.models.sampler import Sampler
 from reparam.models.trace import Layer
 from reparam.models.vae import VAE
 from reparam.parts.recipe import Recipe
@@ -136,7 +137,7 @@ def test_the_noise_share_is_the_posteriors_variance_over_all():
     n = 2000
     loc = torch.randn(n, 3) * torch.tensor([0.0, 7.0, 3**0.5])
     log_var = torch.tensor([0.0, -60.0, 0.0]).expand(n, 3)
-    figure = by_name(measure(Evaluation(Codes(loc, log_var), numbered(n)), "modellable"))["noise share"]
+    figure = by_name(measure(Evaluation(Sampler(Codes(loc, log_var)), numbered(n)), "modellable"))["noise share"]
     exact = (1 + 0 + 1 / 4) / 3
     assert figure.value == pytest.approx(exact, abs=0.02)
     assert figure.interval[0] < exact < figure.interval[1] and figure.n == n
@@ -233,7 +234,7 @@ def test_a_decoder_that_turns_with_its_codes_has_no_error(spatial, images):
     for name, decoder in {"none": Enlarged(), "slight": Enlarged(0.03), "strong": Enlarged(0.3),
                           "any": spatial.decoder}.items():
         spatial.decoder = decoder
-        values[name] = by_name(measure(Evaluation(spatial, x), "modellable"))["equivariance error"]
+        values[name] = by_name(measure(Evaluation(Sampler(spatial), x), "modellable"))["equivariance error"]
     assert values["none"].value < -80
     assert values["none"].value + 40 < values["slight"].value < values["strong"].value < values["any"].value + 20
     assert values["strong"].value - values["slight"].value > 10
@@ -255,9 +256,9 @@ def test_turning_errors_by_hand(spatial):
 
 
 def test_only_square_maps_of_square_images_are_turned(spatial, small, images):
-    assert "equivariance error" in by_name(measure(Evaluation(spatial, images(30, SHAPE)), "modellable"))
+    assert "equivariance error" in by_name(measure(Evaluation(Sampler(spatial), images(30, SHAPE)), "modellable"))
     for shape, latent in (((1, 8, 6), "spatial(2, 2)"), ((1, 7, 7), "spatial(2, 2)"), ((1, 8, 8), "flat(4)")):
-        figures = by_name(measure(Evaluation(small(shape, latent=latent), images(30, shape)), "modellable"))
+        figures = by_name(measure(Evaluation(Sampler(small(shape, latent=latent)), images(30, shape)), "modellable"))
         assert list(figures) == ["effective dimensions", "noise share", "non-Gaussianity"]
 
 
@@ -271,7 +272,7 @@ def test_only_square_maps_of_square_images_are_turned(spatial, small, images):
       "decoder": "resnet(width=8, patch=1)"}, 5),
 ], ids=str)
 def test_every_kind_of_real_codes_has_figures(fields, latents, small, images):
-    figures = by_name(measure(Evaluation(small(SHAPE, **fields), images(60, SHAPE)), "modellable"))
+    figures = by_name(measure(Evaluation(Sampler(small(SHAPE, **fields)), images(60, SHAPE)), "modellable"))
     for figure in figures.values():
         assert figure.n == 60 and figure.unit and figure.note and math.isfinite(figure.value)
         assert figure.interval[0] <= figure.value <= figure.interval[1]
@@ -288,7 +289,7 @@ def test_the_codes_of_a_model_reach_the_figures():
     g = torch.randn(n)
     loc = torch.stack([g, g * 2, torch.from_numpy(stats.expon.rvs(size=n, random_state=0)).float(), torch.zeros(n)], 1)
     log_var = torch.tensor([-20.0, -20.0, -20.0, 0.0]).expand(n, 4)
-    f = by_name(measure(Evaluation(Codes(loc, log_var), numbered(n)), "modellable(most=1500)"))
+    f = by_name(measure(Evaluation(Sampler(Codes(loc, log_var)), numbered(n)), "modellable(most=1500)"))
     assert all(figure.n == 1500 for figure in f.values())
     assert f["effective dimensions"].value == pytest.approx(16 / 6, rel=0.02)
     assert f["noise share"].value == pytest.approx(1 / 4, abs=0.02)
@@ -300,10 +301,10 @@ def test_the_codes_of_a_model_reach_the_figures():
 def test_what_has_no_real_codes_is_refused_in_words(small, images):
     x = images(30, SHAPE)
     with pytest.raises(UsageError, match=r"modellable: .*codes are integers: codebook_usage"):
-        measure(Evaluation(small(SHAPE, posterior="fsq((3, 3))", prior="uniform"), x), "modellable")
+        measure(Evaluation(Sampler(small(SHAPE, posterior="fsq((3, 3))", prior="uniform")), x), "modellable")
     gan = build_model(Recipe(encoder="none", decoder="mlp(hidden=(8,))", latent="flat(4)", objective="adversarial"), SHAPE)
     with pytest.raises(UsageError, match="modellable: a GAN has no encoder"):
-        measure(Evaluation(gan, x), "modellable")
+        measure(Evaluation(Sampler(gan), x), "modellable")
     with pytest.raises(UsageError, match="modellable: 5 images are too few"):
-        measure(Evaluation(small(SHAPE), images(5, SHAPE)), "modellable")
+        measure(Evaluation(Sampler(small(SHAPE)), images(5, SHAPE)), "modellable")
     assert "modellable" in STANDARD

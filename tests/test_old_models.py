@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import reparam
+from reparam.models.draw import Draw
 
 FOLDER = Path(__file__).parent / "old_models"
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
@@ -24,10 +25,10 @@ in another order, which float32 rounds at 1e-7, and small networks do not magnif
 
 DOES = {
     "samples": lambda model, x: model.sample_pixels(4, seed=3),
-    "samples of the own prior": lambda model, x: model.sample_pixels(4, seed=3, prior=model.config.recipe.prior),
-    "samples without resampler": lambda model, x: model.sample_pixels(4, seed=3, resample=False),
-    "samples without refiner": lambda model, x: model.sample_pixels(4, seed=3, refine=False),
-    "samples of class 3": lambda model, x: model.sample_pixels(4, seed=3, label=3),
+    "samples of the own prior": lambda model, x: model.sample_pixels(4, Draw(fitted=False), seed=3),
+    "samples without resampler": lambda model, x: model.sample_pixels(4, Draw(resample=False), seed=3),
+    "samples without refiner": lambda model, x: model.sample_pixels(4, Draw(refine=False), seed=3),
+    "samples of class 3": lambda model, x: model.sample_pixels(4, Draw(label=3), seed=3),
     "codes": lambda model, x: model.encode_pixels(x),
     "reconstructions": lambda model, x: model.decode_pixels(model.encode_pixels(x)),
     "log-likelihoods": lambda model, x: model.score_pixels(x, seed=3),

@@ -20,7 +20,8 @@ from reparam.distributions.relaxed import RelaxedBernoulli, RelaxedCategorical
 from reparam.distributions.sphere import PolarAngle, UniformSphere, VonMisesFisher, log_area
 from reparam.errors import UsageError
 from reparam.models.build import build_model
-from reparam.models.priors import Draw, Relaxed, Sphere
+from reparam.models.draw import Draw
+from reparam.models.priors import Relaxed, Sphere
 from reparam.models.space import Space
 from reparam.objectives.objective import parse_objective
 from reparam.parts.recipe import Recipe

@@ -15,8 +15,9 @@ from reparam.distributions.quantized import Quantized
 from reparam.errors import UsageError
 from reparam.metrics.codebook import codebook_usage
 from reparam.metrics.evaluation import Evaluation
+from reparam.models.draw import Draw
 from reparam.models.posteriors.quantized import Cells, Codebook
-from reparam.models.priors import Draw
+from reparam.models.sampler import Sampler
 from reparam.models.space import Space
 from reparam.models.trace import Layer, Trace
 from reparam.objectives.objective import parse_objective
@@ -547,7 +548,7 @@ def test_training_compiles_as_one_graph(text, small, images):
 
 
 def usage(model, x):
-    return {f.name: f for f in codebook_usage(Evaluation(model.eval(), x))}
+    return {f.name: f for f in codebook_usage(Evaluation(Sampler(model.eval()), x))}
 
 
 def test_usage_counts_the_codes_of_all_images(small, images):
@@ -568,4 +569,4 @@ def test_usage_counts_the_codes_of_all_images(small, images):
 
 
 def test_models_without_codes_have_no_usage(small, images):
-    assert codebook_usage(Evaluation(small(IMAGE), images(3, IMAGE))) == []
+    assert codebook_usage(Evaluation(Sampler(small(IMAGE)), images(3, IMAGE))) == []

@@ -281,10 +281,9 @@ def test_every_field_of_a_recipe_says_what_it_is():
 
 
 def test_every_default_of_a_recipe_can_be_built():
-    from reparam.models.build import build_model
+    from reparam.models.sampler import build_sampler
 
-    model = build_model(Recipe(), (1, 8, 8), fitted_prior="mixture(2)")
-    assert model.latent.fitted is not None
+    model = build_sampler(Recipe(), (1, 8, 8), {"fitted_prior": "mixture(2)"})
     assert parse_augmentation(Recipe().augment) is None
     ROLES["schedule"].make(Recipe().schedule)
     ROLES["optimizer"].make(Recipe().optimizer, list(model.parameters()))

@@ -23,6 +23,7 @@ from reparam.metrics import QUICK, STANDARD, measure
 from reparam.metrics import class_balance as balance
 from reparam.metrics.evaluation import Evaluation, FactorTable
 from reparam.metrics.factors import match, read_table
+from reparam.models.sampler import Sampler
 from reparam.models.vae import Generator
 from reparam.runs.train import train
 
@@ -102,7 +103,7 @@ def test_memorisation_is_by_nearest_distances():
 
 def test_an_extrapolation_of_too_few_images_is_refused():
     """64 features need 256 images: of fewer, two halves of one set are told apart."""
-    evaluation = Evaluation(None, torch.rand(255, 1, 8, 8), features=Pixels())
+    evaluation = Evaluation(Sampler(None), torch.rand(255, 1, 8, 8), features=Pixels())
     vars(evaluation)["samples"] = torch.rand(255, 1, 8, 8)
     with pytest.raises(UsageError, match="fd_inf of 64 features needs 256 images"):
         measure(evaluation, "fd_inf")
@@ -162,7 +163,7 @@ def test_blur_is_no_repetition(factor):
     repeated = torch.cat([varied[:200], varied[:5].repeat(20, 1, 1, 1)])
     values = []
     for samples in (soft(varied), soft(repeated)):
-        evaluation = Evaluation(None, real, features=Pixels())
+        evaluation = Evaluation(Sampler(None), real, features=Pixels())
         vars(evaluation)["samples"] = samples
         values.append(measure(evaluation, "duplicates")[0].value)
         assert duplicated(samples.flatten(1), real.flatten(1)).double().mean() > 0.4  # what sharp images would say
@@ -214,7 +215,7 @@ def judged(digits, small, one_classifier):
     model = small((1, 8, 8))
 
     def figures(metrics, samples, *, rebuilt=None):
-        evaluation = Evaluation(model, x, y, known=known, known_y=known_y, features=Pixels())
+        evaluation = Evaluation(Sampler(model), x, y, known=known, known_y=known_y, features=Pixels())
         vars(evaluation)["real"] = x[: len(samples)]
         vars(evaluation)["samples"] = vars(evaluation)["prior_samples"] = samples
         vars(evaluation)["reconstructions"] = x if rebuilt is None else rebuilt
@@ -307,7 +308,7 @@ def test_figures_of_sets_name_their_network_and_warn_first(judged, digits):
         if figure.name != "sharpness":
             assert (figure.features, figure.resize) == ("pixels", "as they are")
             assert "pixels, as they are" in str(figure) and figure.to_dict()["features"] == "pixels"
-    evaluation = Evaluation(None, torch.rand(3000, 1, 2, 2), features=Pixels())
+    evaluation = Evaluation(Sampler(None), torch.rand(3000, 1, 2, 2), features=Pixels())
     vars(evaluation)["samples"] = torch.rand(3000, 1, 2, 2)
     assert measure(evaluation, "kd")[0].warning == ""
 
@@ -329,15 +330,15 @@ def test_distances_of_each_prior_stand_side_by_side(small, digits):
         def forward(self):
             return self
 
-        def draw(self, shape, how):
-            return 30 + self.normal.draw(shape, how)
+        def draw(self, shape, options):
+            return 30 + self.normal.draw(shape, options)
 
     model = small((1, 8, 8)).eval()
-    evaluation = Evaluation(model, digits[1][0], features=Pixels())
+    evaluation = Evaluation(Sampler(model), digits[1][0], features=Pixels())
     f = {f.name: f.value for f in measure(evaluation, "fd")}
     assert list(f) == ["fd", "fd of reconstructions", "fd of prior samples"] and f["fd"] == f["fd of prior samples"]
-    model.latent.fitted = Far(model.latent.prior)
-    g = {f.name: f.value for f in measure(Evaluation(model, digits[1][0], features=Pixels()), "fd")}
+    fitted = Sampler(model, {"fitted_prior": Far(model.latent.prior)})
+    g = {f.name: f.value for f in measure(Evaluation(fitted, digits[1][0], features=Pixels()), "fd")}
     assert list(g) == ["fd", "fd of reconstructions", "fd of prior samples", "fd of fitted-prior samples"]
     assert g["fd of prior samples"] == f["fd"] and g["fd"] == g["fd of fitted-prior samples"] != f["fd"]
     assert g["fd of reconstructions"] == f["fd of reconstructions"]
@@ -345,19 +346,19 @@ def test_distances_of_each_prior_stand_side_by_side(small, digits):
 
 def test_samples_are_as_saved_pictures_and_drawn_once(small, digits):
     model, x = small((1, 8, 8)).eval(), digits[1][0]
-    evaluation = Evaluation(model, x, features=Pixels(), n=300)
+    evaluation = Evaluation(Sampler(model), x, features=Pixels(), n=300)
     assert evaluation.samples.shape == (300, 1, 8, 8) == evaluation.real.shape
     levels = evaluation.samples * 255
     assert levels.min() >= 0 and levels.max() <= 255
     torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
     assert evaluation.samples is evaluation.samples and evaluation.embedded("real") is evaluation.embedded("real")
     assert torch.equal(evaluation.real, x[torch.arange(300) * 599 // 300])
-    assert torch.equal(Evaluation(model, x, n=300).samples, evaluation.samples)
+    assert torch.equal(Evaluation(Sampler(model), x, n=300).samples, evaluation.samples)
 
 
 def test_binarised_images_are_not_what_samples_are_compared_with(small, digits):
     x = digits[1][0]
-    evaluation = Evaluation(small((1, 8, 8)), x.round(), pictures=x, features=Pixels())
+    evaluation = Evaluation(Sampler(small((1, 8, 8))), x.round(), pictures=x, features=Pixels())
     assert torch.equal(evaluation.real, x)
 
 
@@ -374,7 +375,7 @@ def gan(small):
 def test_a_gan_is_measured_by_its_samples_only(gan, digits, one_classifier):
     (known, known_y), (x, y), _ = digits
     table = FactorTable(("digit",), y[:, None], (True,))
-    evaluation = Evaluation(gan, x, y, known=known, known_y=known_y, features=Pixels(), factors=table,
+    evaluation = Evaluation(Sampler(gan), x, y, known=known, known_y=known_y, features=Pixels(), factors=table,
                             facts={"training_seconds": 3.5, "rollbacks": 1})
     names = {f.name for f in measure(evaluation, STANDARD)}
     assert {"fd", "fd_inf", "kd", "precision", "vendi", "class_balance", "memorisation", "duplicates", "sharpness",
@@ -388,10 +389,10 @@ def test_a_gan_is_measured_by_its_samples_only(gan, digits, one_classifier):
 
 def test_no_likelihood_is_refused_by_name(small, images):
     model, x = small((1, 8, 8), likelihood="implicit"), images(30, (1, 8, 8))
-    assert "psnr" in {f.name for f in measure(Evaluation(model, x), QUICK)}
+    assert "psnr" in {f.name for f in measure(Evaluation(Sampler(model), x), QUICK)}
     for name in ("elbo", "iw_nll(3)"):
         with pytest.raises(UsageError, match="no density"):
-            measure(Evaluation(model, x), name)
+            measure(Evaluation(Sampler(model), x), name)
 
 
 def test_a_missing_network_is_told_once_or_refused_by_name(small, digits, monkeypatch):
@@ -402,18 +403,18 @@ def test_a_missing_network_is_told_once_or_refused_by_name(small, digits, monkey
     load._part.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     told = []
-    figures = measure(Evaluation(small((1, 8, 8)), digits[1][0][:60]), STANDARD, told.append)
+    figures = measure(Evaluation(Sampler(small((1, 8, 8))), digits[1][0][:60]), STANDARD, told.append)
     assert [t for t in told if "pip install" in t] == [t for t in told if not t.startswith("measuring")] and len(
         [t for t in told if "pip install" in t]) == 1
     assert {"-elbo", "sharpness"} <= {f.name for f in figures} and not any(f.features for f in figures)
     with pytest.raises(UsageError, match=r"fd: .*pip install"):
-        measure(Evaluation(small((1, 8, 8)), digits[1][0][:60]), "fd")
+        measure(Evaluation(Sampler(small((1, 8, 8))), digits[1][0][:60]), "fd")
 
 
 @pytest.mark.parametrize("name", ["memorisation", "class_balance", "training", "factors"])
 def test_what_lacks_its_data_is_refused_by_name(name, small, digits):
     with pytest.raises(UsageError, match=name):
-        measure(Evaluation(small((1, 8, 8)), digits[1][0], features=Pixels()), name)
+        measure(Evaluation(Sampler(small((1, 8, 8))), digits[1][0], features=Pixels()), name)
 
 
 # Tables of factors

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import trained_stage
 from PIL import Image
 
 from reparam.cli.app import main
@@ -14,15 +15,16 @@ from reparam.distributions.pixels import LogisticMixture
 from reparam.errors import UsageError
 from reparam.metrics.evaluation import Evaluation
 from reparam.models.build import build_model
+from reparam.models.draw import Draw
 from reparam.models.refiner import CausalConv, Refiner, build_refiner, dithered
+from reparam.models.sampler import Sampler, build_sampler
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
 from reparam.trainer.assembly import Assembly
 from reparam.trainer.stages import base as stages
-from reparam.trainer.stages.base import Effort, Shares
-from reparam.trainer.stages.refiner import fit_refiner
+from reparam.trainer.stages.sequence import TimeSplit
 
 NET = "flow_matching('unet(8)')"
 NETS = (NET, "autoregressive(8, 4, 1, temperature=1.0)")
@@ -43,17 +45,17 @@ def refined(seed=0):
     for p in model.decoder.parameters():
         p.data.zero_()
     model.decoder.net[-2].bias.data.fill_(0.5)
-    return model
+    return Sampler(model)
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_a_refiner_draws_what_the_mean_leaves_out(net):
     model = refined()
     grey, detail = checkered(400)
-    assert fit_refiner(model, RECIPE.but(refiner=net), grey + detail, effort=Effort(steps=500)) == net
+    assert trained_stage("refiner", model, RECIPE.but(refiner=net), grey + detail, steps=500) == net
     torch.testing.assert_close(model.refiner.scale, torch.full((1, 1, 1), 0.3), atol=0.01, rtol=0)
     with torch.no_grad():
-        x = model.render(torch.randn(200, 3))
+        x = model.images(torch.randn(200, 3))
     board = detail[0] / detail[0, 0, 0, 0]
     share = (board * (x - 0.5)).mean((1, 2, 3))
     assert (share.abs() - 0.3).abs().mean() < 0.1  # one of the two, and not the grey between them
@@ -63,18 +65,18 @@ def test_a_refiner_draws_what_the_mean_leaves_out(net):
 
 def test_the_model_itself_stays_as_it_is(adds_only):
     model, x = refined(), torch.rand(40, 1, 4, 4)
-    adds_only(model, "refiner", lambda model: fit_refiner(model, RECIPE, x, effort=Effort(steps=3)))
-    assert fit_refiner(refined(), RECIPE.but(refiner="none"), x) is None
+    adds_only(model, "refiner", lambda model: trained_stage("refiner", model, RECIPE, x, steps=3))
+    assert trained_stage("refiner", refined(), RECIPE.but(refiner="none"), x, steps=3) is None
 
 
 @pytest.fixture(params=NETS)
 def trained(request):
     """A model that has a refiner which does something."""
-    model = build_model(RECIPE, (3, 6, 5), refiner=request.param).eval()
+    model = build_sampler(RECIPE, (3, 6, 5), {"refiner": request.param}).eval()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    return ImageModel(model, Config(RECIPE, (3, 6, 5), refiner=request.param))
+    return ImageModel(model, Config(RECIPE, (3, 6, 5), stages={"refiner": request.param}))
 
 
 def test_images_are_refined_unless_told_otherwise(trained):
@@ -84,10 +86,10 @@ def test_images_are_refined_unless_told_otherwise(trained):
     x = np.random.default_rng(0).random((4, 6, 5, 3)).astype(np.float32)
     assert not np.allclose(trained.reconstruct(x), trained.reconstruct(x, refine=False))
     assert np.array_equal(trained.reconstruct(x), trained.reconstruct(x))
-    model, z = trained.network, torch.randn(4, 3)
+    model, z = trained.sampler, torch.randn(4, 3)
     with torch.no_grad():
-        assert torch.equal(model.render(z, refine=False), model.decode(z[None]).mean[0])
-        twice = model.render(torch.cat([z[:1], z[:1]]))
+        assert torch.equal(model.images(z, Draw(refine=False)), model.means(z))
+        twice = model.images(torch.cat([z[:1], z[:1]]))
         assert not torch.allclose(twice[0], twice[1])  # fresh noise for each
 
 
@@ -100,32 +102,28 @@ def test_an_image_follows_its_code_and_no_other_chance(trained):
 
 def test_metrics_of_pictures_see_the_refiner_and_likelihoods_do_not(trained):
     x = torch.rand(30, 3, 6, 5)
-    model, seen = trained.network, Evaluation(trained.network, x, n=30)
-    rendered = seen.reconstructions
-    score = trained.score_pixels(x)
-    refiner, model.refiner = model.refiner, None
-    try:
-        assert not torch.allclose(Evaluation(model, x, n=30).reconstructions, rendered)
-        assert torch.equal(trained.score_pixels(x), score)
-    finally:
-        model.refiner = refiner
+    refined, score = Evaluation(trained.sampler, x, n=30).reconstructions, trained.score_pixels(x)
+    del trained.sampler.stages["refiner"]
+    assert not torch.allclose(Evaluation(trained.sampler, x, n=30).reconstructions, refined)
+    assert torch.equal(trained.score_pixels(x), score)
 
 
 def test_a_refiner_is_saved_with_its_model(trained, tmp_path):
-    trained.network.to(memory_format=torch.channels_last)  # as training leaves networks, and a file does not
-    save_model(tmp_path, trained.network, trained.config)
+    trained.sampler.to(memory_format=torch.channels_last)  # as training leaves networks, and a file does not
+    save_model(tmp_path, trained.sampler, trained.config)
     loaded = ImageModel(*load_model(tmp_path))
-    assert loaded.config.refiner == trained.config.refiner
+    assert loaded.config.stages["refiner"] == trained.config.stages["refiner"]
     assert np.array_equal(loaded.sample(3, seed=2), trained.sample(3, seed=2))
 
 
 def test_shares_divide_the_minutes():
-    latent = build_model(RECIPE, (1, 4, 4)).latent
-    assert Shares.of(RECIPE, latent) == Shares(refiner=0.4) and Shares.of(RECIPE, latent).model == pytest.approx(0.6)
+    model = build_model(RECIPE, (1, 4, 4))
+    assert TimeSplit.of(RECIPE, model) == TimeSplit({"refiner": 0.4})
+    assert TimeSplit.of(RECIPE, model).model == pytest.approx(0.6)
     both = RECIPE.but(fitted_prior="flow", prior_share=0.25, refiner_share=0.5)
-    assert Shares.of(both, latent) == Shares(prior=0.25, refiner=0.5)
-    assert Shares.of(both, latent).model == pytest.approx(0.25)
-    assert Shares.of(RECIPE.but(refiner="none"), latent).model == 1
+    assert TimeSplit.of(both, model) == TimeSplit({"fitted_prior": 0.25, "refiner": 0.5})
+    assert TimeSplit.of(both, model).model == pytest.approx(0.25)
+    assert TimeSplit.of(RECIPE.but(refiner="none"), model).model == 1
     with pytest.raises(UsageError, match="leave nothing"):
         Assembly(both.but(prior_share=0.5), (1, 4, 4)).check()
     Assembly(both.but(prior_share=0.5, fitted_prior="mixture"), (1, 4, 4)).check()  # which takes no share
@@ -210,7 +208,7 @@ def test_a_refiner_is_trained_at_its_own_rate(monkeypatch):
     told = []
     monkeypatch.setattr(stages, "training", lambda _, __, ___, how, **____: told.append(how.optimizer) or iter(()))
     for net in NETS:
-        fit_refiner(refined(), RECIPE.but(refiner=net), torch.rand(8, 1, 4, 4))
+        trained_stage("refiner", refined(), RECIPE.but(refiner=net), torch.rand(8, 1, 4, 4))
     assert told == ["adamw(lr=0.001)", "adamw(lr=0.006)"]
 
 
@@ -250,15 +248,17 @@ def test_a_temperature_may_be_asked_for_in_place_of_the_refiners_own(groupwise, 
 
 def test_a_model_is_told_the_temperature_of_its_refiner(trained):
     own = trained.sample(3, seed=1)
-    assert not np.array_equal(trained.sample(3, seed=1, refine=0.1), own)
+    assert not np.array_equal(trained.sample(3, seed=1, refine_temperature=0.1), own)
     x = np.random.default_rng(0).random((4, 6, 5, 3)).astype(np.float32)
-    assert not np.array_equal(trained.reconstruct(x, refine=0.1), trained.reconstruct(x))
+    assert not np.array_equal(trained.reconstruct(x, refine_temperature=0.1), trained.reconstruct(x))
     for wrong in (0.0, 1.5, float("nan")):
         with pytest.raises(UsageError, match="above 0 and up to 1"):
-            trained.sample(1, refine=wrong)
-    trained.network.refiner = None
+            trained.sample(1, refine_temperature=wrong)
+    with pytest.raises(UsageError, match="give one of them"):
+        trained.sample(1, refine=False, refine_temperature=0.5)
+    del trained.sampler.stages["refiner"]
     with pytest.raises(UsageError, match="no refiner"):
-        trained.sample(1, refine=0.5)
+        trained.sample(1, refine_temperature=0.5)
 
 
 def test_the_order_of_groups_is_that_of_ordered_dithering():
@@ -286,7 +286,6 @@ def test_networks_that_cannot_refine_are_refused(what, told):
     with pytest.raises(UsageError, match=told):
         build_refiner(what, (1, 8, 8))
     assert isinstance(build_refiner("flow_matching('dit(16, 1, 2)')", (1, 8, 8)), Refiner)
-    assert build_refiner("none", (1, 8, 8)) is None
 
 
 def test_black_and_white_is_not_refined_and_networks_are_told_their_place():
@@ -306,14 +305,14 @@ def test_a_refiner_learns_from_images_that_are_decoded_as_their_class(monkeypatc
     model = build_model(RECIPE.but(latent="conditional(3, 2)"), (1, 4, 4)).eval()
     model.decoder, y = Shade(), torch.arange(30) % 2
     x = y.view(-1, 1, 1, 1).expand(-1, 1, 4, 4).float()
-    fit_refiner(model, RECIPE, x, y=y, effort=Effort(steps=1))
+    trained_stage("refiner", Sampler(model), RECIPE, x, y, steps=1)
     torch.testing.assert_close(seen[0][1], 0.2 + 0.6 * x)
 
 
 def test_a_gan_has_nothing_to_refine():
-    with pytest.raises(UsageError, match="which a GAN does not make"):
-        build_model(Recipe(encoder="none", likelihood="implicit", objective="adversarial", adversary="images", refiner=NET),
-                    (1, 8, 8))
+    with pytest.raises(UsageError, match="a GAN has no encoder"):
+        Assembly(Recipe(encoder="none", likelihood="implicit", objective="adversarial", adversary="images", refiner=NET),
+                 (1, 8, 8)).check()
 
 
 def test_the_commands_train_and_use_a_refiner(tmp_path, monkeypatch, capsys):
@@ -321,7 +320,7 @@ def test_the_commands_train_and_use_a_refiner(tmp_path, monkeypatch, capsys):
     small = ["--encoder", "mlp((32,))", "--decoder", "mlp((32,))", "--latent", "flat(4)", "--steps", "10"]
     assert main(["train", "digits", "--out", "run", *small, "--refiner", NET, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "finished"
-    assert load_model("run")[1].refiner == NET
+    assert load_model("run")[1].stages["refiner"] == NET
     Image.fromarray(np.full((8, 8), 99, np.uint8)).save("grey.png")
     for command in (["sample", "run", "-n", "3"], ["reconstruct", "run", "grey.png"]):
         for extra in ([], ["--no-refine"], ["--refine-temperature", "0.1"]):
@@ -330,7 +329,7 @@ def test_the_commands_train_and_use_a_refiner(tmp_path, monkeypatch, capsys):
     assert main(["sample", "run", "--no-refine", "--refine-temperature", "0.1"]) == 2
     assert "give one of them" in capsys.readouterr().err
     assert main(["fit-prior", "run", "--prior", "mixture(2)"]) == 0
-    assert load_model("run")[1].refiner == NET  # a new prior leaves it
+    assert load_model("run")[1].stages["refiner"] == NET  # a new prior leaves it
     capsys.readouterr()
     assert main(["train", "digits", "--out", "other", *small, "--refiner", "flow_matching('mlp')"]) == 2
     assert "a list of numbers" in capsys.readouterr().err and not (tmp_path / "other").exists()

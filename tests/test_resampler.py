@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import trained_stage
 from scipy import stats
 from torch import nn
 from torch.distributions import Normal
@@ -15,15 +16,15 @@ from reparam.cli.app import main
 from reparam.errors import UsageError
 from reparam.metrics.evaluation import Evaluation
 from reparam.models.build import build_model
-from reparam.models.priors import Draw
-from reparam.models.resampler import KEPT, TRIES, Resampler, build_resampler, level_of
+from reparam.models.draw import Draw
+from reparam.models.resampler import KEPT, TRIES, Resampler, level_of
+from reparam.models.sampler import Sampler, build_sampler, build_stage
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
 from reparam.trainer.assembly import Assembly
-from reparam.trainer.stages.base import Effort, Shares
-from reparam.trainer.stages.resampler import fit_resampler
+from reparam.trainer.stages.sequence import TimeSplit
 
 NET = "mlp((16,))"
 RECIPE = Recipe(encoder="mlp((16,))", decoder="mlp((16,))", latent="flat(3)", resampler=NET, fitted_prior="none",
@@ -123,35 +124,35 @@ def halved(seed=0):
 
 
 def test_a_resampler_learns_which_draws_have_no_image():
-    model, x = halved(), two_places(1000)
+    model, x = Sampler(halved()), two_places(1000)
     between = lambda z: float((z[:, 0].abs() < 0.5).float().mean())  # noqa: E731
-    assert fit_resampler(model, RECIPE.but(resampler="mlp((64, 64))"), x, effort=Effort(steps=600)) == "mlp((64, 64))"
+    assert trained_stage("resampler", model, RECIPE.but(resampler="mlp((64, 64))"), x, steps=600) == "mlp((64, 64))"
     torch.manual_seed(0)
     with torch.no_grad():
-        assert between(model.generate(500, Draw(resample=False))) > 0.3
-        assert between(model.generate(500)) < 0.05
-        low, high = (float((model.generate(500)[:, 0] * way > 0).float().mean()) for way in (-1, 1))
+        assert between(model.codes(500, Draw(resample=False))) > 0.3
+        assert between(model.codes(500)) < 0.05
+        low, high = (float((model.codes(500)[:, 0] * way > 0).float().mean()) for way in (-1, 1))
     assert min(low, high) > 0.3  # neither of the two is lost
     assert not any(p.requires_grad for p in model.resampler.parameters())
 
 
 def test_the_model_itself_stays_as_it_is(adds_only):
     torch.manual_seed(0)
-    model, x = build_model(RECIPE, (1, 4, 4)).eval(), torch.rand(40, 1, 4, 4)
-    adds_only(model, "resampler", lambda model: fit_resampler(model, RECIPE, x, effort=Effort(steps=3)))
-    assert fit_resampler(model, RECIPE.but(resampler="none"), x) is None
+    model, x = Sampler(build_model(RECIPE, (1, 4, 4)).eval()), torch.rand(40, 1, 4, 4)
+    adds_only(model, "resampler", lambda model: trained_stage("resampler", model, RECIPE, x, steps=3))
+    assert trained_stage("resampler", model, RECIPE.but(resampler="none"), x, steps=3) is None
 
 
 @pytest.fixture
 def trained():
     """A model with a resampler and a fitted prior."""
     torch.manual_seed(0)
-    model = build_model(RECIPE, (1, 6, 5), fitted_prior="mixture(2)", resampler=NET).eval()
+    model = build_sampler(RECIPE, (1, 6, 5), {"fitted_prior": "mixture(2)", "resampler": NET}).eval()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))
-        model.resampler.settle(model.resampler(model.decode(model.latent.generate(500)).mean[0]))
-    return ImageModel(model, Config(RECIPE, (1, 6, 5), fitted_prior="mixture(2)", resampler=NET))
+        model.resampler.settle(model.resampler(model.means(model.codes(500, Draw(resample=False)))))
+    return ImageModel(model, Config(RECIPE, (1, 6, 5), stages={"fitted_prior": "mixture(2)", "resampler": NET}))
 
 
 class FirstPositive(Resampler):
@@ -176,10 +177,10 @@ def handmade():
     """A model that says left and right, with a fitted prior for both and a resampler that keeps the right."""
     torch.manual_seed(0)
     model = halved()
-    model.latent.fitted = build_model(RECIPE, (1, 2, 4), fitted_prior="mixture(1)").latent.fitted
-    torch.nn.init.zeros_(model.latent.fitted.locs)
-    model.resampler = FirstPositive()
-    return ImageModel(model.eval(), Config(RECIPE, (1, 2, 4), fitted_prior="mixture(1)", resampler=NET))
+    prior = build_stage("fitted_prior", "mixture(1)", model, (1, 2, 4))
+    torch.nn.init.zeros_(prior.locs)
+    return ImageModel(Sampler(model, {"fitted_prior": prior, "resampler": FirstPositive()}),
+                      Config(RECIPE, (1, 2, 4), stages={"fitted_prior": "mixture(1)", "resampler": NET}))
 
 
 @pytest.mark.parametrize("how", [{"prior": "normal"}, {"temperature": 0.9}, {"resample": False}])
@@ -196,10 +197,10 @@ def test_plain_draws_are_of_the_prior_as_it_is(how, plain):
 
 
 def test_with_a_prior_of_its_own_alone_that_one_is_judged(handmade):
-    handmade.network.latent.fitted = None
+    del handmade.sampler.stages["fitted_prior"]
     torch.manual_seed(0)
     with torch.no_grad():
-        assert (handmade.network.generate(100, Draw(fitted=False))[:, 0] > 0).all()
+        assert (handmade.sampler.codes(100, Draw(fitted=False))[:, 0] > 0).all()
 
 
 def test_walks_begin_and_end_at_what_it_keeps(handmade):
@@ -207,72 +208,62 @@ def test_walks_begin_and_end_at_what_it_keeps(handmade):
 
 
 def test_samples_are_measured_with_it_and_priors_without(handmade):
-    seen = Evaluation(handmade.network, two_places(60), n=60)
+    seen = Evaluation(handmade.sampler, two_places(60), n=60)
     assert right(seen.samples) == 1
     assert (seen.drawn_from("prior"), seen.drawn_from("fitted prior")) == ("prior samples", "fitted-prior samples")
     for own in (False, True):
         assert 0.2 < right(seen._drawn(Draw(fitted=own, resample=False))) < 0.8
-    handmade.network.resampler = None
-    plain = Evaluation(handmade.network, two_places(60), n=60)
+    del handmade.sampler.stages["resampler"]
+    plain = Evaluation(handmade.sampler, two_places(60), n=60)
     assert (plain.drawn_from("prior"), plain.drawn_from("fitted prior")) == ("prior samples", "samples")
-    handmade.network.latent.fitted = None
+    del handmade.sampler.stages["fitted_prior"]
     assert plain.drawn_from("prior") == "samples"
 
 
 def test_draws_that_it_learns_from_are_the_prior_s_own(handmade):
     """A second fit must not see what the first one kept."""
-    fit_resampler(handmade.network, RECIPE.but(resampler="mlp((64, 64))"), two_places(1000), effort=Effort(steps=600))
+    trained_stage("resampler", handmade.sampler, RECIPE.but(resampler="mlp((64, 64))"), two_places(1000), steps=600)
     assert 0.2 < right(handmade.sample(300, seed=0)) < 0.8
 
 
 def test_batches_of_a_critic_with_batch_norm_do_not_sway_its_verdicts():
     torch.manual_seed(0)
-    model, x = build_model(RECIPE.but(batch_size=16), (1, 8, 8)).eval(), torch.rand(64, 1, 8, 8)
-    fit_resampler(model, RECIPE.but(resampler="dcgan(8)"), x, effort=Effort(steps=4, precision="bf16"))
+    model, x = Sampler(build_model(RECIPE.but(batch_size=16), (1, 8, 8)).eval()), torch.rand(64, 1, 8, 8)
+    trained_stage("resampler", model, RECIPE.but(resampler="dcgan(8)"), x, steps=4, precision="bf16")
     assert not model.resampler.training
     with torch.no_grad():
         torch.testing.assert_close(model.resampler(x)[:3], model.resampler(x[:3]), atol=1e-5, rtol=1e-4)
-        assert model.generate(20).shape == (20, 3)
+        assert model.codes(20).shape == (20, 3)
 
 
 def test_a_resampler_is_saved_with_its_model(trained, tmp_path):
-    save_model(tmp_path, trained.network, trained.config)
+    save_model(tmp_path, trained.sampler, trained.config)
     loaded = ImageModel(*load_model(tmp_path))
-    assert loaded.config.resampler == NET and float(loaded.network.resampler.level) != 0
+    assert loaded.config.stages["resampler"] == NET and float(loaded.sampler.resampler.level) != 0
     assert np.array_equal(loaded.sample(5, seed=2), trained.sample(5, seed=2))
 
 
-def test_models_of_before_there_were_resamplers_are_read(tmp_path):
-    model = build_model(RECIPE.but(resampler="none"), (1, 6, 5)).eval()
-    save_model(tmp_path, model, Config(RECIPE.but(resampler="none"), (1, 6, 5)))
-    config = json.loads((tmp_path / "config.json").read_text())
-    del config["resampler"], config["recipe"]["resampler"], config["recipe"]["resampler_share"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    loaded, known = load_model(tmp_path)
-    assert known.resampler is None and loaded.resampler is None
-
-
 def test_it_has_its_share_of_the_minutes():
-    latent = build_model(RECIPE, (1, 4, 4)).latent
-    assert Shares.of(RECIPE, latent) == Shares(resampler=0.15) and Shares.of(RECIPE, latent).model == pytest.approx(0.85)
+    split = TimeSplit.of(RECIPE, build_model(RECIPE, (1, 4, 4)))
+    assert split == TimeSplit({"resampler": 0.15}) and split.model == pytest.approx(0.85)
     with pytest.raises(UsageError, match="leave nothing"):
         Assembly(RECIPE.but(resampler_share=0.6, refiner="autoregressive(8)", refiner_share=0.4), (1, 8, 8)).check()
 
 
 def test_networks_that_cannot_judge_are_refused():
     with pytest.raises(UsageError, match="did you mean 'resnet'"):
-        build_resampler("resnt", (1, 8, 8))
-    assert build_resampler("none", (1, 8, 8)) is None
+        Resampler("resnt", (1, 8, 8))
     with pytest.raises(UsageError, match="a GAN"):
-        build_model(Recipe(encoder="none", likelihood="implicit", objective="adversarial", adversary="images",
-                           resampler=NET), (1, 8, 8))
+        Assembly(Recipe(encoder="none", likelihood="implicit", objective="adversarial", adversary="images", resampler=NET),
+                 (1, 8, 8)).check()
 
 
 def test_the_commands_train_and_use_a_resampler(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = ["--encoder", "mlp((32,))", "--decoder", "mlp((32,))", "--latent", "flat(4)", "--steps", "10"]
     assert main(["train", "digits", "--out", "run", *small, "--resampler", NET, "--json"]) == 0
-    assert load_model("run")[1].resampler == NET and "| resampler |" in (tmp_path / "run" / "README.md").read_text()
+    assert load_model("run")[1].stages["resampler"] == NET
+    assert "| resampler |" in (tmp_path / "run" / "README.md").read_text()
     for extra in ([], ["--no-resample"]):
         assert main(["sample", "run", "-n", "3", "--out", f"s{len(extra)}.npy", *extra]) == 0
     assert not np.array_equal(np.load("s0.npy"), np.load("s1.npy"))

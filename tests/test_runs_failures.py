@@ -11,6 +11,7 @@ import pytest
 
 from reparam.metrics.evaluation import Unavailable
 from reparam.metrics.figures import Figure
+from reparam.models.sampler import Sampler
 from reparam.objectives.objective import Term
 from reparam.parts import registry
 from reparam.progress import Attempts
@@ -74,7 +75,7 @@ def test_curves_are_drawn_with_gaps(records):
 
 def test_each_thing_that_fails_is_missing_by_itself_and_made_when_resumed(data, tmp_path, monkeypatch, failures_are_listed):
     with monkeypatch.context() as patch:
-        patch.setattr("reparam.trainer.assembly.fit_prior", broken)
+        patch.setattr("reparam.trainer.stages.prior.PriorStage.fit", broken)
         patch.setattr("reparam.pretrained.image_model.ImageModel.traverse", broken)
         patch.setitem(registry.metric.parts, "psnr", broken)
         patch.setattr("reparam.runs.journal.held_out_figures", broken)
@@ -86,7 +87,7 @@ def test_each_thing_that_fails_is_missing_by_itself_and_made_when_resumed(data, 
     assert all("in broken" in each["traceback"] for each in failed.values())
     measured = {m["name"] for m in written(run.folder, "evaluation.json")["metrics"]}
     assert "-elbo" in measured and "ssim" in measured and "psnr" not in measured
-    assert written(run.folder, "config.json")["fitted_prior"] is None
+    assert written(run.folder, "config.json")["stages"] == {}
     assert not (run.folder / "traversals.png").exists() and (run.folder / "reconstructions.png").exists()
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert all(f"<li>{what}: RuntimeError: a fault</li>" in page for what in failed)
@@ -97,23 +98,23 @@ def test_each_thing_that_fails_is_missing_by_itself_and_made_when_resumed(data, 
     assert load(run.folder, device="cpu").sample(2).shape == (2, 8, 8)
     again = resume(run.folder)
     assert again.facts["failures"] == [] and (run.folder / "traversals.png").exists()
-    assert written(run.folder, "config.json")["fitted_prior"] == "mixture(2)"
+    assert written(run.folder, "config.json")["stages"] == {"fitted_prior": "mixture(2)"}
     assert "failed after training" not in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_prior_that_is_not_finite_is_left_out(data, tmp_path, monkeypatch, failures_are_listed):
-    from reparam.trainer import assembly as fitting
+    from reparam.trainer.stages.prior import PriorStage
 
-    fit = fitting.fit_prior
+    fit = PriorStage.fit
 
-    def spoilt(model, *arguments, **options):
-        name = fit(model, *arguments, **options)
-        next(iter(model.latent.fitted.state_dict().values())).fill_(math.nan)
-        return name
+    def spoilt(*arguments):
+        fitted = fit(*arguments)
+        next(iter(fitted.module.state_dict().values())).fill_(math.nan)
+        return fitted
 
-    monkeypatch.setattr(fitting, "fit_prior", spoilt)
+    monkeypatch.setattr(PriorStage, "fit", spoilt)
     run = train(data, tmp_path / "run")
-    assert run.status == "finished" and written(run.folder, "config.json")["fitted_prior"] is None
+    assert run.status == "finished" and written(run.folder, "config.json")["stages"] == {}
     assert [each["what"] for each in run.facts["failures"]] == ["fitting the prior"]
 
 
@@ -161,7 +162,7 @@ def test_a_figure_that_is_not_finite_is_left_out(small, images, monkeypatch):
 
     given = [Figure("ok", 1.0, "", 3, (0.0, math.inf), detail=(1.0, math.nan)), Figure("no", math.nan, "", 3)]
     monkeypatch.setitem(registry.metric.parts, "psnr", lambda evaluation: given)
-    evaluation = Evaluation(small().eval(), images(3, (1, 4, 4)))
+    evaluation = Evaluation(Sampler(small().eval()), images(3, (1, 4, 4)))
     assert "no" not in [f.name for f in measure(evaluation, QUICK)]
     with pytest.raises(Unavailable, match="no of these images is not finite"):
         measure(evaluation, "psnr")

@@ -11,6 +11,7 @@ import torch
 import reparam
 from reparam.cli.app import main
 from reparam.errors import DataError, UsageError
+from reparam.models.sampler import Sampler
 
 SMALL = {"threads": 1, "precision": "float32", "encoder": "mlp((16,))", "decoder": "mlp((16,))", "latent": "flat(3)",
          "fitted_prior": "none", "batch_size": 16}
@@ -74,7 +75,7 @@ def test_a_model_of_ones_own_loop_is_kept_loaded_and_measured(mine, x):
     saved = reparam.save(mine, "mine", images=x)
     loaded = reparam.load("mine", device="cpu")
     assert np.array_equal(loaded.encode(x), saved.encode(x)) and loaded.config == saved.config
-    assert np.allclose(loaded.encode(x), reparam.ImageModel(mine, saved.config).encode(x))
+    assert np.allclose(loaded.encode(x), reparam.ImageModel(Sampler(mine), saved.config).encode(x))
     assert len(loaded.config.axes) == 3 and loaded.traverse(steps=2).shape == (3, 2, 8, 8)
     assert reparam.evaluate("mine", x, metrics="psnr")["psnr"].n == 60
     residual = torch.from_numpy(x[:, None] / 255.0).float() - loaded.decode_pixels(loaded.encode_pixels(

@@ -12,8 +12,9 @@ from reparam.distributions.base import Distribution
 from reparam.distributions.gaussian import Gaussian
 from reparam.distributions.sphere import UniformSphere
 from reparam.errors import UsageError
+from reparam.models.draw import Draw
 from reparam.models.posteriors.flow import FlowedGaussian
-from reparam.models.priors import Draw, GaussianMixture
+from reparam.models.priors import GaussianMixture
 from reparam.models.priors.vamp import EvenMixture
 from reparam.nets.autoregressive import Autoregressions, Autoregressive
 from reparam.parts.registry import ROLES

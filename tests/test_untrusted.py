@@ -18,6 +18,7 @@ from conftest import COMPANIONS, forever, last, training
 from reparam.errors import ModelFileError
 from reparam.files.untrusted import Malformed, conform
 from reparam.models.build import build_model
+from reparam.models.sampler import Sampler, build_sampler
 from reparam.objectives.adversaries.build import build_adversary
 from reparam.objectives.objective import parse_objective
 from reparam.parts.presets import PRESETS
@@ -134,11 +135,11 @@ def config_with(role, name, argument, form, value):
     companions = COMPANIONS.get((role, name), {})
     match role:
         case "prior":
-            return companions, {"fitted_prior": text}
+            return companions, {"stages": {"fitted_prior": text}}
         case "velocity":
-            return {}, {"fitted_prior": f"flow_matching({text!r})"}
+            return {}, {"stages": {"fitted_prior": f"flow_matching({text!r})"}}
         case "refiner":
-            return {}, {"refiner": text}
+            return {}, {"stages": {"refiner": text}}
         case _:
             return {**companions, role: text}, {}
 
@@ -147,10 +148,10 @@ def config_with(role, name, argument, form, value):
 def folder(tmp_path_factory):
     """A small model's folder, whose config each test replaces."""
     made = tmp_path_factory.mktemp("model")
-    save_model(made, build_model(RECIPE, SHAPE), Config(RECIPE, SHAPE))
+    save_model(made, Sampler(build_model(RECIPE, SHAPE)), Config(RECIPE, SHAPE))
     with torch.device("meta"):  # what it imports when first built counts for none
         for encoder in ("resnet", "vit", "conv", "dcgan"):
-            build_model(RECIPE.but(encoder=encoder), SHAPE, fitted_prior="spline_flow", refiner="flow_matching")
+            build_sampler(RECIPE.but(encoder=encoder), SHAPE, {"fitted_prior": "spline_flow", "refiner": "flow_matching"})
     return made, json.loads((made / "config.json").read_text())
 
 
@@ -171,8 +172,9 @@ def test_a_huge_number_in_a_part_costs_nothing(role, name, argument, form, value
 @pytest.mark.parametrize("fields", [
     {"image_shape": [64, 256, 256], "recipe": {"latent": "flat(4000)", "encoder": "mlp((4000, 4000, 4000))"}},
     {"recipe": {"encoder": f"mlp(({'4000, ' * 400}))"}}, {"recipe": {"posterior": "iaf(64, 4000)"}},
-    {"refiner": "autoregressive(4000, 200, 64)"}, {"fitted_prior": "autoregressive_flow(64, 4000)"},
-    {"fitted_prior": "flow_matching('dit(4096, 64)')"},
+    {"stages": {"refiner": "autoregressive(4000, 200, 64)"}}, {"stages": {"fitted_prior": "autoregressive_flow(64, 4000)"}},
+    {"stages": {"fitted_prior": "flow_matching('dit(4096, 64)')"}},
+    {"version": 1, "fitted_prior": None, "refiner": "autoregressive(4000, 200, 64)"},
 ], ids=str)
 def test_many_large_numbers_cost_nothing(fields, folder):
     made, config = folder
@@ -202,9 +204,9 @@ def test_a_preset_takes_far_less_than_it_may(name):
                                    {"refiner": "autoregressive(1, 1, 0, 1, 8)"}], ids=str)
 def test_masks_of_large_networks_are_allowed(added):
     with torch.device("meta"):
-        state = build_model(RECIPE, SHAPE, **added).state_dict()
+        state = build_sampler(RECIPE, SHAPE, added).tensors()
     with torch.device("meta"), Allowance(len(state), sum(v.numel() for v in state.values())):
-        build_model(RECIPE, SHAPE, **added)
+        build_sampler(RECIPE, SHAPE, added)
 
 
 @pytest.mark.parametrize("change", [{"interval": [2.0, 1.0]}, {"interval": [1.0]}, {"interval": "wide"}, {"n": -1}], ids=str)

@@ -149,7 +149,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             accelerator = Accelerator(cpu=self.device == "cpu")
             model = assembly.fit(assembly.stream(pixels, labels=labels, accelerator=accelerator), progress=note,
                                  accelerator=accelerator)
-        self.model_ = ImageModel(model.network.cpu(), model.config)
+        self.model_ = ImageModel(model.sampler.cpu(), model.config)
         self.n_iter_, self.loss_curve_ = len(losses), losses
         self._n_features_out = math.prod(self.model_.latent_shape)
         return self

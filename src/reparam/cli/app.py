@@ -97,7 +97,7 @@ def _conclude(run: Run, as_json: bool) -> None:
 
 def _next(run: Run) -> list[tuple[str, str]]:
     """Commands that work on this run, and what each is for."""
-    folder, gan = for_shell(str(run.folder)), run.recipe.encoder == "none"
+    folder, gan = for_shell(str(run.folder)), not run.recipe.has_encoder
     first = [(f"reparam train --resume {folder}", "go on: it was stopped early")] if run.status == "interrupted" else []
     return [*first, (for_shell(str(run.folder / "report.html")), "to open in a browser: verdict, pictures and figures"),
             (f"reparam sample {folder}", "64 new images in samples.png"),

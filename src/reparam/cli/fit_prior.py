@@ -39,7 +39,7 @@ def fit_prior(run: str, data: str | None = None, /, *, prior: str = "flow_matchi
                report=Silent() if json else for_this_terminal()).config
     shown = [str(Path(run) / name) for name in ("samples.png", "report.html") if (Path(run) / name).exists()]
     if json:
-        print_json({"run": run, "prior": made.fitted_prior, "resampler": made.resampler,
+        print_json({"run": run, "prior": made.fitted_prior, "resampler": made.stages.get("resampler"),
                     "samples": next(iter(shown), None)})
     else:
         done = f"fitted {made.fitted_prior}" if made.fitted_prior else "its own prior is used again"

@@ -75,8 +75,8 @@ class Refining:
     refine_temperature: float | None = None
     """Below 1: cleaner detail than the refiner's law has; by default the refiner's own."""
 
-    def choice(self) -> bool | float:
-        """Whether to refine, or at which temperature.
+    def check(self) -> None:
+        """Looks at the two together.
 
         Raises:
             UsageError: a temperature out of its range, or for what is left out.
@@ -85,4 +85,3 @@ class Refining:
             REFINEMENT.check("--refine-temperature", self.refine_temperature)
         if self.refine_temperature is not None and not self.refine:
             raise UsageError("--no-refine leaves out what --refine-temperature is for: give one of them")
-        return self.refine if self.refine_temperature is None else self.refine_temperature

@@ -62,9 +62,11 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     for name, value, within in (("-n", n, SOME_IMAGES), ("--seed", seed, SEED), ("--steps", steps, SOLVER_STEPS),
                                 ("--guidance", guidance, GUIDANCE)):
         within.check(name, value)
-    refine, to = refining.choice(), Output.of(out, ANIMATED)
+    refining.check()
+    to = Output.of(out, ANIMATED)
     images = _load(run, device).sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps,
-                                       guidance=guidance, resample=resample, refine=refine)
+                                       guidance=guidance, resample=resample, refine=refining.refine,
+                                       refine_temperature=refining.refine_temperature)
     save_images(images, to, seconds=0.5)
     _done({"out": out, "n": n}, out, json)
 
@@ -90,9 +92,11 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", dra
     from ..pretrained.pictures import pairs
 
     SEED.check("--seed", seed)
-    refine, to = refining.choice(), Output.of(out, PICTURES)
+    refining.check()
+    to = Output.of(out, PICTURES)
     model, found = _opened(run, images, device)
-    rebuilt = model.reconstruct(found.images, sample=draw, seed=seed, refine=refine)
+    rebuilt = model.reconstruct(found.images, sample=draw, seed=seed, refine=refining.refine,
+                                refine_temperature=refining.refine_temperature)
     columns = min(len(rebuilt), 8)
     save_images(rebuilt, to, columns=columns, names=found.names,
                 shown=pairs(found.images, rebuilt, columns))

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..models.codes import Codes
+from ..models.draw import Draw
 from ..models.latents import NO_ENCODER
-from ..models.priors import Draw
+from ..models.sampler import Sampler
 from ..models.vae import VAE, Model
 from ..tensors import evenly
 
@@ -67,7 +68,7 @@ class Evaluation:
     What metrics share (codes, samples, reconstructions, features) is made when first asked for, and once.
     """
 
-    model: Model
+    sampler: Sampler
     x: Tensor
     """(n, C, H, W) in [0, 1], on the model's device; binarised once when the recipe says so."""
     y: Tensor | None = None
@@ -94,6 +95,11 @@ class Evaluation:
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(self.seed)
             yield
+
+    @property
+    def model(self) -> Model:
+        """The model without the stages that were trained after it."""
+        return self.sampler.model
 
     @property
     def vae(self) -> VAE:
@@ -161,8 +167,8 @@ class Evaluation:
 
     def drawn_from(self, which: Literal["prior", "fitted prior"]) -> Kind:
         """The pictures that show what the own prior, or the fitted one, gives by itself, without a resampler."""
-        fitted = self.model.latent.fitted is not None
-        if self.model.resampler is None and fitted == (which == "fitted prior"):
+        fitted = self.sampler.fitted_prior is not None
+        if self.sampler.resampler is None and fitted == (which == "fitted prior"):
             return "samples"
         return "fitted-prior samples" if which == "fitted prior" else "prior samples"
 
@@ -180,7 +186,8 @@ class Evaluation:
     def _rebuilt(self, *, sample: bool) -> Tensor:
         model = self.vae
         with self.drawing():
-            return torch.cat([model.render(model.encode(chunk, sample=sample)).clamp(0, 1) for chunk in self.x.split(CHUNK)])
+            return torch.cat([self.sampler.images(model.encode(chunk, sample=sample)).clamp(0, 1)
+                              for chunk in self.x.split(CHUNK)])
 
     def embedded(self, kind: Kind) -> Tensor:
         """Features (n, D), float32 on the CPU, of one kind of pictures."""
@@ -203,10 +210,10 @@ class Evaluation:
     def _embedded(self) -> dict[Kind, Tensor]:
         return {}
 
-    def _drawn(self, how: Draw) -> Tensor:
-        count, model = len(self.real), self.model
+    def _drawn(self, options: Draw) -> Tensor:
+        count, sampler = len(self.real), self.sampler
         with self.drawing():
-            return torch.cat([saved(model.render(model.generate(min(CHUNK, count - begin), how)))
+            return torch.cat([saved(sampler.images(sampler.codes(min(CHUNK, count - begin), options)))
                               for begin in range(0, count, CHUNK)])
 
     def _rows(self, available: int) -> Tensor:

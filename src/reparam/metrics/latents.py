@@ -14,7 +14,7 @@ from ..functional.intervals import of_share
 from ..functional.two_sample import DRAWS, IMAGES, LEAST, PRIOR, told_apart
 from ..models.codes import Codes
 from ..models.latents import SemiSupervised
-from ..models.priors import Draw
+from ..models.priors import Prior
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
@@ -70,7 +70,7 @@ def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     It learns from 48 images and 8 draws of each one's posterior, however many images there are, so that the figure of one
     model is the same of few images and of many (`apart.told_apart`). Of the 128 most informative latents.
     """
-    latent, n = evaluation.vae.latent, len(evaluation.x)
+    n = len(evaluation.x)
     if n < LEAST:
         raise Unavailable(f"prior_auc needs {LEAST} images at least, 48 to teach a classifier and others to judge it by; "
                           f"got {n}")
@@ -79,9 +79,9 @@ def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     with evaluation.drawing():
         chunks = evaluation.x[rows].split(CHUNK)
         codes = torch.cat([_draws(evaluation.vae, chunk).cpu()[..., kept] for chunk in chunks])
-    figures = [_auc(PRIOR_AUC, evaluation, codes, kept, fitted=False)]
-    if latent.fitted is not None:
-        figures.append(_auc(FITTED_PRIOR_AUC, evaluation, codes, kept, fitted=True))
+    figures = [_auc(PRIOR_AUC, evaluation, codes, kept, None)]
+    if (fitted := evaluation.sampler.fitted_prior) is not None:
+        figures.append(_auc(FITTED_PRIOR_AUC, evaluation, codes, kept, fitted))
     return figures
 
 
@@ -91,10 +91,11 @@ def _draws(model: VAE, x: Tensor) -> Tensor:
     return torch.stack([model.latent.code(h, sample=True).flatten(1) for _ in range(DRAWS)], 1)
 
 
-def _auc(kind: FigureType, evaluation: Evaluation, codes: Tensor, kept: Tensor, *, fitted: bool) -> Figure:
-    latent, how = evaluation.vae.latent, Draw(fitted=fitted)
+def _auc(kind: FigureType, evaluation: Evaluation, codes: Tensor, kept: Tensor, prior: Prior | None) -> Figure:
+    """Of codes told from draws of `prior`, None for the model's own."""
+    latent = evaluation.vae.latent
     with evaluation.drawing():
-        drawn = torch.cat([latent.generate(PRIOR // 8, how)[0].flatten(1).cpu()[:, kept] for _ in range(8)])
+        drawn = torch.cat([latent.generate(PRIOR // 8, prior=prior)[0].flatten(1).cpu()[:, kept] for _ in range(8)])
     found = told_apart(codes.numpy(), drawn.numpy(), seed=evaluation.seed)
     return kind.of(found.value, len(codes), of_share(found.value, found.error),
                    f"by classifiers trained on {IMAGES} images, tested on others")

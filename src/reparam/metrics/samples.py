@@ -11,7 +11,6 @@ from ..functional.intervals import of_share, wilson
 from ..functional.neighbours import K, authentic, copied, duplicated, nearer_to_training, prdc_of_halves, spread
 from ..functional.neighbours import prdc as neighbourhoods
 from ..functional.spectrum import high_frequencies
-from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
 from .catalogue import FigureType, measures
@@ -40,9 +39,9 @@ def fd(evaluation: Evaluation) -> list[Figure]:
     Inception weights only. (Heusel et al., 2017, arXiv:1706.08500)
     """
     of: dict[FigureType, Kind] = {FD: "samples"}
-    if isinstance(evaluation.model, VAE):
+    if evaluation.model.has_encoder:
         of |= {FD_OF_RECONSTRUCTIONS: "reconstructions", FD_OF_PRIOR: evaluation.drawn_from("prior")}
-        if evaluation.model.latent.fitted is not None:
+        if evaluation.sampler.fitted_prior is not None:
             of[FD_OF_FITTED_PRIOR] = evaluation.drawn_from("fitted prior")
     found = {kind: frechet_estimate(evaluation.embedded("real"), evaluation.embedded(kind))
              for kind in dict.fromkeys(of.values())}

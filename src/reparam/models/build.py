@@ -1,4 +1,4 @@
-"""From a recipe and the shape of its images to a model."""
+"""From a recipe and the shape of its images to an untrained model."""
 
 from __future__ import annotations
 
@@ -13,18 +13,13 @@ from .latents import LATENTS, Drawn, FlatSpec, LatentSpec
 from .likelihoods import LIKELIHOODS, Likelihood
 from .posteriors import POSTERIORS, Posterior
 from .priors import PRIORS, Prior
-from .refiner import build_refiner
-from .resampler import build_resampler
 from .space import Space
 from .vae import VAE, Generator, Model
 
 
-def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None = None, resampler: str | None = None,
-                refiner: str | None = None) -> Model:
+def build_model(recipe: Recipe, image_shape: Shape) -> Model:
     """The model of a recipe for images of shape (C, H, W), freshly initialised: a VAE, or without an encoder a generator.
-
-    `fitted_prior`, `resampler` and `refiner` add the modules of what was fitted after training, for their weights to be
-    loaded into.
+    What is trained after it is not part of it; see `sampler.py`.
 
     Raises:
         UsageError: an unknown part, or parts and image that do not fit together.
@@ -36,7 +31,7 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
     plan = LATENTS.make(recipe.latent, image_shape)
     likelihood = LIKELIHOODS.make(recipe.likelihood, image_shape)
     out_shape = (likelihood.channels, *image_shape[1:])
-    if recipe.encoder == NO_ENCODER:
+    if not recipe.has_encoder:
         generator = _generator(recipe, plan, likelihood, out_shape)
         generator.recipe, generator.image_shape = recipe, (c, h, w)
         return generator
@@ -55,34 +50,19 @@ def build_model(recipe: Recipe, image_shape: Shape, *, fitted_prior: str | None 
 
     latent = plan.build(encoder.features, posterior, prior)
     decoder = DECODERS.make(recipe.decoder, latent.decoder_input, out_shape)
-    if fitted_prior is not None:
-        latent.fitted = build_prior(fitted_prior, latent.fit_space or Space(latent.shape), of="codes")
     model = VAE(encoder, latent, decoder, likelihood)
     model.recipe, model.image_shape = recipe, (c, h, w)
-    model.resampler = build_resampler(resampler, image_shape) if resampler is not None else None
-    model.refiner = build_refiner(refiner, image_shape) if refiner is not None else None
     return model
 
 
 MOST_DIMS = 256
 """Beyond so many latent dimensions full covariances cost more than they bring."""
-NO_ENCODER = "none"
-"""What a recipe says in place of an encoder, which makes its model a GAN's generator."""
 
 
 def _generator(recipe: Recipe, plan: LatentSpec, likelihood: Likelihood, out_shape: Shape) -> Generator:
     if not isinstance(plan, FlatSpec):
         raise UsageError(f"the latent {recipe.latent!r} is inferred layer by layer, which takes an encoder: a GAN takes "
                          "flat(dim) or spatial(channels, factor)")
-    if recipe.fitted_prior not in ("auto", "none"):
-        raise UsageError(f"fitted_prior={recipe.fitted_prior!r} is fitted to the codes of images, and a GAN, which has no "
-                         "encoder, has none: leave it at 'auto' or 'none'")
-    if recipe.refiner != "none":
-        raise UsageError(f"refiner={recipe.refiner!r} learns from images and their reconstructions, which a GAN does not "
-                         "make: leave it at 'none'")
-    if recipe.resampler != "none":
-        raise UsageError(f"resampler={recipe.resampler!r} learns from the codes of images, and a GAN, which has no encoder, "
-                         "has none: leave it at 'none'")
     latent = Drawn(build_prior(recipe.prior, Space(plan.shape), of="a GAN's code"), Space(plan.shape))
     return Generator(latent, DECODERS.make(recipe.decoder, latent.decoder_input, out_shape), likelihood)
 

@@ -11,7 +11,6 @@ from ..distributions.base import Distribution
 from ..distributions.gaussian import Gaussian, gaussian_kl
 from ..files.untrusted import Count
 from .build import MOST_DIMS
-from .priors import Draw
 from .vae import VAE, Model
 
 
@@ -107,7 +106,7 @@ DRAWN_AXES = 16
 
 def _drawn_axes(model: Model) -> tuple[Axis, ...]:
     """By the mean square change of 16 images when a number of their codes moves by two standard deviations."""
-    z = model.latent.generate(512, Draw(fitted=False)).flatten(2)
+    z = model.latent.generate(512).flatten(2)
     mean, std, few = z.mean((0, 1)), z.std((0, 1)), z[:, :16]
     changes = torch.zeros(z.shape[-1])
     for i in range(min(z.shape[-1], MOST_DIMS)):

@@ -1,6 +1,6 @@
-"""A refiner adds to a decoder's image the detail that its code does not hold: it draws x ~ p(x | x̂), given the decoder's x̂.
+"""A refiner adds to a decoder's mean image x̂ the detail that its code does not hold: it draws x ~ p(x | x̂).
 
-The code stays what it was, to be seen, edited and searched; the blur that a mean over all fitting images has is gone.
+A mean over all images that fit a code is blurred; a draw is not. Codes and decoder stay as they are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Positive = Annotated[int, at_least(1)]
 
 
 class Refiner(nn.Module, ABC):
-    """What every refiner does with images (n, C, H, W) in [0, 1] and the decoder's for their codes."""
+    """A conditional distribution of images (n, C, H, W) in [0, 1] given the decoder's means of their codes."""
 
     scale: Tensor
     rate: float = 2e-3
@@ -42,18 +42,18 @@ class Refiner(nn.Module, ABC):
         self.register_buffer("scale", torch.ones(image_shape[0], 1, 1))
 
     def prepare(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> None:
-        """Measures what decoders' images lack, the standard deviation of each channel."""
+        """Sets `scale` to the standard deviation of x − x̂ in each channel, before training."""
         self.scale.copy_((x - means).std((0, 2, 3)).clamp(min=1e-4)[:, None, None])
 
     @abstractmethod
     def loss(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
-        """What training makes small."""
+        """What training minimises, for each image."""
 
     @abstractmethod
     def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], temperature: float | None = None
                 ) -> Float[Tensor, "n c h w"]:
-        """The images that decoders' images become, given N(0, I) noise: the same for the same. A `temperature` below 1 draws
-        cleaner images than the law has; by default the refiner's own."""
+        """Adds detail to decoder means; deterministic given the N(0, I) `noise`. A `temperature` below 1 gives cleaner
+        images than the learned distribution has; None is the refiner's own."""
 
 
 REFINERS = registry.refiner.of(Refiner)
@@ -185,14 +185,12 @@ class FlowRefiner(Refiner):
             return means + self.scale * self.velocity.carry(noise, self.steps, context=2 * means - 1)
 
 
-def build_refiner(what: str, image_shape: Shape) -> Refiner | None:
-    """The refiner that a recipe names; None for 'none'.
+def build_refiner(what: str, image_shape: Shape) -> Refiner:
+    """The refiner that a part call names.
 
     Raises:
         UsageError: an unknown part, or arguments that do not fit.
     """
-    if (name := parse_call(what).name) == "none":
-        return None
-    if name in registry.velocity.parts:
+    if parse_call(what).name in registry.velocity.parts:
         raise UsageError(f"{what} is a network that a refiner may use: write refiner \"flow_matching({what!r})\"")
     return REFINERS.make(what, image_shape)

@@ -1,11 +1,11 @@
-"""A resampler keeps those draws of a prior that could be the code of an image.
+"""A resampler accepts those draws of a prior that could be the code of an image.
 
     p(z) = π(z) a(z) / Z,    a(z) = min(1, exp(s(x̂(z)) − c)),    Z = E_π a
 
 π is the prior, x̂(z) the decoder's image, and s the log odds, by a small classifier, that it comes from a code of an image,
 z ~ q(z | x), rather than from π. At its best, and where the decoder tells codes apart, s = log q(z) / π(z) with q(z) the
 average of q(z | x) over images. Then p is q itself for c at the greatest s, and for a lower c what of q lies under e^c π,
-at the price of fewer draws thrown away. Nothing plays against the classifier: model and prior stay as they are. (Azadi et
+at the price of fewer draws thrown away. It is no adversarial game: model and prior stay as they are. (Azadi et
 al., 2019, arXiv:1810.06758, of a GAN's images; of priors: Bauer & Mnih, 2019, arXiv:1810.11428, and with a classifier of
 codes Aneja et al., 2021, arXiv:2010.02917)
 """
@@ -21,19 +21,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..nets.critic import make_critic
-from ..parts.call import parse_call
 from ..tensors import Shape
 
 KEPT = 0.2
-"""Share of the prior's draws that is kept."""
+"""Fraction of the prior's draws that is accepted."""
 MOST = 250
-"""Draws that are judged at a time."""
+"""Draws in a batch, at most."""
 TRIES = 50
-"""Draws for each that is wanted, after which the next ones are taken as they come, so that sampling ends."""
+"""Draws per code, after which the rest are taken without being judged, so that sampling ends."""
 
 
 class Resampler(nn.Module):
-    """Judges codes by their images, (n, C, H, W)."""
+    """A classifier of decoded images, (n, C, H, W), and the threshold above which it accepts them."""
 
     level: Tensor
     rate = 2e-3
@@ -50,20 +49,20 @@ class Resampler(nn.Module):
 
     def loss(self, of_images: Float[Tensor, "n c h w"], of_draws: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
         """Cross-entropy of telling the two apart, nats; 2 log 2 where they are alike."""
-        known, drawn = self(torch.cat([of_images, of_draws])).chunk(2)
-        return F.softplus(-known) + F.softplus(drawn)
+        real, drawn = self(torch.cat([of_images, of_draws])).chunk(2)
+        return F.softplus(-real) + F.softplus(drawn)
 
     def settle(self, odds: Float[Tensor, "n"]) -> None:
-        """Sets the level at which so many draws are kept as are to be, given the log odds of some."""
+        """Sets the acceptance threshold so that a fraction `KEPT` of prior draws is accepted, given the log odds of some."""
         self.level.copy_(level_of(odds))
 
     def keeps(self, images: Float[Tensor, "n c h w"]) -> Bool[Tensor, "n"]:
-        """Whether each is kept: surely from the level on, by chance below it."""
+        """Accepts each with probability min(1, exp(log odds − level))."""
         odds = self(images)
         return torch.rand(odds.shape, device=odds.device) < (odds - self.level).exp()
 
     def chosen(self, n: int, draw: Callable[[int], Tensor], image_of: Callable[[Tensor], Tensor]) -> Tensor:
-        """n of the codes that `draw(count)` makes, (n, *d)."""
+        """n accepted codes, (n, *d), from batches of `draw(count)`, which `image_of` decodes."""
         kept, missing, tries = list[Tensor](), n, TRIES * max(n, 1)
         while missing > 0 and tries > 0:
             z = draw(min(math.ceil(1.2 * missing / KEPT), MOST))
@@ -74,19 +73,10 @@ class Resampler(nn.Module):
 
 
 def level_of(odds: Float[Tensor, "n"], kept: float = KEPT) -> Float[Tensor, ""]:
-    """The c at which min(1, exp(s − c)) is `kept` on average over log odds s; found by halving an interval."""
+    """The c at which min(1, exp(s − c)) is `kept` on average over log odds s, by bisection."""
     odds = odds.cpu().double()
     low, high = odds.min(), odds.max() - math.log(kept)
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if (odds - middle).exp().clamp(max=1).mean() > kept else (low, middle)
     return low.float()
-
-
-def build_resampler(what: str, image_shape: Shape) -> Resampler | None:
-    """The resampler that a recipe names by its network, one of the encoders, 'resnet(32)'; None for 'none'.
-
-    Raises:
-        UsageError: an unknown network.
-    """
-    return None if parse_call(what).name == "none" else Resampler(what, image_shape)

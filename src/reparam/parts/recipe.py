@@ -118,6 +118,11 @@ class Recipe:
         if self.precision not in ("auto", "bf16", "float32"):
             raise UsageError(f"precision must be 'auto', 'bf16' or 'float32'; got {self.precision!r}")
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether its model is a VAE, or a hybrid; without an encoder it is a GAN's generator."""
+        return self.encoder != "none"
+
     def but(self, **changes: Any) -> Recipe:
         """This recipe with some fields changed.
 

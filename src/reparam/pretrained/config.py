@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 from ..errors import ModelFileError, ReparamError
 from ..files.untrusted import Count, Within, conform, parse_json
 from ..models.codes import Axis
+from ..models.sampler import FITTED_PRIOR
 from ..parts.recipe import Recipe
+from .version_1 import upgraded_config
 
-VERSION = 1
-
+VERSION = 2
+"""Of what is written; version 1 is read as well."""
 
 Side = Annotated[int, Within(1, 256)]
 Channels = Annotated[int, Within(1, 64)]
@@ -32,14 +34,6 @@ class Source(TypedDict, total=False):
     """Names of what labels of several columns say of each image; evaluation scores latents against them."""
 
 
-class Added(TypedDict, total=False):
-    """What was trained after a model, as part calls; fields of its `Config`."""
-
-    fitted_prior: str | None
-    resampler: str | None
-    refiner: str | None
-
-
 @dataclass(frozen=True)
 class Config:
     """What a model is: its recipe, what its images look like, and what was learned about its latents."""
@@ -47,17 +41,18 @@ class Config:
     recipe: Recipe
     image_shape: tuple[int, int, int]
     """(C, H, W)."""
-    fitted_prior: str | None = None
-    """The prior fitted after training, as a part call."""
     axes: tuple[Axis, ...] = ()
     """Latent dimensions by information, most first; at most 256."""
     classes: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the model was trained on, as `Source` says."""
-    resampler: str | None = None
-    """The network of the resampler trained after the prior, as a part call."""
-    refiner: str | None = None
-    """The refiner trained after the model, as a part call."""
+    stages: dict[str, str] = field(default_factory=dict[str, str])
+    """What was trained after the model, in this order: part calls by the names of `models.sampler.STAGES`."""
+
+    @property
+    def fitted_prior(self) -> str | None:
+        """The prior that was fitted to the codes, as a part call."""
+        return self.stages.get(FITTED_PRIOR)
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": "reparam", "version": VERSION, **asdict(self)}
@@ -72,27 +67,31 @@ class Written(TypedDict):
 
     recipe: Recipe
     image_shape: tuple[Channels, Side, Side]
-    fitted_prior: str | None
+    stages: dict[str, str]
     axes: tuple[Axis, ...]
     classes: tuple[str, ...]
     data: Source
-    resampler: NotRequired[str | None]
-    refiner: str | None
 
 
-def parse_config(path: Path, text: str) -> Config:
+def parse_config(path: Path, text: str) -> tuple[Config, int]:
+    """What the text of a `config.json` says, and the version that it was written in.
+
+    Raises:
+        ModelFileError: it is of another version, or does not describe a model.
+    """
     try:
-        raw = parse_json(text)
+        parsed = parse_json(text)
     except ValueError as e:
         raise ModelFileError(f"{path} cannot be read: {e}") from e
-    if not isinstance(raw, dict) or raw.get("format") != "reparam":  # pyright: ignore[reportUnknownMemberType]
+    if not isinstance(parsed, dict) or parsed.get("format") != "reparam":  # pyright: ignore[reportUnknownMemberType]
         raise ModelFileError(f"{path} is not a reparam model's config")
-    if raw.get("version") != VERSION:  # pyright: ignore[reportUnknownMemberType]
-        raise ModelFileError(f"{path} is of version {raw.get('version')}; "  # pyright: ignore[reportUnknownMemberType]
-                             f"this reparam reads version {VERSION}")
+    raw = cast(dict[str, Any], parsed)
+    version = raw.get("version")
+    if version not in (1, VERSION):
+        raise ModelFileError(f"{path} is of version {version}; this reparam reads versions 1 and {VERSION}")
     try:
-        read: Written = conform(raw, Written)
+        read: Written = conform(upgraded_config(raw) if version == 1 else raw, Written)
     except ValueError as e:
         raise ModelFileError(f"{path} does not describe a model: {e}") from e
-    return Config(read["recipe"], read["image_shape"], read["fitted_prior"], read["axes"], read["classes"],
-                  dict(read["data"]), read.get("resampler"), read["refiner"])
+    return Config(read["recipe"], read["image_shape"], read["axes"], read["classes"], dict(read["data"]),
+                  read["stages"]), version

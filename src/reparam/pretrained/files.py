@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,14 +22,14 @@ from torch import Tensor
 from ..errors import ModelFileError, ReparamError
 from ..files.untrusted import conform, not_finite, open_tensors, parse_json, read_text
 from ..files.writing import replacing, write_text
-from ..models.build import build_model
-from ..models.vae import Model
+from ..models.sampler import Sampler, build_sampler
 from ..text import for_json
 from .allowance import Allowance, check_literals
 from .config import UNBUILT, Config, parse_config
+from .version_1 import upgraded_tensor
 
 
-def save_model(folder: str | Path, model: Model, config: Config) -> None:
+def save_model(folder: str | Path, sampler: Sampler, config: Config) -> None:
     """Writes `model.safetensors`, then `config.json`, so that a kill at any moment leaves one model or the other.
 
     The weights carry the config that they belong to and the digest of the one that it is to replace: where that one still
@@ -44,7 +43,7 @@ def save_model(folder: str | Path, model: Model, config: Config) -> None:
     path = folder / "config.json"
     carried: Carried = {"config": text, "replaces": _digest(path.read_bytes()) if path.is_file() else ""}
     # one entry: safetensors writes several in any order, and the same run is to leave the same bytes
-    with saving(folder / "model.safetensors", model.state_dict(), {"reparam": json.dumps(carried)}):
+    with saving(folder / "model.safetensors", sampler.tensors(), {"reparam": json.dumps(carried)}):
         (folder / "evaluation.json").unlink(missing_ok=True)
     write_text(path, text)
 
@@ -61,7 +60,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def load_model(folder: str | Path) -> tuple[Model, Config]:
+def load_model(folder: str | Path) -> tuple[Sampler, Config]:
     """Reads a model that `save_model` wrote, in evaluation mode on the CPU.
 
     Raises:
@@ -79,33 +78,35 @@ def load_model(folder: str | Path) -> tuple[Model, Config]:
                              f"Go on with: reparam train --resume {folder}") from e
 
 
-def _read_model(folder: Path, file: Any) -> tuple[Model, Config]:
-    path, found = folder / "model.safetensors", header_of(file)
-    config = _read_config(folder, _carried(path, file.metadata() or {}))
+def _read_model(folder: Path, file: Any) -> tuple[Sampler, Config]:
+    path = folder / "model.safetensors"
+    config, version = _read_config(folder, _carried(path, file.metadata() or {}))
+    header = header_of(file)
+    names = {upgraded_tensor(stored) if version == 1 else stored: stored for stored in header}
+    found = {name: header[stored] for name, stored in names.items()}
     try:
-        model = laid_out(config, found)
+        sampler = laid_out(config, found)
     except UNBUILT as e:
         raise ModelFileError(f"{folder / 'config.json'} does not describe a model of this version: {e}") from e
-    check_header(path, found, model, "its config.json")
-    tensors = {k: file.get_tensor(k) for k in found}
+    check_header(path, found, sampler.tensors(), "its config.json")
+    tensors = {name: file.get_tensor(stored) for name, stored in names.items()}
     if (name := not_finite(tensors)) is not None:
         raise ModelFileError(f"{path} holds values that are not finite, the first of them in {name}: the file is damaged, "
                              "or its training had diverged")
-    beyond = next((a.index for a in config.axes if a.index >= math.prod(model.latent.shape)), None)
+    beyond = next((a.index for a in config.axes if a.index >= math.prod(sampler.model.latent.shape)), None)
     if beyond is not None:
         raise ModelFileError(f"{folder / 'config.json'} does not describe a model: its axes name the latent {beyond} of "
-                             f"{math.prod(model.latent.shape)}")
-    model.load_state_dict(tensors, assign=True)
-    return model.eval(), config
+                             f"{math.prod(sampler.model.latent.shape)}")
+    sampler.load_tensors(tensors)
+    return sampler.eval(), config
 
 
-def laid_out(config: Config, found: Header) -> Model:
+def laid_out(config: Config, found: Header) -> Sampler:
     """The model of a config without memory, at no more cost than weights with this header explain."""
-    numbers, added = sum(math.prod(shape) for _, shape in found.values()), asdict(config)
-    later = {name: added[name] for name in ("fitted_prior", "resampler", "refiner")}
-    check_literals(config.recipe, list(later.values()), config.image_shape, numbers)
+    numbers = sum(math.prod(shape) for _, shape in found.values())
+    check_literals(config.recipe, list(config.stages.values()), config.image_shape, numbers)
     with torch.device("meta"), Allowance(len(found), numbers):
-        return build_model(config.recipe, config.image_shape, **later)
+        return build_sampler(config.recipe, config.image_shape, config.stages)
 
 
 def _carried(path: Path, header: Mapping[str, str]) -> Carried | None:
@@ -126,11 +127,12 @@ def read_config(folder: str | Path) -> Config:
     path = folder / "model.safetensors"
     with contextlib.suppress(FileNotFoundError), open_tensors(path, advice="") as f:
         carried = _carried(path, f.metadata() or {})
-    return _read_config(folder, carried)
+    return _read_config(folder, carried)[0]
 
 
-def _read_config(folder: Path, carried: Carried | None) -> Config:
-    """The config in a model's folder, or the one that its weights carry where these alone had been replaced."""
+def _read_config(folder: Path, carried: Carried | None) -> tuple[Config, int]:
+    """The config in a model's folder, or the one that its weights carry where these alone had been replaced; and its
+    version."""
     path = folder / "config.json"
     try:
         text = read_text(path)
@@ -162,8 +164,13 @@ def header_of(file: Any) -> Header:
     return {k: (s.get_dtype(), tuple(s.get_shape())) for k, s in slices.items()}
 
 
-def check_header(path: Path, found: Header, model: Model, of: str) -> None:
-    wanted = {k: (_KINDS[v.dtype], tuple(v.shape)) for k, v in model.state_dict().items()}
+def check_header(path: Path, found: Header, expected: Mapping[str, Tensor], of: str) -> None:
+    """Compares names, types and shapes of a file's tensors with those expected.
+
+    Raises:
+        ModelFileError: they differ; the message names the first.
+    """
+    wanted = {k: (_KINDS[v.dtype], tuple(v.shape)) for k, v in expected.items()}
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     unlike = [f"{k} is {_described(*found[k])}, not {_described(*wanted[k])}" for k in sorted(wanted.keys() & found.keys())
               if found[k] != wanted[k]]

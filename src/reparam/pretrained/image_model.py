@@ -18,21 +18,18 @@ from ..data.pixels import as_array
 from ..data.stream import binarized
 from ..errors import DataError, UsageError, nearest
 from ..models.codes import Axis
+from ..models.draw import Draw
 from ..models.latents import NO_ENCODER
-from ..models.priors import Draw
+from ..models.sampler import Sampler
 from ..models.vae import VAE, Model
 from ..parts.call import parse_call
 from ..parts.ranges import (
     COLUMNS,
     DRAWS,
-    GUIDANCE,
     IMAGES,
     PATH_STEPS,
-    REFINEMENT,
     ROWS,
     SEED,
-    SOLVER_STEPS,
-    TEMPERATURE,
     WIDTH,
 )
 from .config import Config
@@ -54,8 +51,13 @@ class ImageModel:
         better = model.decode(z)
     """
 
-    def __init__(self, network: Model, config: Config, device: torch.device | str = "cpu") -> None:
-        self.network, self.config, self.device = network.to(device).eval(), config, torch.device(device)
+    def __init__(self, sampler: Sampler, config: Config, device: torch.device | str = "cpu") -> None:
+        self.sampler, self.config, self.device = sampler.to(device).eval(), config, torch.device(device)
+
+    @property
+    def network(self) -> Model:
+        """The model without the stages that were trained after it."""
+        return self.sampler.model
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -78,8 +80,8 @@ class ImageModel:
 
     def __repr__(self) -> str:
         r, c = self.config.recipe, self.config.image_shape
-        parts = [r.encoder, r.latent, r.decoder] if isinstance(self.network, VAE) else [r.latent, r.decoder]
-        count = sum(p.numel() for p in self.network.parameters())
+        parts = [r.encoder, r.latent, r.decoder] if self.network.has_encoder else [r.latent, r.decoder]
+        count = sum(p.numel() for p in self.sampler.parameters())
         return (f"ImageModel({' → '.join(parts)}, images {c[1]}×{c[2]}×{c[0]}, latent "
                 f"{'×'.join(map(str, self.latent_shape))}, {count:,} parameters, {self.device})")
 
@@ -91,21 +93,23 @@ class ImageModel:
 
     def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
                prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-               guidance: float = 1.0, resample: bool = True, refine: bool | float = True) -> np.ndarray:
+               guidance: float = 1.0, resample: bool = True, refine: bool = True,
+               refine_temperature: float | None = None) -> np.ndarray:
         """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
 
         `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one. A lower
         `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. `label`
         is a class's name or number, for a model or prior that knows classes. `steps` and `guidance` are for a prior
         fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go. Without
-        `resample` or `refine` a resampler or refiner is left out, if the model has one; as a number, `refine` is the
-        refiner's temperature, above 0 and up to 1.
+        `resample` or `refine` a resampler or refiner is left out, if the model has one; `refine_temperature`, above 0 and up
+        to 1, takes the place of the refiner's own.
 
         Raises:
             UsageError: a number out of its range, or what this model does not know.
         """
-        return self._new_layout().write(self.sample_pixels(n, seed=seed, temperature=temperature, prior=prior, label=label,
-                                                           steps=steps, guidance=guidance, resample=resample, refine=refine))
+        options = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample, refine,
+                       refine_temperature)
+        return self._new_layout().write(self.sample_pixels(n, options, seed=seed))
 
     def encode(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
@@ -126,8 +130,9 @@ class ImageModel:
         return self._new_layout().write(self.decode_pixels(codes))
 
     def reconstruct(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = 0,
-                    refine: bool | float = True) -> np.ndarray:
+                    refine: bool = True, refine_temperature: float | None = None) -> np.ndarray:
         """What remains of images after encoding and decoding, in their own layout; without `refine`, of the code alone.
+        `refine` and `refine_temperature` are as in `sample`.
 
         By default the posterior's mean is decoded, as by `decode(encode(images))`: no chance is in it, and an image's
         reconstruction does not depend on those beside it. Training decodes draws of the posterior, whose mean need not be
@@ -135,9 +140,9 @@ class ImageModel:
         """
         layout, x = self._read(images)
         SEED.check("seed", seed)
-        _check_refinement(refine)
+        options = Draw(refine=refine, refine_temperature=refine_temperature)
         z = self._seeded(seed, lambda: self.encode_pixels(x, sample=sample))
-        return layout.write(self.decode_pixels(z, refine=refine))
+        return layout.write(self.decode_pixels(z, options))
 
     def interpolate(self, a: npt.ArrayLike | None = None, b: npt.ArrayLike | None = None, steps: int = 8, *,
                     seed: int | None = None) -> np.ndarray:
@@ -152,7 +157,7 @@ class ImageModel:
         if (a is None) != (b is None):
             raise UsageError("interpolate between two images, or without any between two draws of the prior")
         if a is None or b is None:
-            drawn = self._seeded(seed, lambda: self.network.generate(2, Draw(fitted=self._fitted(None)))).cpu()
+            drawn = self._seeded(seed, lambda: self.sampler.codes(2)).cpu()
             ends = [drawn[:1], drawn[1:]]
         else:
             ends = [self.encode_pixels(self._read(image)[1], sample=False) for image in (a, b)]
@@ -186,24 +191,16 @@ class ImageModel:
         """A lower bound of log p(x) of each image, nats, (n,): the ELBO, or IWAE's bound with more `samples`."""
         return self.score_pixels(self._read(images)[1], samples=samples, seed=seed).numpy()
 
-    def sample_pixels(self, n: int, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
-                      prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-                      guidance: float = 1.0, resample: bool = True, refine: bool | float = True) -> Tensor:
+    def sample_pixels(self, n: int, options: Draw = Draw(), *, seed: int | None = None) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
         IMAGES.check("n", n)
         SEED.check("seed", seed)
-        SOLVER_STEPS.check("steps", steps)
-        GUIDANCE.check("guidance", guidance)
-        for each in temperature if isinstance(temperature, tuple) else (temperature,):
-            TEMPERATURE.check("temperature", each)
-        _check_refinement(refine)
-        how = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample)
-        return self._seeded(seed, lambda: self._drawn(n, how, refine=refine)).float().cpu()
+        return self._seeded(seed, lambda: self._drawn(n, options)).float().cpu()
 
-    def _drawn(self, n: int, how: Draw, *, refine: bool | float) -> Tensor:
+    def _drawn(self, n: int, options: Draw) -> Tensor:
         chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [1]
-        codes = [self.network.generate(count, how) for count in chunks]
-        return torch.cat([self.network.render(z, refine=refine) for z in codes])[:n]
+        codes = [self.sampler.codes(count, options) for count in chunks]
+        return torch.cat([self.sampler.images(z, options) for z in codes])[:n]
 
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
         """`encode` of (n, C, H, W)."""
@@ -211,11 +208,11 @@ class ImageModel:
         x = binarized(x, shared=True) if self.config.recipe.binarize else x
         return self._chunked(lambda chunk: vae.encode(chunk, sample=sample), x)
 
-    def decode_pixels(self, z: Tensor, *, refine: bool | float = True) -> Tensor:
-        """`decode` to (n, C, H, W), about [0, 1] and not clipped to it. A refiner begins from the same noise for all, so
-        that images differ as their codes do."""
+    def decode_pixels(self, z: Tensor, options: Draw = Draw()) -> Tensor:
+        """`decode` to (n, C, H, W), about [0, 1] and not clipped to it. A refiner gets the same noise for all, so that
+        images differ only as their codes do."""
         noise = self._seeded(0, lambda: torch.randn(1, *self.config.image_shape)).to(self.device)
-        return self._chunked(lambda chunk: self.network.render(chunk, noise, refine=refine), z)
+        return self._chunked(lambda chunk: self.sampler.images(chunk, options, noise), z)
 
     def score_pixels(self, x: Tensor, *, samples: int = 1, seed: int | None = 0) -> Tensor:
         """`score` of (n, C, H, W). All images share one draw of noise, so that a score depends on its image alone."""
@@ -286,11 +283,6 @@ class ImageModel:
                 torch.manual_seed(seed)
             with torch.inference_mode():
                 return draw()
-
-
-def _check_refinement(refine: bool | float) -> None:
-    if refine is not True and refine is not False:
-        REFINEMENT.check("refine", refine)
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:

@@ -67,7 +67,7 @@ def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, met
     x = binarized(pictures) if model.config.recipe.binarize else pictures
     rows = None if known is None else known[evenly(len(known), min(len(chosen), options.n))]
     return measure(Evaluation(
-        model.network, x, _labels(model, images, chosen), pictures=pictures,
+        model.sampler, x, _labels(model, images, chosen), pictures=pictures,
         known=None if rows is None else to_batch(images.images[rows], model.device),
         known_y=None if rows is None else _labels(model, images, rows),
         features=options.features or "efficientnet", n=options.n, factors=_factors(images, chosen, options.factors),

@@ -1,4 +1,4 @@
-"""What follows training: the prior, the figures, the pictures, the verdict and the report."""
+"""What follows training: the stages, the figures, the pictures, the verdict and the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ..data.imageset import ImageSet
 from ..data.stream import binarized, to_batch
@@ -25,15 +24,16 @@ from ..metrics import OF_GANS, QUICK
 from ..metrics.figures import Figure
 from ..models.calibration import calibrate_likelihood
 from ..models.codes import Axis, latent_axes
-from ..models.vae import VAE, Model
-from ..pretrained.config import Added, Config
+from ..models.sampler import Sampler
+from ..models.vae import Model
+from ..pretrained.config import Config
 from ..pretrained.files import save_model
 from ..pretrained.image_model import ImageModel
 from ..pretrained.pictures import grid, pairs, save_png
 from ..progress import Attempts, Failure, Reporter
 from ..tensors import evenly
-from ..trainer.assembly import fit_second_stages
-from ..trainer.stages.base import Effort, Shares, effort_of, fitting_of
+from ..trainer.stages.base import Data, Stage, StageBudget
+from ..trainer.stages.sequence import STAGES, TimeSplit, fit_stages
 from ..trainer.state import State
 from .evaluate import Evaluated, Options, evaluate_arrays, measured_rows
 from .evaluations import OWN, figure_of, file_of, forget, keep
@@ -47,33 +47,28 @@ from .reports.traversals import ROWS, rows_of
 
 MOST_MEASURED = 2000
 """Images that are measured at the end of training; `evaluate` takes all."""
-MOST_KNOWN, MOST_VALUES = 60_000, 500_000_000
-"""Training images that a prior is fitted to, at most, and pixel values in them."""
+MOST_FITTED, MOST_VALUES = 60_000, 500_000_000
+"""Training images that stages learn from, at most, and pixel values in them."""
 
 SHOWN = 64
 """Samples in the picture of them."""
 NOT_JUDGED = Diagnosis((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
 
 
-def _keep(run: Run, model: Model, config: Config) -> None:
+def _keep(run: Run, sampler: Sampler, config: Config) -> None:
     """Saves a model that can be loaded again."""
-    if (name := not_finite(model.state_dict())) is not None:
+    if (name := not_finite(sampler.tensors())) is not None:
         raise TrainingDiverged(f"training left values in {name} that are not finite, so that this model was not saved. "
                                "Lower the learning rate, or try another likelihood or prior")
-    save_model(run.folder, model, config)
+    save_model(run.folder, sampler, config)
 
 
-def _leave_out_broken(model: Model, added: Added, attempt: Attempts) -> None:
-    """Takes out of a model what was fitted to it and is not finite."""
-    parts = {"fitted_prior": model.latent.fitted, "resampler": model.resampler, "refiner": model.refiner}
-    broken = [name for name, part in parts.items() if part is not None and not_finite(part.state_dict()) is not None]
-    for name in broken:
-        attempt.failed(f"fitting the {name.removeprefix('fitted_')}", TrainingDiverged("its weights are not finite"))
-        added[name] = None
-        if name == "fitted_prior":
-            model.latent.fitted = None
-        else:
-            setattr(model, name, None)
+def _remove_diverged(sampler: Sampler, stages: dict[str, str], attempt: Attempts) -> None:
+    """Takes out of a sampler and its config the stages whose weights are not finite."""
+    for stage in STAGES:
+        if stage.name in sampler.stages and not_finite(sampler.stages[stage.name].state_dict()) is not None:
+            attempt.failed(stage.doing, TrainingDiverged("its weights are not finite"))
+            del stages[stage.name], sampler.stages[stage.name]
 
 
 def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, *, interrupted: bool) -> None:
@@ -84,71 +79,71 @@ def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, *,
     """
     began, attempt = time.perf_counter(), Attempts(report)
     model, device = state.ema.eval(), next(state.ema.parameters()).device
-    known, y = known_images(run, images, device)
-    few = known[evenly(len(known), 2000)]
+    data = train_images(run, images, device)
+    subset = data.x[evenly(len(data.x), 2000)]
     with attempt("estimating the likelihood's scale"):
-        calibrate_likelihood(model, few)
+        calibrate_likelihood(model, subset)
     axes: tuple[Axis, ...] = ()
     with attempt("sorting the latents by their information"):
-        axes = latent_axes(model, few)
-    _keep(run, model, config_of(run, images, axes, Added()))  # whatever happens to what follows
+        axes = latent_axes(model, subset)
+    sampler = Sampler(model)
+    _keep(run, sampler, config_of(run, images, axes, {}))  # saved first: a failure below still leaves a usable model
     spent: list[State[Any]] = [state]
-    shares = Shares.of(run.recipe, model.latent)
+    split = TimeSplit.of(run.recipe, model)
 
-    def effort(share: float, doing: str) -> Effort:
-        return reported(effort_of(run.recipe, state, share, shares, run.precision or "float32"), doing, report, spent)
+    def budget(stage: Stage) -> StageBudget:
+        report.say(stage.doing)
+        return reported(split.budget(stage, run.recipe, state, run.precision or "float32"), stage.doing, report, spent)
 
-    if fitting_of(run.recipe, model.latent) is not None:
-        report.say("fitting the prior to the codes")
-    added = fit_second_stages(model, run.recipe, known, effort, y=y, attempt=attempt)
-    _leave_out_broken(model, added, attempt)
-    run.facts["parameters"] = sum(p.numel() for p in model.parameters())  # with those of the stages after training
+    stages = fit_stages(sampler, run.recipe, data, budget, attempt=attempt)
+    _remove_diverged(sampler, stages, attempt)
+    run.facts["parameters"] = sum(p.numel() for p in sampler.parameters())
     run.facts["outcome"] = {
         "steps": state.step, "images_seen": state.images,
         "training_seconds": round(sum(s.seconds for s in spent), 1),
         "second_stage_seconds": round(sum(s.seconds for s in spent[1:]), 1),
         "cpu_seconds": round(sum(s.cpu_seconds for s in spent), 1),
         "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
-    conclude(run, images, model, config_of(run, images, axes, added), attempt)
+    conclude(run, images, sampler, config_of(run, images, axes, stages), attempt)
     run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
     run.status = "interrupted" if interrupted else "finished"
     run.save()
 
 
-def known_images(run: Run, images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor | None]:
+def train_images(run: Run, images: ImageSet, device: torch.device) -> Data:
     """Training images, evenly spaced where there are many, and their labels."""
     training_set = images.split()[0]
-    rows = training_set[evenly(len(training_set), min(MOST_KNOWN, MOST_VALUES // math.prod(images.images.shape[1:])))]
-    known = to_batch(images.images[rows], device)
+    rows = training_set[evenly(len(training_set), min(MOST_FITTED, MOST_VALUES // math.prod(images.images.shape[1:])))]
+    x = to_batch(images.images[rows], device)
     y = torch.from_numpy(images.labels[rows]).to(device) if images.labels is not None else None
-    return (binarized(known) if run.recipe.binarize else known), y
+    return Data(binarized(x) if run.recipe.binarize else x, y)
 
 
-def reported(effort: Effort, doing: str, report: Reporter, spent: list[State[Any]]) -> Effort:
-    """The effort, whose progress is reported, and whose last state is added to `spent`."""
+def reported(budget: StageBudget, doing: str, report: Reporter, spent: list[State[Any]]) -> StageBudget:
+    """The budget of a fit whose progress is reported and whose state is added to `spent`."""
     def follow(state: State[Any]) -> None:
         if state.step == 1:
             spent.append(state)
         report.count(doing, int(1000 * state.progress), 1000)
 
-    return replace(effort, follow=follow)
+    return replace(budget, follow=follow)
 
 
-def config_of(run: Run, images: ImageSet, axes: tuple[Axis, ...], added: Added) -> Config:
+def config_of(run: Run, images: ImageSet, axes: tuple[Axis, ...], stages: dict[str, str]) -> Config:
     _, h, w, c = images.images.shape
     data = {"name": Path(images.source).name or images.source, "fingerprint": images.fingerprint,
             "images": len(images.split()[0]), "background": run.options.background, "value_range": run.options.value_range}
     data |= {"factors": tuple(images.factors)} if images.factors else {}
-    return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, **added)
+    return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, stages=stages)
 
 
-def conclude(run: Run, images: ImageSet, model: Model, config: Config, attempt: Attempts) -> None:
+def conclude(run: Run, images: ImageSet, sampler: Sampler, config: Config, attempt: Attempts) -> None:
     """Saves the model, measures it, and writes figures, pictures, verdict and report."""
     measured, kind = measured_rows(images)
-    _keep(run, model, config)
+    _keep(run, sampler, config)
     forget(run.folder)  # what was measured of the model as it was before
-    trained = ImageModel(model, config, next(model.parameters()).device)
-    metrics, options = (QUICK, Options()) if isinstance(model, VAE) else (OF_GANS, Options(features="wavelets"))
+    trained = ImageModel(sampler, config, next(sampler.parameters()).device)
+    metrics, options = (QUICK, Options()) if config.recipe.has_encoder else (OF_GANS, Options(features="wavelets"))
     rows, figures = measured[evenly(len(measured), MOST_MEASURED)], list[Figure]()
     with attempt("measuring the model"):
         figures = evaluate_arrays(trained, images, rows, metrics, attempt.report, options=options, attempt=attempt)
@@ -209,7 +204,7 @@ def draw(run: Run, model: ImageModel, images: ImageSet, measured: np.ndarray, re
 
     The samples are compared with training images, and images of the rows `measured` with them for scale.
     """
-    with_encoder, originals = isinstance(model.network, VAE), images.images[measured[evenly(len(measured), 16)]]
+    with_encoder, originals = model.network.has_encoder, images.images[measured[evenly(len(measured), 16)]]
     if run.recipe.binarize:
         originals = (binarized(to_batch(originals)).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
 

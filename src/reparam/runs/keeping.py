@@ -14,15 +14,15 @@ from ..data.stream import binarized, to_batch
 from ..errors import ModelFileError, UsageError
 from ..models.calibration import calibrate_likelihood
 from ..models.codes import latent_axes
+from ..models.sampler import FITTED_PRIOR, Sampler
 from ..models.vae import Model
 from ..parts.recipe import Recipe
 from ..pretrained.config import Config
 from ..pretrained.files import save_model
 from ..pretrained.image_model import ImageModel, load
 from ..progress import Reporter, Silent
-from ..trainer.assembly import fit_prior_anew
-from ..trainer.stages.base import Effort
-from ..trainer.stages.prior import check_fitting
+from ..trainer.stages.base import Data, StageBudget
+from ..trainer.stages.sequence import check_stages, fit_anew
 from .folder import ARRAY, Run
 from .measuring import Images, images_for
 from .refit import refit
@@ -49,17 +49,17 @@ def save(model: Model | ImageModel, folder: str | Path, *, recipe: Recipe | None
     if (folder / "run.json").exists():
         raise UsageError(f"{folder} holds a run, whose model is its own: name another folder")
     if isinstance(model, Model):
-        known = recipe or model.recipe
-        if known is None or model.image_shape is None:
-            raise UsageError("nothing tells how this network is built: make it with build_model(recipe, image_shape)")
-        model = ImageModel(model, Config(known, model.image_shape), next(model.parameters()).device)
+        built_from = recipe or model.recipe
+        if built_from is None or model.image_shape is None:
+            raise UsageError("nothing says how this network is built: make it with build_model(recipe, image_shape)")
+        model = ImageModel(Sampler(model), Config(built_from, model.image_shape), next(model.parameters()).device)
     if images is not None:
         x = to_batch(from_arrays(images, source=ARRAY, like=model.config.image_shape).images, model.device)
         x = binarized(x) if model.config.recipe.binarize else x
         with torch.no_grad():
             calibrate_likelihood(model.network, x)
             model.config = replace(model.config, axes=latent_axes(model.network, x))
-    save_model(folder, model.network, model.config)
+    save_model(folder, model.sampler, model.config)
     return load(folder, device=str(model.device))
 
 
@@ -95,10 +95,11 @@ def fit_prior(of: Run | ImageModel | str | Path, prior: str = "flow_matching", d
         raise UsageError("name images to whose codes the prior is fitted: without its run.json nothing tells what the model "
                          "was trained on")
     recipe = of.config.recipe.but(fitted_prior=prior, resampler=resampler or of.config.recipe.resampler)
-    check_fitting(recipe, of.vae.latent)
+    check_stages(recipe, of.vae, of.config.image_shape)
     found = images_for(of, data, labels, report)
     x = to_batch(found.images[~found.test], of.device)
     y = torch.from_numpy(found.labels[~found.test]).to(of.device) if found.labels is not None else None
-    effort = Effort(asked.minutes if minutes or steps else 2.0, asked.steps)
-    fitted, chooser = fit_prior_anew(of.vae, recipe, binarized(x) if recipe.binarize else x, y, effort, effort)
-    return ImageModel(of.network, replace(of.config, recipe=recipe, fitted_prior=fitted, resampler=chooser), of.device)
+    budget = StageBudget(asked.steps, asked.minutes if minutes or steps else 2.0)
+    train_images = Data(binarized(x) if recipe.binarize else x, y)
+    stages = fit_anew(FITTED_PRIOR, of.sampler, of.config.stages, recipe, train_images, lambda _: budget)
+    return ImageModel(of.sampler, replace(of.config, recipe=recipe, stages=stages), of.device)

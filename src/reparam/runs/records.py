@@ -55,8 +55,6 @@ class Facts(TypedDict, total=False):
     versions: dict[str, str]
     parameters: Count
     critic_parameters: Count
-    fitted_prior: str | None
-    resampler: str | None
     outcome: Outcome
     failures: list[dict[str, str]]
 

@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelFileError
-from ..models.resampler import build_resampler
+from ..models.sampler import FITTED_PRIOR
 from ..parts.recipe import Recipe
 from ..pretrained.image_model import load
 from ..progress import Attempts, Reporter, Silent
-from ..trainer.assembly import fit_prior_anew
-from ..trainer.stages.base import Effort
-from ..trainer.stages.prior import check_fitting
-from .finish import conclude, config_of, known_images, reported
+from ..trainer.stages.base import Stage, StageBudget
+from ..trainer.stages.sequence import check_stages, fit_anew
+from .finish import conclude, config_of, reported, train_images
 from .folder import Run, images_of
 
 
@@ -36,21 +35,20 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
     if "outcome" not in run.facts:
         raise ModelFileError(f"{folder} has not been trained to an end; go on with: reparam train --resume {folder}")
     run.needs("training", "notes", "parameters")
-    network = model.vae
     run.recipe = run.recipe.but(fitted_prior=prior, resampler=resampler or run.recipe.resampler)
-    check_fitting(run.recipe, network.latent)  # told before images are read
-    build_resampler(run.recipe.resampler, model.config.image_shape)
+    check_stages(run.recipe, model.vae, model.config.image_shape)  # refused before images are read
     images = images_of(run, data, labels, report)
-    known, y = known_images(run, images, model.device)
     precision = (run.precision or "float32") if model.device.type != "cpu" else "float32"  # another machine may not have it
-    effort = Effort(asked.minutes if minutes or steps else 2.0, asked.steps, precision=precision)
-    fitted, chooser = fit_prior_anew(network, run.recipe, known, y, reported(effort, "fitting the prior", report, []),
-                                     reported(effort, "training the resampler", report, []))
-    run.facts |= {"fitted_prior": fitted, "resampler": chooser}
+    each = StageBudget(asked.steps, asked.minutes if minutes or steps else 2.0, precision=precision)
+
+    def budget(stage: Stage) -> StageBudget:
+        return reported(each, stage.doing, report, [])
+
+    stages = fit_anew(FITTED_PRIOR, model.sampler, model.config.stages, run.recipe, train_images(run, images, model.device),
+                      budget)
     ended, run.status = run.status, "fitting"
     run.save()  # should what follows be cut short, to resume the run is to complete it
-    conclude(run, images, network, config_of(run, images, model.config.axes, {
-        "fitted_prior": fitted, "resampler": chooser, "refiner": model.config.refiner}), Attempts(report))
+    conclude(run, images, model.sampler, config_of(run, images, model.config.axes, stages), Attempts(report))
     run.status = ended
     run.save()
     return run

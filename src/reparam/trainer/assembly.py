@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..data.augment import parse_augmentation
 from ..data.stream import Stream, binarized, to_batch
@@ -20,9 +18,8 @@ from ..errors import UsageError
 from ..models.build import build_model
 from ..models.calibration import calibrate_likelihood
 from ..models.codes import latent_axes
-from ..models.refiner import build_refiner
-from ..models.resampler import build_resampler
-from ..models.vae import VAE, Generator, Model
+from ..models.sampler import Sampler
+from ..models.vae import Model
 from ..objectives.adversaries.base import Adversary
 from ..objectives.adversaries.build import build_adversary
 from ..objectives.adversaries.penalties import parse_penalties
@@ -32,16 +29,14 @@ from ..parallel import Processes
 from ..parts import registry
 from ..parts.call import parse_call
 from ..parts.recipe import Recipe
-from ..pretrained.config import Added, Config
+from ..pretrained.config import Config
 from ..pretrained.image_model import ImageModel
 from ..tensors import Shape, evenly
 from .budget import Budget, Optimization
 from .loop import training
 from .snapshots import Snapshot
-from .stages.base import Effort, Shares
-from .stages.prior import check_fitting, fit_prior
-from .stages.refiner import fit_refiner
-from .stages.resampler import fit_resampler
+from .stages.base import Data, Stage, StageBudget
+from .stages.sequence import TimeSplit, check_stages, fit_stages
 from .state import State
 from .tasks import ModelTask
 
@@ -104,11 +99,7 @@ class Assembly:
         recipe = self.recipe
         _check_training(recipe, self.objective)
         with torch.random.fork_rng():
-            build_resampler(recipe.resampler, self.image_shape)
-            if build_refiner(recipe.refiner, self.image_shape) is not None and recipe.binarize:
-                raise UsageError(f"refiner={recipe.refiner!r} draws shades of grey, and binarize=True leaves black and "
-                                 "white: choose one of them")
-            check_fitting(recipe, self.model.latent)
+            check_stages(recipe, self.model, self.image_shape)
             _check_adversary(recipe, self.model, self.objective, self.adversary)
             self._check_terms()
         return self
@@ -133,9 +124,9 @@ class Assembly:
         return twin
 
     @property
-    def shares(self) -> Shares:
+    def split(self) -> TimeSplit:
         """How the minutes are divided between the model and the stages after it."""
-        return Shares.of(self.recipe, self.model.latent)
+        return TimeSplit.of(self.recipe, self.model)
 
     def stream(self, images: np.ndarray, rows: np.ndarray | None = None, labels: np.ndarray | None = None, *,
                accelerator: Processes | None = None, start: int = 0) -> Stream:
@@ -183,30 +174,31 @@ class Assembly:
             progress("training", state)
         if state is None:
             raise UsageError("there was nothing to train on")
-        last, x, y = state, *self.examples(stream)
+        last, data, split = state, self.examples(stream), self.split
 
-        def effort(share: float, doing: str) -> Effort:
-            minutes = last.seconds / 60 * share / self.shares.model if budget.minutes is not None else None
-            return Effort(minutes, last.step if minutes is None else None, budget.clock, budget.precision,
-                          lambda state: progress(doing, state))
+        def budget_of(stage: Stage) -> StageBudget:
+            share = split.stages.get(stage.name, 0.0)
+            minutes = last.seconds / 60 * share / split.model if budget.minutes is not None else None
+            return StageBudget(last.step if minutes is None else None, minutes, budget.clock, budget.precision,
+                               lambda state: progress(stage.doing, state))
 
         model = state.ema.eval()
-        few = x[evenly(len(x), CALIBRATED_ON)]
-        calibrate_likelihood(model, few)
-        added = fit_second_stages(model, self.recipe, x, effort, y=y) if len(x) > 1 else Added()
-        config = Config(self.recipe, self.image_shape, axes=latent_axes(model, few), **added)
-        return ImageModel(model, config, x.device)
+        subset, sampler = data.x[evenly(len(data.x), CALIBRATED_ON)], Sampler(model)
+        calibrate_likelihood(model, subset)
+        stages = fit_stages(sampler, self.recipe, data, budget_of) if len(data.x) > 1 else {}
+        config = Config(self.recipe, self.image_shape, axes=latent_axes(model, subset), stages=stages)
+        return ImageModel(sampler, config, data.x.device)
 
     def of_model(self, budget: Budget) -> Budget:
         """The part of a budget in which the model is trained."""
-        return replace(budget, minutes=budget.minutes * self.shares.model if budget.minutes else budget.minutes)
+        return replace(budget, minutes=budget.minutes * self.split.model if budget.minutes else budget.minutes)
 
-    def examples(self, stream: Stream) -> tuple[Tensor, Tensor | None]:
+    def examples(self, stream: Stream) -> Data:
         """What the stages learn from: images of a stream, evenly spaced where there are many, and their labels."""
         rows = stream.indices[evenly(len(stream.indices), min(MOST_IMAGES, MOST_VALUES // math.prod(self.image_shape)))]
         x = to_batch(stream.images[rows], stream.device)
         y = torch.from_numpy(stream.labels[rows]).to(stream.device) if stream.labels is not None else None
-        return (binarized(x) if stream.binarize else x), y
+        return Data(binarized(x) if stream.binarize else x, y)
 
 
 def _check_training(recipe: Recipe, objective: Objective) -> None:
@@ -239,7 +231,7 @@ def _check_generator(objective: Objective, adversary: Adversary | None) -> None:
 def _check_adversary(recipe: Recipe, model: Model, objective: Objective, adversary: Adversary | None) -> None:
     """Refuses an adversary that no term uses, and a term that has none to use."""
     adversarial = [term.name for _, term in objective.terms if term.uses_critic]
-    if isinstance(model, Generator):
+    if not model.has_encoder:
         _check_generator(objective, adversary)
     if recipe.compile and adversary is not None:
         raise UsageError("compile=True does not go with an adversary, whose penalties differentiate twice: leave it out")
@@ -249,30 +241,3 @@ def _check_adversary(recipe: Recipe, model: Model, objective: Objective, adversa
     if adversary is not None and not adversarial:
         raise UsageError(f"the adversary {recipe.adversary!r} has no effect: no term of the objective uses it. Add the "
                          f"term adversarial, such as --objective \"{recipe.objective} + adversarial\"")
-
-
-def fit_second_stages(model: Model, recipe: Recipe, x: Tensor, effort: Callable[[float, str], Effort], *,
-                      y: Tensor | None = None,
-                      attempt: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()) -> Added:
-    """Trains what a recipe adds to a trained model: prior, resampler and refiner, which it puts into the model.
-
-    `effort` says how long, given a share of the minutes and what is being done. Each is trained within an `attempt`: where
-    that lets go of an error, the model stays without what failed. Returns what they are.
-    """
-    shares, seed, added = Shares.of(recipe, model.latent), recipe.seed, Added()
-    with attempt("fitting the prior"):
-        added["fitted_prior"] = fit_prior(model, recipe, x, seed, y=y, effort=effort(shares.prior, "fitting the prior"))
-    with attempt("training the resampler"):
-        added["resampler"] = fit_resampler(model, recipe, x, seed,
-                                           effort=effort(shares.resampler, "training the resampler"))
-    with attempt("training the refiner"):
-        added["refiner"] = fit_refiner(model, recipe, x, seed, y=y, effort=effort(shares.refiner, "training the refiner"))
-    return added
-
-
-def fit_prior_anew(model: VAE, recipe: Recipe, x: Tensor, y: Tensor | None, effort: Effort, resampling: Effort
-                   ) -> tuple[str | None, str | None]:
-    """Fits prior and resampler of a recipe in place of those that a model carries; returns what they are."""
-    model.latent.fitted = model.resampler = None
-    fitted = fit_prior(model, recipe, x, recipe.seed, y=y, effort=effort)
-    return fitted, fit_resampler(model, recipe, x, recipe.seed, effort=resampling)

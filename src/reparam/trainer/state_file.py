@@ -45,10 +45,10 @@ def check_state(path: str | Path, recipe: Recipe, image_shape: tuple[int, int, i
     with open_tensors(path, advice=DISCARD) as f:
         found = {k.removeprefix("model."): v for k, v in header_of(f).items() if k.startswith("model.")}
     try:
-        model = laid_out(Config(recipe, image_shape), found)
+        expected = laid_out(Config(recipe, image_shape), found).tensors()
     except UNBUILT as e:
         raise ModelFileError(f"{path} is not of the recipe in run.json: {e}{DISCARD}") from e
-    check_header(path, found, model, f"the recipe in run.json{DISCARD}")
+    check_header(path, found, expected, f"the recipe in run.json{DISCARD}")
 
 
 DISCARD = "; remove it to start this run again from its beginning"

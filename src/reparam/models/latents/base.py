@@ -19,8 +19,9 @@ from ...distributions.base import Reparameterized
 from ...errors import UsageError
 from ...parts import registry
 from ...tensors import Shape
+from ..draw import Draw
 from ..posteriors import Posterior
-from ..priors import Draw, Prior
+from ..priors import Prior
 from ..space import Space
 from ..trace import Layer
 
@@ -36,8 +37,6 @@ class Latents(nn.Module, ABC):
     """Of what the decoder reads for one code."""
     classes: int = 0
     """Number of classes; 0 for a latent without labels."""
-    fitted: Prior | None
-    """Replaces the prior for sampling, when one was fitted to the codes after training."""
 
     @abstractmethod
     def infer(self, h: Tensor, samples: int, y: Int[Tensor, "b"] | None = None
@@ -56,8 +55,8 @@ class Latents(nn.Module, ABC):
         """What the decoder reads of a code."""
 
     @abstractmethod
-    def generate(self, n: int, how: Draw = Draw()) -> Float[Tensor, "k n *d"]:
-        """Draws n codes."""
+    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Float[Tensor, "k n *d"]:
+        """Draws n codes; of its topmost layer from `prior`, where one is given in place of its own."""
 
     @property
     def fit_space(self) -> Space | None:

@@ -11,8 +11,9 @@ from ...errors import UsageError
 from ...parts.ranges import at_least
 from ...parts.registry import latent
 from ...tensors import Shape
+from ..draw import Draw
 from ..posteriors import Posterior
-from ..priors import Draw, Prior
+from ..priors import Prior
 from ..space import Space
 from ..trace import Layer
 from .base import NO_ENCODER, Latents, LatentSpec, MakePosterior, MakePrior
@@ -25,7 +26,6 @@ class OneLayer(Latents):
         super().__init__()
         self.posterior, self.prior, self.shape = posterior, prior, shape
         self.decoder_input, self.space = shape, posterior.space
-        self.fitted = None
 
     def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         q, p = self.posterior(h), self.prior()
@@ -39,9 +39,8 @@ class OneLayer(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
-        prior = self.fitted if how.fitted and self.fitted is not None else self.prior
-        return self.posterior.embed(prior.draw((1, n), how))
+    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+        return self.posterior.embed((prior or self.prior).draw((1, n), options))
 
     @property
     def fit_space(self) -> Space | None:
@@ -62,7 +61,6 @@ class Drawn(Latents):
         super().__init__()
         self.prior, self.space = prior, space
         self.shape = self.decoder_input = space.shape
-        self.fitted = None
 
     def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         raise UsageError(NO_ENCODER)
@@ -73,8 +71,8 @@ class Drawn(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
-        return self.prior.draw((1, n), how)
+    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+        return (prior or self.prior).draw((1, n), options)
 
 
 @dataclass(frozen=True)

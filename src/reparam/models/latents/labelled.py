@@ -20,7 +20,8 @@ from ...nets.layers import to_latent
 from ...parts import registry
 from ...parts.ranges import at_least, between
 from ...tensors import Shape
-from ..priors import Draw
+from ..draw import Draw
+from ..priors import Prior
 from ..trace import Layer
 from .base import Latents, LatentSpec, MakePosterior, MakePrior, unfolded
 from .flat import OneLayer
@@ -41,7 +42,7 @@ class Classed(Latents):
     def __init__(self, layer: OneLayer, classes: int) -> None:
         super().__init__()
         self.layer, self.classes = layer, classes
-        self.space, self.fitted = layer.space, None
+        self.space = layer.space
         self.shape = self.decoder_input = (layer.shape[0] + classes,)
 
     def one_hot(self, y: Tensor | None, like: Tensor) -> Tensor:
@@ -53,13 +54,13 @@ class Classed(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
-        if how.label is not None and not 0 <= how.label < self.classes:
-            raise UsageError(f"this model knows the classes 0 to {self.classes - 1}; got {how.label}")
-        chosen = self._default_classes(n) if how.label is None else None
-        z = self.layer.generate(n, replace(how, label=None))
+    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+        if options.label is not None and not 0 <= options.label < self.classes:
+            raise UsageError(f"this model knows the classes 0 to {self.classes - 1}; got {options.label}")
+        chosen = self._default_classes(n) if options.label is None else None
+        z = self.layer.generate(n, replace(options, label=None), prior)
         if chosen is None:
-            y = None if how.label is None else z.new_full((n,), how.label, dtype=torch.int64)
+            y = None if options.label is None else z.new_full((n,), options.label, dtype=torch.int64)
             chosen = self.one_hot(y, z[0])
         return torch.cat([z, chosen[None]], 2)
 

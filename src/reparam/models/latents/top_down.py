@@ -26,7 +26,8 @@ from ...nets.layers import Residual, Upsample, from_latent, zeroed
 from ...parts.ranges import at_least
 from ...parts.registry import latent
 from ...tensors import Shape, bounded
-from ..priors import Draw, Prior
+from ..draw import Draw
+from ..priors import Prior
 from ..space import Space
 from ..trace import Layer
 from .base import Latents, LatentSpec, MakePosterior, MakePrior, unfolded
@@ -197,25 +198,14 @@ class TopDown(Latents):
                              lambda layer, path, at: next(rest).unflatten(1, layer.zero.shape))
         return path.unflatten(0, code.shape[:2])
 
-    def generate(self, n: int, how: Draw = Draw()) -> Tensor:
-        given = how.temperature if isinstance(how.temperature, tuple) else (how.temperature,)
+    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+        given = options.temperature if isinstance(options.temperature, tuple) else (options.temperature,)
         if not 1 <= len(given) <= len(self.sizes):
             raise UsageError(f"this model has {len(self.sizes)} stochastic layers; got {len(given)} temperatures")
         each = [*given, *given[-1:] * (len(self.sizes) - len(given))]
-        top = self.top.generate(n, replace(how, temperature=each[0])).flatten(2)
+        top = self.top.generate(n, replace(options, temperature=each[0]), prior).flatten(2)
         noise = [t * torch.randn(1, n, size, device=top.device) for size, t in zip(self.sizes[1:], each[1:], strict=True)]
         return torch.cat([top, *noise], 2)
-
-    @property
-    def fitted(self) -> Prior | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The top's, so that the two cannot differ."""
-        return self.top.fitted
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "fitted":  # a setter would not do: torch keeps modules out of properties
-            setattr(self.top, name, value)
-        else:
-            super().__setattr__(name, value)  # pyright: ignore[reportArgumentType]
 
     @property
     def fit_space(self) -> Space | None:

@@ -1,6 +1,6 @@
 """Priors p(z): modules whose `forward()` is a distribution over the latents of a space."""
 
-from .base import PRIORS, Draw, Prior, Standardize
+from .base import PRIORS, Prior, Standardize
 from .coupling_flow import Coupling, Flow, FlowDistribution
 from .discrete import Autoregressive, Uniform
 from .flow_matching import FlowMatching
@@ -9,5 +9,5 @@ from .normal import Normal
 from .relaxed import Relaxed
 from .sphere import Sphere
 
-__all__ = ["Autoregressive", "Coupling", "Draw", "Flow", "FlowDistribution", "FlowMatching", "GaussianMixture",
+__all__ = ["Autoregressive", "Coupling", "Flow", "FlowDistribution", "FlowMatching", "GaussianMixture",
            "Mixture", "Normal", "PRIORS", "Prior", "Relaxed", "Sphere", "Uniform", "Standardize"]

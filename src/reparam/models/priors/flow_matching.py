@@ -15,9 +15,10 @@ from ...errors import UsageError
 from ...parts.ranges import at_least, between
 from ...parts.registry import prior
 from ...tensors import no_autocast
+from ..draw import Draw
 from ..rectified_flow import Velocity
 from ..space import Space
-from .base import Draw, Prior, Standardize
+from .base import Prior, Standardize
 
 MOST_DENSE = 512
 """Numbers in a map of codes up to which dense layers over all of them are the default."""
@@ -89,20 +90,19 @@ class FlowMatching(Prior):
     def loss(self, z: Float[Tensor, "b *d"], y: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b"]:
         return self.velocity.loss(self.whitening(z), y)
 
-    def draw(self, shape: tuple[int, ...], how: Draw) -> Tensor:
+    def draw(self, shape: tuple[int, ...], options: Draw) -> Tensor:
         n, classes = math.prod(shape), self.velocity.classes
-        if how.label is not None and not 0 <= how.label < classes:
-            raise UsageError(f"this prior knows the classes 0 to {classes - 1}; got {how.label}" if classes else NO_CLASSES)
-        if how.guidance != 1 and not classes:
+        if options.label is not None and not 0 <= options.label < classes:
+            raise UsageError(f"this prior knows the classes 0 to {classes - 1}; got {options.label}"
+                             if classes else NO_CLASSES)
+        if options.guidance != 1 and not classes:
             raise UsageError(NO_CLASSES)
-        if how.steps is not None and how.steps < 1:
-            raise UsageError(f"steps must be at least 1; got {how.steps}")
         y = None
         if classes:  # p(z) = Σ_y p(y) p(z | y), of which every part has learned from all codes of its class
-            y = (torch.multinomial(self.frequencies, n, replacement=True) - 1 if how.label is None else
-                 torch.full((n,), how.label, device=self.device))
-        noise = torch.randn(n, *self.shape, device=self.device) * how.one_temperature
-        return self.carried(noise, how.steps or self.steps, y, how.guidance).reshape(*shape, *self.shape)
+            y = (torch.multinomial(self.frequencies, n, replacement=True) - 1 if options.label is None else
+                 torch.full((n,), options.label, device=self.device))
+        noise = torch.randn(n, *self.shape, device=self.device) * options.one_temperature
+        return self.carried(noise, options.steps or self.steps, y, options.guidance).reshape(*shape, *self.shape)
 
     @torch.no_grad()
     def carried(self, noise: Float[Tensor, "n *d"], steps: int, y: Int[Tensor, "n"] | None = None, guidance: float = 1.0

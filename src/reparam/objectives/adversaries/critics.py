@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ...errors import UsageError
-from ...models.priors import Draw
 from ...models.trace import Trace, only_layer
 from ...models.vae import VAE, Generator, Model
 from ...nets.critic import Critic, make_critic
@@ -154,7 +153,7 @@ class Codes(CriticAdversary):
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         z = _read(trace, "the adversary codes")
         with torch.no_grad():
-            drawn = model.latent.generate(len(z), Draw(fitted=False))[0]
+            drawn = model.latent.generate(len(z))[0]
         return (drawn,), (z,)
 
 
@@ -187,7 +186,7 @@ class Joint(CriticAdversary):
 
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         z = _read(trace, "the adversary joint")
-        code = model.latent.generate(len(z), Draw(fitted=False))
+        code = model.latent.generate(len(z))
         return (trace.x, z), (model.decode(code).mean[0], code[0])
 
 

@@ -57,7 +57,7 @@ class Contender:
 
     @property
     def kind(self) -> str:
-        if self.recipe.encoder == "none":
+        if not self.recipe.has_encoder:
             return "GAN"
         plain = "autoencoder" if deterministic(self.recipe) else "VAE"
         return plain if self.recipe.adversary == "none" else f"{plain} with a critic"
@@ -75,7 +75,7 @@ class Contender:
 
     def cannot(self) -> list[str]:
         """What this kind of model cannot do."""
-        if self.recipe.encoder == "none":
+        if not self.recipe.has_encoder:
             return ["encode or reconstruct an image", "interpolate between given images", "tell how likely an image is"]
         if deterministic(self.recipe) or parse_call(self.recipe.likelihood).name == "implicit":
             return ["tell how likely an image is"]

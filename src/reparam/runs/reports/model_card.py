@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from ...doctor import Diagnosis
 from ...metrics.figures import PROTOCOL, Figure
+from ...models.sampler import FITTED_PRIOR
 from ...pretrained.config import Config
 from ...text import code_for_markdown, counted, for_markdown
-from .run_page import about_samples, interval_text, is_gan, with_arrow
+from .run_page import about_samples, interval_text, with_arrow
 
 if TYPE_CHECKING:
     from ..folder import Run
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def model_card(run: Run, config: Config, figures: Sequence[Figure], diagnosis: Diagnosis) -> str:
     """README.md of the run's folder, which is the model's page when the folder is shared."""
     c, h, w = config.image_shape
-    gan, source = is_gan(config), code_for_markdown(str(config.data["name"]))
+    gan, source = not config.recipe.has_encoder, code_for_markdown(str(config.data["name"]))
     shape = "D" if config.recipe.latent.startswith("flat") else "C, h, w"
     use = "path = model.interpolate()       # between two draws; a GAN has no encoder" if gan else \
         f"codes = model.encode(images)     # (16, {shape})"
@@ -80,8 +81,8 @@ def _parts(config: Config) -> str:
     rows = [("encoder, decoder", code(r.encoder, r.decoder))]
     if r.adversary != "none":
         rows.append(("adversary, critic, game, penalty", code(r.adversary, r.critic, r.game, r.penalty)))
-    rows += [("latent", code(r.latent)) if is_gan(config) else ("latent, posterior", code(r.latent, r.posterior)),
+    rows += [("latent, posterior", code(r.latent, r.posterior)) if r.has_encoder else ("latent", code(r.latent)),
              ("prior", code(r.prior) + fitted)]
-    rows += [(name, code(part)) for name, part in (("resampler", config.resampler), ("refiner", config.refiner)) if part]
+    rows += [(name, code(call)) for name, call in config.stages.items() if name != FITTED_PRIOR]
     rows += [("likelihood", code(r.likelihood)), ("objective", code(r.objective))]
     return "\n".join(_card_row(*row) for row in rows)

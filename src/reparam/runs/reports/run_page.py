@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ...doctor import Diagnosis, Finding
 from ...metrics.catalogue import GROUPS, find
 from ...metrics.figures import PROTOCOL, Figure
-from ...models.build import NO_ENCODER
+from ...models.sampler import FITTED_PRIOR, REFINER, RESAMPLER
 from ...parts.recipe import Recipe
 from ...pretrained.config import Config
 from ...text import Html, counted, joined, markup
+from ...trainer.stages.sequence import STAGES
 from .copies import told
 from .traversals import Row
 
@@ -127,14 +128,9 @@ def _rows(rows: Sequence[Row]) -> Html:
 
 def _praise(config: Config, figures: Sequence[Figure]) -> str:
     """What is said of a healthy model, of which codes and prior may not have been compared."""
-    if is_gan(config):
+    if not config.recipe.has_encoder:
         return HEALTHY_GAN
     return HEALTHY if any(f.name in ("prior_auc", "fitted_prior_auc") for f in figures) else UNCOMPARED
-
-
-def is_gan(config: Config) -> bool:
-    """Whether the model has no encoder."""
-    return config.recipe.encoder == NO_ENCODER
 
 
 def _summary(run: Run, config: Config) -> Html:
@@ -147,13 +143,16 @@ def _summary(run: Run, config: Config) -> Html:
         counted(facts["parameters"], "parameter"), critic, counted(outcome["steps"], "step"), outcome["training_seconds"])
 
 
+ADDED = {RESAMPLER: ", chosen among draws by its resampler", REFINER: ", with detail from its refiner"}
+"""What stages do to draws of the prior."""
+
+
 def about_samples(run: Run, config: Config) -> str:
     """Where samples come from, and how many of those shown copy a training image."""
     source = f"the prior that was fitted to its codes, {config.fitted_prior}" if config.fitted_prior else \
         f"its prior, {config.recipe.prior}"
-    chosen = ", chosen among draws by its resampler" if config.resampler else ""
-    refined = ", with detail from its refiner" if config.refiner else ""
-    return f"New images, not selected: drawn from {source}{chosen}{refined}. {told(run.facts['outcome'].get('copies'))}"
+    others = "".join(ADDED[name] for name in config.stages if name in ADDED)
+    return f"New images, not selected: drawn from {source}{others}. {told(run.facts['outcome'].get('copies'))}"
 
 
 def _verdict(diagnosis: Diagnosis, healthy: str) -> Html:
@@ -233,8 +232,8 @@ def _field(name: str, value: object) -> Html:
 
 
 OWNERS = {
-    "adversary": ("critic", "game", "penalty", "critic_optimizer", "critic_augment"), "fitted_prior": ("prior_share",),
-    "resampler": ("resampler_share",), "refiner": ("refiner_share",)}
+    "adversary": ("critic", "game", "penalty", "critic_optimizer", "critic_augment"),
+    **{stage.name: (stage.share_field,) for stage in STAGES}}
 """Fields of a recipe that say nothing where another one is 'none'."""
 
 
@@ -243,7 +242,7 @@ def _used(recipe: Recipe) -> dict[str, Any]:
     values = recipe.to_dict()
     idle = {field for owner, fields in OWNERS.items() if values[owner] == "none" for field in fields}
     idle |= {"threads", "precision"} | ({"accumulate"} if recipe.accumulate == 1 else set())
-    idle |= {"posterior", "fitted_prior", "prior_share"} if recipe.encoder == NO_ENCODER else set()
+    idle |= {"posterior", FITTED_PRIOR, *OWNERS[FITTED_PRIOR]} if not recipe.has_encoder else set()
     return {k: v for k, v in values.items() if k == "encoder" or not (k in idle or v is None or v is False or v == "none")}
 
 

@@ -1,118 +1,134 @@
-"""What is trained after the model: how long, and by which loop."""
+"""What every stage is: a module that is trained after the model and leaves it as it is."""
 
 from __future__ import annotations
 
-import math
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import UsageError
-from ...models.build import MOST_DIMS
-from ...models.latents import Latents
+from ...models.sampler import Sampler, build_stage
 from ...models.trace import Batch
 from ...models.vae import Model
 from ...parallel import SingleProcess
-from ...parts.call import Call, parse_call
+from ...parts.call import parse_call
 from ...parts.recipe import Recipe
+from ...tensors import Shape
 from ..budget import Budget, Optimization
 from ..loop import training
 from ..state import State
 from ..tasks import Inputs, Part, PartTask
 
-BATCH = 256
-"""Codes a step, at least, where there is an accelerator, which takes hardly longer for many than for few."""
-
 
 @dataclass(frozen=True)
-class Effort:
-    """How long something is trained after the model."""
+class StageBudget(Budget):
+    """How long a stage is trained, and who watches."""
 
-    minutes: float | None = None
-    steps: int | None = None
-    clock: Callable[[], float] = time.perf_counter
-    """Seconds."""
-    precision: str = "float32"
     follow: Callable[[State[Any]], None] | None = None
-    """Told of every step."""
+    """Called after every step."""
 
 
-def effort_of(recipe: Recipe, state: State[Model], share: float, shares: Shares, precision: str) -> Effort:
-    """A share of the minutes, of which training took the model's; where the end was counted in steps, as many steps."""
-    if recipe.minutes is None and (recipe.steps is not None or recipe.epochs is not None):
-        return Effort(steps=state.step, precision=precision)
-    return Effort(state.seconds / 60 * share / shares.model, precision=precision)
+class Data(NamedTuple):
+    """Training images."""
+
+    x: Tensor
+    """(n, C, H, W) in [0, 1]."""
+    y: Tensor | None = None
+    """(n,) class labels, −1 where there is none."""
+
+
+class Fitted(NamedTuple):
+    """What a stage's training gives."""
+
+    call: str
+    """The part call that builds the module, for the config."""
+    module: nn.Module
+
+
+class Stage(ABC):
+    """Something that is trained after the model. `models.sampler.STAGES` says how its module is built, and the list in
+    `sequence.py` when it is trained."""
+
+    name: ClassVar[str]
+    """Of the recipe's field that chooses it, of its entry in the config and of its tensors."""
+    share_field: ClassVar[str]
+    """The recipe's field with its share of the minutes."""
+    doing: ClassVar[str]
+    """What is reported while it is trained."""
+    depends_on: ClassVar[tuple[str, ...]] = ()
+    """Other stages that it learns from. It is trained anew when one of these is."""
+
+    def choice(self, recipe: Recipe, model: Model) -> str | None:
+        """The part call that a recipe asks for; None for nothing.
+
+        Raises:
+            UsageError: the model has nothing that it could learn from.
+        """
+        text: str = getattr(recipe, self.name)
+        return None if parse_call(text).name == "none" else text
+
+    def share(self, recipe: Recipe, model: Model) -> float:
+        """Its share of the minutes."""
+        return getattr(recipe, self.share_field) if self.choice(recipe, model) is not None else 0.0
+
+    def check(self, recipe: Recipe, model: Model, image_shape: Shape) -> nn.Module | None:
+        """Builds its module without memory, so that what cannot be trained is refused before the model is. None where the
+        recipe asks for nothing.
+
+        Raises:
+            UsageError: a part that does not exist, does not fit the model, or could not be trained.
+        """
+        call = self.choice(recipe, model)
+        if call is None:
+            return None
+        if not model.has_encoder:
+            raise UsageError(f"{self.name}={getattr(recipe, self.name)!r} learns from the codes of images, and a GAN has no "
+                             f"encoder that gives them: leave it at {getattr(Recipe(), self.name)!r}")
+        with torch.random.fork_rng(), torch.device("meta"):  # the covariances of a mixture alone may be gigabytes
+            return build_stage(self.name, call, model, image_shape)
+
+    @abstractmethod
+    def fit(self, call: str, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> Fitted:
+        """Trains the module of a part call on images, for a sampler that holds the stages before it.
+
+        Raises:
+            UsageError: it cannot be trained on these images.
+        """
+
+
+def fit_stage(stage: Stage, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> str:
+    """Trains a stage as the recipe says and puts it into the sampler; returns its part call. Random numbers come from the
+    recipe's seed and are left as they were.
+
+    Raises:
+        UsageError: the recipe asks for nothing, or for what cannot be trained, as `Stage.check` says.
+    """
+    stage.check(recipe, sampler.model, tuple(data.x.shape[1:]))
+    call = stage.choice(recipe, sampler.model)
+    if call is None:
+        raise UsageError(f"{stage.name}={getattr(recipe, stage.name)!r} leaves nothing to train")
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        fitted = stage.fit(call, sampler, recipe, data, budget)
+    sampler.stages[stage.name] = fitted.module.to(data.x.device).eval().requires_grad_(False)
+    return fitted.call
 
 
 def batches_of(examples: Tensor, labels: Tensor | None, size: int) -> Iterator[Batch]:
+    """Endless random batches, each drawn with replacement."""
     while True:
         chosen = torch.randint(len(examples), (min(size, len(examples)),), device=examples.device)
         yield examples[chosen] if labels is None else (examples[chosen], labels[chosen])
 
 
-def train_part(part: Part, inputs: Inputs, batches: Iterator[Batch], effort: Effort, device: torch.device) -> Part:
+def train_part(part: Part, inputs: Inputs, batches: Iterator[Batch], budget: StageBudget, device: torch.device) -> Part:
     """Trains a part with the loop that trains models; returns the averaged weights."""
-    budget = Budget(effort.steps, effort.minutes, effort.clock, effort.precision)
     optimization, state = Optimization(f"adamw(lr={part.rate})", ema=0.998), None
     for state in training(PartTask(part, inputs), batches, budget, optimization, accelerator=SingleProcess(device)):
-        if effort.follow is not None:
-            effort.follow(state)
+        if budget.follow is not None:
+            budget.follow(state)
     return state.ema if state is not None else part
-
-
-def fitting_of(recipe: Recipe, latent: Latents) -> Call | None:
-    """The prior to fit after training, as a part call; None for none.
-
-    'auto' is none where the model's own prior is learned; else a mixture up to 256 dimensions, `flow_matching` beyond, and
-    `autoregressive` for integer codes.
-
-    Raises:
-        UsageError: there is nothing that it could be fitted to.
-    """
-    space = latent.fit_space
-    if recipe.fitted_prior == "auto":
-        if space is None or latent.prior_is_learned:
-            return None
-        if space.kind == "codes":
-            return Call("autoregressive")
-        return Call("mixture", (50,)) if math.prod(space.shape) <= MOST_DIMS else Call("flow_matching")
-    call = parse_call(recipe.fitted_prior)
-    if call.name == "none":
-        return None
-    if space is None:
-        raise UsageError(f"nothing can be fitted to the codes of {recipe.latent} with the posterior {recipe.posterior}: "
-                         "they are neither one layer of real numbers nor integer codes. Choose a learned --prior")
-    return call
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How a run's minutes are divided between the model and what is trained after it."""
-
-    prior: float = 0.0
-    resampler: float = 0.0
-    refiner: float = 0.0
-
-    @staticmethod
-    def of(recipe: Recipe, latent: Latents) -> Shares:
-        """Those of a recipe; 0 for what it does not train.
-
-        Raises:
-            UsageError: nothing is left for the model.
-        """
-        call = fitting_of(recipe, latent)
-        shares = Shares(recipe.prior_share if call is not None and call.name != "mixture" else 0.0,
-                        recipe.resampler_share if recipe.resampler != "none" else 0.0,
-                        recipe.refiner_share if recipe.refiner != "none" else 0.0)
-        if shares.model <= 0:
-            raise UsageError(f"prior_share={recipe.prior_share}, resampler_share={recipe.resampler_share} and "
-                             f"refiner_share={recipe.refiner_share} leave nothing of the minutes for the model itself")
-        return shares
-
-    @property
-    def model(self) -> float:
-        return 1 - self.prior - self.resampler - self.refiner

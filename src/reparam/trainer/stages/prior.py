@@ -3,84 +3,93 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import ModelFileError, UsageError
-from ...models.build import build_prior
+from ...models.build import MOST_DIMS
 from ...models.codes import codes_of
-from ...models.latents import Latents
 from ...models.priors import Mixture, Prior
+from ...models.sampler import FITTED_PRIOR, Sampler, build_stage
 from ...models.space import Space
 from ...models.vae import VAE, Model
 from ...parts import registry
-from ...parts.call import Call
+from ...parts.call import Call, parse_call
 from ...parts.recipe import Recipe
-from ...tensors import evenly
-from .base import BATCH, Effort, Shares, batches_of, fitting_of, train_part
+from ...tensors import Shape, evenly
+from .base import Data, Fitted, Stage, StageBudget, batches_of, train_part
 
-
-def check_fitting(recipe: Recipe, latent: Latents) -> None:
-    """Refuses a prior that could not be fitted to the codes once training has ended, and shares that leave no time to train.
-
-    Raises:
-        UsageError: that, with the reason.
-    """
-    call, space = fitting_of(recipe, latent), latent.fit_space
-    Shares.of(recipe, latent)
-    if call is None or space is None:
-        return
-    with torch.random.fork_rng(), torch.device("meta"):  # its covariances alone may be gigabytes
-        made = build_prior(str(call), space, of="codes")
-    if not any(True for _ in made.parameters()):
-        raise UsageError(f"the prior {call} has nothing to learn from codes; priors that can be fitted: mixture, flow, "
-                         "spline_flow, autoregressive_flow, flow_matching, and for integer codes autoregressive")
-
+BATCH = 256
+"""Codes per step on an accelerator, at least: many take hardly longer than few."""
 CODES = 20_000
 """Codes that a prior is fitted to; with fewer images, each is drawn several times, 100 at most."""
 DRAWS, MOST_NUMBERS = 4, 100_000_000
-"""Draws of each code that a prior learns from, as far as so many numbers hold them."""
+"""Draws of each code that a prior learns from, and numbers in all of them, at most."""
 MOST_CLASSES = 1000
 NOISE = 0.01
-"""A dimension that carries less about an image, in nats, is left out of the fit."""
+"""Dimensions with less information than this (nats) are excluded from the fit."""
 
 
-def fit_prior(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tensor | None = None,
-              effort: Effort = Effort(steps=2000)) -> str | None:
-    """Fits the recipe's `fitted_prior` to the codes of images x and puts it into the model; returns it as a part call.
+class PriorStage(Stage):
+    """Fits the recipe's `fitted_prior` to the codes of images. A mixture takes the time that it takes; what learns step by
+    step takes the budget. With labels, a prior that knows classes learns them."""
 
-    A mixture takes the time that it takes; what learns step by step takes the `effort`. With labels `y` (n,), −1 for
-    none, a prior that knows classes learns them. 'auto' stands for what `fitting_of` says.
+    name, share_field, doing = FITTED_PRIOR, "prior_share", "fitting the prior"
 
-    Raises:
-        UsageError: a part that cannot be fitted to codes.
-    """
-    call = fitting_of(recipe, model.latent)
-    if call is None or not isinstance(model, VAE):
-        return None
-    check_fitting(recipe, model.latent)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if call.name == "mixture":
-            call, fitted = _fit_mixture(model, call, x, seed)
-        else:
-            call, fitted = _learn(model, call, x, y, effort)
-    model.latent.fitted = fitted.to(x.device).eval().requires_grad_(False)
-    return str(call)
+    def choice(self, recipe: Recipe, model: Model) -> str | None:
+        """'auto' is none where the model's own prior is learned; else a mixture up to 256 dimensions, `flow_matching`
+        beyond, and `autoregressive` for integer codes.
+
+        Raises:
+            UsageError: the model has no codes that a prior could be fitted to.
+        """
+        latent, space = model.latent, model.latent.fit_space
+        if recipe.fitted_prior == "auto":
+            if space is None or latent.prior_is_learned:
+                return None
+            if space.kind == "codes":
+                return "autoregressive"
+            return "mixture(50)" if math.prod(space.shape) <= MOST_DIMS else "flow_matching"
+        call = parse_call(recipe.fitted_prior)
+        if call.name == "none":
+            return None
+        if space is None and model.has_encoder:
+            raise UsageError(f"nothing can be fitted to the codes of {recipe.latent} with the posterior {recipe.posterior}: "
+                             "they are neither one layer of real numbers nor integer codes. Choose a learned --prior")
+        return str(call)
+
+    def share(self, recipe: Recipe, model: Model) -> float:
+        call = self.choice(recipe, model)
+        return 0.0 if call is None or parse_call(call).name == "mixture" else recipe.prior_share
+
+    def check(self, recipe: Recipe, model: Model, image_shape: Shape) -> nn.Module | None:
+        prior = super().check(recipe, model, image_shape)
+        if prior is not None and not any(True for _ in prior.parameters()):
+            raise UsageError(f"the prior {self.choice(recipe, model)} has nothing to learn from codes; priors that can be "
+                             "fitted: mixture, flow, spline_flow, autoregressive_flow, flow_matching, and for integer codes "
+                             "autoregressive")
+        return prior
+
+    def fit(self, call: str, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> Fitted:
+        model, parsed = cast(VAE, sampler.model), parse_call(call)
+        if parsed.name == "mixture":
+            return _fit_mixture(model, parsed, data.x, recipe.seed)
+        return _learn(model, parsed, data, budget)
 
 
 @torch.no_grad()
-def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> tuple[Call, Prior]:
+def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
-    few, x = x[evenly(len(x), 2000)], x[evenly(len(x), CODES)]
+    subset, x = x[evenly(len(x), 2000)], x[evenly(len(x), CODES)]
     codes = codes_to_fit(model, x, 1).flatten(1)
-    informative = (codes_of(model, few).information.numpy() > NOISE
+    informative = (codes_of(model, subset).information.numpy() > NOISE
                    if codes.shape[1] == math.prod(model.latent.shape) else None)
     with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
         fitted = Mixture.fit(codes.cpu().numpy(), _space(model).shape, n, seed, informative)
-    return Call("mixture", (len(fitted.logits),)), fitted
+    return Fitted(f"mixture({len(fitted.logits)})", fitted)
 
 
 def _space(model: VAE) -> Space:
@@ -92,8 +101,8 @@ def _space(model: VAE) -> Space:
 
 @torch.no_grad()
 def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
-    """Draws of the posterior of images x, `most` for each where memory allows and more where images are few: (m, *d),
-    image after image, over and over.
+    """Draws of the posterior of images x, (m, *d): all images once, then all again. `most` of each where memory allows, more
+    where images are few.
 
     Raises:
         ModelFileError: the model gives codes that are not finite, or whose squares are not.
@@ -107,35 +116,36 @@ def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
 
 
 def codes_a_step(prior: Prior, device: torch.device) -> int:
-    """How many codes a fit takes at a time."""
+    """Batch size of a fit."""
     return prior.batch if device.type == "cpu" else max(prior.batch, BATCH)
 
 
-def _learn(model: VAE, call: Call, x: Tensor, y: Tensor | None, effort: Effort) -> tuple[Call, Prior]:
-    """Trains a prior on codes that are drawn once, with the loop that trains models."""
-    call, labels = _with_classes(call, y)
-    prior = build_prior(str(call), _space(model), of="codes").to(x.device)
+def _learn(model: VAE, call: Call, data: Data, budget: StageBudget) -> Fitted:
+    """Trains a prior step by step, on codes that are drawn once."""
+    x = data.x
+    call, labels = _with_classes(call, data.y)
+    prior = cast(Prior, build_stage(FITTED_PRIOR, str(call), model, tuple(x.shape[1:]))).to(x.device)
     codes = codes_to_fit(model, x)
     labels = labels.repeat(len(codes) // len(labels)) if labels is not None else None
     prior.prepare(codes, labels)
     batches = batches_of(codes, labels, codes_a_step(prior, x.device))
-    return call, train_part(prior, lambda z, y: (z, y), batches, effort, x.device)
+    return Fitted(str(call), train_part(prior, lambda z, y: (z, y), batches, budget, x.device))
 
 
 def _with_classes(call: Call, y: Tensor | None) -> tuple[Call, Tensor | None]:
-    """`flow_matching` is told how many classes the labels have, and gets them; other priors get none.
+    """The call of `flow_matching` with the number of classes that the labels have, and the labels; other priors take none.
 
     Raises:
-        UsageError: it is told of fewer classes than there are, or of classes where images have no labels.
+        UsageError: the call names fewer classes than there are, or classes where images have no labels.
     """
     if call.name != "flow_matching":
         return call, None
     most = int(y.max()) + 1 if y is not None else 0
-    told = registry.prior.check(call).arguments.get("classes")
-    if told is None and 2 <= most <= MOST_CLASSES:
+    classes = registry.prior.check(call).arguments.get("classes")
+    if classes is None and 2 <= most <= MOST_CLASSES:
         return Call(call.name, call.args, call.kwargs | {"classes": most}), y
-    if told and not most:
+    if classes and not most:
         raise UsageError(f"{call}: the images have no labels; leave the classes out")
-    if told and told < most:
+    if classes and classes < most:
         raise UsageError(f"{call}: the images are of {most} classes; give as many, or leave the number out")
-    return call, y if told else None
+    return call, y if classes else None

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...models.refiner import build_refiner
-from ...models.vae import VAE, Model
+from ...errors import UsageError
+from ...models.refiner import Refiner
+from ...models.sampler import REFINER, Sampler, build_stage
+from ...models.vae import Model
 from ...parts.recipe import Recipe
-from ...tensors import evenly
-from .base import Effort, batches_of, train_part
+from ...tensors import Shape, evenly
+from .base import Data, Fitted, Stage, StageBudget, batches_of, train_part
 
 
-def fit_refiner(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, y: Tensor | None = None,
-                effort: Effort = Effort(steps=2000)) -> str | None:
-    """Trains the recipe's refiner on images x, with their labels y (n,) where a decoder reads them, and puts it into the
-    model; returns it as a part call.
+class RefinerStage(Stage):
+    """Trains the recipe's refiner on images and what the decoder makes of draws of their codes."""
 
-    Raises:
-        UsageError: a refiner that does not exist or fit.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        refiner = build_refiner(recipe.refiner, tuple(x.shape[1:]))
-        if refiner is None or not isinstance(model, VAE):
-            return None
-        few = evenly(len(x), 1000)
-        refiner.to(x.device).prepare(*_pairs(model, x[few], None if y is None else y[few]))
+    name, share_field, doing = REFINER, "refiner_share", "training the refiner"
+
+    def check(self, recipe: Recipe, model: Model, image_shape: Shape) -> nn.Module | None:
+        refiner = super().check(recipe, model, image_shape)
+        if refiner is not None and recipe.binarize:
+            raise UsageError(f"refiner={recipe.refiner!r} draws shades of grey, and binarize=True leaves black and white: "
+                             "choose one of them")
+        return refiner
+
+    def fit(self, call: str, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> Fitted:
+        (x, y), model = data, sampler.model
+        refiner = cast(Refiner, build_stage(self.name, call, model, tuple(x.shape[1:]))).to(x.device)
+        subset = evenly(len(x), 1000)
+        refiner.prepare(*_pairs(model, x[subset], None if y is None else y[subset]))
         batches = batches_of(x, y, recipe.batch_size)
-        model.refiner = train_part(refiner, lambda x, y: _pairs(model, x, y), batches, effort, x.device)
-    model.refiner.eval().requires_grad_(False)
-    return recipe.refiner
+        return Fitted(call, train_part(refiner, lambda x, y: _pairs(model, x, y), batches, budget, x.device))
 
 
 @torch.no_grad()
-def _pairs(model: VAE, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Images, and what the decoder makes of a draw of their codes."""
+def _pairs(model: Model, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Images, and the decoder's means for a draw of their codes."""
     return x, model(x, y=y).px.mean[0]

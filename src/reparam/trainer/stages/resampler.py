@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
-from ...models.resampler import MOST, build_resampler
-from ...models.vae import VAE, Model
+from ...models.draw import Draw
+from ...models.resampler import MOST, Resampler
+from ...models.sampler import FITTED_PRIOR, RESAMPLER, Sampler, build_stage
+from ...models.vae import VAE
 from ...parts.recipe import Recipe
-from .base import Effort, batches_of, train_part
+from .base import Data, Fitted, Stage, StageBudget, batches_of, train_part
 
 SETTLED_ON = 8
-"""Batches of draws that a resampler's level is set by."""
+"""Batches of draws that set the acceptance threshold."""
 
 
-def fit_resampler(model: Model, recipe: Recipe, x: Tensor, seed: int = 0, *, effort: Effort = Effort(steps=2000)
-                  ) -> str | None:
-    """Trains the recipe's resampler to tell codes of images x from draws of the prior that `sample` uses, and puts it into
-    the model; returns its network as a part call."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        resampler = build_resampler(recipe.resampler, tuple(x.shape[1:]))
-        if resampler is None or not isinstance(model, VAE):
-            return None
-        model.resampler = None  # draws are to be the prior's own
-        resampler = train_part(resampler.to(x.device), lambda x, _: _alike(model, x), batches_of(x, None, recipe.batch_size),
-                             effort, x.device).eval()
+class ResamplerStage(Stage):
+    """Trains the recipe's resampler to tell codes of images from draws of the prior that sampling uses."""
+
+    name, share_field, doing, depends_on = RESAMPLER, "resampler_share", "training the resampler", (FITTED_PRIOR,)
+
+    def fit(self, call: str, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> Fitted:
+        x = data.x
+        resampler = cast(Resampler, build_stage(self.name, call, sampler.model, tuple(x.shape[1:]))).to(x.device)
+        resampler = train_part(resampler, lambda x, _: _decoded(sampler, x), batches_of(x, None, recipe.batch_size), budget,
+                               x.device).eval()
         with torch.no_grad():
-            resampler.settle(torch.cat([resampler(_drawn_images(model, MOST)) for _ in range(SETTLED_ON)]))
-        model.resampler = resampler.requires_grad_(False)
-        return recipe.resampler
+            resampler.settle(torch.cat([resampler(_drawn_images(sampler, MOST)) for _ in range(SETTLED_ON)]))
+        return Fitted(call, resampler)
 
 
 @torch.no_grad()
-def _alike(model: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
+def _decoded(sampler: Sampler, x: Tensor) -> tuple[Tensor, Tensor]:
     """The decoder's images of the codes of images, and of as many draws of the prior."""
-    return model.decode(model.encode(x, sample=True)[None]).mean[0], _drawn_images(model, len(x))
+    return sampler.means(cast(VAE, sampler.model).encode(x, sample=True)), _drawn_images(sampler, len(x))
 
 
-def _drawn_images(model: VAE, n: int) -> Tensor:
-    return model.decode(model.generate(n)[None]).mean[0]
+def _drawn_images(sampler: Sampler, n: int) -> Tensor:
+    return sampler.means(sampler.codes(n, Draw(resample=False)))
