@@ -173,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=OBJECTIVES)
     parser.add_argument("--seed", type=int, choices=SEEDS)
-    parser.add_argument("--budget", type=float, default=75, help="seconds of one core for each run")
+    parser.add_argument("--budget", type=float, default=45, help="seconds of one core for each run")
     parser.add_argument("--trials", action="store_true", help=f"try β of {TRIED} at seed {TRIAL_SEED} instead")
     parser.add_argument("--pictures", default="runs/disentangle", help="where reconstructions and traversals are left")
     given = parser.parse_args()

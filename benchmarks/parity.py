@@ -7,6 +7,7 @@ Features are drawn: 1280 numbers a row with a decaying spectrum, as a network's 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -92,13 +93,15 @@ def timed(n):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", type=int, default=[5000, 10000], help="sizes of the sets that are timed")
+    sizes = parser.parse_args().rows
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = [{"figure": name, "reparam": ours, "other": theirs, "by": who, "relative_difference": abs(ours - theirs) / abs(theirs)}
             for name, ours, theirs, who in compared()]
     for r in rows:
         print(f"{r['figure']:10} {r['reparam']:14.7g} {r['other']:14.7g}  {r['relative_difference']:.1e}  {r['by']}", flush=True)
-    sizes = [int(n) for n in sys.argv[1:]] or [5000, 10000]
     seconds = {}
     found = {"rows_compared": 1500, "dimensions": D, "parity": rows, "cpu_seconds_on_one_core": seconds}
     for n in [None, *sizes]:  # written first without, since the times take minutes

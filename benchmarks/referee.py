@@ -8,8 +8,8 @@ The archive holds colour images of 32 × 32, as folders of classes. How often in
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -87,8 +87,15 @@ def nothing_wrong(sizes: tuple[int, ...] = (64, 500, 2000), times: int = 20) -> 
     return rows
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", help="a .zip of colour images of 32 × 32")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     began = time.process_time()
-    results = {"nothing_wrong": nothing_wrong(), "blur": blur(sys.argv[1])}
+    results = {"nothing_wrong": nothing_wrong(), "blur": blur(given.archive)}
     RESULTS.write_text(json.dumps(results | {"cpu_seconds": round(time.process_time() - began)}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -388,3 +388,8 @@ def test_a_fitted_prior_learns_the_classes(levels):
     vae = ImageVAE(steps=2, **(QUICK | {"fitted_prior": "flow_matching('mlp(16, 1)')"})).fit(levels, y)
     assert vae.model_.config.fitted_prior == "flow_matching('mlp(16, 1)', classes=10)"
     assert vae.model_.sample(2, label=3).shape == (2, 8, 8)
+
+
+def test_more_threads_than_processors_are_refused(levels):
+    with pytest.raises(UsageError, match="threads=999 is more than the"):
+        ImageVAE(threads=999, **QUICK).fit(levels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pty
@@ -231,3 +232,17 @@ def test_known_parts_and_configs_import_nothing_from_outside(monkeypatch, forget
     with pytest.raises(UsageError, match="unknown prior"):
         registry.prior.check(registry.parse_call("antigravity"))
     assert "antigravity" not in sys.modules
+
+
+SCRIPTS = [path for path in sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
+           if "if __name__ ==" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_benchmarks_read_their_arguments_before_they_compute(path):
+    """The first call of what runs as a script makes or fills the parser, so that --help answers at once."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    guarded = next(node.body for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test))
+    first = guarded[0] if not ast.unparse(guarded[0]).startswith("main(") else functions["main"].body[0]
+    assert "ArgumentParser(" in ast.unparse(first)

@@ -313,3 +313,9 @@ def test_every_preset_fits_its_images(name):
     """Its parts exist, go together, and give finite losses on grey images and on colour ones that are not square."""
     for shape in ((1, 28, 28), (3, 33, 20)) if PRESETS[name].data == ANY and name != "ladder_l" else ((1, 28, 28),):
         Assembly(PRESETS[name].recipe, shape).check()
+
+
+def test_the_identity_of_a_recipe_leaves_out_seed_and_machine():
+    recipe = Recipe(latent="flat(3)", steps=7)
+    assert recipe.but(seed=3, threads=1, precision="bf16", compile=True).identity() == recipe.identity() == recipe
+    assert all(recipe.but(**changes).identity() != recipe.identity() for changes in ({"ema": 0.9}, {"latent": "flat(4)"}))

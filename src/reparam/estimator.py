@@ -23,6 +23,7 @@ from .parts.presets import find
 from .parts.recipe import Recipe
 from .pretrained.image_model import ImageModel
 from .trainer.assembly import Assembly
+from .trainer.autotune import check_threads
 from .trainer.state import State
 
 FEW = 32
@@ -133,6 +134,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         latent, a refiner or a fitted prior. Without any limit on training, 10 epochs.
         """
         recipe = self._recipe(epochs, batch_size)
+        check_threads(recipe.threads)
         array = self._validated(X, reset=True)
         pixels = self._to_images(array)
         shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])

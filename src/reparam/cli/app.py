@@ -37,6 +37,7 @@ def train(
     preset: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
     out: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
     resume: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
+    init: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
     changes: Overrides = Overrides(),
     reading: Reading = Reading(),
     device: Annotated[Device, Parameter(group=GROUPS["Machine"])] = "auto",
@@ -54,17 +55,21 @@ def train(
         The run's folder; by default runs/<name of the data>.
     resume
         Continue the run in this folder exactly where it stopped.
+    init
+        Start from the weights of the model in this folder, which has the same parts; data and objective may differ.
     """
     given = {k: v for k, v in vars(changes).items() if v is not None}
-    _train(data, preset, out, resume, given, reading, device, json)
+    _train(data, preset, out, resume, init, given, reading, device, json)
 
 
-def _train(data: str | None, preset: str | None, out: str | None, resumed: str | None, given: dict[str, Any],
-           reading: Reading, device: str, as_json: bool) -> None:
+def _train(data: str | None, preset: str | None, out: str | None, resumed: str | None, init: str | None,
+           given: dict[str, Any], reading: Reading, device: str, as_json: bool) -> None:
     if (data is None) == (resumed is None):
         raise UsageError("name the DATA to train on, or a run to continue with --resume; one of the two")
     if resumed is not None and (preset or out):
         raise UsageError("a resumed run keeps its preset and its folder: leave out --preset and --out")
+    if resumed is not None and init is not None:
+        raise UsageError("a resumed run goes on from its own weights: leave out --init")
     from ..runs import train as runs
 
     report = _reporter(as_json)
@@ -74,7 +79,7 @@ def _train(data: str | None, preset: str | None, out: str | None, resumed: str |
         options = runs.DataOptions(reading.image_size, reading.background, _range(reading.value_range), reading.on_bad,
                                    reading.max_pixels)
         run = runs.train(str(data), preset=preset or "default", out=out, options=options, device=device, report=report,
-                         **given)
+                         init=init, **given)
     _conclude(run, as_json)
 
 
@@ -121,7 +126,7 @@ def demo(*, out: str = "runs/demo", minutes: float = 0.5, json: Json = False) ->
                              "decoder": "resnet(width=48, patch=4)", "batch_size": 32, "optimizer": "adamw(lr=4e-3)"}
     Recipe(**given)  # told before the last demo is removed
     _clear_demo(Path(out))
-    _train("shapes", None, out, None, given, Reading(), "auto", json)
+    _train("shapes", None, out, None, None, given, Reading(), "auto", json)
 
 
 def _clear_demo(folder: Path) -> None:

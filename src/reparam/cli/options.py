@@ -9,19 +9,19 @@ from cyclopts import Group, Parameter
 
 from ..errors import UsageError
 from ..parts.ranges import REFINEMENT
-from ..parts.recipe import Recipe, field_help
+from ..parts.recipe import ARCHITECTURE, MACHINE, Recipe, field_help
 
 COMMON, READING, OTHER = "Common", "Reading images", "Other"
 _FIELDS = {
     COMMON: ("steps", "minutes", "epochs"),
-    "Model": ("encoder", "decoder", "latent", "posterior", "prior", "likelihood"),
+    "Model": ARCHITECTURE,
     "Objective": ("objective",),
     "After the model": ("fitted_prior", "prior_share", "resampler", "resampler_share", "refiner", "refiner_share"),
     "Critic": ("adversary", "critic", "game", "penalty", "critic_optimizer", "critic_augment"),
     "Optimisation": ("optimizer", "schedule", "batch_size", "accumulate", "clip", "ema", "seed"),
     "Images in training": ("augment", "binarize", "labelled"),
     READING: (),
-    "Machine": ("precision", "compile", "threads"),
+    "Machine": MACHINE,
     OTHER: ()}
 GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_FIELDS)}
 """Headings of 'reparam train --help', in their order."""

@@ -138,7 +138,16 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def identity(self) -> Recipe:
+        """The recipe without what may differ between runs of one model: its seed, and how the machine computes."""
+        standard = {f.name: f.default for f in fields(self)}
+        return replace(self, seed=standard["seed"], **{name: standard[name] for name in MACHINE})
 
+
+ARCHITECTURE = ("encoder", "decoder", "latent", "posterior", "prior", "likelihood")
+"""Fields that decide which weights a model has."""
+MACHINE = ("precision", "compile", "threads")
+"""Fields that say how a machine computes, not what."""
 MOST_SEED = 2**32 - 1
 """Every generator of random numbers takes seeds up to here."""
 

@@ -38,6 +38,15 @@ class Outcome(TypedDict, total=False):
     traversals: list[TraversalFacts]
 
 
+class Init(TypedDict):
+    """The weights that a run started from."""
+
+    name: str
+    fingerprint: str
+    """Of the file of weights."""
+    path: str
+
+
 class Facts(TypedDict, total=False):
     """Sizes, times, versions and what training left behind."""
 
@@ -53,6 +62,7 @@ class Facts(TypedDict, total=False):
     notes: list[str]
     started: str
     versions: dict[str, str]
+    init: Init
     parameters: Count
     critic_parameters: Count
     outcome: Outcome

@@ -10,8 +10,9 @@ from ..errors import ReparamError, TrainingDiverged, UsageError
 from ..parts.presets import find
 from ..parts.recipe import Recipe
 from ..progress import Reporter, Silent
+from ..trainer.autotune import check_threads
 from .folder import Run
-from .train import DEFAULT_MINUTES, check_threads, resume, train
+from .train import DEFAULT_MINUTES, resume, train
 
 FAILED = "failed"
 """Status of a run whose training diverged."""

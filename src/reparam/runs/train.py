@@ -44,6 +44,7 @@ from ..trainer.budget import Budget
 from ..trainer.state import State
 from ..trainer.state_file import check_state, load_state, save_state
 from .folder import ARRAY, Run, held_in_memory, images_of, open_data
+from .initial import find_init, start_from
 from .journal import Journal
 
 DEFAULT_MINUTES = 5.0
@@ -53,21 +54,26 @@ SAVE_EVERY = 5.0
 
 def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default", out: str | Path | None = None,
           options: DataOptions | None = None, labels: npt.ArrayLike | None = None, device: str = "auto",
-          report: Reporter | None = None, **fields: Any) -> Run:
+          report: Reporter | None = None, init: str | Path | None = None, **fields: Any) -> Run:
     """Trains a model on `data` and leaves everything in a new folder, `runs/<name>` unless `out` names one.
 
     Data are what the command takes, or an array of images, (n, H, W), (n, H, W, C) or (n, C, H, W), with its `labels` (n,).
     An array is not kept: what needs the images again, such as `resume`, has to be given it.
 
+    With `init`, a folder of a model or run, training starts from its weights; the model's parts have to be the same, while
+    objective, optimizer and data may differ. What was trained after that model, such as a fitted prior, is trained anew.
+
     `fields` are those of `Recipe` and replace the preset's, as in `train("photos/", preset="mlp", minutes=30)`.
 
     Raises:
         UsageError: an unknown preset, field or part, or a folder that holds something already.
+        ModelFileError: `init` holds no model, or a damaged one.
         DataError: the images cannot be used.
         TrainingDiverged: no learning rate was low enough.
     """
     recipe = find(preset).recipe.but(**fields)
-    check_threads(recipe.threads)
+    calibrate.check_threads(recipe.threads)
+    started = find_init(init, recipe) if init is not None else None
     Assembly(recipe, (1, 32, 32)).check()  # unknown parts, or parts that do not fit, are refused before anything is read
     if not isinstance(data, str | Path | np.ndarray) or (isinstance(data, str) and not data):  # pyright: ignore
         raise UsageError(f"name the data: a folder of images, a .zip, .npy or .npz file, 'digits', 'shapes', or an array of "
@@ -88,7 +94,8 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
         _check_outside(folder, path)
         source = str(path.absolute()) if path.exists() else str(data)
         images = open_data(source, options, report)
-    return _Session(Run(folder, source, options, recipe), images, device, report).carry_out()
+    run = Run(folder, source, options, recipe, facts={"init": started} if started is not None else {})
+    return _Session(run, images, device, report).carry_out()
 
 
 def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
@@ -127,14 +134,6 @@ def _check_outside(folder: Path, data: Path) -> None:
                          f"--out {for_shell(str(other))}")
 
 
-def check_threads(threads: int) -> None:
-    """Refuses more threads than there are processors to run them, which would wait for one another without end."""
-    most = calibrate.cores()
-    if threads > most:
-        raise UsageError(f"threads={threads} is more than the {most} processor{'s' if most > 1 else ''} here: give {most} "
-                         "at most, or 0, which measures and chooses")
-
-
 def _check_end(run: Run) -> None:
     """Refuses an end that training has passed already."""
     stands, r = load_state(run.state_file)[1], run.recipe
@@ -170,6 +169,8 @@ class _Session:
             check_state(run.state_file, self.recipe, self.image_shape)
         # what does not fit the images is told before a folder is made
         self.assembly = Assembly(self.recipe, self.image_shape).check()
+        if "init" in run.facts and not run.state_file.exists():
+            start_from(run.facts["init"], self.assembly.model, self.recipe, self.image_shape)
         self.labels = self._labels(self.assembly.model.latent.classes)
         self.accelerator = Accelerator(cpu=device == "cpu")
         self.stopped = False

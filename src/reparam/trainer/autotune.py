@@ -13,6 +13,7 @@ import time
 import torch
 from accelerate import Accelerator
 
+from ..errors import UsageError
 from ..models.trace import Batch
 from .assembly import Assembly
 from .budget import Budget
@@ -48,6 +49,14 @@ def thread_counts(accelerator: Accelerator) -> list[int]:
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_threads(threads: int) -> None:
+    """Refuses more threads than there are processors to run them, which would wait for one another without end."""
+    most = cores()
+    if threads > most:
+        raise UsageError(f"threads={threads} is more than the {most} processor{'s' if most > 1 else ''} here: give {most} "
+                         "at most, or 0, which measures and chooses")
 
 
 def _precisions(accelerator: Accelerator) -> list[str]:

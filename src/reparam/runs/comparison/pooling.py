@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ...metrics.catalogue import GROUPS, FigureType, find, metric_of, types_of
 from ...metrics.figures import PROTOCOL, Figure
@@ -97,7 +97,7 @@ class Row:
 
 
 def pool_key(recipe: Recipe) -> Recipe:
-    return replace(recipe, seed=0)
+    return recipe.identity()
 
 
 def pool(entries: Sequence[Entry]) -> tuple[Contender, ...]:

@@ -34,7 +34,8 @@ tags: [{'gan' if gan else 'vae'}, image-generation]
 # {for_markdown(run.folder.resolve().name)}
 
 A {'GAN' if gan else 'variational autoencoder'} of {w}×{h} images with {counted(c, 'channel')}, trained with reparam on \
-{counted(run.facts['training'], 'image')} from {source} (fingerprint {code_for_markdown(config.data['fingerprint'])}).
+{counted(run.facts['training'], 'image')} from {source} (fingerprint {code_for_markdown(config.data['fingerprint'])})\
+{_started_from(run)}.
 
 ![samples](samples.png)
 
@@ -64,6 +65,12 @@ Measured on {for_markdown(run.facts['outcome']['measured_on'])} images, protocol
 Samples resemble the training images, and a model can memorise some of them: do not publish a model of images that must
 not be seen. Loading it runs no code: `config.json` and `model.safetensors` are data.
 """
+
+
+def _started_from(run: Run) -> str:
+    init = run.facts.get("init")
+    return "" if init is None else (f", started from the weights of {code_for_markdown(init['name'])} "
+                                    f"(fingerprint {code_for_markdown(init['fingerprint'])})")
 
 
 def _card_row(*cells: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,9 +138,16 @@ def _summary(run: Run, config: Config) -> Html:
     c, h, w = config.image_shape
     critic = f", {facts['critic_parameters']:,} in the critic" if facts.get("critic_parameters") else ""
     return markup(
-        "<p class='soft'>{} from <code>{}</code>, {}×{}, {}. {}{}, {}, {:,.0f} s of training.</p>",
+        "<p class='soft'>{} from <code>{}</code>, {}×{}, {}. {}{}, {}, {:,.0f} s of training{}.</p>",
         counted(facts["training"], "training image"), config.data["name"], w, h, counted(c, "channel"),
-        counted(facts["parameters"], "parameter"), critic, counted(outcome["steps"], "step"), outcome["training_seconds"])
+        counted(facts["parameters"], "parameter"), critic, counted(outcome["steps"], "step"), outcome["training_seconds"],
+        _started_from(facts))
+
+
+def _started_from(facts: Mapping[str, Any]) -> Html:
+    init = facts.get("init")
+    return markup(", started from the weights of <code>{}</code> (fingerprint <code>{}</code>)", init["name"],
+                  init["fingerprint"]) if init is not None else markup("")
 
 
 ADDED = {RESAMPLER: ", chosen among draws by its resampler", REFINER: ", with detail from its refiner"}
