@@ -11,7 +11,7 @@ Three claims, each against a recipe that is named:
 
 ELBOs are measured on all 10,000 test images, binarised once with seed 1234; iw_nll(100) stands beside them. Settings
 were tried on held-out training images, but the "any model" recipes were revised after a first run had shown their figures on
-the test images, so those two rows are not free of selection. In `speed`, Pythae's time is its whole call of `train` for one
+the test images, so those two rows are biased by selection. In `speed`, Pythae's time is its whole call of `train` for one
 epoch, saving included; reparam's leaves out the first twelve steps, in which compilation happens.
 Needs `pip install pythae==0.1.2`.
 """
