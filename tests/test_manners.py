@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import reparam
 from reparam.cli.app import main
 from reparam.errors import UsageError
 from reparam.parts import registry
@@ -246,3 +248,10 @@ def test_benchmarks_read_their_arguments_before_they_compute(path):
     guarded = next(node.body for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test))
     first = guarded[0] if not ast.unparse(guarded[0]).startswith("main(") else functions["main"].body[0]
     assert "ArgumentParser(" in ast.unparse(first)
+
+
+def test_the_page_of_the_public_surface_names_what_is_public():
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.M)) == sorted(reparam.__all__)
+    for module in re.findall(r"`(reparam\.[\w.]+)`", page):
+        importlib.import_module(module)

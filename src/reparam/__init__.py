@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from .data.open import open_images as open_images
+    from .doctor import diagnose as diagnose
     from .errors import ReparamError as ReparamError
     from .estimator import ImageVAE as ImageVAE
     from .models.build import build_model as build_model
@@ -41,6 +42,7 @@ _HOME = {
     "build_model": "models.build",
     "build_objective": "objectives.objective",
     "compare": "runs.measuring",
+    "diagnose": "doctor",
     "open_images": "data.open",
     "ReparamError": "errors",
     "ImageVAE": "estimator",
