@@ -8,7 +8,7 @@
     beta_tcvae   nll + mi + β tc + dwkl      (Chen et al., 2018, arXiv:1802.04942)
 
 Both have the same network and take the same number of steps: as many as β-TCVAE, the slower, takes in `--budget` seconds of
-one core. Of the 13,824 pictures of shapes.py, 12,000 are for training and 1,824 held out. nll, KL and DCI's accuracy are of
+one core. Of the 13,824 pictures of sprites.py, 12,000 are for training and 1,824 held out. nll, KL and DCI's accuracy are of
 held-out pictures, DCI's forests are trained on the codes of 4,000 training pictures, and MIG, SAP and the FactorVAE score
 are of the codes of all pictures. Codes are posterior means; `mig_of_draws` is of one draw of each posterior. β is the best
 of `--trials` by MIG at a seed outside the grid, so that for each method it was chosen with the factors at hand; for β-TCVAE it
@@ -25,7 +25,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import shapes
+import sprites
 import torch
 from scipy import stats
 
@@ -50,7 +50,7 @@ SEEDS = range(5)
 BASE = Recipe(encoder="mlp((256, 256))", decoder="mlp((256, 256))", latent="flat(10)", prior="normal", likelihood="bernoulli",
               batch_size=128, optimizer="adamw(lr=2e-3)", schedule="cosine(warmup=0.05)", ema=0.99, threads=1,
               precision="float32")
-FACTORS = shapes.all_factors()
+FACTORS = sprites.all_factors()
 ORDER = np.random.default_rng(0).permutation(len(FACTORS))
 TRAIN, FOREST, HELD_OUT = ORDER[:12_000], ORDER[:4_000], ORDER[12_000:]
 FIGURES = {"mig": "", "mig_of_draws": "", "D": "", "C": "", "I": "", "sap": "", "factor_vae": "", "nll": "nats", "kl": "nats",
@@ -63,7 +63,7 @@ def recipe_of(model: str, beta: float) -> Recipe:
 
 def train(recipe: Recipe, images: np.ndarray, *, seed: int, steps: int) -> tuple[VAE, float, float]:
     """The averaged model, the loss of the last step, and the seconds of one core that it took."""
-    assembly = Assembly(recipe.but(seed=seed, steps=steps), (1, shapes.SIZE, shapes.SIZE))
+    assembly = Assembly(recipe.but(seed=seed, steps=steps), (1, sprites.SIZE, sprites.SIZE))
     began, stream = time.process_time(), assembly.stream(images, TRAIN)
     for state in assembly.training(stream, assembly.budget(stream)):
         pass
@@ -82,8 +82,8 @@ def scores(model: VAE, images: np.ndarray) -> dict:
            "factor_vae": factor_vae_score(mean, FACTORS, active=active_share(codes).numpy() > ACTIVE).value,
            "nll": figures["nll"], "kl": figures["kl"], "active": figures["active_units"]}
     return {**{k: round(v, 4) for k, v in row.items()},
-            "mig of each factor": dict(zip(shapes.NAMES, np.round(gap.each, 3).tolist(), strict=True)),
-            "accuracy of each factor": dict(zip(shapes.NAMES, np.round(told.accuracy, 3).tolist(), strict=True)),
+            "mig of each factor": dict(zip(sprites.NAMES, np.round(gap.each, 3).tolist(), strict=True)),
+            "accuracy of each factor": dict(zip(sprites.NAMES, np.round(told.accuracy, 3).tolist(), strict=True)),
             "nats in each latent": np.round(codes.information.double().numpy(), 2).tolist()}
 
 
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--pictures", default="runs/disentangle", help="where reconstructions and traversals are left")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    images = shapes.draw(FACTORS)
+    images = sprites.draw(FACTORS)
     models = [given.model] if given.model else list(OBJECTIVES)
     if given.trials:
         for beta, model in product(TRIED, models):

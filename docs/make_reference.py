@@ -128,7 +128,7 @@ def disentangled() -> list[str]:
             for k, v in figures.items()]
     trials = ", ".join(f"{name.split(', ' + str(t['seed']))[0].split(', seed')[0]}: {t['mig']:.2f}" for name, t in found["trials"].items())
     return ["## β-VAE and β-TCVAE", "", "`python benchmarks/disentangle.py`: 13,824 pictures of 32×32 with five known factors, drawn on the "
-            f"spot (`benchmarks/shapes.py`; smaller than dSprites and with fewer values, so not to be compared with its figures). {budget} of one "
+            f"spot (`benchmarks/sprites.py`; smaller than dSprites and with fewer values, so not to be compared with its figures). {budget} of one "
             "core for the slower of the two, the same steps for both, five seeds; mean and 95 % interval (Student's t) over "
             "seeds, differences paired. β = 4 for β-VAE and 8 for β-TCVAE, each the best by MIG at a seed of its own, with the "
             f"factors at hand; 8 is the largest tried. MIG of the trials: {trials}. Either model codes position and size, and neither "

@@ -218,30 +218,30 @@ def test_a_category_that_does_not_exist_is_refused(factors):
 
 
 @pytest.fixture(scope="module")
-def shapes():
-    path = Path(__file__).parents[1] / "benchmarks" / "shapes.py"
-    spec = importlib.util.spec_from_file_location("shapes", path)
+def sprites():
+    path = Path(__file__).parents[1] / "benchmarks" / "sprites.py"
+    spec = importlib.util.spec_from_file_location("sprites", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
-def drawn(shapes):
-    factors = shapes.all_factors()
-    return factors, shapes.draw(factors)
+def drawn(sprites):
+    factors = sprites.all_factors()
+    return factors, sprites.draw(factors)
 
 
-def test_pictures_are_the_same_every_time_and_all_different(shapes, drawn):
+def test_pictures_are_the_same_every_time_and_all_different(sprites, drawn):
     factors, images = drawn
     assert images.shape == (13_824, 32, 32, 1) and set(np.unique(images)) == {0, 255}
-    assert len(factors) == len(np.unique(factors, axis=0)) == np.prod(shapes.LEVELS)
+    assert len(factors) == len(np.unique(factors, axis=0)) == np.prod(sprites.LEVELS)
     assert len({image.tobytes() for image in images}) == len(images)
     some = np.random.default_rng(13).choice(len(factors), 200, replace=False)
-    np.testing.assert_array_equal(shapes.draw(factors[some]), images[some])
+    np.testing.assert_array_equal(sprites.draw(factors[some]), images[some])
 
 
-def test_each_factor_moves_what_it_should(shapes, drawn):
+def test_each_factor_moves_what_it_should(sprites, drawn):
     factors, images = drawn
     ink = images[..., 0] / 255
     area = ink.sum((1, 2))
@@ -251,23 +251,23 @@ def test_each_factor_moves_what_it_should(shapes, drawn):
     inside = np.ones(len(factors), bool)
     inside[[i for i, m in enumerate(ink) if m[0].any() or m[-1].any() or m[:, 0].any() or m[:, -1].any()]] = False
     assert inside.mean() > 0.98
-    assert abs(middle_x - shapes.CENTRES[x])[inside].max() < 0.6 and abs(middle_y - shapes.CENTRES[y])[inside].max() < 0.6
-    assert abs(middle_x - shapes.CENTRES[x]).mean() < 0.15
-    assert abs(area / shapes.SIDES[scale] ** 2 - 1)[inside].max() < 0.25
+    assert abs(middle_x - sprites.CENTRES[x])[inside].max() < 0.6 and abs(middle_y - sprites.CENTRES[y])[inside].max() < 0.6
+    assert abs(middle_x - sprites.CENTRES[x]).mean() < 0.15
+    assert abs(area / sprites.SIDES[scale] ** 2 - 1)[inside].max() < 0.25
     for s in range(3):
         mean = [area[(factors[:, 0] == s) & (scale == k)].mean() for k in range(4)]
-        np.testing.assert_allclose(mean, shapes.SIDES**2, rtol=0.02)
+        np.testing.assert_allclose(mean, sprites.SIDES**2, rtol=0.02)
 
 
-def test_orientation_turns_the_long_axis_of_an_ellipse(shapes):
+def test_orientation_turns_the_long_axis_of_an_ellipse(sprites):
     turns = np.array([[1, 3, t, 6, 6] for t in range(8)])
     pixel = np.arange(32) + 0.5
-    for image, angle in zip(shapes.draw(turns)[..., 0] / 255, shapes.ANGLES, strict=True):
+    for image, angle in zip(sprites.draw(turns)[..., 0] / 255, sprites.ANGLES, strict=True):
         y, x = np.nonzero(image)
         dx, dy = pixel[x] - pixel[x].mean(), pixel[y] - pixel[y].mean()
         major = 0.5 * np.arctan2(2 * (dx * dy).mean(), (dx**2).mean() - (dy**2).mean())
         assert abs(np.angle(np.exp(2j * (major - angle)))) / 2 < np.deg2rad(5)
-    square, heart = shapes.draw(np.array([[0, 3, 0, 6, 6], [2, 3, 0, 6, 6]]))[..., 0] / 255
+    square, heart = sprites.draw(np.array([[0, 3, 0, 6, 6], [2, 3, 0, 6, 6]]))[..., 0] / 255
     assert square.any(1).sum() == square.any(0).sum() and (square.sum() == square.any(1).sum() ** 2)
     rows = np.flatnonzero(heart.any(1))
     assert heart[rows[:4]].sum() > 1.5 * heart[rows[-4:]].sum()  # stands on its tip
