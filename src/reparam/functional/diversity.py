@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from .distance import Estimate
+from .distance import Estimate, without_pairs
 
 
 def vendi_of(similarities: npt.ArrayLike) -> float:
@@ -28,8 +28,8 @@ def vendi(features: npt.ArrayLike) -> Estimate:
     """The Vendi score of features (n, D) under their cosine, from 1 to the lesser of n and D.
 
     The eigenvalues of XXᵀ / n for rows x of length 1 are those of ρ = XᵀX / n, which is D × D; the smaller of
-    both is taken. The standard error is that of the infinitesimal jackknife: the score times the spread of −xᵀ log(ρ) x
-    over √n.
+    both is taken. The standard error is that of the infinitesimal jackknife, the score times the spread of −xᵀ log(ρ) x
+    over √n, without what it is too large by where rows are spread evenly: `without_pairs`.
 
     Raises:
         UsageError: no rows, or a row of zeros, which has no direction.
@@ -39,13 +39,22 @@ def vendi(features: npt.ArrayLike) -> Estimate:
     if not x.size or not (lengths > 0).all():
         raise UsageError(f"a Vendi score is of features (n, D) of which none is all zeros; got {x.shape}")
     x = x / lengths
+    score, variance = _score(x)
+    if len(x) < 4:
+        return Estimate(score, variance**0.5)
+    half = (_score(x[::2])[1] + _score(x[1::2])[1]) / 2
+    return Estimate(score, without_pairs(variance, half) ** 0.5)
+
+
+def _score(x: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The Vendi score of rows of length 1, and its variance by the jackknife."""
     wide = len(x) < x.shape[1]
     values, vectors = np.linalg.eigh((x @ x.T if wide else x.T @ x) / len(x))
     kept = values > 1e-14
     score = float(np.exp(_entropy(values)))
     squares = vectors[:, kept] ** 2 * (len(x) * values[kept]) if wide else (x @ vectors[:, kept]) ** 2
     each = squares @ -np.log(values[kept])
-    return Estimate(score, float(score * each.std() / np.sqrt(len(x))))
+    return score, float(score**2 * each.var() / len(x))
 
 
 def _entropy(values: npt.NDArray[np.float64]) -> float:

@@ -192,8 +192,8 @@ class Nearer(NamedTuple):
 
     each: Tensor
     """(m,), 1 where a training image is the nearest, ½ at a tie, 0 where a held-out one is."""
-    of_halves: npt.NDArray[np.float64]
-    """Means of the same of random halves of the samples, the training images and the held-out ones: see `spread`."""
+    error: float
+    """Standard error of their mean, over samples, training images and held-out ones."""
 
 
 def nearer_to_training(samples: Float[Tensor, "m d"], training: Float[Tensor, "n d"], held_out: Float[Tensor, "n d"], *,
@@ -203,15 +203,20 @@ def nearer_to_training(samples: Float[Tensor, "m d"], training: Float[Tensor, "n
     The mean is 0.5 for a model that knows no training image better than images it never saw, and 1 for one that copies.
     (after Meehan et al., 2020, arXiv:2004.05675)
 
+    The error adds the variance of samples, as they are drawn for the images that there are, and that of the images, by
+    random halves of these (see `spread`), less what the samples themselves vary by from half to half.
+
     Raises:
         UsageError: not as many training images as held-out ones, of which the more numerous would lie nearer.
     """
     if len(training) != len(held_out):
         raise UsageError(f"as many training images as held-out ones are compared; got {len(training)} and {len(held_out)}")
     t, h = (_nearest_in_halves(samples, each, halves, seed) for seed, each in enumerate((training, held_out)))
-    of_samples = _halves(len(samples), halves, 2)
-    means = [float(_nearer(t[i, rows], h[i, rows]).mean()) for i, rows in enumerate(of_samples, 1)]
-    return Nearer(_nearer(t[0], h[0]), np.array(means))
+    whole, of_halves = _nearer(t[0], h[0]), _nearer(t[1:], h[1:])
+    left = of_halves - of_halves.mean(0) - of_halves.mean(1, keepdim=True) + of_halves.mean()
+    chance = left.square().sum() / ((halves - 1) * max(len(samples) - 1, 1))
+    images = (of_halves.mean(1).var() - chance / len(samples)).clamp(min=0)
+    return Nearer(whole, float((images + whole.var(correction=0) / len(samples)).sqrt()))
 
 
 def _nearer(t: Tensor, h: Tensor) -> Tensor:
@@ -255,8 +260,20 @@ def duplicated(samples: Float[Tensor, "m d"], real: Float[Tensor, "n d"], *, qua
     About `quantile` of the samples of a varied model are, when there are as many samples as real images; many more tell
     that samples repeat.
     """
-    bound = torch.quantile(nearest(real).distance[:, 0], quantile)
-    return nearest(samples).distance[:, 0] < bound
+    return _closer(nearest(samples).distance[:, 0], nearest(real).distance[:, 0], quantile)
+
+
+def duplicated_of_halves(samples: Float[Tensor, "m d"], real: Float[Tensor, "n d"], *, quantile: float = 0.01,
+                         halves: int = HALVES, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Shares `duplicated` (halves,) of random halves of both sets, whose spread is the error of the whole: see `spread`."""
+    kept = [_halves(len(each), halves, seed + i) for i, each in enumerate((samples, real))]
+    of_samples, of_real = (_radii_within(each, half, 1) for each, half in zip((samples, real), kept, strict=True))
+    return np.array([float(_closer(of_samples[i, rows], of_real[i, others], quantile).double().mean())
+                     for i, (rows, others) in enumerate(zip(*kept, strict=True))])
+
+
+def _closer(of_samples: Tensor, of_real: Tensor, quantile: float) -> Bool[Tensor, "m"]:
+    return of_samples < torch.quantile(of_real, quantile)
 
 
 def _check(a: Tensor, b: Tensor) -> None:

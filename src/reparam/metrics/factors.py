@@ -13,6 +13,7 @@ import torch
 
 from ..errors import DataError, UsageError
 from ..functional.disentanglement import dci, factor_vae_score, mig, sap
+from ..functional.intervals import wilson
 from ..parts.registry import metric
 from .catalogue import FigureType, measures
 from .evaluation import Evaluation, FactorTable, Unavailable
@@ -23,6 +24,10 @@ LEVELS = 20
 """Numbers with more values than this are cut into as many ranges with equally many images."""
 GROUPS = 10
 """Of images, each left out once for a standard error."""
+LEAST = 1000
+"""Images without which a FactorVAE score has no interval."""
+HALVES = 12
+"""Random halves of the images, for the standard error of votes."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,8 @@ def factors(evaluation: Evaluation) -> list[Figure]:
     note = "over " + ", ".join(table.names)
     gap, separated = mig(codes, levels), sap(codes, levels, categorical=words)
     predicted = dci(codes[: n // 2], levels[: n // 2], codes[n // 2 :], levels[n // 2 :])
-    votes = factor_vae_score(codes, levels, active=active_share(evaluation.codes).numpy() > ACTIVE)
+    active = active_share(evaluation.codes).numpy() > ACTIVE
+    votes = factor_vae_score(codes, levels, active=active)
     chance = 1 / levels.shape[1]
     left_out = [np.arange(n) % GROUPS != g for g in range(GROUPS)]
     of_mig = _jackknife(gap.value, [mig(codes[k], levels[k]).value for k in left_out])
@@ -163,7 +169,9 @@ def factors(evaluation: Evaluation) -> list[Figure]:
         DISENTANGLEMENT.of(predicted.disentanglement, n, None, note),
         COMPLETENESS.of(predicted.completeness, n, None, note),
         INFORMATIVENESS.of(predicted.informativeness, predicted.n, of_accuracy, note, detail=predicted.accuracy),
-        VOTES.of(votes.value, n, _share(votes.value, votes.n), f"{note}; {votes.n} votes", detail=votes.each, null=chance,
+        VOTES.of(votes.value, n, None if n < LEAST else wilson(votes.value, votes.n, _error_of_votes(codes, levels, active)),
+                 f"{note}; {votes.n} votes" + (f"; no interval of fewer than {LEAST:,} images, since half of so few make "
+                                               "other votes" if n < LEAST else ""), detail=votes.each, null=chance,
                  unit=f"accuracy, chance is {chance:.2g}")]
 
 
@@ -174,6 +182,10 @@ def _jackknife(value: float, without: Sequence[float]) -> tuple[float, float]:
     return value - half, value + half
 
 
-def _share(value: float, n: int) -> tuple[float, float]:
-    half = 1.96 * (value * (1 - value) / n) ** 0.5
-    return max(value - half, 0.0), min(value + half, 1.0)
+def _error_of_votes(codes: np.ndarray, levels: np.ndarray, active: np.ndarray) -> float:
+    """The standard error of a FactorVAE score over images and votes, by random halves of the images, each with votes of its
+    own. (Shao & Wu, 1989, doi:10.1214/aos/1176347263)"""
+    rng = np.random.default_rng(0)
+    halves = [rng.permutation(len(codes))[: len(codes) // 2] for _ in range(HALVES)]
+    return float(np.std([factor_vae_score(codes[half], levels[half], active=active, seed=i).value
+                         for i, half in enumerate(halves, 1)], ddof=1))

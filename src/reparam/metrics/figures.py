@@ -26,8 +26,9 @@ numbers of images are not set side by side. What protocol 3 fixes:
     kd         100 subsets of 1000, or of half the images when there are fewer than 2000; cubic kernel, offset 1, scale 1/D
     prdc       k = 5
     vendi      cosine of the features
-    intervals  1.96 standard errors by the infinitesimal jackknife; Wilson's of shares; of prdc and memorisation from 24
-               random halves of both sets; of AUCs on the scale of log-odds
+    intervals  1.96 standard errors by the infinitesimal jackknife, without what pairs of images add to it; of kd by the
+               variance of a U-statistic; Wilson's of shares; of prdc, memorisation and duplicates from 24 random halves
+               of both sets; of AUCs on the scale of log-odds
     duplicates the 1 % quantile of real images' nearest distances, these given as little detail as samples have
     sharpness  spatial frequencies above half of Nyquist's
     class_balance  `balance.classifier`: its layers, 400 steps of 128, its seed; what chance adds to the distance

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..distributions.quantized import Quantized
+from ..functional.intervals import decibels, of_square
 from ..models.latents.labelled import ClassPosterior
 from ..models.priors import Standardize
 from ..models.trace import Layer
@@ -23,6 +24,10 @@ from .figures import Figure
 ODD = 36 / (8 * 3**0.5 - 9)
 EVEN = 24 / (16 * 3**0.5 - 27)
 """Weights of the squared means of u exp(−u²/2) and exp(−u²/2) in a negentropy, with which each is ½χ²₁/n for a Gaussian."""
+
+
+LEAST_CODES = 100
+"""Codes without which effective dimensions have no interval: their bias is as large as their spread, and not as c / n."""
 
 
 class Spectrum(NamedTuple):
@@ -168,11 +173,21 @@ def _top(model: VAE, x: Tensor) -> Layer:
 
 def _dimensions(codes: Tensor) -> Figure:
     found, d = participation(codes), codes[0].numel()
-    half = 1.96 * found.error
-    return DIMENSIONS.of(found.effective, len(codes),
-                         (max(found.effective - half, 0.0), min(found.effective + half, float(d))),
-                         "participation ratio of the standardised codes' covariance; noise counts as codes do", total=d,
-                         detail=tuple(round(float(v), 4) for v in found.values[:1024]))
+    half, middle = 1.96 * found.error, found.effective - _excess(codes, found.effective)
+    low, high = min(middle - half, found.effective), max(middle + half, found.effective)
+    few = len(codes) < LEAST_CODES
+    return DIMENSIONS.of(found.effective, len(codes), None if few else (max(low, 0.0), min(high, float(d))),
+                         "participation ratio of the standardised codes' covariance; noise counts as codes do"
+                         + (f"; no interval of fewer than {LEAST_CODES} codes, whose bias is no smaller" if few else ""),
+                         total=d, detail=tuple(round(float(v), 4) for v in found.values[:1024]))
+
+
+def _excess(codes: Tensor, whole: float) -> float:
+    """What few codes add to their effective dimensions, about c / n: as much as these are more of halves of the codes.
+
+    (Quenouille, 1956, doi:10.1093/biomet/43.3-4.353)
+    """
+    return sum(participation(codes[i::2]).effective for i in (0, 1)) / 2 - whole
 
 
 def _noise(draws: Tensor) -> Figure:
@@ -183,8 +198,10 @@ def _noise(draws: Tensor) -> Figure:
 
 def _shape(codes: Tensor) -> Figure:
     values, each = negentropies(codes)
-    return NON_GAUSSIANITY.mean(each, "negentropy, mean over latents; 0 is Gaussian", share=False,
-                                detail=tuple(round(float(v), 4) for v in values[:1024]))
+    value, error = float(each.double().mean()), float(each.std()) / len(each) ** 0.5
+    return NON_GAUSSIANITY.of(value, len(each), of_square(value, error, 1 / len(each)),
+                              "negentropy, mean over latents; 0 is Gaussian",
+                              detail=tuple(round(float(v), 4) for v in values[:1024]))
 
 
 def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
@@ -196,7 +213,6 @@ def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
     error, spread = (torch.cat(each).cpu().double() for each in zip(*pairs, strict=True))
     means = error.mean().clamp(min=1e-12), spread.mean().clamp(min=1e-12)
     value = 10 * float((means[0] / means[1]).log10())
-    half = 1.96 * 10 / math.log(10) * float((error / means[0] - spread / means[1]).std()) / len(x) ** 0.5
-    return [EQUIVARIANCE.of(value, len(x), (value - half, value + half),
+    return [EQUIVARIANCE.of(value, len(x), decibels(error.numpy(), spread.numpy()),
                             "squared error of decoding turned codes, against the variance of decoded pictures over flips "
                             "and turns")]

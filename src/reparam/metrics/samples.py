@@ -8,7 +8,16 @@ from dataclasses import replace
 from ..functional.distance import Estimate, frechet_estimate, frechet_inf, kernel_distance
 from ..functional.diversity import vendi as vendi_score
 from ..functional.intervals import of_share, wilson
-from ..functional.neighbours import K, authentic, copied, duplicated, nearer_to_training, prdc_of_halves, spread
+from ..functional.neighbours import (
+    K,
+    authentic,
+    copied,
+    duplicated,
+    duplicated_of_halves,
+    nearer_to_training,
+    prdc_of_halves,
+    spread,
+)
 from ..functional.neighbours import prdc as neighbourhoods
 from ..functional.spectrum import high_frequencies
 from ..parts.registry import metric
@@ -164,13 +173,13 @@ def memorisation(evaluation: Evaluation) -> list[Figure]:
     pairs = known[:few_known], real[evenly(len(real), few_known)]
     copies, nearer = copied(samples, *pairs), nearer_to_training(samples, *pairs)
     fresh = AUTHENTICITY_OF_REAL.mean(authentic(real, known).double(), "what a model without copies reaches")
-    share, n, half = float(nearer.each.mean()), len(samples), float(spread(nearer.of_halves))
+    share, n = float(nearer.each.mean()), len(samples)
     return [_beside(evaluation, figure) for figure in (
         AUTHENTICITY.mean(authentic(samples, known).double(),
                           "the others lie nearer to a training image than it lies to its own nearest; of real images "
                           f"{fresh.value:.2f} do not", null=fresh.value),
         fresh,
-        MEMORISATION.of(share, n, wilson(share, n, half / 1.96),
+        MEMORISATION.of(share, n, wilson(share, n, nearer.error),
                         "nearer to a training image than to any held-out one; 0.5 is none"),
         COPYING.of(copies.value, few_known, of_share(*copies),
                    "chance that a sample lies nearer to the training images than a held-out image does"))]
@@ -196,8 +205,11 @@ def duplicates(evaluation: Evaluation) -> list[Figure]:
     to, for scale.
     """
     smoothed = evaluation.embedded("smoothed")
-    found = duplicated(evaluation.embedded("samples"), smoothed)
-    return [_beside(evaluation, DUPLICATES.mean(found.double(), "0.01 is as of real images with as little detail")),
+    samples = evaluation.embedded("samples")
+    share, n = float(duplicated(samples, smoothed).double().mean()), len(samples)
+    # near ones come in pairs, and the bound is of as few as the share: four times the variance of a share at least
+    interval = wilson(share, n / 4, float(spread(duplicated_of_halves(samples, smoothed))) / 1.96)
+    return [_beside(evaluation, DUPLICATES.of(share, n, interval, "0.01 is as of real images with as little detail")),
             _of_set(evaluation, VENDI_OF_SMOOTHED, vendi_score(smoothed))]
 
 
