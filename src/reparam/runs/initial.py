@@ -39,14 +39,14 @@ def start_from(init: Init, model: Model, recipe: Recipe, image_shape: Shape) -> 
     if not (folder / "model.safetensors").exists() or _fingerprint(folder) != init["fingerprint"]:
         raise ModelFileError(f"the model in {folder}, whose weights this run starts from, is gone or has changed: bring it "
                              "back, or start a new run")
-    source, config = load_model(folder)
+    sampler, config = load_model(folder)
     _check_parts(folder, config, recipe)
     if config.image_shape != tuple(image_shape):
         (c, h, w), (channels, height, width) = config.image_shape, image_shape
         raise UsageError(f"the model in {folder} is for images of {w}×{h} with {c} channel{'s' if c > 1 else ''}, and the "
                          f"data are {width}×{height} with {channels}: "
                          + (f"give --image-size {w}, or another --init" if c == channels else "give another --init"))
-    weights = source.state_dict()
+    weights = sampler.model.state_dict()
     model.load_state_dict({name: weights[name] for name in model.state_dict()})
 
 
