@@ -36,7 +36,7 @@ def test_a_run_starts_from_the_weights_and_not_from_what_was_fitted_after_them(s
     weights = sampler.model.state_dict()
     assert started and all(torch.equal(v, weights[k]) for k, v in started.items())
     assert weights.keys() == started.keys() and sampler.fitted_prior is not None
-    assert json.loads((run.folder / "config.json").read_text())["fitted_prior"] is None
+    assert load_model(run.folder)[0].fitted_prior is None
     init = json.loads((run.folder / "run.json").read_text())["facts"]["init"]
     assert init["name"] == "source" and init["path"] == str(source) and len(init["fingerprint"]) == 16
     for page in ("README.md", "report.html"):
