@@ -36,6 +36,7 @@ from reparam.metrics.evaluation import Evaluation, FactorTable
 from reparam.metrics.figures import Figure, mean_figure
 from reparam.models.build import build_model
 from reparam.models.codes import Codes
+from reparam.models.sampler import Sampler
 from reparam.models.vae import VAE
 from reparam.parts.recipe import Recipe
 from reparam.parts.registry import metric
@@ -79,7 +80,8 @@ def sets(n: int, rng: Rng, shift: float, scale: float, known: Tensor | None = No
     """Features of real images, N(0, I), and of samples, N(shift, scale² I), in the place of an evaluation."""
     rows = {"real": normal(rng, n, D), "samples": normal(rng, n, D) * scale + shift,
             "known": normal(rng, n, D) if known is None else known, "smoothed": normal(rng, n, D)}
-    return SimpleNamespace(embedded=rows.__getitem__, real=rows["real"], network=NETWORK, seed=int(rng.integers(2**31)), model=None)
+    return SimpleNamespace(embedded=rows.__getitem__, real=rows["real"], network=NETWORK, seed=int(rng.integers(2**31)),
+                           model=SimpleNamespace(has_encoder=False))
 
 
 def of_sets(shift: float, scale: float, names: tuple[str, ...]) -> Callable[[int, Rng], list[Figure]]:
@@ -151,7 +153,7 @@ IMAGES = ("elbo", "iw_nll", "psnr", "ssim", "perceptual", "mutual_information", 
 
 
 def evaluation_of(n: int, rng: Rng, kind: str = "flat(4)") -> Evaluation:
-    return Evaluation(model(kind), images(n, rng), seed=int(rng.integers(2**31)), features=get_features("wavelets"))  # pyright: ignore
+    return Evaluation(Sampler(model(kind)), images(n, rng), seed=int(rng.integers(2**31)), features=get_features("wavelets"))  # pyright: ignore
 
 
 def of_images(n: int, rng: Rng) -> list[Figure]:
