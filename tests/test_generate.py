@@ -20,6 +20,7 @@ import reparam
 from reparam.errors import DataError, ReparamError, UsageError
 from reparam.models.build import build_model
 from reparam.models.codes import latent_axes
+from reparam.models.draw import Draw
 from reparam.models.sampler import Sampler
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
@@ -238,7 +239,7 @@ def test_a_prior_that_the_model_does_not_carry_is_refused(model, made, name):
 
 
 def test_temperature_draws_samples_to_the_middle(model):
-    spread = [model.sample_pixels(200, seed=0, temperature=t, prior="normal").std(0).mean() for t in (0.0, 0.5, 1.0)]
+    spread = [model.sample_pixels(200, Draw(t, fitted=False), seed=0).std(0).mean() for t in (0.0, 0.5, 1.0)]
     assert spread[0] < 1e-6 < spread[1] < spread[2]
     middle = model.decode(np.zeros((1, 4)))
     assert np.array_equal(model.sample(1, seed=0, temperature=0.0, prior="normal"), middle)
@@ -319,7 +320,7 @@ def test_seeds_are_whole_numbers_of_32_bits(seed, model, digits):
 
 def test_a_model_says_what_it_is(model, made):
     assert repr(model) == (f"ImageModel(mlp((32,)) → flat(4) → mlp((32,)), images 8×8×1, latent 4, "
-                           f"{sum(p.numel() for p in model.network.parameters()):,} parameters, cpu)")
+                           f"{sum(p.numel() for p in model.sampler.parameters()):,} parameters, cpu)")
     assert "images 6×5×3" in repr(made((3, 6, 5)))
     with Image.open(io.BytesIO(model._repr_png_())) as picture:
         assert picture.size == (2 + 4 * 66, 2 + 4 * 66)

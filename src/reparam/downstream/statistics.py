@@ -20,6 +20,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from ..models.draw import Draw
 from ..models.trace import Trace, rate
 from ..pretrained.image_model import CHUNK, ImageModel
 
@@ -70,7 +71,7 @@ def _size(page: npt.NDArray[np.uint8], form: str, **options: bool | int) -> int:
 
 def residuals(model: ImageModel, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
     """Squared difference of each image and its reconstruction from the posterior's mean, averaged over channels."""
-    rebuilt = model.decode_pixels(model.encode_pixels(x), refine=False).clamp(0, 1)
+    rebuilt = model.decode_pixels(model.encode_pixels(x), Draw(refine=False)).clamp(0, 1)
     return (x - rebuilt).square().mean(1)
 
 
