@@ -15,6 +15,7 @@ from reparam.downstream.directions import edit, find_direction, principal_direct
 from reparam.downstream.meaning import anova, associations, effect_of, explained
 from reparam.errors import UsageError
 from reparam.models.codes import latent_axes
+from reparam.models.sampler import Sampler
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
@@ -93,13 +94,13 @@ def test_principal_directions_are_those_of_pca():
 def model(small):
     vae = small((1, 4, 4), moved=0.3).eval()
     recipe = Recipe(likelihood="gaussian(sigma=0.3)", latent="flat(4)")
-    return ImageModel(vae, Config(recipe, (1, 4, 4), axes=latent_axes(vae, torch.rand(50, 1, 4, 4))))
+    return ImageModel(Sampler(vae), Config(recipe, (1, 4, 4), axes=latent_axes(vae, torch.rand(50, 1, 4, 4))))
 
 
 @pytest.mark.parametrize("decoder", ["mlp(hidden=(16,))", "resnet(width=8)", "vit(width=16, depth=1, heads=2)"])
 def test_visible_directions_are_singular_vectors_of_the_jacobian(small, decoder):
     vae = small((1, 8, 8), moved=0.3, decoder=decoder).eval()
-    network = ImageModel(vae, Config(Recipe(latent="flat(4)"), (1, 8, 8)))
+    network = ImageModel(Sampler(vae), Config(Recipe(latent="flat(4)"), (1, 8, 8)))
     codes, std = torch.randn(3, 4), torch.tensor([1.0, 0.5, 2.0, 1.5])
     vectors, sizes = visible_directions(network, codes, std, 2, iterations=30)
     rows = [torch.autograd.functional.jacobian(lambda z: vae.decode(z[None, None]).mean.flatten(), code) for code in codes]

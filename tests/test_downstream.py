@@ -19,6 +19,7 @@ from reparam.downstream.search import Index
 from reparam.downstream.statistics import Surprise, code_length, code_scale, per_image, rate_and_distortion
 from reparam.errors import UsageError
 from reparam.models.codes import latent_axes
+from reparam.models.sampler import Sampler
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
@@ -29,7 +30,7 @@ def model(small):
     """An untrained model of 4×4 images with one channel."""
     vae = small((1, 4, 4), moved=0.3).eval()
     recipe = Recipe(likelihood="gaussian(sigma=0.3)", latent="flat(4)")
-    return ImageModel(vae, Config(recipe, (1, 4, 4), axes=latent_axes(vae, torch.rand(50, 1, 4, 4))))
+    return ImageModel(Sampler(vae), Config(recipe, (1, 4, 4), axes=latent_axes(vae, torch.rand(50, 1, 4, 4))))
 
 
 def blobs(n, classes=3, dims=5, seed=0, apart=3.0):

@@ -10,6 +10,7 @@ import torch
 
 from reparam.downstream.saved import read_fitted, save_fitted
 from reparam.errors import ModelFileError
+from reparam.models.sampler import Sampler
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
@@ -21,7 +22,7 @@ class Facts(TypedDict):
 
 @pytest.fixture
 def model(small):
-    return ImageModel(small((1, 4, 4)).eval(), Config(Recipe(latent="flat(4)"), (1, 4, 4)))
+    return ImageModel(Sampler(small((1, 4, 4)).eval()), Config(Recipe(latent="flat(4)"), (1, 4, 4)))
 
 
 def test_arrays_and_facts_come_back(model, tmp_path):
