@@ -64,11 +64,11 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
         within.check(name, value)
     refining.check()
     to = Output.of(out, ANIMATED)
-    images = _load(run, device).sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps,
+    images = model_in(run, device).sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps,
                                        guidance=guidance, resample=resample, refine=refining.refine,
                                        refine_temperature=refining.refine_temperature)
     save_images(images, to, seconds=0.5)
-    _done({"out": out, "n": n}, out, json)
+    done({"out": out, "n": n}, out, json)
 
 
 @app.command
@@ -94,13 +94,13 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", dra
     SEED.check("--seed", seed)
     refining.check()
     to = Output.of(out, PICTURES)
-    model, found = _opened(run, images, device)
+    model, found = opened(run, images, device)
     rebuilt = model.reconstruct(found.images, sample=draw, seed=seed, refine=refining.refine,
                                 refine_temperature=refining.refine_temperature)
     columns = min(len(rebuilt), 8)
     save_images(rebuilt, to, columns=columns, names=found.names,
                 shown=pairs(found.images, rebuilt, columns))
-    _done({"out": out, "n": len(rebuilt), "skipped": _skipped(found)}, out, json)
+    done({"out": out, "n": len(rebuilt), "skipped": skipped_of(found)}, out, json)
 
 
 @app.command
@@ -128,11 +128,11 @@ def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, step
     SEED.check("--seed", seed)
     if a is not None and b is None:
         raise UsageError("name two images, or none for a walk between two draws of the prior")
-    to, model = Output.of(out, ANIMATED), _load(run, device)
-    ends = [_image(model, path) if path is not None else None for path in (a, b)]
+    to, model = Output.of(out, ANIMATED), model_in(run, device)
+    ends = [image_for(model, path) if path is not None else None for path in (a, b)]
     images = model.interpolate(ends[0], ends[1], steps, seed=seed)
     save_images(images, to, columns=steps, moving=there_and_back(images[:, None]))
-    _done({"out": out, "n": steps}, out, json)
+    done({"out": out, "n": steps}, out, json)
 
 
 @app.command
@@ -158,11 +158,11 @@ def traverse(run: str, image: str | None = None, /, *, dims: int = 8, steps: int
 
     ROWS.check("--dims", dims)
     COLUMNS.check("--steps", steps)
-    to, model = Output.of(out, ANIMATED), _load(run, device)
-    rows = model.traverse(_image(model, image) if image is not None else None, dims=dims, steps=steps)
+    to, model = Output.of(out, ANIMATED), model_in(run, device)
+    rows = model.traverse(image_for(model, image) if image is not None else None, dims=dims, steps=steps)
     images = rows.reshape(-1, *rows.shape[2:])
     save_images(images, to, columns=steps, moving=there_and_back(rows.swapaxes(0, 1)))
-    _done({"out": out, "n": len(images)}, out, json)
+    done({"out": out, "n": len(images)}, out, json)
 
 
 @app.command
@@ -185,28 +185,28 @@ def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False
 
     SEED.check("--seed", seed)
     to = Output.of(out, TABLES)
-    model, found = _opened(run, images, device)
+    model, found = opened(run, images, device)
     z = model.encode(found.images, sample=draw, seed=seed)
     save_codes(z, found, to)
-    _done({"out": out, "n": len(z), "latent": list(z.shape[1:]), "skipped": _skipped(found)},
+    done({"out": out, "n": len(z), "latent": list(z.shape[1:]), "skipped": skipped_of(found)},
           f"{counted(len(z), 'code')} of shape {z.shape[1:]} in {out}", json)
 
 
-def _load(folder: str, device: str) -> ImageModel:
+def model_in(folder: str, device: str) -> ImageModel:
     from ..pretrained.image_model import load
 
     return load(folder, device=device)
 
 
-def _opened(run: str, sources: Sequence[str], device: str) -> tuple[ImageModel, ImageSet]:
+def opened(run: str, sources: Sequence[str], device: str) -> tuple[ImageModel, ImageSet]:
     """A model and the images that are named for it."""
     if not sources:
         raise UsageError("name at least 1 image file, or a folder of them")
-    model = _load(run, device)
-    return model, _images(model, sources)
+    model = model_in(run, device)
+    return model, images_for(model, sources)
 
 
-def _images(model: ImageModel, sources: Sequence[str]) -> ImageSet:
+def images_for(model: ImageModel, sources: Sequence[str]) -> ImageSet:
     """Images for a model; files left out are told on stderr, also beside --json."""
     from ..pretrained.inputs import read_inputs
     from ..progress import for_this_terminal
@@ -214,17 +214,17 @@ def _images(model: ImageModel, sources: Sequence[str]) -> ImageSet:
     return read_inputs(model.config, sources, for_this_terminal())
 
 
-def _image(model: ImageModel, path: str) -> np.ndarray:
+def image_for(model: ImageModel, path: str) -> np.ndarray:
     """The one image that is named."""
-    found = _images(model, [path])
+    found = images_for(model, [path])
     if len(found.images) != 1:
         raise UsageError(f"name one image; {path} holds {len(found.images)}")
     return found.images[0]
 
 
-def _skipped(found: ImageSet) -> list[dict[str, str]]:
+def skipped_of(found: ImageSet) -> list[dict[str, str]]:
     return [{"name": each.name, "reason": each.reason} for each in found.skipped]
 
 
-def _done(facts: dict[str, Any], text: str, as_json: bool) -> None:
+def done(facts: dict[str, Any], text: str, as_json: bool) -> None:
     print_json(facts) if as_json else tell(text)
