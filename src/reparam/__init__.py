@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .errors import ReparamError as ReparamError
     from .estimator import ImageVAE as ImageVAE
     from .models.build import build_model as build_model
+    from .models.draw import Draw as Draw
     from .models.trace import Batch as Batch
     from .models.trace import Layer as Layer
     from .models.trace import Trace as Trace
@@ -43,6 +44,7 @@ _HOME = {
     "build_objective": "objectives.objective",
     "compare": "runs.measuring",
     "diagnose": "doctor",
+    "Draw": "models.draw",
     "open_images": "data.open",
     "ReparamError": "errors",
     "ImageVAE": "estimator",

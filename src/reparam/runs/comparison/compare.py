@@ -21,7 +21,7 @@ from ..finish import keep_figures
 from ..folder import Run
 from ..records import read_evaluation
 from ..seeds import FAILED
-from .pooling import Contender, Entry, Row, pool, pool_key, rows_of
+from .pooling import Contender, Entry, Row, pool, rows_of
 
 OF_SAMPLES = {"fd", "FID", "kd", "KID"}
 """An evaluation with one of these was made for a comparison: the one after training has none of them, nor a GAN's."""
@@ -102,7 +102,7 @@ def _read_runs(folders: Sequence[str | Path]) -> list[Run]:
         if run.status != FAILED and not (run.folder / "evaluation.json").exists():
             raise ModelFileError(f"the run in {run.folder} has not ended (its status is {run.status!r}). Go on with: "
                                  f"reparam train --resume {run.folder}")
-    if len({pool_key(run.recipe) for run in runs}) < 2:
+    if len({run.recipe.identity() for run in runs}) < 2:
         raise UsageError(f"a comparison takes runs of at least two models; got {len(runs)} "
                          f"run{'s of one recipe' if len(runs) > 1 else ''}. Name another run, or train some with --presets")
     if all(run.status == FAILED for run in runs):

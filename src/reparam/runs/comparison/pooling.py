@@ -96,14 +96,10 @@ class Row:
     standing: Standing
 
 
-def pool_key(recipe: Recipe) -> Recipe:
-    return recipe.identity()
-
-
 def pool(entries: Sequence[Entry]) -> tuple[Contender, ...]:
     groups: dict[Recipe, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(pool_key(entry.run.recipe), []).append(entry)
+        groups.setdefault(entry.run.recipe.identity(), []).append(entry)
     names = _names([[e.run for e in group] for group in groups.values()])
     return tuple(_contender(name, group) for name, group in zip(names, groups.values(), strict=True))
 
