@@ -94,7 +94,7 @@ def test_every_picture_that_is_not_read_is_counted_with_a_reason(tmp_path, monke
     assert reason.startswith(f"{kind} files ") and "convert them to PNG" in reason
     assert ("pip install pillow-heif" in reason) == (kind == "HEIC")
     assert any(f"1 × {kind} files" in note for note in found.notes)
-    assert "1 files skipped" in repr(found)
+    assert "1 file skipped" in repr(found)
     with pytest.raises(DataError, match=rf"below/{name}: {kind} files"):
         open_images(tmp_path, on_bad="error")
 
@@ -178,6 +178,6 @@ def test_srgb_itself_changes_nothing_and_a_useless_profile_is_said(tmp_path):
         chosen = profile(1.0) if i == 0 else useless
         Image.fromarray(RGB // (i + 1)).save(tmp_path / f"{i:02}.png", icc_profile=chosen)
     found = open_images(tmp_path)
-    assert any("1 images have a colour profile: their colours were converted to sRGB" in n for n in found.notes)
+    assert any("1 image has a colour profile: colours were converted to sRGB" in n for n in found.notes)
     assert any("2 images have a colour profile that is broken or of other channels" in n for n in found.notes)
     np.testing.assert_array_equal(found.images[16], RGB // 17)

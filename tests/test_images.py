@@ -154,7 +154,7 @@ def test_train_and_test_folders_are_splits_with_labels_below(tmp_path, tests):
     found = open_images(root)
     held_out, kind = (found.test, "test") if tests == "test" else (found.validation, "validation")
     assert found.classes == ("a", "b") and held_out.sum() == 7
-    assert any(f"1 {kind} images also occur among the training images, where they are left out" in n for n in found.notes)
+    assert any(f"1 {kind} image also occurs among the training images, where copies are left out" in n for n in found.notes)
     train, validation, test = found.split()
     np.testing.assert_array_equal(test if tests == "test" else validation, np.flatnonzero(held_out))
     assert not held_out[train].any() and not found.test[validation].any()
@@ -177,7 +177,7 @@ def test_unlabelled_test_images_and_numbered_classes(tmp_path):
     assert found.classes == tuple(str(i) for i in range(24))
     assert found.labels[found.test].tolist() == [-1]
     assert sorted(found.labels[~found.test].tolist()) == list(range(24))
-    assert any("1 images lie in no class's folder" in note for note in found.notes)
+    assert any("1 image lies in no class's folder" in note for note in found.notes)
 
 
 def test_test_folders_alone_are_trained_on(tmp_path):
@@ -244,7 +244,7 @@ def test_background_keep_gives_alpha_to_all(tmp_path):
     assert kept.images.shape == (17, 16, 16, 4)
     np.testing.assert_array_equal(kept.images[16], noise(9, channels=4))
     drawn = open_images(color)
-    assert any("1 images have transparency: drawn on white" in note for note in drawn.notes)
+    assert any("1 image has transparency: drawn on white" in note for note in drawn.notes)
 
 
 def test_npy_files_of_five_channels_must_agree(tmp_path):

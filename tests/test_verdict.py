@@ -220,7 +220,7 @@ def test_a_fixed_scale_is_compared_with_the_residual(likelihood, psnr, problem):
 
 
 @pytest.mark.parametrize(("lr", "steps", "problem"), [
-    (2e-3, 100, False), (1e-5, 1000, True), (1e-5, 10_000, False), (0.0, 10_000, True)])
+    (2e-3, 100, False), (1e-5, 1000, True), (1e-5, 10_000, False)])
 def test_a_learning_rate_too_low_for_its_steps_is_undertraining(lr, steps, problem):
     verdict = diagnose(figures(), history(steps=steps), Recipe(optimizer=f"adamw(lr={lr})"))
     assert [f.title for f in verdict.problems] == ["undertrained"] * problem
@@ -274,7 +274,7 @@ def test_evidence_holds_the_numbers():
     assert "50.0 nats, after 40% of training, and ended at 70.0" in overfitted.evidence
     assert "train 0.4 times as long" in overfitted.advice
     unstable = first(past=history(skipped=80, rollbacks=2)).evidence
-    assert "80 of 1000 steps" in unstable and "2 roll-backs" in unstable
+    assert "80 of 1,000 steps" in unstable and "2 roll-backs" in unstable
     for end, advice in (({"steps": 20}, "--steps 200"), ({"epochs": 0.5}, "--epochs 5"), ({}, "--minutes 50")):
         assert first(past=history(steps=20), **end).advice == f"train longer, {advice}"
     assert "30 distinct" in first(past=history(training=900, distinct=30)).evidence

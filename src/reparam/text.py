@@ -51,9 +51,13 @@ def short(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:head]}…{text[-tail:]}"
 
 
-def counted(n: int, what: str) -> str:
-    """'1 image', '1,422 images'."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+def counted(n: int, one: str, many: str = "") -> str:
+    """A number and what there are so many of, in the singular for one.
+
+    >>> counted(1, "image"), counted(1422, "image"), counted(2, "image has", "images have")
+    ('1 image', '1,422 images', '2 images have')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def for_terminal(line: str) -> str:

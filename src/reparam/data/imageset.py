@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, UsageError
+from ..text import counted
 from .archives import Skipped
 from .labels import Labels
 from .near_copies import groups_of
@@ -50,14 +51,15 @@ class ImageSet:
 
     def __repr__(self) -> str:
         n, height, width, channels = self.images.shape
-        parts = [f"{n:,} images of {height}×{width}×{channels}"]
+        parts = [f"{counted(n, 'image')} of {height}×{width}×{channels}"]
         if self.classes:
             names = ", ".join(self.classes[:5])
-            parts.append(f"{len(self.classes):,} classes ({names}{', …' if len(self.classes) > 5 else ''})")
-        parts += [f"{len(self.factors)} factors"] if self.factors else []
+            names += ", …" if len(self.classes) > 5 else ""
+            parts.append(f"{counted(len(self.classes), 'class', 'classes')} ({names})")
+        parts += [counted(len(self.factors), "factor")] if self.factors else []
         parts += [f"{flags.sum():,} {kind}" for kind, flags in (("for validation", self.validation), ("for test", self.test))
                   if flags.any()]
-        parts += [f"{len(self.skipped):,} files skipped"] if self.skipped else []
+        parts += [f"{counted(len(self.skipped), 'file')} skipped"] if self.skipped else []
         return f"<ImageSet {self.source!r}: {'; '.join(parts)}>"
 
     @property
@@ -137,18 +139,21 @@ def assemble(images: Pixels, digests: npt.NDArray[np.uint64], labels: Labels, va
     said = [*notes]
     if skipped:
         reasons = Counter(each.reason for each in skipped).most_common(3)
-        said.append(f"{len(skipped)} files could not be read and were left out: "
+        said.append(f"{counted(len(skipped), 'file')} could not be read and left out: "
                     + "; ".join(f"{count} × {reason}" for reason, count in reasons))
     if labels.note:
         said.append(labels.note)
     numbers = labels.numbers
     if numbers is not None and (numbers < 0).any() and labels.classes:
-        where = "lie in no class's folder and " if labels.given is None else ""
-        said.append(f"{(numbers < 0).sum()} images {where}have no label")
+        unlabelled = int((numbers < 0).sum())
+        said.append(counted(unlabelled, "image lies in no class's folder and has no label",
+                            "images lie in no class's folder and have no label") if labels.given is None else
+                    counted(unlabelled, "image has no label", "images have no label"))
     if validation.any():
-        said.append(f"{validation.sum()} images are given as validation data: they are what is held out")
+        said.append(counted(int(validation.sum()), "image is", "images are")
+                    + " given as validation data, which is what is held out")
     if test.any():
-        said.append(f"{test.sum()} images are given as test data and are not trained on")
+        said.append(counted(int(test.sum()), "image is", "images are") + " given as test data and not trained on")
     groups = digests.copy() if joining else groups_of(images, digests)
     said += _of_copies(digests, groups, validation, test)
     brightest = int(images.max())
@@ -163,17 +168,20 @@ def _of_copies(digests: Array, groups: Array, validation: Flags, test: Flags) ->
     said: list[str] = []
     copies = len(digests) - len(np.unique(digests))
     if copies:
-        said.append(f"{copies} images are copies of others; copies are split together")
+        said.append(counted(copies, "image is a copy of another", "images are copies of others")
+                    + "; copies are split together")
     near = len(np.unique(digests)) - len(np.unique(groups))
     if near:
-        said.append(f"{near} images differ hardly from others, as if saved anew; they are split together")
+        said.append(counted(near, "image differs hardly from another", "images differ hardly from others")
+                    + ", as if saved anew; such images are split together")
     for kind, held_out, training in (("test", test, ~test), ("validation", validation, ~test & ~validation)):
         leaked = int(np.isin(digests[held_out], digests[training]).sum())
         if leaked:
-            said.append(f"{leaked} {kind} images also occur among the training images, where they are left out")
+            said.append(counted(leaked, f"{kind} image also occurs", f"{kind} images also occur")
+                        + " among the training images, where copies are left out")
         alike = int(np.isin(groups[held_out], groups[training]).sum()) - leaked
         if alike > 0:
-            said.append(f"{alike} {kind} images differ hardly from training images")
+            said.append(counted(alike, f"{kind} image differs", f"{kind} images differ") + " hardly from training images")
     return said
 
 

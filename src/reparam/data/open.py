@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from ..errors import DataError, UsageError, nearest
+from ..text import counted
 from . import cache
 from .archives import Members, Skipped, check_regular, is_archive, members
 from .arrays import open_arrays, open_digits, open_shapes
@@ -359,19 +360,20 @@ def _plan(headers: dict[str, Header], settings: _Settings,
     greys = sum(h.grey for h in headers.values())
     grey, keep = greys == len(headers), settings.background == "keep"
     if 0 < greys < len(headers):
-        notes.append(f"{greys} of {len(headers)} images are grey: they became RGB")
+        notes.append(f"{greys} of {len(headers):,} images {'is' if greys == 1 else 'are'} grey, and made RGB")
     clear = sum(h.alpha for h in headers.values())
     if clear and not keep:
-        notes.append(f"{clear} images have transparency: drawn on {settings.background}")
+        notes.append(counted(clear, "image has", "images have") + f" transparency: drawn on {settings.background}")
     profiles = Counter(h.profile for h in headers.values())
     if profiles["converted"]:
-        notes.append(f"{profiles['converted']} images have a colour profile: their colours were converted to sRGB")
+        notes.append(counted(profiles["converted"], "image has", "images have") + " a colour profile: colours were "
+                     "converted to sRGB")
     if profiles["unusable"]:
-        notes.append(f"{profiles['unusable']} images have a colour profile that is broken or of other channels: their "
-                     "colours were taken for sRGB")
+        notes.append(counted(profiles["unusable"], "image has", "images have") + " a colour profile that is broken or of "
+                     "other channels: colours were taken for sRGB")
     more = sum(h.more_frames for h in headers.values())
     if more:
-        notes.append(f"{more} files hold several frames or pages: the first of each was taken")
+        notes.append(counted(more, "file holds", "files hold") + " several frames or pages: the first of each was taken")
     return _DecodePlan(size, (1 if grey else 3) + keep, grey, settings), notes
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import DataError, UsageError, nearest
+from ..text import counted
 
 MAX_CHANNELS = 16
 _HINT = "state what is black and what is white with --value-range LO,HI (in Python value_range=(LO, HI))"
@@ -197,7 +198,7 @@ def choose_size(sizes: Mapping[Size, int], image_size: int | None) -> tuple[Size
     notes = [f"resized to {side}×{side}{cut}: {all_of} {width}×{height}"]
     small = sum(count for size, count in sizes.items() if min(size) < side)
     if small:
-        notes.append(f"{small} images are smaller than {side}×{side} and were enlarged")
+        notes.append(counted(small, "image is", "images are") + f" smaller than {side}×{side}: enlarged")
     return (side, side), notes
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..metrics.catalogue import find
 from ..metrics.codebook import PERPLEXITY
+from ..text import counted
 from .case import Case
 
 Evidence = Callable[[Case], str | None]
@@ -96,9 +97,9 @@ def short(case: Case) -> str | None:
     if steps is None:
         return None
     if steps < FEWEST_STEPS:
-        return f"{steps:,} steps are too few to learn anything"
+        return counted(steps, "step is", "steps are") + " too few to learn anything"
     if seen is not None and seen < FEWEST_SEEN:
-        return f"{steps:,} steps saw {seen:,} images, too few to learn from"
+        return f"{counted(steps, 'step')} saw {counted(seen, 'image')}, too few to learn from"
     if way is not None and way < SHORTEST_WAY:
         return (f"at a learning rate of {case.learning_rate:g} no weight could move by more than {way:.1g} in {steps:,} "
                 "steps, and weights start larger than that")
@@ -136,7 +137,8 @@ def skips(case: Case) -> str | None:
     steps, skipped, rollbacks = case.history.steps or 0, case.history.skipped, case.history.rollbacks
     if skipped < SKIPPED * max(steps, 1) and not rollbacks:
         return None
-    return f"{skipped} of {steps} steps were skipped, {rollbacks} roll-backs"
+    were = "was" if skipped == 1 else "were"
+    return f"{skipped} of {counted(steps, 'step')} {were} skipped, {counted(rollbacks, 'roll-back')}"
 
 
 def overfitted(case: Case) -> str | None:
@@ -238,7 +240,7 @@ def repeats(case: Case) -> str | None:
     if coverage is not None and coverage <= UNCOVERED and not imprecise(case):
         found.append(f"only {coverage:.0%} of the real images have a sample in their neighbourhood")
     if missing is not None and missing >= 1 and (judge is None or judge >= 0.8):
-        found.append(f"{missing:.0f} classes do not occur among the samples")
+        found.append(counted(round(missing), "class does", "classes do") + " not occur among the samples")
     return "; ".join(found) or None
 
 
@@ -262,7 +264,7 @@ FINISHED = 0.01
 
 def few_measured(case: Case) -> str | None:
     n = max((figure.n for figure in case.figures.values()), default=0)
-    return f"the figures are of {n} images, so few that they are rough, and prior and codes may not be compared" \
+    return f"the figures are of {counted(n, 'image')}, so few that they are rough, and prior and codes may not be compared" \
         if n < FEWEST_MEASURED else None
 
 
@@ -280,7 +282,7 @@ def early(case: Case) -> str | None:
     if (case.late is None or case.late <= FINISHED) and steps >= 1000:
         return None
     rising = ", and held-out images were still getting likelier" if case.late is not None and case.late > FINISHED else ""
-    return f"reconstructions have an SSIM of {ssim:.2f} after {steps:,} steps{rising}"
+    return f"reconstructions have an SSIM of {ssim:.2f} after {counted(steps, 'step')}{rising}"
 
 
 def improving(case: Case) -> str | None:

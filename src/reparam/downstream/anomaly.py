@@ -22,6 +22,7 @@ from ..data.stream import to_batch
 from ..errors import UsageError
 from ..functional.neighbours import nearest
 from ..pretrained.image_model import ImageModel
+from ..text import counted
 from .statistics import Array, Surprise, code_length, rate_and_distortion, residuals, scaled_codes
 
 Images = npt.NDArray[np.uint8]
@@ -72,7 +73,8 @@ class Detector:
             UsageError: too few held-out images, or a model without an encoder or a density.
         """
         if len(held_out) < FEWEST:
-            raise UsageError(f"{len(held_out)} held-out images are too few to tell what is odd from; {FEWEST} at least")
+            raise UsageError(counted(len(held_out), "held-out image is", "held-out images are")
+                             + f" too few to tell what is odd from; {FEWEST} at least")
         codes = scaled_codes(model, to_batch(training[:MOST_CODES]))
         surprise = Surprise.fit(residuals(model, to_batch(held_out[::2])))
         bare = Detector(model, codes, surprise, (), np.zeros(0))

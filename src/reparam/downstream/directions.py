@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..errors import UsageError
 from ..functional.intervals import wilson
 from ..pretrained.image_model import ImageModel
+from ..text import counted
 
 Array = npt.NDArray[Any]
 FOLDS = 5
@@ -61,8 +62,8 @@ def find_direction(name: str, codes: npt.ArrayLike, has: npt.ArrayLike, keep: Ma
     columns = {name: y, **{k: np.asarray(v, bool) for k, v in (keep or {}).items()}}
     for what, each in columns.items():
         if min(each.sum(), (~each).sum()) < FEWEST:
-            raise UsageError(f"{what!r}: {each.sum()} images have it and {(~each).sum()} do not; a direction takes at least "
-                             f"{FEWEST} of both")
+            raise UsageError(f"{what!r}: {counted(int(each.sum()), 'image has', 'images have')} it and {(~each).sum()} do "
+                             f"not; a direction takes at least {FEWEST} of both")
     scale = np.maximum(z.std(0), 1e-8)
     x = (z - z.mean(0)) / scale
     effects, normals = _effects(x, np.stack(list(columns.values()), 1).astype(np.float64))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from ..text import counted
 from .directions import principal_directions
 
 Array = npt.NDArray[Any]
@@ -69,7 +70,8 @@ def neighbour_map(codes: npt.ArrayLike, *, neighbours: int = 15, seed: int = 0) 
         raise UsageError('this map is made by UMAP: pip install "reparam[map]", or take the principal components') from None
     z = np.asarray(codes, np.float64)
     if len(z) <= neighbours:
-        raise UsageError(f"{len(z)} codes are too few for UMAP, which looks at {neighbours} neighbours of each")
+        raise UsageError(counted(len(z), "code is", "codes are")
+                         + f" too few for UMAP, which looks at {neighbours} neighbours of each")
     xy = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(z)
     return Map(np.asarray(xy, np.float64), "UMAP", trust(z, np.asarray(xy)))
 

@@ -18,6 +18,7 @@ from ..models.latents import NO_ENCODER
 from ..models.sampler import Sampler
 from ..models.vae import VAE, Model
 from ..tensors import evenly
+from ..text import counted
 
 CHUNK = 250
 """Images that pass through a model or a feature network at a time."""
@@ -145,7 +146,8 @@ class Evaluation:
         """
         x = self.x if self.pictures is None else self.pictures
         if len(x) < FEWEST:
-            raise Unavailable(f"{len(x)} images are too few to compare a set of samples with; {FEWEST} at least")
+            raise Unavailable(counted(len(x), "image is", "images are")
+                              + f" too few to compare a set of samples with; {FEWEST} at least")
         return x[self._rows(len(x))]
 
     @cached_property

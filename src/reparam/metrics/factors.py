@@ -15,6 +15,7 @@ from ..errors import DataError, UsageError
 from ..functional.disentanglement import dci, factor_vae_score, mig, sap
 from ..functional.intervals import wilson
 from ..parts.registry import metric
+from ..text import counted
 from .catalogue import FigureType, measures
 from .evaluation import Evaluation, FactorTable, Unavailable
 from .figures import Figure
@@ -150,7 +151,8 @@ def factors(evaluation: Evaluation) -> list[Figure]:
     if len(levels) != n:
         raise UsageError(f"the table of factors has {len(levels)} rows for {n} images")
     if n < 200:
-        raise Unavailable(f"{n} images are too few for scores of factors; 200 at least, and a few thousand to trust them",
+        raise Unavailable(counted(n, "image is", "images are")
+                          + " too few for scores of factors; 200 at least, and a few thousand to trust them",
                           report_reason=True)
     words = tuple(int(k) for k in np.flatnonzero(table.categorical))
     note = "over " + ", ".join(table.names)

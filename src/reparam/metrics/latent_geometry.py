@@ -17,6 +17,7 @@ from ..models.trace import Layer
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
+from ..text import counted
 from .catalogue import FigureType, measures
 from .evaluation import CHUNK, FEWEST, Evaluation, Unavailable
 from .figures import Figure
@@ -153,7 +154,7 @@ def modellable(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
     model = evaluation.vae
     n = min(most, len(evaluation.x))
     if n < FEWEST:
-        raise Unavailable(f"{n} images are too few to say how their codes vary; {FEWEST} at least")
+        raise Unavailable(counted(n, "image is", "images are") + f" too few to say how their codes vary; {FEWEST} at least")
     x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
         draws = torch.cat([_top(model, chunk).z[:2].cpu() for chunk in x.split(CHUNK)], 1)

@@ -18,6 +18,7 @@ from ..models.priors import Prior
 from ..models.vae import VAE
 from ..parts.registry import metric
 from ..tensors import evenly
+from ..text import counted
 from .catalogue import FigureType, measures
 from .evaluation import CHUNK, FEWEST, Evaluation, Unavailable
 from .figures import Figure
@@ -43,7 +44,8 @@ INFORMATION = FigureType("information", "Latent space", "nats, summed over laten
 def active_units(evaluation: Evaluation) -> list[Figure]:
     """Latent dimensions whose mean moves with the image, and the information in each."""
     if len(evaluation.x) < FEWEST:
-        raise Unavailable(f"{len(evaluation.x)} images are too few to say which latents move with them; {FEWEST} at least")
+        raise Unavailable(counted(len(evaluation.x), "image is", "images are")
+                          + f" too few to say which latents move with them; {FEWEST} at least")
     codes = evaluation.codes
     share = active_share(codes)
     d, n = codes.mean.shape[1], len(codes.mean)
@@ -140,7 +142,7 @@ def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]
     model = evaluation.vae
     n = min(most, len(evaluation.x))
     if n < FEWEST:
-        raise Unavailable(f"{n} images are too few for the information of codes; {FEWEST} at least")
+        raise Unavailable(counted(n, "image is", "images are") + f" too few for the information of codes; {FEWEST} at least")
     x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
         _, layers = model.latent.infer(torch.cat([model.encoder(chunk) for chunk in x.split(CHUNK)]), 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.pixels import Range, as_array, pixels_of
 from ..errors import DataError, ReparamError
+from ..text import counted
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Layout:
         if self.dtype.kind in "ui":
             low, high = self.range
             if bad := int(np.isnan(out).any(tuple(range(1, out.ndim))).sum()):
-                raise ReparamError(f"{bad} of {len(out)} images that the model made are not finite: its numbers overflow. "
+                raise ReparamError(f"{bad} of {counted(len(out), 'image')} that the model made "
+                                   f"{'is' if bad == 1 else 'are'} not finite: its numbers overflow. "
                                    "Draw with a lower temperature, or train it again with a lower learning rate")
             out = np.rint(low + (high - low) * out.astype(np.float64)).astype(self.dtype)
         return np.ascontiguousarray(out[0] if self.single else out)
