@@ -544,8 +544,6 @@ def test_encode(trained, done, refused, tmp_path):
 
 def test_a_demo_replaces_the_last_one(trained, reparam, tmp_path, monkeypatch):
     from reparam.cli import app as cli
-    from reparam.models.build import build_model
-    from reparam.parts.recipe import Recipe
 
     last = tmp_path / "runs" / "demo"
     shutil.copytree(trained, last)
@@ -555,9 +553,8 @@ def test_a_demo_replaces_the_last_one(trained, reparam, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_train", lambda *given: asked.append(given))
     assert reparam("demo") == (0, "", "")
     assert not last.exists()
-    ((data, _, out, resumed, changes, *_),) = asked
-    assert (data, out, resumed) == ("shapes", "runs/demo", None)
-    build_model(Recipe().but(**changes), (3, 32, 32))
+    ((data, preset, out, resumed, *_),) = asked
+    assert (data, preset, out, resumed) == ("shapes", "quick", "runs/demo", None)
 
 
 def test_a_demo_replaces_nothing_else(refused, tmp_path):

@@ -122,11 +122,9 @@ def demo(*, out: str = "runs/demo", minutes: float = 0.5, json: Json = False) ->
     minutes
         Training time.
     """
-    given: dict[str, Any] = {"minutes": minutes, "latent": "flat(16)", "encoder": "resnet(width=32, patch=4)",
-                             "decoder": "resnet(width=48, patch=4)", "batch_size": 32, "optimizer": "adamw(lr=4e-3)"}
-    Recipe(**given)  # told before the last demo is removed
+    Recipe(minutes=minutes)  # refused before the last demo is removed
     _clear_demo(Path(out))
-    _train("shapes", None, out, None, None, given, Reading(), "auto", json)
+    _train("shapes", "quick", out, None, None, {"minutes": minutes}, Reading(), "auto", json)
 
 
 def _clear_demo(folder: Path) -> None:

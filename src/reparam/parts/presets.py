@@ -73,6 +73,11 @@ PRESETS: dict[str, Preset] = {
     "sigma_vae": _any(
         "The same by the name of its paper, with the paper's prior alone.",
         "Rybkin et al., 2021, arXiv:2006.13202", fitted_prior="none"),
+    "quick": _any(
+        "A smaller network, smaller batches and a higher learning rate, for half a minute and images of about 32 pixels: "
+        "what the demo trains.", "Rybkin et al., 2021, arXiv:2006.13202",
+        latent="flat(16)", encoder="resnet(width=32, patch=4)", decoder="resnet(width=48, patch=4)", batch_size=32,
+        optimizer="adamw(lr=4e-3)"),
     "mlp": _any(
         "The listing found in articles, put right: 784 → 128 → 256 latents → 128 → 784.",
         "Kingma & Welling, 2014, arXiv:1312.6114",
