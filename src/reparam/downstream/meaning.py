@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from scipy.optimize import brentq
+from scipy.special import ncfdtr
 
 from .anomaly import benjamini_hochberg
 
@@ -34,23 +35,24 @@ class Association:
 
 
 def associations(codes: npt.ArrayLike, levels: npt.ArrayLike, columns: Sequence[str]) -> list[Association]:
-    """Of codes (n, d) with columns of levels (n, c), whole numbers, the strongest first.
+    """Of codes (n, d) with columns of levels (n, c), whole numbers from 0 and −1 where unknown, the strongest first.
 
     One-way analysis of variance: blind to order, so that words and numbers cut into ranges are treated alike, and a bend
     counts as much as a slope.
     """
     z, table = np.asarray(codes, np.float64), np.asarray(levels, np.int64)
-    n, d = z.shape
-    found: list[tuple[int, str, float, tuple[float, float], float]] = []
+    tested: list[tuple[int, str, float, int, int]] = []
+    p_values: list[float] = []
     for name, column in zip(columns, table.T, strict=True):
-        level = np.unique(column, return_inverse=True)[1]
-        groups = int(level.max()) + 1
-        f = anova(z, level)
-        p = stats.f.sf(f, groups - 1, n - groups)
-        for j in range(d):
-            found.append((j, name, *explained(float(f[j]), groups, n), float(p[j])))
-    called = benjamini_hochberg([each[-1] for each in found], FALSE_DISCOVERIES)
-    made = [Association(*each, bool(c)) for each, c in zip(found, called, strict=True)]
+        known = column >= 0
+        level = np.unique(column[known], return_inverse=True)[1]
+        n, groups = len(level), int(level.max()) + 1
+        f = anova(z[known], level)
+        p_values += stats.f.sf(f, groups - 1, n - groups).tolist()
+        tested += [(j, name, float(each), groups, n) for j, each in enumerate(f)]
+    called = benjamini_hochberg(p_values, FALSE_DISCOVERIES)
+    made = [Association(j, name, *explained(f, groups, n), p, bool(c))
+            for (j, name, f, groups, n), p, c in zip(tested, p_values, called, strict=True)]
     return sorted(made, key=lambda a: -a.explained)
 
 
@@ -74,9 +76,9 @@ def explained(f: float, groups: int, n: int) -> tuple[float, tuple[float, float]
         if stats.f.cdf(f, a, b) < quantile:
             return 0.0
         high = 10.0 + 4 * a * f
-        while stats.ncf.cdf(f, a, b, high) > quantile:
+        while ncfdtr(a, b, high, f) > quantile:
             high *= 2
-        return brentq(lambda nc: stats.ncf.cdf(f, a, b, max(nc, 1e-12)) - quantile, 0, high)  # pyright: ignore
+        return brentq(lambda nc: ncfdtr(a, b, nc, f) - quantile, 0, high)  # pyright: ignore
 
     low, high = noncentrality(0.975), noncentrality(0.025)
     return value, (low / (low + n), high / (high + n))
@@ -87,7 +89,7 @@ class Effect:
     """What a walk along a direction does to an image, from its first step to its last."""
 
     changed: float
-    """Mean absolute change of a pixel value, of 1."""
+    """Mean range of a pixel's values along the walk, of 1."""
     brightness: float
     """Change of the mean brightness, of 1."""
     size: float
@@ -97,43 +99,95 @@ class Effect:
     y: float
     """Pixels that it moves down."""
     hue: float
-    """Degrees of the colour circle, from −180 to 180; 0 in grey images."""
+    """Degrees of the colour circle that the foreground's mean colour turns by; 0 in grey images."""
+    background_hue: float
+    """The same of the background."""
     where: Array
-    """(H, W), absolute change of each pixel."""
+    """(H, W), range of each pixel's values along the walk."""
 
 
 def effect_of(walk: npt.NDArray[np.uint8]) -> Effect:
-    """Of images (steps, H, W) or (steps, H, W, C), uint8, along a direction."""
+    """Of images (steps, H, W) or (steps, H, W, C), uint8, along a direction.
+
+    The background is the plane in x and y that fits the colours of an image's border best, by absolute differences; the
+    foreground is what differs from it.
+    """
     x = (walk[..., None] if walk.ndim == 3 else walk)[..., :3].astype(np.float64) / 255
-    change = np.abs(x[-1] - x[0]).mean(-1)
+    where = (x.max(0) - x.min(0)).mean(-1)
     grey = x.mean(-1)
-    first, last = _foreground(x[0]), _foreground(x[-1])
-    (x0, y0), (x1, y1) = _centre(first), _centre(last)
-    return Effect(float(change.mean()), float(grey[-1].mean() - grey[0].mean()), float(last.mean() - first.mean()),
-                  x1 - x0, y1 - y0, _turn(_hue(x[0]), _hue(x[-1])), change)
+    behind = np.stack([_background(image) for image in x])
+    mass = np.clip(np.abs(x - behind).mean(-1) - 0.1, 0, 0.2) / 0.2
+    (x0, y0), (x1, y1) = _centre(mass[0]), _centre(mass[-1])
+    return Effect(float(where.mean()), float(grey[-1].mean() - grey[0].mean()), float(mass[-1].mean() - mass[0].mean()),
+                  x1 - x0, y1 - y0, _turn([_hue(image, m) for image, m in zip(x, mass, strict=True)]),
+                  _turn([_hue(image, np.ones(image.shape[:2])) for image in behind]), where)
 
 
-def _foreground(image: Array) -> Array:
-    """How far each pixel is from the colour of the border, of 1, (H, W); near ones count as background."""
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    distance = np.abs(image - np.median(border, 0)).mean(-1)
-    return np.clip(distance - 0.1, 0, 0.2) / 0.2
+def _background(image: Array) -> Array:
+    """(H, W, C), by least absolute differences: least squares, weighted anew. (Schlossmacher, 1973)"""
+    h, w, _ = image.shape
+    rows, columns = np.mgrid[:h, :w] / max(h, w, 2)
+    plane = np.stack([np.ones((h, w)), rows, columns], -1)
+    edge = np.zeros((h, w), bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    design, colours = plane[edge], image[edge]
+    weights = np.ones(len(design))
+    fitted = np.zeros((3, image.shape[2]))
+    for _ in range(12):
+        root = np.sqrt(weights)[:, None]
+        fitted = np.linalg.lstsq(root * design, root * colours, rcond=None)[0]
+        weights = 1 / (np.abs(colours - design @ fitted).mean(1) + 1e-3)
+    return plane @ fitted
 
 
 def _centre(mass: Array) -> tuple[float, float]:
-    total = max(mass.sum(), 1e-9)
-    return (float((mass.sum(0) * np.arange(mass.shape[1])).sum() / total),
-            float((mass.sum(1) * np.arange(mass.shape[0])).sum() / total))
+    """Of mass (H, W), (x, y) in pixels; the image's middle where there is next to none."""
+    h, w = mass.shape
+    if mass.sum() < 0.5:
+        return (w - 1) / 2, (h - 1) / 2
+    return (float((mass.sum(0) * np.arange(w)).sum() / mass.sum()), float((mass.sum(1) * np.arange(h)).sum() / mass.sum()))
 
 
-def _hue(image: Array) -> complex:
+def _hue(image: Array, weight: Array) -> complex:
     """The mean colour as a point of the colour plane: its angle is the hue."""
-    if image.shape[-1] < 3:
+    if image.shape[-1] < 3 or weight.sum() < 0.5:
         return 0j
-    r, g, b = (image[..., i] for i in range(3))
-    return complex((r - (g + b) / 2).mean(), (np.sqrt(3) / 2 * (g - b)).mean())
+    r, g, b = ((image[..., i] * weight).sum() / weight.sum() for i in range(3))
+    return complex(r - (g + b) / 2, np.sqrt(3) / 2 * (g - b))
 
 
-def _turn(a: complex, b: complex) -> float:
-    """Degrees from one hue to another; 0 where either has next to none."""
-    return float(np.degrees(np.angle(b / a))) if min(abs(a), abs(b)) > 0.02 else 0.0
+COLOURED = 0.05
+"""How far from grey a colour is that has a hue."""
+
+
+def _turn(hues: Sequence[complex]) -> float:
+    """Degrees from the first to the last hue, on the way of those between; steps that are next to grey are passed over."""
+    seen = [h for h in hues if abs(h) > COLOURED]
+    return float(sum(np.degrees(np.angle(b / a)) for a, b in zip(seen[:-1], seen[1:], strict=True)))
+
+
+def in_words(effect: Effect) -> str:
+    """What is moved, in a line: '3.1 px right, 12 % of the picture larger'."""
+    far = max(0.5, 0.02 * max(effect.where.shape))
+    said = [f"{abs(v):.1f} px {way[v > 0]}" for v, way in ((effect.x, ("left", "right")), (effect.y, ("up", "down")))
+            if abs(v) >= far]
+    said += [f"{abs(v):.0%} of the picture {way[v > 0]}" for v, way in ((effect.size, ("smaller", "larger")),)
+             if abs(v) >= 0.02]
+    said += [f"{abs(effect.brightness):.0%} {'lighter' if effect.brightness > 0 else 'darker'}"] \
+        if abs(effect.brightness) >= 0.03 else []
+    said += [f"{whose} turns {abs(v):.0f}°" for v, whose in ((effect.hue, "hue"), (effect.background_hue, "background's hue"))
+             if abs(v) >= 15]
+    if said:
+        return ", ".join(said)
+    return "hardly anything" if effect.changed < 0.01 else f"form, {place_of(effect.where)}"
+
+
+def place_of(where: Array) -> str:
+    """Where most of a map (H, W) lies, by thirds of its rows and columns."""
+    total = max(where.sum(), 1e-300)
+    rows, columns = ([part.sum() / total for part in np.array_split(where.sum(axis), 3)] for axis in (1, 0))
+    named = [names[int(np.argmax(shares))] for shares, names in
+             ((rows, ("top", "middle", "bottom")), (columns, ("left", "middle", "right"))) if max(shares) >= 0.5]
+    if named == ["middle", "middle"] or named == ["middle"]:
+        return "mostly in the middle"
+    return f"mostly at the {' '.join(n for n in named if n != 'middle')}" if named else "all over the picture"
