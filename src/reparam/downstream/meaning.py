@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -163,20 +164,19 @@ COLOURED = 0.05
 def _turn(hues: Sequence[complex]) -> float:
     """Degrees from the first to the last hue, on the way of those between; steps that are next to grey are passed over."""
     seen = [h for h in hues if abs(h) > COLOURED]
-    return float(sum(np.degrees(np.angle(b / a)) for a, b in zip(seen[:-1], seen[1:], strict=True)))
+    return float(sum(np.degrees(np.angle(b / a)) for a, b in pairwise(seen)))
 
 
 def in_words(effect: Effect) -> str:
     """What is moved, in a line: '3.1 px right, 12 % of the picture larger'."""
     far = max(0.5, 0.02 * max(effect.where.shape))
-    said = [f"{abs(v):.1f} px {way[v > 0]}" for v, way in ((effect.x, ("left", "right")), (effect.y, ("up", "down")))
-            if abs(v) >= far]
-    said += [f"{abs(v):.0%} of the picture {way[v > 0]}" for v, way in ((effect.size, ("smaller", "larger")),)
-             if abs(v) >= 0.02]
-    said += [f"{abs(effect.brightness):.0%} {'lighter' if effect.brightness > 0 else 'darker'}"] \
-        if abs(effect.brightness) >= 0.03 else []
-    said += [f"{whose} turns {abs(v):.0f}°" for v, whose in ((effect.hue, "hue"), (effect.background_hue, "background's hue"))
-             if abs(v) >= 15]
+    told = ((effect.x, far, f"{abs(effect.x):.1f} px", ("left", "right")),
+            (effect.y, far, f"{abs(effect.y):.1f} px", ("up", "down")),
+            (effect.size, 0.02, f"{abs(effect.size):.0%} of the picture", ("smaller", "larger")),
+            (effect.brightness, 0.03, f"{abs(effect.brightness):.0%}", ("darker", "lighter")))
+    said = [f"{amount} {way[value > 0]}" for value, least, amount, way in told if abs(value) >= least]
+    said += [f"{whose} turns {value:+.0f}°" for value, whose in
+             ((effect.hue, "hue"), (effect.background_hue, "background's hue")) if abs(value) >= 15]
     if said:
         return ", ".join(said)
     return "hardly anything" if effect.changed < 0.01 else f"form, {place_of(effect.where)}"

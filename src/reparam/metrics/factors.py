@@ -94,17 +94,30 @@ def of_columns(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> FactorTable
                        tuple(k[2] for k in kept))
 
 
-def _found(table: Table, names: Sequence[str]) -> list[tuple[str, ...]]:
-    if all(name in table.rows for name in names):
-        return [table.rows[name] for name in names]
+def rows_for(table: Table, names: Sequence[str]) -> list[tuple[str, ...] | None]:
+    """The table's row for each image, as it is named or by the last part of its name where no two images and no two rows
+    end in the same; None where it has none."""
     by_last = {name.rsplit("/", 1)[-1]: row for name, row in table.rows.items()}
     ends = [name.rsplit("/", 1)[-1] for name in names]
-    if len(by_last) < len(table.rows) or len(set(ends)) < len(ends) or not all(end in by_last for end in ends):
-        lost = next((n for n, e in zip(names, ends, strict=True) if n not in table.rows and e not in by_last), names[0])
-        raise DataError(f"{table.source} does not name {lost!r}; its first names are "
-                        f"{', '.join(repr(n) for n in list(table.rows)[:3])}. Its first column holds the images' names as "
-                        "in the data: files by their path in the folder or archive, images of arrays by their number from 0")
-    return [by_last[end] for end in ends]
+    if len(by_last) < len(table.rows) or len(set(ends)) < len(ends):
+        by_last = {}
+    return [table.rows.get(name, by_last.get(end)) for name, end in zip(names, ends, strict=True)]
+
+
+def unknown_name(table: Table, name: str) -> DataError:
+    """What to say of an image that a table does not name."""
+    return DataError(f"{table.source} does not name {name!r}; its first names are "
+                     f"{', '.join(repr(n) for n in list(table.rows)[:3])}. Its first column holds the images' names as in the "
+                     "data: files by their path in the folder or archive, images of arrays by their number from 0")
+
+
+def _found(table: Table, names: Sequence[str]) -> list[tuple[str, ...]]:
+    found = list[tuple[str, ...]]()
+    for name, row in zip(names, rows_for(table, names), strict=True):
+        if row is None:
+            raise unknown_name(table, name)
+        found.append(row)
+    return found
 
 
 def _levels(column: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, bool]:

@@ -128,6 +128,20 @@ def measured_rows(images: ImageSet) -> tuple[np.ndarray, str]:
     return (test_set, "test") if len(test_set) else (validation_set, "held-out")
 
 
+def own_images(run: Run, report: Reporter, other: str) -> ImageSet:
+    """The images of a run's own data; `other` is the command that takes others.
+
+    Raises:
+        DataError: they are gone or changed, or were held in memory.
+    """
+    if run.source == ARRAY:
+        raise DataError(f"the run in {run.folder} was trained on an array in memory: name images: {other}")
+    images = open_data(run.source, run.options, report)
+    if images.fingerprint != run.fingerprint:
+        raise DataError(f"{run.source} changed since this model was trained; name images: {other}")
+    return images
+
+
 def measure_on_own(run: Run, model: ImageModel, metrics: str | None, report: Reporter, options: Options = Options(), *,
                    skip_unavailable: bool | None = None) -> Evaluated:
     """Measures a run's model on the test or held-out images of its own data; without `metrics`, the standard ones.
@@ -136,12 +150,7 @@ def measure_on_own(run: Run, model: ImageModel, metrics: str | None, report: Rep
         DataError: the data are gone or changed, or a table of factors does not name the images.
         UsageError: a metric that this model or these images do not allow.
     """
-    if run.source == ARRAY:
-        raise DataError(f"the run in {run.folder} was trained on an array in memory: name images to measure it on")
-    images = open_data(run.source, run.options, report)
-    if images.fingerprint != run.fingerprint:
-        raise DataError(f"{run.source} changed since this model was trained; name images to measure it on: reparam "
-                        f"evaluate {run.folder} DATA")
+    images = own_images(run, report, f"reparam evaluate {run.folder} DATA")
     rows, kind = measured_rows(images)
     attempt, facts = Attempts(report), run.facts.get("outcome")
     figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, known=images.split()[0],
