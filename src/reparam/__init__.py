@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .parts.recipe import Recipe as Recipe
     from .pretrained.image_model import ImageModel as ImageModel
     from .pretrained.image_model import load as load
+    from .runs.describing import describe as describe
     from .runs.keeping import fit_prior as fit_prior
     from .runs.keeping import save as save
     from .runs.measuring import compare as compare
@@ -43,6 +44,7 @@ _HOME = {
     "build_model": "models.build",
     "build_objective": "objectives.objective",
     "compare": "runs.measuring",
+    "describe": "runs.describing",
     "diagnose": "doctor",
     "Draw": "models.draw",
     "open_images": "data.open",

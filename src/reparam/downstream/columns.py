@@ -49,8 +49,8 @@ def columns_of(images: ImageSet, rows: Array, table: Table | None = None) -> Col
     known: dict[str, Sequence[Any] | Array] = {}
     notes: list[str] = []
     if images.labels is not None:
-        words = np.array([*images.classes, ""]) if images.classes else np.array([*map(str, range(images.labels.max() + 1)), ""])
-        known["label"] = words[images.labels[rows]]
+        classes = images.classes or tuple(map(str, range(int(images.labels.max()) + 1)))
+        known["label"] = np.array([*classes, ""])[images.labels[rows]]  # −1 is the last
     known |= {name: column[rows] for name, column in (images.factors or {}).items()}
     if table is not None:
         names = [images.names[i] for i in rows]
@@ -59,8 +59,8 @@ def columns_of(images: ImageSet, rows: Array, table: Table | None = None) -> Col
         if len(lost) == len(names):
             raise unknown_name(table, names[0])
         if lost:
-            notes.append(f"{table.source} has no row for {len(lost):,} of {counted(len(names), 'image')}, such as {lost[0]}: "
-                         "they count only for what else is known of them.")
+            notes.append(f"{table.source} has no row for {len(lost):,} of {counted(len(names), 'image')}, such as "
+                         f"{lost[0]}: they count only for what else is known of them.")
         known |= {name: [row[k] if row is not None else "" for row in found] for k, name in enumerate(table.names)}
     return as_levels(known, len(rows), notes)
 
@@ -74,7 +74,8 @@ def as_levels(columns: Mapping[str, Sequence[Any] | Array], n: int, notes: Seque
         present = np.array([_is_known(cell) for cell in column], bool)
         cells = np.asarray(column)[present]
         if len(cells) < FEWEST:
-            said.append(f"{name!r} is left out: it says something of {counted(len(cells), 'image')}, and {FEWEST} are needed.")
+            said.append(f"{name!r} is left out: it says something of {counted(len(cells), 'image')}, and {FEWEST} are "
+                        "needed.")
             continue
         found = of_columns({name: cells})
         if found is None:
@@ -97,7 +98,9 @@ def as_levels(columns: Mapping[str, Sequence[Any] | Array], n: int, notes: Seque
 
 
 def _is_known(cell: Any) -> bool:
-    return bool(np.isfinite(cell)) if isinstance(cell, int | float | np.number) else str(cell).strip().lower() not in ("", "nan")
+    if isinstance(cell, int | float | np.number):
+        return bool(np.isfinite(cell))
+    return str(cell).strip().lower() not in ("", "nan")
 
 
 def _same(a: Array, b: Array) -> bool:

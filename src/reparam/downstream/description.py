@@ -94,6 +94,8 @@ class Description:
     """Latents that carry 0.01 nats or more."""
     notes: tuple[str, ...]
     """What was left out or should be known, in sentences."""
+    kind: str = "images"
+    """Which images: 'held-out images of photos'."""
 
     @property
     def all(self) -> tuple[Described, ...]:
@@ -126,8 +128,9 @@ def describe_latents(model: ImageModel, images: ImageSet | None = None, rows: Ar
         if images is not None or table is not None:
             raise UsageError(f"{NO_ENCODER}. Leave images and tables out: what its latents change is described without")
         codes, known = _drawn(model), Columns((), np.zeros((DRAWS, 0), np.int64), ())
-        return _described(model, codes, known, (), dims, 0, ["A GAN has no encoder: nothing is known of the codes of images, so "
-                          "that latents are sorted by how much they change, and go along with nothing."])
+        return _described(model, codes, known, (), dims, 0, [
+            "A GAN has no encoder: nothing is known of the codes of images, so that latents are sorted by how much they "
+            "change, and go along with nothing."])
     if images is None:
         raise UsageError("name images: codes of images tell what latents mean")
     rows = np.arange(len(images.images)) if rows is None else rows
@@ -151,7 +154,8 @@ def _described(model: ImageModel, codes: Array, known: Columns, scores: tuple[Fi
     axes = model.config.axes
     carrying = [axis for axis in axes if axis.nats >= ACTIVE] if n else list(axes)
     if n and not carrying:
-        notes = [*notes, "No latent carries 0.01 nats or more: the model has collapsed, and what is shown is next to nothing."]
+        notes = [*notes, "No latent carries 0.01 nats or more: the model has collapsed, and what is shown is next to "
+                 "nothing."]
     mean, std = codes.mean(0), codes.std(0)
     shown = (carrying or list(axes))[:dims]
     lines = [_axis(model, axis, std) for axis in shown]
@@ -164,9 +168,10 @@ def _described(model: ImageModel, codes: Array, known: Columns, scores: tuple[Fi
     place = {axis.index: i for i, axis in enumerate(axes)}
     found = [_walked(model, line, codes, typical, [a for a in of_axes if a.dimension == place[axis.index]])
              for line, axis in zip(lines, shown, strict=True)]
-    found += [_walked(model, line, codes, typical, [a for a in of_others if a.dimension == i]) for i, line in enumerate(others)]
-    kinds = [tuple(d for d in found if d.kind == kind) for kind in ("latent", "component", "visible")]
-    return Description(*kinds, known.names, scores, n, len(carrying), tuple(notes))
+    found += [_walked(model, line, codes, typical, [a for a in of_others if a.dimension == i])
+              for i, line in enumerate(others)]
+    latents, components, visible = (tuple(d for d in found if d.kind == kind) for kind in ("latent", "component", "visible"))
+    return Description(latents, components, visible, known.names, scores, n, len(carrying), tuple(notes))
 
 
 def _axis(model: ImageModel, axis: Axis, std: Array) -> _Line:
@@ -213,7 +218,8 @@ def _walked(model: ImageModel, line: _Line, codes: Array, typical: Array, found:
     """A direction with its walk through the typical code, and what the walk does."""
     along = (codes - codes.mean(0)) @ line.reading
     here = float((typical - codes.mean(0)) @ line.reading)
-    z = typical + np.linspace(*np.quantile(along, RANGE), STEPS)[:, None] * line.vector - here * line.vector
+    first, last = (float(np.quantile(along, share)) for share in RANGE)
+    z = typical + (np.linspace(first, last, STEPS) - here)[:, None] * line.vector
     walk = model.decode(z.reshape(STEPS, *model.latent_shape).astype(np.float32))
     return Described(line.name, line.kind, line.place, line.amount, line.vector, walk, effect_of(walk), tuple(found))
 
@@ -251,15 +257,17 @@ def _about(model: ImageModel, n: int) -> list[str]:
     kind, shape = model.network.latent.space.kind, model.latent_shape
     said: list[str] = []
     if n < FEWEST:
-        said.append(f"{counted(n, 'image')} of the {FEWEST} that are needed to tell what latents go along with: this is left out.")
+        said.append(f"{counted(n, 'image')} of the {FEWEST} that are needed to tell what latents go along with: this is "
+                    "left out.")
     if kind == "codes":
-        said.append("The codes are entries of a codebook, one at each place of a grid: what is described are the numbers in these "
-                    "vectors, and a walk passes through vectors between the entries, which the decoder was not trained on.")
+        said.append("The codes are entries of a codebook, one at each place of a grid: what is described are the numbers "
+                    "in these vectors, and a walk passes through vectors between the entries, which the decoder "
+                    "was not trained on.")
     elif kind == "sphere":
         said.append("The codes lie on a sphere, which walks along straight lines leave.")
     if len(shape) == 3 and kind != "codes":
-        said.append("The latents stand in a grid: each sees, and changes, a part of the picture, and associations of a place "
-                    "with what holds for the whole picture are weak. Components and visible directions span the grid.")
+        said.append("The latents stand in a grid: each sees, and changes, a part of the picture, and goes along but "
+                    "weakly with what holds for the whole picture. Components and visible directions span the grid.")
     if isinstance(model.network.latent, TopDown):
         said.append("The latents stand in layers: those of lower ones say what remains when the layers above are known.")
     return said

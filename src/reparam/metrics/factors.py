@@ -107,8 +107,8 @@ def rows_for(table: Table, names: Sequence[str]) -> list[tuple[str, ...] | None]
 def unknown_name(table: Table, name: str) -> DataError:
     """What to say of an image that a table does not name."""
     return DataError(f"{table.source} does not name {name!r}; its first names are "
-                     f"{', '.join(repr(n) for n in list(table.rows)[:3])}. Its first column holds the images' names as in the "
-                     "data: files by their path in the folder or archive, images of arrays by their number from 0")
+                     f"{', '.join(repr(n) for n in list(table.rows)[:3])}. Its first column holds the images' names as in "
+                     "the data: files by their path in the folder or archive, images of arrays by their number from 0")
 
 
 def _found(table: Table, names: Sequence[str]) -> list[tuple[str, ...]]:

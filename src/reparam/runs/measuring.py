@@ -49,7 +49,7 @@ def evaluate(of: ImageModel | Run | str | Path, data: Images | None = None, *, m
     """
     report, options = report or Silent(), Options(features, factors, n)
     options.check()
-    run = None if isinstance(of, ImageModel) else _run_of(of)
+    run = None if isinstance(of, ImageModel) else run_of(of)
     if run is None and data is None:
         raise UsageError("name images to measure the model on: without its run.json nothing tells what its own data were"
                          if not isinstance(of, ImageModel) else "a model in memory has no data of its own: give images")
@@ -80,7 +80,7 @@ def images_for(model: ImageModel, data: Images | None, labels: npt.ArrayLike | N
     return read_inputs(model.config, [data] if isinstance(data, str | Path) else list(data or ()), report)
 
 
-def _run_of(of: Run | str | Path) -> Run | None:
+def run_of(of: Run | str | Path) -> Run | None:
     """The run in a folder; None of a folder that holds a model alone."""
     if isinstance(of, Run):
         return of
