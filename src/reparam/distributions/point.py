@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from .base import LocationScale
+
+NO_DENSITY = ("log p(x | z) needs a density of images, and the likelihood 'implicit' has none: choose another --likelihood, "
+              "or leave out the terms that need one, such as nll")
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,6 @@ class _At(LocationScale):
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
         return self.loc.expand(*shape, *self.loc.shape)
 
-    def _constant(self, value: Tensor, log_prob: float) -> Tensor:
-        shape = torch.broadcast_shapes(value.shape, self.loc.shape)
-        return value.new_full(shape[: len(shape) - self.event_dims], log_prob)
-
 
 @dataclass(frozen=True)
 class Point(_At):
@@ -40,15 +39,16 @@ class Point(_At):
     event_dims: int = 1
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self._constant(value, 0.0)
+        shape = torch.broadcast_shapes(value.shape, self.loc.shape)
+        return value.new_zeros(shape[: len(shape) - self.event_dims])
 
 
 @dataclass(frozen=True)
 class Implicit(_At):
-    """A draw of a distribution that is known by its draws alone: `log_prob` is NaN. (Mohamed & Lakshminarayanan, 2016,
+    """A draw of a distribution that is known by its draws alone and has no density. (Mohamed & Lakshminarayanan, 2016,
     arXiv:1610.03483)"""
 
     event_dims: int = 3
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self._constant(value, math.nan)
+        raise UsageError(NO_DENSITY)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..distributions.base import kl as divergence
 from ..distributions.point import Point
-from ..models.likelihoods import BernoulliLikelihood, ImplicitLikelihood
+from ..models.likelihoods import BernoulliLikelihood
 from ..models.trace import Layer, log_weight
 from ..models.vae import VAE
 from ..parts.ranges import at_least
@@ -49,7 +49,7 @@ def _with_likelihood(evaluation: Evaluation) -> VAE:
         Unavailable: it lacks one.
     """
     model = evaluation.vae
-    if isinstance(model.likelihood, ImplicitLikelihood):
+    if not model.likelihood.has_density:
         raise Unavailable("this model has the likelihood implicit, which gives images no density: measure its samples and "
                           "reconstructions instead, such as with fd, psnr", short="its likelihood gives images no density")
     return model

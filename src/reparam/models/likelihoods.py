@@ -31,6 +31,8 @@ class Likelihood(nn.Module, ABC):
 
     discrete: bool
     channels: int
+    has_density: bool = True
+    """Whether it gives images a density or a probability; without one nothing but a critic can judge them."""
     ends: bool = False
     """Whether it is a density that ends at 0 and 1, beyond which images have no meaning; as they have none to levels."""
 
@@ -54,6 +56,7 @@ class ImplicitLikelihood(Likelihood):
     """
 
     discrete = False
+    has_density = False
 
     def __init__(self, image_shape: Shape, squash: bool = False) -> None:
         super().__init__()

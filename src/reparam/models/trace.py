@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..distributions.base import Distribution, Reparameterized
 from ..distributions.base import kl as divergence
+from ..distributions.point import NO_DENSITY
 from ..errors import UsageError
 
 Batch = Tensor | tuple[Tensor, Tensor]
@@ -39,12 +40,23 @@ class Trace:
     """From the top down."""
     px: Distribution
     """p(x | z), batch shape (K, B)."""
-    log_px: Tensor
-    """(K, B), nats per example."""
+    log_density: Tensor | None
+    """log p(x | z), (K, B), nats per example; None where the likelihood gives images no density."""
     decoder_input: Tensor | None = None
     """(K, B, *f): what the decoder read; None where nothing is inferred."""
     decode: Callable[[Tensor], Distribution] | None = None
     """The decoder and likelihood: from `decoder_input` (K, B, *f) to p(x | z)."""
+
+    @property
+    def log_px(self) -> Tensor:
+        """log p(x | z), (K, B), nats per example.
+
+        Raises:
+            UsageError: the likelihood gives images no density.
+        """
+        if self.log_density is None:
+            raise UsageError(NO_DENSITY)
+        return self.log_density
 
 
 def rate(trace: Trace) -> Tensor:

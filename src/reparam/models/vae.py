@@ -49,6 +49,9 @@ class Model(nn.Module, ABC):
     def _decode(self, features: Tensor) -> Distribution:
         return self.likelihood(fold(self.decoder, features))
 
+    def _log_density(self, px: Distribution, x: Tensor) -> Tensor | None:
+        return px.log_prob(x) if self.likelihood.has_density else None
+
 
 class VAE(Model):
     """Four parts; `forward` runs them on a batch and returns the trace."""
@@ -62,7 +65,7 @@ class VAE(Model):
     def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None) -> Trace:
         features, layers = self.latent.infer(self.encoder(x), samples, y)
         px = self._decode(features)
-        return Trace(x, layers, px, px.log_prob(x), features, self._decode)
+        return Trace(x, layers, px, self._log_density(px, x), features, self._decode)
 
     def encode(self, x: Float[Tensor, "b c h w"], *, sample: bool = False) -> Float[Tensor, "b *d"]:
         """The code of each image: the posterior's mean, or a draw from it."""
@@ -76,4 +79,4 @@ class Generator(Model):
 
     def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None) -> Trace:
         px = self.draw(len(x))
-        return Trace(x, (), px, px.log_prob(x), None, self._decode)
+        return Trace(x, (), px, self._log_density(px, x), None, self._decode)

@@ -107,8 +107,9 @@ class CriticBatch(AdversarialBatch):
         if not (mean.requires_grad and images.requires_grad):
             return each.new_ones(())
         wanted: Tensor | None = None
-        if self.trace.log_px.requires_grad:  # there is a density
-            wanted, = torch.autograd.grad(self.trace.log_px.mean(), mean, retain_graph=True, allow_unused=True)
+        log_density = self.trace.log_density
+        if log_density is not None and log_density.requires_grad:
+            wanted, = torch.autograd.grad(log_density.mean(), mean, retain_graph=True, allow_unused=True)
         if wanted is None:
             raise UsageError("adversarial(balance) compares gradients at the decoder's mean, which this likelihood does not "
                              "use: take gaussian, laplace or student, or a fixed weight")

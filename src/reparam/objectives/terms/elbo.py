@@ -44,7 +44,7 @@ def free_bits(nats: float, per: Annotated[str, one_of("unit", "layer")] = "unit"
     """
 
     def of(trace: Trace, context: Context) -> Tensor:
-        total = trace.log_px.new_zeros(())
+        total = trace.x.new_zeros(())
         for z, q, p in trace.layers:
             if per == "unit" and isinstance(q, Gaussian) and isinstance(p, Gaussian):
                 units = gaussian_kl(q, p).flatten(1).mean(0)
@@ -88,7 +88,7 @@ def balanced_kl(alpha: Alpha = 0.8) -> Term:
     """
 
     def of(trace: Trace, context: Context) -> Tensor:
-        total = trace.log_px.new_zeros(())
+        total = trace.x.new_zeros(())
         for z, q, p in trace.layers:
             total = (total + alpha * divergence(stopped(q), p, z.detach())
                      + (1 - alpha) * divergence(q, stopped(p), z))
