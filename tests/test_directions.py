@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 from reparam.downstream.directions import edit, find_direction, principal_directions, visible_directions
-from reparam.downstream.meaning import anova, associations, effect_of, explained
+from reparam.downstream.meaning import anova, associations, effect_of, explained, noncentral_f
 from reparam.errors import UsageError
 from reparam.models.codes import latent_axes
 from reparam.models.sampler import Sampler
@@ -147,6 +147,19 @@ def test_the_interval_of_what_is_explained_covers_it(share):
         hits += low <= share <= high
         values.append(value)
     assert 0.92 <= hits / 300 <= 0.985 and np.mean(values) == pytest.approx(share, abs=0.015)
+
+
+@pytest.mark.parametrize(("f", "a", "b", "nc"), [(560.0, 2, 900, 1100.0), (90.0, 19, 980, 1600.0), (300.0, 9, 9990, 2500.0),
+                                               (3000.0, 9, 9990, 26000.0)])
+def test_the_noncentral_distribution_far_out_is_that_of_draws(f, a, b, nc):
+    rng = np.random.default_rng(0)
+    drawn = rng.noncentral_chisquare(a, nc, 200_000) / a / (rng.chisquare(b, 200_000) / b)
+    assert noncentral_f(f, a, b, nc) == pytest.approx((drawn <= f).mean(), abs=0.005)
+
+
+def test_what_explains_nearly_all_has_an_interval():
+    value, (low, high) = explained(1e6, 10, 10_000)
+    assert 0.99 < low < value < high < 1
 
 
 def test_associations_find_what_is_there_and_little_else():

@@ -55,4 +55,5 @@ def describe(of: ImageModel | Run | str | Path, images: Images | None = None, *,
                          "images were")
     found = own_images(run, report, f"reparam describe {run.folder} DATA")
     rows, kind = measured_rows(found)
-    return replace(describe_latents(model, found, rows, attributes, dims=dims), kind=f"{kind} images of {run.source}")
+    made = describe_latents(model, found, rows, attributes, dims=dims)
+    return replace(made, kind=f"{kind} images of {Path(run.source).name}")
