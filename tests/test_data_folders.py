@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import os
 import subprocess
 import sys
@@ -283,6 +284,35 @@ def test_an_archive_packed_a_thousandfold_takes_little_memory(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     images, skipped, megabytes = map(int, done.stdout.split())
     assert (images, skipped) == (18, 3) and megabytes < 400
+
+
+def with_a_huge_dictionary(packed):
+    """An .xz stream whose block asks for a dictionary of 1 GiB (36 in the LZMA2 filter), with its header's checksum."""
+    header = bytearray(packed[12:12 + 4 * (packed[12] + 1)])
+    assert header[1:4] == b"\0\x21\x01"
+    header[4] = 36
+    header[-4:] = zlib.crc32(header[:-4]).to_bytes(4, "little")
+    return packed[:12] + bytes(header) + packed[12 + len(header):]
+
+
+@pytest.mark.parametrize("huge", ["no", "first", "second"])
+def test_a_dictionary_of_gigabytes_is_refused_in_every_stream_of_an_xz(tmp_path, huge):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for i in range(18):
+            data = png(i)
+            info = tarfile.TarInfo(f"{i:02}.png")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    parts = [lzma.compress(part) for part in (stream.getvalue()[:9000], stream.getvalue()[9000:])]
+    parts = [with_a_huge_dictionary(part) if huge == name else part
+             for name, part in zip(("first", "second"), parts, strict=True)]
+    (tmp_path / "a.tar.xz").write_bytes(parts[0] + bytes(8) + parts[1] + bytes(4))
+    if huge == "no":
+        assert len(open_images(tmp_path / "a.tar.xz").images) == 18
+    else:
+        with pytest.raises(DataError, match=r"a\.tar\.xz.*(?i:memory)"):
+            open_images(tmp_path / "a.tar.xz")
 
 
 def test_a_set_is_printed_on_one_line():

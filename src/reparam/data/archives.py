@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import gzip
 import hashlib
+import io
 import itertools
 import lzma
 import os
@@ -34,6 +35,7 @@ BROKEN = (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zipf
           tarfile.TarError, zlib.error, lzma.LZMAError, MemoryError)
 MOST_BYTES = 128 << 20
 """A longer file is not read from an archive, where it would have to lie in memory as a whole."""
+_PIECE = 1 << 16
 MOST_HEADER = 1 << 20
 """Bytes of what a tar says of one file, in its own and extended headers."""
 MOST_FILES = 3_000_000
@@ -282,13 +284,74 @@ class _Headers:
         return self._stream.tell()
 
 
+class _Xz(io.RawIOBase):
+    """The bytes of an .xz file.
+
+    Every stream and block of it names a dictionary of its own, which would lie in memory: one of more than MOST_BYTES is
+    refused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._file.seek(0)
+        self._at, self._rest, self._stream = 0, b"", lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        while size:
+            if self._stream.eof:  # another stream may follow, after zeros
+                self._rest = self._stream.unused_data.lstrip(b"\0") or self._file.read(_PIECE).lstrip(b"\0")
+                if not self._rest:
+                    return b""
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_BYTES)
+            elif self._stream.needs_input:
+                self._rest = self._file.read(_PIECE)
+                if not self._rest:
+                    raise EOFError("the archive is truncated")
+            found, self._rest = self._stream.decompress(self._rest, min(size, _PIECE) if size > 0 else _PIECE), b""
+            if found:
+                self._at += len(found)
+                return found
+        return b""
+
+    def readinto(self, buffer: Any) -> int:
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        wanted = offset + (self._at if whence == io.SEEK_CUR else 0)
+        if wanted < self._at:
+            self._rewind()
+        while self._at < wanted and self.read(min(wanted - self._at, _PIECE)):
+            pass
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _open_xz(path: Path, mode: str) -> IO[bytes]:
+    return cast(IO[bytes], io.BufferedReader(_Xz(path), _PIECE))
+
+
 def _unpacked(path: Path) -> IO[bytes]:
     """The bytes of a tar, of which gzip, bzip2 and xz compression is undone."""
     with path.open("rb") as stream:
         start = stream.read(1 << 16)
-    if start.startswith(b"\xfd7zXZ\0"):  # a dictionary of gigabytes would lie in memory
-        lzma.LZMADecompressor(memlimit=MOST_BYTES).decompress(start, 1)
-    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", _open_xz)):
         if start.startswith(magic):
             return cast(IO[bytes], opener(path, "rb"))
     return path.open("rb")
