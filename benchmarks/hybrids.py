@@ -4,12 +4,12 @@
     python benchmarks/hybrids.py run DATA [--jobs 2] [--only faces/vae_gan/3/critic]
     python benchmarks/hybrids.py table
 
-A run has `--seconds` (60) of processor time on one core. Three seeds of each are trained with a critic that learns as it does in the
-others and is not heard (its term has a weight of 1e-9), so that images seen and learning rates are the same: what is asked is
+A run has `--seconds` (60) of processor time on one core. Three seeds of each are trained with a critic that is trained as in the
+others but has no effect (its term has a weight of 1e-9), so that images seen and learning rates are the same: what is asked is
 whether every seed with a critic ends with reconstructions at most 1 dB worse than those, and nearer to test images in Fréchet
 distance. Test images: 2,500 evenly spaced ones, or the last 2,500 of faces64. A run that has its file in benchmarks/results/hybrids
-is left out. Trials are runs of one seed without the last 5,000
-training images (faces: 1,000), judged on 2,500 (1,000) of those; what they told is in the presets.
+is skipped. Trials are runs of one seed without the last 5,000
+training images (faces: 1,000), judged on 2,500 (1,000) of those; their outcome is in the presets.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TRIALS: dict[str, tuple[dict[str, str], ...]] = {
         {"objective": LDM + "late(1, 0.6, 0.1)*adversarial(balance=0.1)"},
         {"objective": LDM + "late(1, 0.6, 0.1)*adversarial(balance=0.2)", "game": "nonsaturating", "penalty": "0.1*r1(0.1)"}),
 }
-"""The settings that were tried; `plain` beside them is the first one with its critic unheard."""
+"""The settings that were tried; `plain` beside them is the first one with its critic without effect."""
 
 
 def path_of(cell: str) -> Path:

@@ -336,7 +336,7 @@ def pictures(cells: Cells, work: Path) -> None:
 HEAD = """# VAE versus GAN
 
 How far is a VAE from a GAN when both have the same few minutes, and how much of the gap is closed by a prior fitted to its codes, by
-choosing among its draws, by drawing the detail that its decoder leaves out, or by a critic (a hybrid, `vae_gan`)? Written by `python benchmarks/vae_vs_gan.py table DATA` from `benchmarks/results/vae_vs_gan`.
+choosing among its draws, by drawing the detail that its decoder averages away, or by a critic (a hybrid, `vae_gan`)? Written by `python benchmarks/vae_vs_gan.py table DATA` from `benchmarks/results/vae_vs_gan`.
 
 FD is the Fréchet distance and KD the kernel distance between features of samples and of test images ([evaluation.md](evaluation.md));
 neither is FID or KID. Figures are of protocol 2: PSNR, SSIM and FD of reconstructions decode the mean of the posterior. faces64 is 10,000 cartoon faces drawn with DiceBear's "adventurer"; it has no test set of its own, and the last
@@ -349,11 +349,11 @@ critic) is not counted.
 
 **Models.** `vae`: the preset `default` (not the preset `vae`, which is for ink), a VAE whose likelihood finds its own noise level, with
 a mixture of 50 Gaussians fitted to its codes. `vae_resampled`: such a VAE with a classifier that, trained after the mixture, keeps one of
-its draws in five ([priors.md](priors.md)); nothing plays against it, and it counts among the parameters. Its own trials chose a greater
-learning rate (6e-3 for 4e-3), which suits CIFAR and faces64 worse: what the classifier brings is told by FD beside that of the fitted
-prior. `vae_terse`: the preset `terse`, a VAE with three times the weight on the KL, so that codes say less and are easier to draw, flow
+its draws in five ([priors.md](priors.md)); it is not trained adversarially, and it counts among the parameters. Its own trials chose a greater
+learning rate (6e-3 for 4e-3), which suits CIFAR and faces64 worse: the effect of the classifier is the difference between FD and that of the fitted
+prior. `vae_terse`: the preset `terse`, a VAE with three times the weight on the KL, so that codes hold less information and are easier to draw, flow
 matching for the mixture, a resampler, and a refiner that draws the pixels of an image in sixteen groups given the decoder's image, by maximum
-likelihood; nothing plays against any of these. `vae_flow`: the preset `latent_flow`, whose code is a map of half as many rows and columns as the image,
+likelihood; none of these is trained adversarially. `vae_flow`: the preset `latent_flow`, whose code is a map of half as many rows and columns as the image,
 and flow matching over it by a U-Net for three quarters of the time; it wants long budgets, is run for those alone, and so far on CIFAR alone. `vae_gan`: such a VAE with a critic of reconstructions and samples for the last two fifths, tuned by itself: smaller patches, 64
 latents for 96, and about a third of the images in the same time, so that what sets it apart from `vae` is not the critic alone. `dcgan`,
 `sngan`, `wgan_gp`, `r3gan`: the presets of these names, with 64 latents.

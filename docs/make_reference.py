@@ -65,7 +65,7 @@ def _composition(preset: Preset) -> list[str]:
 
 def benchmarks() -> str:
     lines = ["# Benchmarks", "", "Written by `make docs` from `benchmarks/results`. Two CPU cores (AMD EPYC with AVX-512 and "
-             "bfloat16), no GPU except where one is named; other programs on the host make timings vary by some 20 %. "
+             "bfloat16), no GPU unless one is named; other programs on the host make timings vary by some 20 %. "
              "Measured under protocol 2, in which PSNR and FD of reconstructions decode the mean of the posterior; protocol 3 decodes a draw.", ""]
     for section in (likelihood, disentangled, hybrids, fitted_priors, large, peers, defaults, kills, priors, listing):
         lines += section()
@@ -216,7 +216,7 @@ def hybrids() -> list[str]:
     if not found:
         return []
     return ["## Hybrids with default settings, unsupervised", "", "`python benchmarks/hybrids.py run DATA`: 60 s of processor time on one core; "
-            "*without*: the critic learns as it does in the others, and is not heard. Mean [least, greatest] over seeds; within 1 dB and "
+            "*without*: the critic is trained as in the others, but its term has a weight of 1e-9. Mean [least, greatest] over seeds; within 1 dB and "
             "nearer: against the mean of those without. FD by EfficientNet-Lite0 of 2,500 reconstructions of test images (the last 2,500 of faces64).", "", *table(HEAD, found)]
 
 
@@ -242,7 +242,7 @@ def large() -> list[str]:
             "networks, the encoder included, a critic not. FD and its like by EfficientNet-Lite0 of 2,500 samples and test images; bits per dimension "
             "are of discrete pixels for `ladder_m`, of a density for the others. What thirty minutes on one core reach is in "
             "[vae-versus-gan.md](vae-versus-gan.md), pictures are in [gallery.md](gallery.md).", "", *table(HEAD, found),
-            "One training by itself, `python benchmarks/large.py speed DATA`, with the critic heard; memory is what the process had reserved at most, which "
+            "One training by itself, `python benchmarks/large.py speed DATA`, with the adversarial loss active; memory is what the process had reserved at most, which "
             "may hold some of the presets measured before it:", "", *table(SPEED_HEAD, speeds)]
 
 

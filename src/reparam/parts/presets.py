@@ -79,7 +79,7 @@ PRESETS: dict[str, Preset] = {
         latent="flat(16)", encoder="resnet(width=32, patch=4)", decoder="resnet(width=48, patch=4)", batch_size=32,
         optimizer="adamw(lr=4e-3)"),
     "mlp": _any(
-        "The listing found in articles, put right: 784 → 128 → 256 latents → 128 → 784.",
+        "The small VAE that many articles print, corrected: 784 → 128 → 256 latents → 128 → 784.",
         "Kingma & Welling, 2014, arXiv:1312.6114",
         encoder="mlp((128,), 'relu')", decoder="mlp((128,), 'relu')", latent="flat(256)", optimizer="adam(lr=1e-3)",
         schedule="constant", batch_size=32, ema=0.0),
@@ -89,7 +89,8 @@ PRESETS: dict[str, Preset] = {
                      "Bowman et al., 2016, arXiv:1511.06349", objective="nll + linear(0, 1, 0.3)*kl", fitted_prior="none"),
     "iwae": _ink("Trained on the importance-weighted bound with five samples, at five times the decoder's cost.",
                  "Burda et al., 2016, arXiv:1509.00519", objective="iw_bound(5)", fitted_prior="none"),
-    "dreg": _ink("The same bound with the doubly reparameterised gradient, which more samples do not drown in noise.",
+    "dreg": _ink("The same bound with the doubly reparameterised gradient, whose signal-to-noise ratio grows "
+                 "with the number of samples.",
                  "Tucker et al., 2019, arXiv:1810.04152", objective="dreg(5)", fitted_prior="none"),
     "vamp": _ink("A prior that is the mixture of the posteriors of a hundred learned pseudo-images.",
                  "Tomczak & Welling, 2018, arXiv:1705.07120", prior="vamp(100)"),
@@ -130,10 +131,11 @@ PRESETS: dict[str, Preset] = {
     "gumbel": _ink("Twenty categorical latents of ten classes each, relaxed.",
                    "Jang et al., 2017, arXiv:1611.01144; Maddison et al., 2017, arXiv:1611.00712",
                    latent="flat(200)", posterior="relaxed_categorical(10)", prior="relaxed"),
-    "cvae": _ink("Told each image's class, left out for a tenth of them: --label chooses what `sample` draws.",
+    "cvae": _ink("Conditioned on each image's class, which is dropped for a tenth of them: --label chooses what "
+                  "`sample` draws.",
                  "Sohn et al., 2015; Ho & Salimans, 2022, arXiv:2207.12598", CLASSES,
                  latent="conditional(32, classes=10)", prior="flow"),
-    "m2": _ink("Learns to classify from a hundred labels, ten a class, and all images.",
+    "m2": _ink("Semi-supervised: learns to classify from a hundred labels, ten per class, and all images.",
                "Kingma et al., 2014, arXiv:1406.5298", CLASSES, latent="semi_supervised(32, classes=10)",
                objective="nll + kl + 50*classify", labelled=100),
     "beta_vae": _any("A KL four times as heavy: fewer, more independent latents at the price of detail.",
@@ -161,18 +163,19 @@ PRESETS: dict[str, Preset] = {
     "lfq": _any("The same with bits: numbers rounded to their signs.",
                 "Yu et al., 2024, arXiv:2310.05737", latent="spatial(8, 4)", posterior="lfq", prior="autoregressive",
                 objective="nll + kl + 10*commitment + 0.1*entropy"),
-    "rvq": _any("Each place of the map is a sum of four codes, from coarse to fine.",
+    "rvq": _any("Each position of the map is a sum of four codes, from coarse to fine.",
                 "Lee et al., 2022, arXiv:2203.01941; Zeghidour et al., 2021, arXiv:2107.03312", latent="spatial(16, 8)",
                 posterior="rvq(256, 4)", prior="autoregressive", objective="nll + kl + 10*commitment"),
     "vae_gan": _any(
-        "The default model, which for the last two fifths of training also answers to a critic of its reconstructions; "
+        "The default model with an adversarial loss on its reconstructions for the last two fifths of training; "
         "still with an encoder, a likelihood and a prior fitted to its codes.",
         "Larsen et al., 2016, arXiv:1512.09300; Esser et al., 2021, arXiv:2012.09841",
         objective="nll + kl + late(1, 0.6, 0.1)*adversarial(balance=0.1)", adversary="images('reconstructions')",
         critic="dcgan(32)", batch_size=64),
     "learned_similarity": _any(
-        "After the VAE-GAN: what the critic sees counts beside a tenth of the pixels' likelihood. Unlike in the "
-        "paper's algorithm one objective moves encoder and decoder, and the verdict on reconstructions reaches the encoder.",
+        "After the VAE-GAN: a distance between the critic's features, beside a tenth of the pixels' likelihood. Unlike "
+        "in the paper's algorithm one objective trains encoder and decoder, and the adversarial loss of reconstructions "
+        "also trains the encoder.",
         "Larsen et al., 2016, arXiv:1512.09300",
         objective="0.1*nll + kl + learned_similarity + adversarial", adversary="images", critic="dcgan(32)",
         encoder="dcgan(32)", decoder="dcgan(32)", optimizer="adamw(lr=1e-3, betas=(0.5, 0.99))", batch_size=64),
