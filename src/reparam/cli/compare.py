@@ -52,12 +52,7 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
         Folder of the page, its pictures and comparison.json; replaced by the next comparison.
     """
     trained = {"--data": data, "--minutes": minutes, "--seeds": seeds, "--threads": threads, "--image-size": image_size}
-    if presets is None and any(value is not None for value in trained.values()):
-        flags = ", ".join(flag for flag, value in trained.items() if value is not None)
-        raise UsageError(f"{flags} say how --presets are trained: name these, such as --presets vae,dcgan")
-    if presets is not None and data is None:
-        raise UsageError("--presets are trained on --data: name a folder of images, a .zip, .npy or .npz file, 'digits' or "
-                         "'shapes'")
+    _check_presets(presets, {flag: value for flag, value in trained.items() if value is not None})
     from ..runs.comparison.compare import Request
     from ..runs.comparison.compare import compare as set_side_by_side
     from ..runs.reports.comparison_page import write_comparison
@@ -80,6 +75,15 @@ def compare(*runs: str, presets: str | None = None, data: str | None = None, min
         print_json({"page": str(page)} | facts)
     else:
         tell(*_lines(facts), str(page))
+
+
+def _check_presets(presets: str | None, given: dict[str, Any]) -> None:
+    """Refuses flags of training without --presets, and these without data."""
+    if presets is None and given:
+        raise UsageError(f"{', '.join(given)} say how --presets are trained: name these, such as --presets vae,dcgan")
+    if presets is not None and "--data" not in given:
+        raise UsageError("--presets are trained on --data: name a folder of images, a .zip, .npy or .npz file, 'digits' or "
+                         "'shapes'")
 
 
 ARROWS = {"higher": " ↑", "lower": " ↓"}
