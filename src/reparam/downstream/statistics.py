@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from ..data.stream import binarized
+from ..errors import FEATURES
 from ..models.draw import Draw
 from ..models.trace import Trace, rate
 from ..pretrained.image_model import CHUNK, ImageModel
@@ -31,6 +34,7 @@ def per_image(model: ImageModel, x: Float[Tensor, "n c h w"], measure: Callable[
               seed: int = 0) -> Float[Tensor, "n k"]:
     """`measure` of a trace of each image by itself, with `samples` draws of its posterior; it returns (k,)."""
     vae = model.vae
+    x = binarized(x, shared=True) if model.config.recipe.binarize else x
     each = torch.vmap(lambda image: measure(vae(image[None], samples=samples)), randomness="same")
     rows: list[Tensor] = []
     with torch.inference_mode(), torch.random.fork_rng(), warnings.catch_warnings():
@@ -116,3 +120,25 @@ def scaled_codes(model: ImageModel, x: Float[Tensor, "n c h w"]) -> Float[Tensor
     """Posterior means in the units of `code_scale`."""
     rows, scale = code_scale(model)
     return model.encode_pixels(x).flatten(1)[:, torch.from_numpy(rows)] * torch.from_numpy(scale).float()
+
+
+FEATURE_NETWORK = "efficientnet"
+"""By which images are compared where its package is installed."""
+
+
+def has_features() -> bool:
+    """Whether the packages of the feature network are installed."""
+    return all(find_spec(name.replace("-", "_")) is not None for name in FEATURES)
+
+
+def image_features(x: Float[Tensor, "n c h w"], device: torch.device | str = "cpu") -> Float[Tensor, "n d"]:
+    """Vectors of the feature network, whatever the model.
+
+    Raises:
+        UsageError: its packages are missing.
+    """
+    from ..features import get_features
+
+    network = get_features(FEATURE_NETWORK)
+    with torch.inference_mode():
+        return torch.cat([network.embed(chunk.to(device)).cpu() for chunk in x.split(CHUNK)])
