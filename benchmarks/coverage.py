@@ -79,7 +79,7 @@ NETWORK = SimpleNamespace(name="given", resize="none", standard=False)
 def sets(n: int, rng: Rng, shift: float, scale: float, known: Tensor | None = None) -> Any:
     """Features of real images, N(0, I), and of samples, N(shift, scale² I), in the place of an evaluation."""
     rows = {"real": normal(rng, n, D), "samples": normal(rng, n, D) * scale + shift,
-            "known": normal(rng, n, D) if known is None else known, "smoothed": normal(rng, n, D)}
+            "training": normal(rng, n, D) if known is None else known, "smoothed": normal(rng, n, D)}
     return SimpleNamespace(embedded=rows.__getitem__, real=rows["real"], network=NETWORK, seed=int(rng.integers(2**31)),
                            model=SimpleNamespace(has_encoder=False))
 

@@ -333,7 +333,7 @@ def figures_of(model: ImageModel, data: str, folder: str, with_balance: bool) ->
         return None if source.labels is None or data == "faces" else torch.from_numpy(source.labels[at]).to(model.device)
 
     evaluation = Evaluation(model.sampler, to_batch(source.images[test], model.device), labels(test),
-                            known=to_batch(source.images[known], model.device), known_y=labels(known), n=MEASURED)
+                            train_images=to_batch(source.images[known], model.device), train_labels=labels(known), n=MEASURED)
     metrics = METRICS + OF_VAES * model.network.has_encoder + ", class_balance" * (labels(test) is not None and with_balance)
     figures = [f.to_dict() for f in measure(evaluation, metrics)]
     for figure in figures:

@@ -50,7 +50,7 @@ def model_of(**changes):
 @pytest.mark.parametrize("metric", [*OF_ALL.split(", "), *OF_VAES.split(", ")])
 def test_metrics(metric, x):
     model, _ = model_of(latent="spatial(2, 2)", encoder="resnet(width=8, patch=2)", decoder="resnet(width=8, patch=2)")
-    seen = Evaluation(Sampler(model), x, known=x.flip(0), features="wavelets", n=60)
+    seen = Evaluation(Sampler(model), x, train_images=x.flip(0), features="wavelets", n=60)
     with ELSEWHERE:
         assert measure(seen, metric)
 
@@ -58,7 +58,7 @@ def test_metrics(metric, x):
 def test_metrics_of_a_gan(x):
     model, _ = model_of(encoder="none", likelihood="implicit", objective="adversarial", adversary="images")
     with ELSEWHERE:
-        assert measure(Evaluation(Sampler(model), x, known=x, features="wavelets", n=60), OF_ALL)
+        assert measure(Evaluation(Sampler(model), x, train_images=x, features="wavelets", n=60), OF_ALL)
 
 
 @pytest.mark.parametrize("changes", [

@@ -362,7 +362,8 @@ def test_every_figure_says_what_it_is(small, images, metrics):
 def whole(model, x):
     """An evaluation that lacks nothing."""
     y = torch.arange(len(x)) % 3
-    return Evaluation(Sampler(model), x, y, known=x.flip(0), known_y=y.flip(0), features="wavelets", facts={"rollbacks": 0},
+    return Evaluation(Sampler(model), x, y, train_images=x.flip(0), train_labels=y.flip(0), features="wavelets",
+                      facts={"rollbacks": 0},
                       factors=FactorTable(("class", "half"), torch.stack([y, y % 2], 1), (True, False)))
 
 

@@ -215,7 +215,7 @@ def judged(digits, small, one_classifier):
     model = small((1, 8, 8))
 
     def figures(metrics, samples, *, rebuilt=None):
-        evaluation = Evaluation(Sampler(model), x, y, known=known, known_y=known_y, features=Pixels())
+        evaluation = Evaluation(Sampler(model), x, y, train_images=known, train_labels=known_y, features=Pixels())
         vars(evaluation)["real"] = x[: len(samples)]
         vars(evaluation)["samples"] = vars(evaluation)["prior_samples"] = samples
         vars(evaluation)["reconstructions"] = x if rebuilt is None else rebuilt
@@ -375,7 +375,7 @@ def gan(small):
 def test_a_gan_is_measured_by_its_samples_only(gan, digits, one_classifier):
     (known, known_y), (x, y), _ = digits
     table = FactorTable(("digit",), y[:, None], (True,))
-    evaluation = Evaluation(Sampler(gan), x, y, known=known, known_y=known_y, features=Pixels(), factors=table,
+    evaluation = Evaluation(Sampler(gan), x, y, train_images=known, train_labels=known_y, features=Pixels(), factors=table,
                             facts={"training_seconds": 3.5, "rollbacks": 1})
     names = {f.name for f in measure(evaluation, STANDARD)}
     assert {"fd", "fd_inf", "kd", "precision", "vendi", "class_balance", "memorisation", "duplicates", "sharpness",

@@ -18,7 +18,7 @@ PER_IMAGE = {"elbo", "iw_nll", "psnr", "ssim", "perceptual", "accuracy", "codebo
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 19])
 def test_every_metric_is_right_or_unavailable(small, images, n):
     evaluation = Evaluation(Sampler(small((1, 8, 8)).eval()), images(n, (1, 8, 8)), torch.arange(n) % 2,
-                            known=images(60, (1, 8, 8)), known_y=torch.arange(60) % 2, features="wavelets")
+                            train_images=images(60, (1, 8, 8)), train_labels=torch.arange(60) % 2, features="wavelets")
     for call in parse_list(STANDARD):
         if call.name in PER_IMAGE:
             for figure in measure(evaluation, str(call)):

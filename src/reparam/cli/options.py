@@ -29,10 +29,10 @@ GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_FIELDS
 
 def _overrides() -> type:
     """Recipe's fields as optional flags: what is not given keeps the preset's value."""
-    told, types = field_help(), get_type_hints(Recipe)
+    descriptions, types = field_help(), get_type_hints(Recipe)
     group = {name: GROUPS[heading] for heading, names in _FIELDS.items() for name in names}
     flags = [(f.name, Annotated[types[f.name] | None, Parameter(
-        help=" ".join(told[f.name].split()) + (f" [default: {f.default}]" if f.default is not None else ""),
+        help=" ".join(descriptions[f.name].split()) + (f" [default: {f.default}]" if f.default is not None else ""),
         group=group.get(f.name, GROUPS[OTHER]))], field(default=None)) for f in fields(Recipe)]
     made = make_dataclass("Overrides", flags, kw_only=True)
     made.__module__ = __name__

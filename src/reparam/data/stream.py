@@ -96,10 +96,10 @@ def keep_labels(labels: np.ndarray, indices: np.ndarray, most: int | None) -> np
     """Labels of which at most `most` of those at `indices` are left, evenly over the classes, the others −1."""
     if most is None:
         return labels
-    known = indices[labels[indices] >= 0]
-    counts = np.unique(labels[known], return_counts=True)[1]
-    of_class = np.split(known[np.argsort(labels[known], kind="stable")], np.cumsum(counts)[:-1])
+    with_label = indices[labels[indices] >= 0]
+    counts = np.unique(labels[with_label], return_counts=True)[1]
+    of_class = np.split(with_label[np.argsort(labels[with_label], kind="stable")], np.cumsum(counts)[:-1])
     kept = np.concatenate([members[: -(-most // len(of_class))] for members in of_class])[:most]
-    few = np.full_like(labels, -1)
-    few[kept] = labels[kept]
-    return few
+    subset = np.full_like(labels, -1)
+    subset[kept] = labels[kept]
+    return subset

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..parts.registry import metric
 from .catalogue import FigureType, measures
 from .evaluation import FEWEST, Evaluation, Unavailable
-from .figures import Figure, few
+from .figures import Figure, small_sample_warning
 
 Counts = npt.NDArray[np.int64]
 STEPS, BATCH, RATE = 400, 128, 3e-3
@@ -76,14 +76,14 @@ def class_balance(evaluation: Evaluation) -> list[Figure]:
     classes are missing (held a tenth as often as by real images, or less, and not by chance), and the classifier's accuracy
     on real images, without which neither says much. For data with labels only.
     """
-    known, known_y, y = evaluation.known, evaluation.known_y, evaluation.y
-    labelled = None if known_y is None else known_y >= 0
-    if known is None or known_y is None or labelled is None or y is None or int(labelled.sum()) < FEWEST:
+    train_images, train_labels, y = evaluation.train_images, evaluation.train_labels, evaluation.y
+    labelled = None if train_labels is None else train_labels >= 0
+    if train_images is None or train_labels is None or labelled is None or y is None or int(labelled.sum()) < FEWEST:
         raise Unavailable("class_balance trains a classifier on labelled training images, and there are none here")
-    classes = int(known_y.max()) + 1
+    classes = int(train_labels.max()) + 1
     if classes < 2:
         raise Unavailable("class_balance compares classes, and there is one only")
-    net = classifier(known[labelled], known_y[labelled], classes)
+    net = classifier(train_images[labelled], train_labels[labelled], classes)
     real, samples = classes_of(net, evaluation.real).cpu(), classes_of(net, evaluation.samples).cpu()
     p, q = (each.bincount(minlength=classes).numpy() for each in (samples, real))
     n = len(samples)
@@ -95,7 +95,7 @@ def class_balance(evaluation: Evaluation) -> list[Figure]:
     figures = [BALANCE.of(found.value, n, found.interval, f"{sure}; what chance adds is taken off",
                           detail=tuple(round(float(v), 5) for v in p / n)),
                MISSING_CLASSES.of(missing(p, q), n, note=sure, total=classes)]
-    return [replace(figure, warning=few(n)) for figure in figures] + ([accuracy] if accuracy else [])
+    return [replace(figure, warning=small_sample_warning(n)) for figure in figures] + ([accuracy] if accuracy else [])
 
 
 def missing(samples: Counts, real: Counts) -> int:

@@ -25,7 +25,7 @@ CHUNK = 250
 FEWEST = 20
 """With fewer images a set of samples, or a classifier of codes, says nothing."""
 
-Kind = Literal["real", "smoothed", "known", "samples", "prior samples", "fitted-prior samples", "reconstructions"]
+Kind = Literal["real", "smoothed", "training", "samples", "prior samples", "fitted-prior samples", "reconstructions"]
 """Of which pictures features are taken."""
 
 
@@ -77,9 +77,9 @@ class Evaluation:
     seed: int = 1234
     pictures: Tensor | None = None
     """x before it was binarised, which samples are compared with; x itself by default."""
-    known: Tensor | None = None
+    train_images: Tensor | None = None
     """(m, C, H, W) training images, not binarised, as many as there are images where there are so many."""
-    known_y: Tensor | None = None
+    train_labels: Tensor | None = None
     """(m,) their labels."""
     features: str | Embedder = "efficientnet"
     """The feature network: a part call, a file of weights, or an object with its own `embed`."""
@@ -157,10 +157,11 @@ class Evaluation:
         Raises:
             Unavailable: none were given.
         """
-        if self.known is None or len(self.known) < FEWEST:
-            raise Unavailable(f"this compares with training images, and {0 if self.known is None else len(self.known)} were "
+        count = 0 if self.train_images is None else len(self.train_images)
+        if self.train_images is None or count < FEWEST:
+            raise Unavailable(f"this compares with training images, and {count} were "
                               f"given; {FEWEST} at least")
-        return self.known[: len(self.real)]
+        return self.train_images[: len(self.real)]
 
     @cached_property
     def samples(self) -> Tensor:
@@ -196,7 +197,7 @@ class Evaluation:
         if kind not in self._embedded:
             make: dict[Kind, Callable[[], Tensor]] = {
                 "real": lambda: self.real, "smoothed": lambda: saved(as_smooth_as(self.real, self.samples)),
-                "known": lambda: self.training_set, "samples": lambda: self.samples,
+                "training": lambda: self.training_set, "samples": lambda: self.samples,
                 "prior samples": lambda: self._drawn(Draw(fitted=False, resample=False)),
                 "fitted-prior samples": lambda: self._drawn(Draw(resample=False)),
                 "reconstructions": lambda: saved(self.reconstructions[self._rows(len(self.x))])}

@@ -103,6 +103,6 @@ def mean_figure(name: str, values: Tensor | np.ndarray, unit: str, note: str = "
     return Figure(name, mean, unit, n, interval, note)
 
 
-def few(n: int, what: str = "images and as many samples") -> str:
+def small_sample_warning(n: int, what: str = "images and as many samples") -> str:
     """The warning of a figure over sets, when they are small."""
     return f"only {n:,} {what}, of at least {ENOUGH:,} wanted" if n < ENOUGH else ""

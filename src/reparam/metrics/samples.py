@@ -24,7 +24,7 @@ from ..parts.registry import metric
 from ..tensors import evenly
 from .catalogue import FigureType, measures
 from .evaluation import Evaluation, Kind, Unavailable
-from .figures import Figure, few
+from .figures import Figure, small_sample_warning
 
 SQUARED = "squared distance of features"
 FD = FigureType("fd", "Samples", SQUARED, "distance of samples to real images", "lower", least=0.0, also="FID")
@@ -168,20 +168,20 @@ def memorisation(evaluation: Evaluation) -> list[Figure]:
     than to any of as many held-out ones; 'copying AUC' the chance that a sample lies nearer to the training images than a
     held-out image does (after Meehan et al., 2020, arXiv:2004.05675).
     """
-    known, real, samples = (evaluation.embedded(kind) for kind in ("known", "real", "samples"))
-    few_known = min(len(known), len(real))
-    pairs = known[:few_known], real[evenly(len(real), few_known)]
+    training, real, samples = (evaluation.embedded(kind) for kind in ("training", "real", "samples"))
+    compared = min(len(training), len(real))
+    pairs = training[:compared], real[evenly(len(real), compared)]
     copies, nearer = copied(samples, *pairs), nearer_to_training(samples, *pairs)
-    fresh = AUTHENTICITY_OF_REAL.mean(authentic(real, known).double(), "what a model without copies reaches")
+    fresh = AUTHENTICITY_OF_REAL.mean(authentic(real, training).double(), "what a model without copies reaches")
     share, n = float(nearer.each.mean()), len(samples)
     return [_beside(evaluation, figure) for figure in (
-        AUTHENTICITY.mean(authentic(samples, known).double(),
+        AUTHENTICITY.mean(authentic(samples, training).double(),
                           "the others lie nearer to a training image than it lies to its own nearest; of real images "
                           f"{fresh.value:.2f} do not", null=fresh.value),
         fresh,
         MEMORISATION.of(share, n, wilson(share, n, nearer.error),
                         "nearer to a training image than to any held-out one; 0.5 is none"),
-        COPYING.of(copies.value, few_known, of_share(*copies),
+        COPYING.of(copies.value, compared, of_share(*copies),
                    "chance that a sample lies nearer to the training images than a held-out image does"))]
 
 
@@ -228,7 +228,7 @@ def sharpness(evaluation: Evaluation) -> list[Figure]:
     value = 10 * float((means[0] / means[1]).log10())
     half = 1.96 * 10 / math.log(10) * float(sum(parts)) ** 0.5
     n = len(samples)
-    return [SHARPNESS.of(value, n, (value - half, value + half), warning=few(n))]
+    return [SHARPNESS.of(value, n, (value - half, value + half), warning=small_sample_warning(n))]
 
 
 def _of_set(evaluation: Evaluation, kind: FigureType, estimate: Estimate) -> Figure:
@@ -241,4 +241,4 @@ def _of_set(evaluation: Evaluation, kind: FigureType, estimate: Estimate) -> Fig
 def _beside(evaluation: Evaluation, figure: Figure) -> Figure:
     """The figure with the network that it depends on, and a warning when there were few images."""
     network = evaluation.network
-    return replace(figure, features=network.name, resize=network.resize, warning=few(figure.n))
+    return replace(figure, features=network.name, resize=network.resize, warning=small_sample_warning(figure.n))

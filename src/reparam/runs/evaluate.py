@@ -55,21 +55,21 @@ class Options:
 
 
 def evaluate_arrays(model: ImageModel, images: ImageSet, chosen: np.ndarray, metrics: str, report: Reporter, *,
-                    known: np.ndarray | None = None, facts: dict[str, Any] | None = None,
+                    train_rows: np.ndarray | None = None, facts: dict[str, Any] | None = None,
                     options: Options = Options(), attempt: Attempts | None = None,
                     skip_unavailable: bool | None = None) -> list[Figure]:
     """Measures a model on the chosen ones of some images.
 
-    `known` are the rows of training images, of which as many are used as samples are drawn, evenly spaced; `facts` what
+    `train_rows` are the rows of training images, of which as many are used as samples are drawn, evenly spaced; `facts` what
     the run says of its training; `attempt` and `skip_unavailable` are as for `metrics.measure`.
     """
     pictures = to_batch(images.images[chosen], model.device)
     x = binarized(pictures) if model.config.recipe.binarize else pictures
-    rows = None if known is None else known[evenly(len(known), min(len(chosen), options.n))]
+    rows = None if train_rows is None else train_rows[evenly(len(train_rows), min(len(chosen), options.n))]
     return measure(Evaluation(
         model.sampler, x, _labels(model, images, chosen), pictures=pictures,
-        known=None if rows is None else to_batch(images.images[rows], model.device),
-        known_y=None if rows is None else _labels(model, images, rows),
+        train_images=None if rows is None else to_batch(images.images[rows], model.device),
+        train_labels=None if rows is None else _labels(model, images, rows),
         features=options.features or "efficientnet", n=options.n, factors=_factors(images, chosen, options.factors),
         facts=facts), metrics, report.say, attempt=attempt, skip_unavailable=skip_unavailable)
 
@@ -153,7 +153,7 @@ def measure_on_own(run: Run, model: ImageModel, metrics: str | None, report: Rep
     images = own_images(run, report, f"reparam evaluate {run.folder} DATA")
     rows, kind = measured_rows(images)
     attempt, facts = Attempts(report), run.facts.get("outcome")
-    figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, known=images.split()[0],
+    figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, train_rows=images.split()[0],
                               facts=facts, options=options, attempt=attempt, skip_unavailable=skip_unavailable)
     records = read_metrics(run.folder / "metrics.jsonl")
     history = history_of(images, rows, records, facts) if facts else History()

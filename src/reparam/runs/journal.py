@@ -37,7 +37,7 @@ class Journal:
         self.records, self.measured = -1, -1
         minutes = run.recipe.minutes
         self.held_out = HELD_OUT if minutes is None else min(HELD_OUT, max(1, round(60 * minutes / APART)))
-        self.seen = ""
+        self.held_out_line = ""
         self.opened = False
         self.attempt = Attempts(report)
 
@@ -54,7 +54,7 @@ class Journal:
         if int(RECORDS * state.progress) > self.records or state.event:
             self.records = int(RECORDS * state.progress)
             self._write(state)
-        self.report.step(state.progress, lambda: state.line(self.seen))
+        self.report.step(state.progress, lambda: state.line(self.held_out_line))
 
     def _write(self, state: State[Model]) -> None:
         mean = {k: round(sum(v) / len(v), 5) for k, v in self.since.items()}
@@ -71,7 +71,7 @@ class Journal:
             self.measured = int(self.held_out * state.progress)
             with self.attempt("measuring held-out images"):
                 record["held_out"] = held_out_figures(state.ema, *self.watched)
-                self.seen = _seen(record)
+                self.held_out_line = _held_out_line(record)
         with self.path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(record) + "\n")
         self.since = {}
@@ -84,7 +84,7 @@ class Journal:
             write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
         for r in reversed(kept):
             if "held_out" in r:
-                self.seen = _seen(r)
+                self.held_out_line = _held_out_line(r)
                 break
 
     def close(self, state: State[Model]) -> None:
@@ -96,23 +96,23 @@ _MEANT = {"fd (wavelets)": "fd of the model's own prior (wavelets)"}
 """Figures whose name in the record says less than a reader wants: no fitted prior stands yet while a model trains."""
 
 
-def _seen(record: dict[str, Any]) -> str:
+def _held_out_line(record: dict[str, Any]) -> str:
     """What was last measured of held-out images, and when."""
     return f"held out at step {record['step']:,}: " + ", ".join(
         f"{_MEANT.get(k, k)} {v:.4g}" for k, v in record["held_out"].items())
 
 
-def held_out_figures(model: Model, known: Tensor, held_out: Tensor) -> dict[str, float]:
+def held_out_figures(model: Model, train_images: Tensor, held_out: Tensor) -> dict[str, float]:
     """How training goes, by held-out images: the −ELBO in nats, where there is one, with the likelihood's scale fixed on
-    known images; and the Fréchet distance of as many samples from the model's own prior, by features that need no weights.
-    Leaves random numbers alone."""
+    training images; and the Fréchet distance of as many samples from the model's own prior, by features that need no
+    weights. Leaves random numbers alone."""
     was_training = model.training
     model.eval()
     figures: dict[str, float] = {}
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(0)
         if isinstance(model, VAE):
-            calibrate_likelihood(model, known)
+            calibrate_likelihood(model, train_images)
             torch.manual_seed(0)
             figures["-elbo"] = round(float(importance_nll(model, held_out, 1).mean()), 4)
         if len(held_out) > 1:  # one image has no covariance

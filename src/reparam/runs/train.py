@@ -38,7 +38,7 @@ from ..parts.presets import find
 from ..progress import Reporter, Silent
 from ..tensors import evenly
 from ..text import counted, for_shell
-from ..trainer import autotune as calibrate
+from ..trainer import autotune
 from ..trainer.assembly import Assembly
 from ..trainer.budget import Budget
 from ..trainer.state import State
@@ -72,7 +72,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
         TrainingDiverged: no learning rate was low enough.
     """
     recipe = find(preset).recipe.but(**fields)
-    calibrate.check_threads(recipe.threads)
+    autotune.check_threads(recipe.threads)
     started = find_init(init, recipe) if init is not None else None
     Assembly(recipe, (1, 32, 32)).check()  # unknown parts, or parts that do not fit, are refused before anything is read
     if not isinstance(data, str | Path | np.ndarray) or (isinstance(data, str) and not data):  # pyright: ignore
@@ -95,7 +95,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
         source = str(path.absolute()) if path.exists() else str(data)
         images = open_data(source, options, report)
     run = Run(folder, source, options, recipe, facts={"init": started} if started is not None else {})
-    return _Session(run, images, device, report).carry_out()
+    return _RunTrainer(run, images, device, report).carry_out()
 
 
 def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
@@ -123,7 +123,7 @@ def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, l
         _check_end(run)
     report = report or Silent()
     images = images_of(run, data, labels, report)
-    return _Session(run, images, device, report).carry_out()
+    return _RunTrainer(run, images, device, report).carry_out()
 
 
 def _check_outside(folder: Path, data: Path) -> None:
@@ -156,7 +156,7 @@ def _new_folder(data: str | Path) -> Path:
     raise UsageError("runs/ is full of runs of that name: give an --out")
 
 
-class _Session:
+class _RunTrainer:
     """One sitting of a run, from its state on disk to its end or an interruption."""
 
     def __init__(self, run: Run, images: ImageSet, device: str, report: Reporter) -> None:
@@ -234,11 +234,11 @@ class _Session:
         budget = replace(assembly.of_model(budget), precision=run.precision)
         with _stopping_at_interrupt(self):
             loop = assembly.training(stream, budget, accelerator=self.accelerator, resume=saved)
-            counts = calibrate.thread_counts(self.accelerator)
+            counts = autotune.thread_counts(self.accelerator)
             adapts = (budget.minutes is not None and not recipe.threads and len(counts) > 1
                       and self.accelerator.num_processes == 1)
             return self._follow(loop, Journal(run, self._watched(), self.report),
-                                calibrate.Pace(counts[0], counts[-1]) if adapts else None)
+                                autotune.ThreadTuner(counts[0], counts[-1]) if adapts else None)
 
     def _labels(self, classes: int) -> np.ndarray | None:
         """Labels that training may see, for a latent that knows of so many classes."""
@@ -269,10 +269,10 @@ class _Session:
                 run.threads = recipe.threads or torch.get_num_threads()
                 run.precision = "float32" if recipe.precision == "auto" else recipe.precision
             else:
-                run.threads, run.precision = calibrate.choose(self.assembly, _first(stream), self.accelerator)
+                run.threads, run.precision = autotune.choose(self.assembly, _first(stream), self.accelerator)
             if self.accelerator.is_main_process:
                 run.save()
-        torch.set_num_threads(min(run.threads, calibrate.cores()))  # the machine may be another than it began on
+        torch.set_num_threads(min(run.threads, autotune.cores()))  # the machine may be another than it began on
         model, adversary = self.assembly.model, self.assembly.adversary
         size = sum(p.numel() for p in model.parameters())
         critic = sum(p.numel() for p in adversary.parameters()) if adversary is not None else 0
@@ -288,13 +288,13 @@ class _Session:
                      for rows in (self.training_set, self.validation_set))
         return (binarized(pair[0]), binarized(pair[1])) if self.recipe.binarize else (pair[0], pair[1])
 
-    def _follow(self, loop: Iterator[State[Model]], journal: Journal, pace: calibrate.Pace | None) -> State[Model]:
+    def _follow(self, loop: Iterator[State[Model]], journal: Journal, tuner: autotune.ThreadTuner | None) -> State[Model]:
         state, saved_at, pause = None, time.monotonic(), SAVE_EVERY
         for state in loop:
             if not self.accelerator.is_main_process:
                 continue
-            if pace is not None:
-                pace.note(state.seconds)
+            if tuner is not None:
+                tuner.note(state.seconds)
             if state.parts:  # none when a resumed run had reached its end already
                 journal.note(state)
             if state.progress >= 1 or self.stopped or time.monotonic() - saved_at > pause:
@@ -317,13 +317,13 @@ def _first(stream: Stream) -> Batch:
 
 
 @contextlib.contextmanager
-def _stopping_at_interrupt(session: _Session) -> Generator[None]:
+def _stopping_at_interrupt(trainer: _RunTrainer) -> Generator[None]:
     """Ctrl-C ends training after the current step; a second one ends the program."""
 
     def stop(*_: object) -> None:
-        session.stopped = True
+        trainer.stopped = True
         signal.signal(signal.SIGINT, before)
-        session.report.say("stopping after this step; press Ctrl-C again to leave at once")
+        trainer.report.say("stopping after this step; press Ctrl-C again to leave at once")
 
     try:
         before = signal.signal(signal.SIGINT, stop)

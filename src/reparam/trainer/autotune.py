@@ -88,7 +88,7 @@ def _trial(threads: int, precision: str, assembly: Assembly, batch: Batch, accel
         return steps / (time.perf_counter() - began)
 
 
-class Pace:
+class ThreadTuner:
     """Keeps the number of threads right while a run lasts, since other programs come and go.
 
     Every half minute of training a few steps are taken with the other number of threads, and the faster one stays. They

@@ -15,7 +15,7 @@ from ...parts.recipe import Recipe
 from ...pretrained.config import Config
 from ...text import Html, counted, joined, markup
 from ...trainer.stages.sequence import STAGES
-from .copies import told
+from .copies import describe
 from .traversals import Row
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def about_samples(run: Run, config: Config) -> str:
     source = f"the prior that was fitted to its codes, {config.fitted_prior}" if config.fitted_prior else \
         f"its prior, {config.recipe.prior}"
     others = "".join(ADDED[name] for name in config.stages if name in ADDED)
-    return f"New images, not selected: drawn from {source}{others}. {told(run.facts['outcome'].get('copies'))}"
+    return f"New images, not selected: drawn from {source}{others}. {describe(run.facts['outcome'].get('copies'))}"
 
 
 def _verdict(diagnosis: Diagnosis, healthy: str) -> Html:
