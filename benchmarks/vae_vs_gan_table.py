@@ -347,7 +347,7 @@ fitting its mixture; the parameters of everything that sampling needs (decoder, 
 to ten minutes of trials each, on a held-out part of Fashion-MNIST's training images; batches of 64, averaged weights. What only training needs (encoder,
 critic) is not counted.
 
-**Models.** `vae`: the preset `default` (not the preset `vae`, which is for ink), a VAE whose likelihood finds its own noise level, with
+**Models.** `vae`: the preset `default` (not the preset `vae`, which is for black-and-white images), a VAE whose likelihood finds its own noise level, with
 a mixture of 50 Gaussians fitted to its codes. `vae_resampled`: such a VAE with a classifier that, trained after the mixture, keeps one of
 its draws in five ([priors.md](priors.md)); it is not trained adversarially, and it counts among the parameters. Its own trials chose a greater
 learning rate (6e-3 for 4e-3), which suits CIFAR and faces64 worse: the effect of the classifier is the difference between FD and that of the fitted

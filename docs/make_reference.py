@@ -131,7 +131,7 @@ def disentangled() -> list[str]:
             f"spot (`benchmarks/sprites.py`; smaller than dSprites and with fewer values, so not to be compared with its figures). {budget} of one "
             "core for the slower of the two, the same steps for both, five seeds; mean and 95 % interval (Student's t) over "
             "seeds, differences paired. β = 4 for β-VAE and 8 for β-TCVAE, each the best by MIG at a seed of its own, with the "
-            f"factors at hand; 8 is the largest tried. MIG of the trials: {trials}. Either model codes position and size, and neither "
+            f"factors at hand; 8 is the largest tried. MIG of the trials: {trials}. Both models encode position and size, and neither encodes "
             f"shape and orientation, so MIG cannot pass 0.6 here.{_no_difference(names, figures)}", "",
             *table(["", "β-VAE", "β-TCVAE", "difference"], rows)]
 
@@ -251,7 +251,7 @@ def listing() -> list[str]:
     if not found:
         return []
     rows = [[r["what"], r["mse"], r["sample_distance"]] for r in found["rows"]]
-    return ["## The listing", "", f"`python examples/01_the_listing.py MNIST.npz`: {found['about']}", "",
+    return ["## The VAE that articles print", "", f"`python examples/01_the_listing.py MNIST.npz`: {found['about']}", "",
             *table(["model", "reconstruction MSE, test", "distance of samples"], rows)]
 
 

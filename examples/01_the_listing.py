@@ -1,8 +1,8 @@
-"""The VAE of the articles, as it is often printed, and put right.
+"""The VAE that many articles print, and what is wrong with it.
 
     python examples/01_the_listing.py [MNIST.npz]
 
-The listing found in many articles reads
+The code found in many articles is
 
     encoder  784 → 128 (ReLU) → 256          decoder  256 → 128 (ReLU) → 784          loss = MSE(x_hat, x), Adam, batch 32
 
@@ -11,8 +11,8 @@ and is then said to sample new images by decoding draws of N(0, I). Four things 
 1. It has one head. A posterior needs a mean and a log-variance, and a head for each.
 2. Its code is not sampled, z = μ + σ·ε, so the decoder never sees anything but the codes of training images.
 3. No KL ties the codes to the prior, so draws of N(0, I) lie where no image does: an autoencoder cannot draw.
-4. A bare MSE, averaged over pixels, is no likelihood. Beside a KL, which is a sum, it weighs hundreds of times too
-   little: add one, and every code collapses. A Gaussian likelihood with its own noise level needs no weight at all.
+4. A bare MSE, averaged over pixels, is no likelihood. Beside a KL, which is a sum, its weight is hundreds of times too
+   small: with a KL added, every code collapses. A Gaussian likelihood with its own noise level needs no weight at all.
 
 `reparam.ImageVAE` has all four right. Without a file, 8×8 digits enlarged to 28×28 stand in for MNIST.
 """
