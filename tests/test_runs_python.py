@@ -122,3 +122,11 @@ def test_runs_are_compared_from_python(x, tmp_path):
 
 def test_every_public_name_is_there():
     assert all(callable(getattr(reparam, name)) or name in ("Batch", "PRESETS") for name in reparam.__all__)
+
+
+def test_stages_of_a_run_see_only_the_labels_that_training_may_see(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("reparam.runs.finish.fit_stages", lambda _, __, data, *___, **____: seen.append(data.y) or {})
+    x = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    reparam.train(x, labels=np.arange(60) % 3, preset="mlp", labelled=9, steps=1, out=tmp_path / "run", latent="flat(2)")
+    assert int((seen[0] >= 0).sum()) == 9

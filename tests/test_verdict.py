@@ -293,6 +293,13 @@ def test_mode_collapse_is_told_by_any_of_its_signs(name, value, problem):
     assert all(f.evidence and "vae_gan" in f.advice for f in found)
 
 
+def test_duplicates_are_judged_by_the_lower_end_of_their_interval():
+    """Half the width of (0.04, 0.60) is 0.28, and 0.25 less that is below the 5 % of real images; 0.06 would not be."""
+    for low, problem in ((0.04, False), (0.06, True)):
+        duplicates = Figure("duplicates", 0.25, "of the samples", 2000, (low, 0.60), null=0.05)
+        assert [f.title for f in problems_of([duplicates], Recipe())] == ["mode collapse"] * problem
+
+
 @pytest.mark.parametrize(("measured", "titles"), [
     ({"coverage": 0.02, "precision": 0.5}, ["mode collapse"]),
     ({"coverage": 0.02, "precision": 0.05}, ["samples far from the images"]), ({"coverage": 0.5, "precision": 0.05}, []),

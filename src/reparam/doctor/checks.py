@@ -235,7 +235,8 @@ def repeats(case: Case) -> str | None:
     found: list[str] = []
     if duplicates is not None:
         usual = 0.01 if duplicates.null is None else duplicates.null
-        if duplicates.value >= REPEATED and duplicates.value - case.half("duplicates") > usual:
+        lowest = duplicates.interval[0] if duplicates.interval else duplicates.value
+        if duplicates.value >= REPEATED and lowest > usual:
             found.append(f"{duplicates.value:.0%} of the samples nearly repeat another, as {usual:.0%} of real images do")
     if coverage is not None and coverage <= UNCOVERED and not imprecise(case):
         found.append(f"only {coverage:.0%} of the real images have a sample in their neighbourhood")

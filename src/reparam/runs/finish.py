@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..data.imageset import ImageSet
-from ..data.stream import binarized, to_batch
+from ..data.stream import binarized, keep_labels, to_batch
 from ..doctor import Diagnosis, Finding, diagnose
 from ..doctor.case import History, as_made, history_of
 from ..errors import TrainingDiverged
@@ -32,7 +31,7 @@ from ..pretrained.image_model import ImageModel
 from ..pretrained.pictures import grid, pairs, save_png
 from ..progress import Attempts, Failure, Reporter
 from ..tensors import evenly
-from ..trainer.stages.base import Data, Stage, StageBudget
+from ..trainer.stages.base import Data, Stage, StageBudget, stage_data
 from ..trainer.stages.sequence import STAGES, TimeSplit, fit_stages
 from ..trainer.state import State
 from .evaluate import Evaluated, Options, evaluate_arrays, measured_rows
@@ -47,9 +46,6 @@ from .reports.traversals import ROWS, rows_of
 
 MOST_MEASURED = 2000
 """Images that are measured at the end of training; `evaluate` takes all."""
-MOST_FITTED, MOST_VALUES = 60_000, 500_000_000
-"""Training images that stages learn from, at most, and pixel values in them."""
-
 SHOWN = 64
 """Samples in the picture of them."""
 NOT_JUDGED = Diagnosis((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
@@ -111,12 +107,10 @@ def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, *,
 
 
 def train_images(run: Run, images: ImageSet, device: torch.device) -> Data:
-    """Training images, evenly spaced where there are many, and their labels."""
-    training_set = images.split()[0]
-    rows = training_set[evenly(len(training_set), min(MOST_FITTED, MOST_VALUES // math.prod(images.images.shape[1:])))]
-    x = to_batch(images.images[rows], device)
-    y = torch.from_numpy(images.labels[rows]).to(device) if images.labels is not None else None
-    return Data(binarized(x) if run.recipe.binarize else x, y)
+    """Training images, evenly spaced where there are many, and those of their labels that training may see."""
+    rows, labels = images.split()[0], images.labels
+    visible = keep_labels(labels, rows, run.recipe.labelled) if labels is not None else None
+    return stage_data(images.images, rows, visible, device, binarize=run.recipe.binarize)
 
 
 def reported(budget: StageBudget, doing: str, report: Reporter, spent: list[State[Any]]) -> StageBudget:

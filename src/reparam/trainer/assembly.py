@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..data.augment import parse_augmentation
-from ..data.stream import Stream, binarized, to_batch
+from ..data.stream import Stream
 from ..errors import UsageError
 from ..models.build import build_model
 from ..models.calibration import calibrate_likelihood
@@ -34,13 +34,11 @@ from ..tensors import Shape, evenly
 from .budget import Budget, Optimization
 from .loop import training
 from .snapshots import Snapshot
-from .stages.base import Data, Stage, StageBudget
+from .stages.base import Data, Stage, StageBudget, stage_data
 from .stages.sequence import TimeSplit, check_stages, fit_stages
 from .state import State
 from .tasks import ModelTask
 
-MOST_IMAGES, MOST_VALUES = 60_000, 500_000_000
-"""Training images that a stage learns from, at most, and pixel values in them."""
 CALIBRATED_ON = 2000
 """Training images that set the likelihood's scale and the order of the latents, at most."""
 
@@ -190,10 +188,7 @@ class Assembly:
 
     def examples(self, stream: Stream) -> Data:
         """What the stages learn from: images of a stream, evenly spaced where there are many, and their labels."""
-        rows = stream.indices[evenly(len(stream.indices), min(MOST_IMAGES, MOST_VALUES // math.prod(self.image_shape)))]
-        x = to_batch(stream.images[rows], stream.device)
-        y = torch.from_numpy(stream.labels[rows]).to(stream.device) if stream.labels is not None else None
-        return Data(binarized(x) if stream.binarize else x, y)
+        return stage_data(stream.images, stream.indices, stream.labels, stream.device, binarize=stream.binarize)
 
 
 def _check_training(recipe: Recipe, objective: Objective) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...data.stream import binarized, to_batch
 from ...errors import UsageError
 from ...models.sampler import Sampler, build_stage
 from ...models.trace import Batch
@@ -17,11 +20,14 @@ from ...models.vae import Model
 from ...parallel import SingleProcess
 from ...parts.call import parse_call
 from ...parts.recipe import Recipe
-from ...tensors import Shape
+from ...tensors import Shape, evenly
 from ..budget import Budget, Optimization
 from ..loop import training
 from ..state import State
 from ..tasks import Inputs, Part, PartTask
+
+MOST_IMAGES, MOST_VALUES = 60_000, 500_000_000
+"""Training images that a stage learns from, at most, and pixel values in them."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class Data(NamedTuple):
     """(n, C, H, W) in [0, 1]."""
     y: Tensor | None = None
     """(n,) class labels, −1 where there is none."""
+
+
+def stage_data(images: np.ndarray, rows: np.ndarray, labels: np.ndarray | None, device: torch.device | str, *,
+               binarize: bool) -> Data:
+    """The images (n, H, W, C) of these rows, evenly spaced where there are too many for memory, and their labels (n,)."""
+    rows = rows[evenly(len(rows), min(MOST_IMAGES, MOST_VALUES // math.prod(images.shape[1:])))]
+    x = to_batch(images[rows], device)
+    return Data(binarized(x) if binarize else x, torch.from_numpy(labels[rows]).to(device) if labels is not None else None)
 
 
 class Fitted(NamedTuple):
