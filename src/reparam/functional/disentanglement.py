@@ -69,7 +69,11 @@ def mutual_information(codes: npt.ArrayLike, factors: npt.ArrayLike, *, bins: in
 
 
 def entropy(factors: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """H(v_k) of each factor, (F,), nats."""
+    """H(v_k) of each factor, (F,), nats.
+
+    >>> entropy([[0], [1]]).round(4).tolist()  # log 2
+    [0.6931]
+    """
     return np.array([_entropy(np.bincount(f)) for f in _levels(np.asarray(factors)).T])
 
 

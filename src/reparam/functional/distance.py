@@ -34,6 +34,9 @@ def frechet(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     nothing becomes complex when a covariance is singular. It is too high for few rows, by about 1/n; see `frechet_inf`.
     (Heusel et al., 2017, arXiv:1706.08500)
 
+    >>> round(frechet([[0.0], [2.0]], [[3.0], [5.0]]), 6)  # equal spread, means 3 apart
+    9.0
+
     Raises:
         UsageError: rows of unlike length, or fewer than two.
     """

@@ -15,6 +15,9 @@ def vendi_of(similarities: npt.ArrayLike) -> float:
     exp(−Σ_i λ_i log λ_i) with the eigenvalues λ of K / n: the effective number of different rows, n when none are alike
     and 1 when all are. (Friedman & Dieng, 2023, arXiv:2210.02410, Eq. 1)
 
+    >>> round(vendi_of(np.eye(4)), 6), round(vendi_of(np.ones((4, 4))), 6)
+    (4.0, 1.0)
+
     Raises:
         UsageError: not square, or another diagonal.
     """

@@ -24,6 +24,10 @@ def ssim(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tens
     (2μ_x μ_y + C₁)(2σ_xy + C₂) / ((μ_x² + μ_y² + C₁)(σ_x² + σ_y² + C₂)) with moments under an 11×11 Gaussian window of
     σ = 1.5 that lies within the image, the mean over positions and channels. A side of fewer than 11 pixels is one window.
     (Wang et al., 2004, doi:10.1109/TIP.2003.819861, Eq. 13)
+
+    >>> x = torch.rand(2, 1, 16, 16)
+    >>> [round(float(s), 4) for s in ssim(x, x)]
+    [1.0, 1.0]
     """
     return _similarity(x.float(), y.float())[0].mean(-1)
 
