@@ -423,6 +423,19 @@ def test_parts(done, reparam):
 # What a trained model is for
 
 
+def test_samples_around_an_image(trained, done, refused, tmp_path):
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save("a.png")
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save("b.png")
+    done("reconstruct", trained, "a.png", "--out", "r.npy")
+    done("sample", trained, "-n", 3, "--like", "a.png", "--variation", 0, "--out", "s.npy")
+    assert (np.load("s.npy") == np.load("r.npy")[..., 0]).all()
+    done("sample", trained, "-n", 5, "--between", "a.png", "b.png", "--typical", 0.5, "--diverse", 2, "--out", "s.npy")
+    assert np.load("s.npy").shape == (5, 8, 8)
+    assert "name one" in refused(2, "sample", trained, "--variation", 0.5)
+    assert "one of them" in refused(2, "sample", trained, "--like", "a.png", "--between", "a.png", "b.png")
+    assert "--typical must be" in refused(2, "sample", trained, "--typical", 0)
+
+
 def test_sample(trained, done, tmp_path):
     assert done("sample", trained, "-n", 5, "--out", "a.npy") == {"out": "a.npy", "n": 5}
     samples = np.load(tmp_path / "a.npy")

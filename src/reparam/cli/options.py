@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 from cyclopts import Group, Parameter
 
 from ..errors import UsageError
-from ..parts.ranges import REFINEMENT
+from ..parts.ranges import KEPT, REFINEMENT, TIMES, VARIATION
 from ..parts.recipe import ARCHITECTURE, MACHINE, Recipe, field_help
 
 COMMON, READING, OTHER = "Common", "Reading images", "Other"
@@ -85,3 +85,38 @@ class Refining:
             REFINEMENT.check("--refine-temperature", self.refine_temperature)
         if self.refine_temperature is not None and not self.refine:
             raise UsageError("--no-refine leaves out what --refine-temperature is for: give one of them")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Choosing:
+    """Draws that lie where they are asked for."""
+
+    like: str | None = None
+    """An image that draws are to resemble."""
+    between: tuple[str, str] | None = None
+    """Two images that draws are to lie between, from the first to the second."""
+    variation: float | None = None
+    """From 0, the images' own codes, to 1, draws that know nothing of --like or --between. [default: 0.4]"""
+    typical: float = 1.0
+    """Share of the draws, such as 0.7, that are kept: those that the prior finds likeliest: less varied, less odd."""
+    diverse: int = 1
+    """Choose from so many times as many draws, such as 4, those that are farthest from one another."""
+
+    @property
+    def is_plain(self) -> bool:
+        return self == Choosing()
+
+    def check(self) -> None:
+        """Looks at what is given together.
+
+        Raises:
+            UsageError: a number out of its range, or flags that do not go together.
+        """
+        if self.like is not None and self.between is not None:
+            raise UsageError("--like draws around one image, --between between two: give one of them")
+        if self.variation is not None and self.like is None and self.between is None:
+            raise UsageError("--variation says how far draws go from the image that --like or --between names: name one")
+        for name, value, within in (("--variation", self.variation, VARIATION), ("--typical", self.typical, KEPT),
+                                    ("--diverse", self.diverse, TIMES)):
+            within.check(name, value)

@@ -15,12 +15,13 @@ from ..parts.ranges import COLUMNS, GUIDANCE, PATH_STEPS, ROWS, SEED, SOLVER_STE
 from ..progress import tell
 from ..text import counted
 from .app import app, numbers, print_json
-from .options import Device, Json, Refining
+from .options import Choosing, Device, Json, Refining
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..data.imageset import ImageSet
+    from ..models.draw import Draw
     from ..pretrained.image_model import ImageModel
 
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 @app.command
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
            prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
-           guidance: float = 1.0, resample: bool = True, refining: Refining = Refining(), seed: int = 0,
-           device: Device = "auto", json: Json = False) -> None:
+           guidance: float = 1.0, resample: bool = True, refining: Refining = Refining(), choosing: Choosing = Choosing(),
+           seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Draw new images into one picture, an animation, or a folder of single images.
 
     Parameters
@@ -63,10 +64,11 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
                                 ("--guidance", guidance, GUIDANCE)):
         within.check(name, value)
     refining.check()
-    to = Output.of(out, ANIMATED)
-    images = model_in(run, device).sample(n, seed=seed, temperature=each, prior=prior, label=label, steps=steps,
-                                       guidance=guidance, resample=resample, refine=refining.refine,
-                                       refine_temperature=refining.refine_temperature)
+    choosing.check()
+    to, model = Output.of(out, ANIMATED), model_in(run, device)
+    options = model.options(temperature=each, prior=prior, label=label, steps=steps, guidance=guidance, resample=resample,
+                            refine=refining.refine, refine_temperature=refining.refine_temperature)
+    images = model.images(n, options, seed=seed) if choosing.is_plain else _chosen(model, n, options, choosing, seed)
     save_images(images, to, seconds=0.5)
     done({"out": out, "n": n}, out, json)
 
@@ -190,6 +192,19 @@ def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False
     save_codes(z, found, to)
     done({"out": out, "n": len(z), "latent": list(z.shape[1:]), "skipped": skipped_of(found)},
           f"{counted(len(z), 'code')} of shape {z.shape[1:]} in {out}", json)
+
+
+def _chosen(model: ImageModel, n: int, options: Draw, choosing: Choosing, seed: int) -> np.ndarray:
+    import torch
+
+    from ..downstream.sampling import Around, Keep, draw_images
+
+    named = choosing.between or ((choosing.like,) if choosing.like is not None else ())
+    around = None
+    if named:
+        codes = torch.cat([torch.from_numpy(model.encode(image_for(model, path)[None])) for path in named])
+        around = Around(codes) if choosing.variation is None else Around(codes, choosing.variation)
+    return draw_images(model, n, options, around=around, keep=Keep(choosing.typical, choosing.diverse), seed=seed)
 
 
 def model_in(folder: str, device: str) -> ImageModel:

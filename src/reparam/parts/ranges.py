@@ -196,3 +196,9 @@ REFINEMENT = Within(0, 1, above=True)
 """Temperature of a refiner."""
 DRAWS = Within(1, 100_000, whole=True)
 """Latents for each image in a bound of log p(x)."""
+VARIATION = Within(0, 1, optional=True)
+"""How far draws go from an image."""
+KEPT = Within(0, 1, above=True)
+"""Share of draws that are kept."""
+TIMES = Within(1, 100, whole=True)
+"""How many times as many draws are made as are kept."""

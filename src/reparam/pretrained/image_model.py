@@ -107,9 +107,24 @@ class ImageModel:
         Raises:
             UsageError: a number out of its range, or what this model does not know.
         """
-        options = Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample, refine,
-                       refine_temperature)
+        options = self.options(temperature=temperature, prior=prior, label=label, steps=steps, guidance=guidance,
+                               resample=resample, refine=refine, refine_temperature=refine_temperature)
+        return self.images(n, options, seed=seed)
+
+    def images(self, n: int, options: Draw = Draw(), *, seed: int | None = None) -> np.ndarray:
+        """`sample` with its options as one value."""
         return self._new_layout().write(self.sample_pixels(n, options, seed=seed))
+
+    def options(self, *, temperature: float | tuple[float, ...] = 1.0, prior: str | None = None,
+                label: int | str | None = None, steps: int | None = None, guidance: float = 1.0, resample: bool = True,
+                refine: bool = True, refine_temperature: float | None = None) -> Draw:
+        """What `sample` takes, with prior and label by name, as one value.
+
+        Raises:
+            UsageError: a number out of its range, or a name that this model does not know.
+        """
+        return Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample, refine,
+                    refine_temperature)
 
     def encode(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""
@@ -118,8 +133,9 @@ class ImageModel:
         z = self._seeded(seed, lambda: self.encode_pixels(x, sample=sample))
         return z[0].numpy() if layout.single else z.numpy()
 
-    def decode(self, z: npt.ArrayLike) -> np.ndarray:
-        """Images of latents (n, *latent), uint8."""
+    def decode(self, z: npt.ArrayLike, options: Draw = Draw(), *, own_noise: bool = False) -> np.ndarray:
+        """Images of latents (n, *latent), uint8. `options` say how a refiner adds detail: from the same noise for all
+        images, or, with `own_noise`, from one drawn for each, as of new images."""
         with np.errstate(over="ignore"):  # what float32 cannot hold is told below
             codes = torch.from_numpy(np.ascontiguousarray(as_array(z), dtype=np.float32))
         if codes.shape[1:] != self.latent_shape:
@@ -127,7 +143,7 @@ class ImageModel:
                             f"(n, {', '.join(map(str, self.latent_shape))})")
         if not torch.isfinite(codes).all():
             raise DataError("the latents contain NaN or infinity")
-        return self._new_layout().write(self.decode_pixels(codes))
+        return self._new_layout().write(self.decode_pixels(codes, options, own_noise=own_noise))
 
     def reconstruct(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = 0,
                     refine: bool = True, refine_temperature: float | None = None) -> np.ndarray:
@@ -208,10 +224,10 @@ class ImageModel:
         x = binarized(x, shared=True) if self.config.recipe.binarize else x
         return self._chunked(lambda chunk: vae.encode(chunk, sample=sample), x)
 
-    def decode_pixels(self, z: Tensor, options: Draw = Draw()) -> Tensor:
+    def decode_pixels(self, z: Tensor, options: Draw = Draw(), *, own_noise: bool = False) -> Tensor:
         """`decode` to (n, C, H, W), about [0, 1] and not clipped to it. A refiner gets the same noise for all, so that
-        images differ only as their codes do."""
-        noise = self._seeded(0, lambda: torch.randn(1, *self.config.image_shape)).to(self.device)
+        images differ only as their codes do, or each its own."""
+        noise = None if own_noise else self._seeded(0, lambda: torch.randn(1, *self.config.image_shape)).to(self.device)
         return self._chunked(lambda chunk: self.sampler.images(chunk, options, noise), z)
 
     def score_pixels(self, x: Tensor, *, samples: int = 1, seed: int | None = 0) -> Tensor:

@@ -58,6 +58,15 @@ class Latents(nn.Module, ABC):
     def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Float[Tensor, "k n *d"]:
         """Draws n codes; of its topmost layer from `prior`, where one is given in place of its own."""
 
+    def log_density(self, code: Float[Tensor, "n *d"], prior: Prior | None = None) -> Float[Tensor, "n"]:
+        """log p of each code, nats; of its topmost layer under `prior`, where one is given in place of its own.
+
+        Raises:
+            UsageError: these codes have no density within reach.
+        """
+        raise UsageError("codes that are not plain real numbers (of a codebook, relaxed bits, a sphere) have no density "
+                         "within reach that would tell likely ones: leave that out")
+
     @property
     def fit_space(self) -> Space | None:
         """Where the draws live that a prior can be fitted to after training; None where there are none."""

@@ -42,6 +42,9 @@ class OneLayer(Latents):
     def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
         return self.posterior.embed((prior or self.prior).draw((1, n), options))
 
+    def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
+        return (prior or self.prior)().log_prob(code) if self.space.kind == "real" else super().log_density(code, prior)
+
     @property
     def fit_space(self) -> Space | None:
         return Space(self.space.shape, self.space.kind, self.space.levels) if self.space.kind in ("real", "codes") else None
@@ -73,6 +76,9 @@ class Drawn(Latents):
 
     def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
         return (prior or self.prior).draw((1, n), options)
+
+    def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
+        return (prior or self.prior)().log_prob(code) if self.space.kind == "real" else super().log_density(code, prior)
 
 
 @dataclass(frozen=True)

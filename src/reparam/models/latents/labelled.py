@@ -64,6 +64,10 @@ class Classed(Latents):
             chosen = self.one_hot(y, z[0])
         return torch.cat([z, chosen[None]], 2)
 
+    def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
+        """Of z, which does not depend on the class."""
+        return self.layer.log_density(code[:, : -self.classes], prior)
+
     def _default_classes(self, n: int) -> Tensor | None:
         """One-hot classes of n codes generated without a label, (n, classes); None leaves the class out."""
         return None

@@ -207,6 +207,11 @@ class TopDown(Latents):
         noise = [t * torch.randn(1, n, size, device=top.device) for size, t in zip(self.sizes[1:], each[1:], strict=True)]
         return torch.cat([top, *noise], 2)
 
+    def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
+        top, eps = code.split([self.sizes[0], sum(self.sizes[1:])], 1)
+        zero = torch.zeros_like(eps)
+        return self.top.log_density(top.unflatten(1, self.top.shape), prior) + Gaussian(zero, zero).log_prob(eps)
+
     @property
     def fit_space(self) -> Space | None:
         return self.top.fit_space
