@@ -36,7 +36,7 @@ class Recipe:
     """Density fitted to the codes after training, used by `sample`: mixture(n), flow, flow_matching and others; auto: a
     mixture up to 256 dimensions and flow_matching beyond, or none where the prior is learned."""
     prior_share: float = 0.25
-    """Share of the minutes that a fitted prior gets which learns step by step; with --steps it gets as many as the model."""
+    """Share of --minutes for fitting a prior that learns step by step; with --steps it takes as many steps as the model."""
     resampler: str = "none"
     """Network, trained after the prior, that chooses among its draws by their images: 'resnet(32)' and other encoders."""
     resampler_share: float = 0.15

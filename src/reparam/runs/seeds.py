@@ -50,7 +50,7 @@ class SeedPlan:
 def train_seeds(plan: SeedPlan, folder: str | Path, *, device: str = "auto", report: Reporter | None = None) -> list[Path]:
     """Trains a plan's runs in `folder/<preset>-<seed>` and returns their folders.
 
-    What is finished stays, what was stopped goes on, so that the same call completes work that was cut short. A run that
+    Finished runs are kept and interrupted ones resumed: the same call completes a partly trained plan. A run that
     diverges is kept with the status 'failed': its seed counts as one that failed.
 
     Raises:
