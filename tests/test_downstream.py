@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import pdist
 from scipy.stats import binom, gaussian_kde
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from reparam.downstream import search
 from reparam.downstream.anomaly import STATISTICS, Detector, LogDensity, benjamini_hochberg
-from reparam.downstream.classify import best_temperature, fit_probe, log_loss, softmax
+from reparam.downstream.classify import _rotated, best_temperature, fit_probe, log_loss, softmax
 from reparam.downstream.search import Index
 from reparam.downstream.statistics import Surprise, code_length, code_scale, per_image, rate_and_distortion
 from reparam.errors import UsageError
@@ -43,7 +47,7 @@ def blobs(n, classes=3, dims=5, seed=0, apart=3.0):
 # probes
 
 
-@pytest.mark.parametrize("kind", ["linear", "neighbours", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "discriminant", "kernel", "neighbours", "mlp"])
 def test_a_probe_of_each_kind_learns_and_holds_arrays_alone(kind):
     (x, y), (held_x, held_y) = blobs(400), blobs(300, seed=1)
     probe = fit_probe(x, y + 10, kinds=(kind,))
@@ -54,14 +58,48 @@ def test_a_probe_of_each_kind_learns_and_holds_arrays_alone(kind):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_a_linear_probe_is_scikit_learns(classes):
+@pytest.mark.parametrize("kind", ["linear", "discriminant", "kernel"])
+def test_a_probe_is_scikit_learns(classes, kind):
     x, y = blobs(200, classes, apart=0.7)
-    probe = fit_probe(x, y, kinds=("linear",))
-    c = float(min(probe.cross_validated, key=lambda name: probe.cross_validated[name]).split("=")[1][:-1])
-    z = (x - x.mean(0)) / x.std(0)
-    theirs = LogisticRegression(C=c, max_iter=200).fit(z, y)
-    logits = np.log(theirs.predict_proba(z)) / float(probe.arrays["temperature"])
-    assert np.allclose(probe.probabilities(x), softmax(logits), atol=1e-6)
+    x = x * np.arange(1, 6)
+    probe = fit_probe(x, y, kinds=(kind,))
+    said, scaling = min(probe.cross_validated, key=lambda name: probe.cross_validated[name])[:-1].rsplit(", ", 1)
+    z = (x - x.mean(0)) / (x.std(0) if scaling == "each" else x.var(0).mean() ** 0.5)
+    if kind == "discriminant":
+        theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    elif kind == "linear":
+        theirs = LogisticRegression(C=float(said.split("=")[1]), max_iter=200)
+    else:
+        width, c = (float(part.split("=")[1]) for part in said.split(", "))
+        gamma = 0.5 / (width**2 * np.median(pdist(z, "sqeuclidean")))
+        theirs = make_pipeline(Nystroem(gamma=gamma, n_components=200, random_state=0), LogisticRegression(C=c, max_iter=200))
+    logits = np.log(theirs.fit(z, y).predict_proba(z)) / float(probe.arrays["temperature"])
+    assert np.allclose(probe.probabilities(x), softmax(logits), atol=1e-5)
+
+
+def test_codes_in_more_numbers_than_rows_are_compared_by_their_products():
+    x, y = blobs(30, 3, dims=200, apart=0.2)
+    z = _rotated(x)
+    assert z.shape == (30, 30) and np.allclose(z @ z.T, x @ x.T)
+    assert (fit_probe(x, y).predict(x) == y).mean() > 0.9
+
+
+def test_one_image_of_a_class_is_learned_from_and_not_tested_with():
+    x, y = blobs(40, 3)
+    few = np.concatenate([np.flatnonzero(y == k)[:1] for k in range(3)])
+    alone = fit_probe(x[few], y[few])
+    assert alone.kind == "linear" and not alone.cross_validated
+    assert (alone.predict(x) == y).mean() > 0.8
+    rare = np.concatenate([np.flatnonzero(y < 2), few[2:]])
+    assert (fit_probe(x[rare], y[rare]).predict(x) == y).mean() > 0.8
+
+
+def test_codes_without_a_label_tell_only_how_codes_spread():
+    x, y = blobs(60, 3)
+    x *= np.array([1, 1, 1, 1, 50])
+    some = np.where(np.arange(60) < 20, y, -1)
+    probe = fit_probe(x, some)
+    assert np.allclose(probe.arrays["mean"], x.mean(0)) and list(probe.classes) == [0, 1, 2]
 
 
 def test_the_best_candidate_by_cross_validation_is_taken():
@@ -85,8 +123,6 @@ def test_temperature_undoes_a_known_overconfidence():
 def test_a_probe_says_what_is_missing():
     with pytest.raises(UsageError, match="at least two classes"):
         fit_probe(np.zeros((4, 2)), [1, 1, 1, 1])
-    with pytest.raises(UsageError, match="class 7 has 1 labelled image"):
-        fit_probe(np.zeros((5, 2)), [1, 1, 3, 3, 7])
 
 
 # search

@@ -1,0 +1,124 @@
+"""The page of a classifier: how good it is, which classes it takes for which, and the images that it mistook."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...downstream.classifier import Classifier, about_codes
+from ...downstream.scores import Judged, Score
+from ...pretrained.pictures import grid
+from ...text import Html, counted, joined, markup, short
+from .run_page import STYLE, page
+
+SHOWN = 12
+"""Mistaken images of a confusion."""
+CONFUSIONS = 8
+MOST_CLASSES = 40
+"""Whose confusions are shown as a table."""
+
+LOOKS = STYLE + """
+.wide { overflow-x: auto; }
+.confusion { width: auto; } .confusion th, .confusion td { padding: .25rem .5rem; text-align: right; border: 1px solid var(--line); }
+.confusion th[scope=row] { text-align: right; white-space: nowrap; }
+.confusion td { background: color-mix(in srgb, var(--hue) calc(var(--share) * 1%), var(--paper)); min-width: 2.6rem; }
+.confusion td.right { --hue: var(--good); } .confusion td.wrong { --hue: var(--bad); }
+.mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1.4rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A classifier, and its answers to images that it has not seen."""
+
+    classifier: Classifier
+    judged: Judged
+    images: npt.NDArray[np.uint8]
+    """(n, H, W, C), that were judged."""
+    kind: str
+    """Of them: 'test' or 'held-out'."""
+    source: str
+    left_out: Sequence[str] = ()
+    """What had to be said of the data."""
+
+
+def classifier_html(run: str, measured: Measured) -> str:
+    """The page."""
+    c, judged = measured.classifier, measured.judged
+    accuracy = judged.scores()[0]
+    notes = joined(markup("<p class='soft'>{}.</p>", note) for note in measured.left_out)
+    return page(f"{run}: {counted(len(c.classes), 'class').replace('classs', 'classes')}", LOOKS, markup(
+        "<p class='soft'>{} learned from {} of <code>{}</code> and measured on {} {} images.</p>{}"
+        "<div class='verdict'><strong>{:.1%} right</strong><p>Between {:.1%} and {:.1%}, with 95 % confidence.</p></div>"
+        "<h2>Figures</h2>{}<h2>Which class is taken for which</h2>{}<h2>The commonest mistakes</h2>{}"
+        "<h2>How it was chosen</h2>{}",
+        _named(c), counted(c.learned_from, "labelled image"), measured.source, f"{len(judged.truth):,}", measured.kind, notes,
+        accuracy.value, *(accuracy.interval or (accuracy.value, accuracy.value)), _figures(judged.scores()),
+        _confusion(judged, c.classes), _mistakes(measured), _choice(c)))
+
+
+def _named(c: Classifier) -> str:
+    said = {"linear": "Softmax regression", "discriminant": "A linear discriminant", "kernel": "A kernel classifier",
+            "neighbours": "Nearest neighbours", "mlp": "A small network"}[c.probe.kind]
+    return f"{said} on {about_codes(c.model)},"
+
+
+def _figures(scores: Sequence[Score]) -> Html:
+    rows = joined(markup("<tr><td>{}<br><span class='soft'>{}</span></td><td class='number'>{:.4g}</td>"
+                         "<td class='number'>{}</td></tr>", s.name, s.meaning, s.value, interval(s)) for s in scores)
+    return markup("<table><thead><tr><th>figure</th><th class='number'>value</th><th class='number'>95 % interval</th></tr>"
+                  "</thead><tbody>{}</tbody></table>", rows)
+
+
+def interval(s: Score) -> str:
+    return f"{s.interval[0]:.4g} … {s.interval[1]:.4g}" if s.interval else "–"
+
+
+def _confusion(judged: Judged, classes: Sequence[str]) -> Html:
+    """A row for each true class: counts, shaded by their share of the row."""
+    if len(classes) > MOST_CLASSES:
+        return markup("<p>{} classes are too many for a table.</p>", len(classes))
+    counts = judged.confusion
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    heads = joined(markup("<th scope='col'>{}</th>", short(name, 16)) for name in classes)
+    rows = joined(markup("<tr><th scope='row'>{}</th>{}</tr>", short(name, 24), joined(
+        markup("<td class='{}' style='--share:{:.0f}' title='{} taken for {}: {:.1f} %'>{}</td>",
+               "right" if i == j else "wrong", 0.7 * share[i, j], name, other, share[i, j], f"{n:,}" if n else "")
+        for j, (other, n) in enumerate(zip(classes, counts[i].tolist(), strict=True)))) for i, name in enumerate(classes))
+    return markup("<p class='soft'>A row for each true class, a column for each answer; shaded by the share of the row.</p>"
+                  "<div class='wide'><table class='confusion'><thead><tr><th></th>{}</tr></thead><tbody>{}</tbody></table></div>",
+                  heads, rows)
+
+
+def _mistakes(measured: Measured) -> Html:
+    classes, found = measured.classifier.classes, measured.judged.confused(CONFUSIONS)
+    if not found:
+        return markup("<p>None.</p>")
+    return markup("<p class='soft'>The surest mistakes come first.</p><div class='mistakes'>{}</div>", joined(
+        markup("<figure><img class='pixels' src='data:image/png;base64,{}' alt='{}'><figcaption>{} taken for {}: {} of {:,}"
+               "</figcaption></figure>", _png(measured.images[rows[:SHOWN]]), f"{classes[i]} taken for {classes[j]}",
+               classes[i], classes[j], len(rows), int((measured.judged.truth == i).sum())) for i, j, rows in found))
+
+
+def _png(images: npt.NDArray[Any]) -> str:
+    written = io.BytesIO()
+    paper = np.full((-len(images) % 6, *images.shape[1:]), 255, np.uint8)
+    grid(np.concatenate([images, paper]), 6, side=48).save(written, "PNG", optimize=True)
+    return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def _choice(c: Classifier) -> Html:
+    if not c.probe.cross_validated:
+        return markup("<p>No class had two labelled images, so that nothing could be held out: it was taken as it comes.</p>")
+    ranked = sorted(c.probe.cross_validated.items(), key=lambda item: item[1])
+    rows = joined(markup("<tr><td>{}</td><td class='number'>{:.4g}</td></tr>", name, loss) for name, loss in ranked)
+    return markup("<p>The least log loss on labelled training images that were held out won; temperature {:.3g}.</p><details>"
+                  "<summary>{}</summary><table><thead><tr><th>candidate</th><th class='number'>log loss, nats</th></tr></thead>"
+                  "<tbody>{}</tbody></table></details>", float(c.probe.arrays["temperature"]),
+                  counted(len(ranked), "candidate"), rows)
