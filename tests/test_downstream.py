@@ -72,7 +72,8 @@ def test_a_probe_is_scikit_learns(classes, kind):
     else:
         width, c = (float(part.split("=")[1]) for part in said.split(", "))
         gamma = 0.5 / (width**2 * np.median(pdist(z, "sqeuclidean")))
-        theirs = make_pipeline(Nystroem(gamma=gamma, n_components=200, random_state=0), LogisticRegression(C=c, max_iter=200))
+        theirs = make_pipeline(Nystroem(gamma=gamma, n_components=200, random_state=0),
+                               LogisticRegression(C=c, max_iter=200))
     logits = np.log(theirs.fit(z, y).predict_proba(z)) / float(probe.arrays["temperature"])
     assert np.allclose(probe.probabilities(x), softmax(logits), atol=1e-5)
 

@@ -35,7 +35,7 @@ def code_vectors(model: ImageModel, images: Images) -> Array:
 
 
 def _vectors(model: ImageModel, images: Images) -> Array:
-    z, shape = model.encode_pixels(to_batch(images)), model.latent_shape
+    z, shape = model.encode_pixels(to_batch(np.array(images))), model.latent_shape
     if z[0].numel() <= MOST_NUMBERS:
         return z.flatten(1).double().numpy()
     if len(shape) == 3:
@@ -106,8 +106,8 @@ def learn_classifier(model: ImageModel, images: Images, labels: npt.NDArray[np.i
     others = others[np.linspace(0, len(others) - 1, min(len(others), UNLABELLED)).astype(int)] if len(others) else others
     rows = np.sort(np.concatenate([known, others]))
     if len(np.unique(labels[known])) < 2:
-        raise UsageError(f"a classifier takes labelled images of at least two classes; these {len(images):,} training images "
-                         f"have {len(np.unique(labels[known]))}")
+        raise UsageError(f"a classifier takes labelled images of at least two classes; the {len(images):,} images to learn "
+                         f"from have {len(np.unique(labels[known]))}")
     probe = fit_probe(code_vectors(model, images[rows]), labels[rows], seed=seed)
     names = tuple(classes[i] if classes else str(i) for i in probe.classes.tolist())
     return Classifier(model, probe, names, len(known))

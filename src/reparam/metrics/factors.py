@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, nearest
 from ..functional.disentanglement import dci, factor_vae_score, mig, sap
 from ..functional.intervals import wilson
 from ..parts.registry import metric
@@ -79,6 +79,26 @@ def match(table: Table, names: Sequence[str]) -> FactorTable:
     if found is None:
         raise DataError(f"no factor of {table.source} changes among these {len(names)} images")
     return found
+
+
+def known_column(table: Table, name: str, names: Sequence[str]) -> list[str]:
+    """A column's cells for the named images, in that order; "" for an image that the table does not name. Names are found
+    as by `match`.
+
+    Raises:
+        DataError: no such column, or none of the images is named.
+    """
+    if name not in table.names:
+        raise DataError(f"{table.source} has no column {name!r}{nearest(name, table.names)}; it has "
+                        f"{', '.join(table.names)}")
+    at, rows = table.names.index(name), dict(table.rows)
+    if not any(each in rows for each in names):
+        by_last = {each.rsplit("/", 1)[-1]: row for each, row in rows.items()}
+        ends = [each.rsplit("/", 1)[-1] for each in names]
+        if len(by_last) < len(rows) or len(set(ends)) < len(ends) or not any(end in by_last for end in ends):
+            _found(table, names)  # which says what is wrong
+        rows, names = by_last, ends
+    return [rows[each][at] if each in rows else "" for each in names]
 
 
 def of_columns(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> FactorTable | None:

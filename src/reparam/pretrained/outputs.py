@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -223,20 +223,64 @@ def save_codes(z: np.ndarray, found: ImageSet, to: Output) -> None:
         with replacing(to.path) as temporary, temporary.open("wb") as f:
             np.savez(f, **arrays)  # pyright: ignore[reportArgumentType]
         return
-    flat = z.reshape(len(z), -1)
-    heads = ["name", *([] if labels is None else ["label"]), *(f"z{i}" for i in range(flat.shape[1]))]
+    flat = z.reshape(len(z), -1).T
+    save_table({"name": found.names, **({} if labels is None else {"label": labels}),
+                **{f"z{i}": column for i, column in enumerate(flat)}}, to)
+
+
+def save_table(columns: Mapping[str, Sequence[Any] | np.ndarray], to: Output) -> None:
+    """Columns of one length, of text or numbers, as a .csv or .parquet with a row for each image.
+
+    Raises:
+        ReparamError: the disk is full or the folder cannot be written to. What stood there is untouched.
+    """
     with replacing(to.path) as temporary:
         if to.form == ".csv":
             with temporary.open("w", encoding="utf-8", newline="") as f:
                 rows = csv.writer(f)
-                rows.writerow(heads)
-                for i, code in enumerate(flat):
-                    said = [found.names[i], *([] if labels is None else [labels[i]])]
-                    rows.writerow([*map(for_csv, said), *(f"{v:.9g}" for v in code.tolist())])
+                rows.writerow(map(for_csv, columns))
+                each = [c.tolist() if isinstance(c, np.ndarray) else c for c in columns.values()]
+                rows.writerows([f"{v:.9g}" if isinstance(v, float) else for_csv(v) for v in row]
+                               for row in zip(*each, strict=True))
         else:
             arrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
-            said = [[printable(name) for name in found.names], *([] if labels is None else [labels])]
-            parquet.write_table(arrow.table(dict(zip(heads, [*said, *flat.T], strict=True))), temporary)
+            said = {printable(head): [printable(v) if isinstance(v, str) else v for v in c]
+                    if not isinstance(c, np.ndarray) else c for head, c in columns.items()}
+            parquet.write_table(arrow.table(said), temporary)
+
+
+def check_files(sources: Sequence[str], names: Sequence[str], target: str) -> list[Path]:
+    """The files of images that were read from a folder or one by one, to be copied into a folder that is new or empty.
+
+    Raises:
+        UsageError: images of an archive or array, which are no files, or a target that holds something.
+    """
+    if Path(target).exists() and (not Path(target).is_dir() or any(Path(target).iterdir())):
+        raise UsageError(f"{target} exists and is not an empty folder: name a new one for the sorted copies")
+    first = Path(sources[0]).expanduser()
+    files = [first / name for name in names] if len(sources) == 1 and first.is_dir() else \
+        [Path(name).expanduser() for name in names]
+    gone = next((file for file in files if not file.is_file() or (file == first and len(files) > 1)), None)
+    if gone is not None:
+        raise UsageError(f"sorted copies are made of files, and {gone} is none: name a folder of images, or image files "
+                         "(of an archive, unpack it)")
+    return files
+
+
+def sort_files(files: Sequence[Path], folders: Sequence[str], target: Path) -> None:
+    """Copies each file into its folder within `target`; the files themselves stay as they are.
+
+    Raises:
+        ReparamError: the disk is full or the folder cannot be written to.
+    """
+    stems = safe_names([str(file) for file in files], ".")
+    named = dict(zip(dict.fromkeys(folders), safe_names(list(dict.fromkeys(f.replace("/", "_") for f in folders)), "."),
+                     strict=False))
+    with _replacing_all(target) as temporary:
+        for file, stem, folder in zip(files, stems, folders, strict=True):
+            copy = temporary / named[folder].rstrip(".") / (stem.rstrip(".") + file.suffix)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def _labels(found: ImageSet) -> list[str] | list[int] | None:

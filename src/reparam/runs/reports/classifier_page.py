@@ -25,7 +25,8 @@ MOST_CLASSES = 40
 
 LOOKS = STYLE + """
 .wide { overflow-x: auto; }
-.confusion { width: auto; } .confusion th, .confusion td { padding: .25rem .5rem; text-align: right; border: 1px solid var(--line); }
+.confusion { width: auto; }
+.confusion th, .confusion td { padding: .25rem .5rem; text-align: right; border: 1px solid var(--line); }
 .confusion th[scope=row] { text-align: right; white-space: nowrap; }
 .confusion td { background: color-mix(in srgb, var(--hue) calc(var(--share) * 1%), var(--paper)); min-width: 2.6rem; }
 .confusion td.right { --hue: var(--good); } .confusion td.wrong { --hue: var(--bad); }
@@ -58,7 +59,8 @@ def classifier_html(run: str, measured: Measured) -> str:
         "<div class='verdict'><strong>{:.1%} right</strong><p>Between {:.1%} and {:.1%}, with 95 % confidence.</p></div>"
         "<h2>Figures</h2>{}<h2>Which class is taken for which</h2>{}<h2>The commonest mistakes</h2>{}"
         "<h2>How it was chosen</h2>{}",
-        _named(c), counted(c.learned_from, "labelled image"), measured.source, f"{len(judged.truth):,}", measured.kind, notes,
+        _named(c), counted(c.learned_from, "labelled image"), measured.source, f"{len(judged.truth):,}", measured.kind,
+        notes,
         accuracy.value, *(accuracy.interval or (accuracy.value, accuracy.value)), _figures(judged.scores()),
         _confusion(judged, c.classes), _mistakes(measured), _choice(c)))
 
@@ -92,8 +94,9 @@ def _confusion(judged: Judged, classes: Sequence[str]) -> Html:
                "right" if i == j else "wrong", 0.7 * share[i, j], name, other, share[i, j], f"{n:,}" if n else "")
         for j, (other, n) in enumerate(zip(classes, counts[i].tolist(), strict=True)))) for i, name in enumerate(classes))
     return markup("<p class='soft'>A row for each true class, a column for each answer; shaded by the share of the row.</p>"
-                  "<div class='wide'><table class='confusion'><thead><tr><th></th>{}</tr></thead><tbody>{}</tbody></table></div>",
-                  heads, rows)
+                  "<div class='wide'>"
+                  "<table class='confusion'><thead><tr><th></th>{}</tr></thead><tbody>{}</tbody></table>"
+                  "</div>", heads, rows)
 
 
 def _mistakes(measured: Measured) -> Html:
@@ -115,10 +118,11 @@ def _png(images: npt.NDArray[Any]) -> str:
 
 def _choice(c: Classifier) -> Html:
     if not c.probe.cross_validated:
-        return markup("<p>No class had two labelled images, so that nothing could be held out: it was taken as it comes.</p>")
+        return markup("<p>No class had two labelled images, so nothing could be held out: it is taken as it comes.</p>")
     ranked = sorted(c.probe.cross_validated.items(), key=lambda item: item[1])
     rows = joined(markup("<tr><td>{}</td><td class='number'>{:.4g}</td></tr>", name, loss) for name, loss in ranked)
-    return markup("<p>The least log loss on labelled training images that were held out won; temperature {:.3g}.</p><details>"
-                  "<summary>{}</summary><table><thead><tr><th>candidate</th><th class='number'>log loss, nats</th></tr></thead>"
+    return markup("<p>The least log loss on labelled training images that were held out won; temperature {:.3g}.</p>"
+                  "<details><summary>{}</summary><table><thead><tr><th>candidate</th>"
+                  "<th class='number'>log loss, nats</th></tr></thead>"
                   "<tbody>{}</tbody></table></details>", float(c.probe.arrays["temperature"]),
                   counted(len(ranked), "candidate"), rows)

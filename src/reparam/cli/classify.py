@@ -1,0 +1,163 @@
+"""The command `classify`: a classifier of a model's codes, learned, measured and used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..progress import aligned, tell
+from ..text import counted, for_shell
+from .app import app, print_json
+from .options import Device, Json
+from .use import done, opened, skipped_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.imageset import ImageSet
+    from ..pretrained.image_model import ImageModel
+
+PREDICTIONS = "predictions.csv"
+
+
+@app.command
+def classify(run: str, /, *images: str, labels: int | None = None, table: str | None = None, column: str | None = None,
+             predict: bool = False, out: str | None = None, sort: str | None = None, device: Device = "auto",
+             json: Json = False) -> None:
+    """Learn the classes of labelled images from their codes, or tell the classes of other images.
+
+    Images with labels teach a classifier, which is measured on their test or held-out images, and kept in the run's folder
+    with a page, classifier.html. Images without labels, or any with --predict, are told apart by that classifier.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    images
+        One source of data as for training, whose sub-folders are labels; to predict, image files too.
+    labels
+        Learn from so many labels only, evenly over the classes.
+    table
+        A .csv whose first column names the images and whose others are attributes, in place of labels.
+    column
+        The attribute in the table to learn.
+    predict
+        Predict, also where there are labels.
+    out
+        A table of the images with their class and the probability of each: a .csv or .parquet; predictions.csv by default.
+        When a classifier is learned: of the images that it is measured on, if this is given.
+    sort
+        When predicting: a new folder for copies of the files, in a folder for each class; the files stay where they are.
+    """
+    if (table is None) != (column is None):
+        raise UsageError("--table and --column go together: the file, and which of its columns to learn")
+    if labels is not None and labels < 2:
+        raise UsageError(f"--labels must be at least 2, got {labels}")
+    if predict and (labels is not None or table is not None):
+        raise UsageError("--labels and --table are for learning: leave out --predict")
+    from ..pretrained.outputs import Output
+
+    to = Output.of(out, (".csv", ".parquet")) if out is not None or predict else None
+    model, found = opened(run, images, device)
+    _ = model.vae  # which tells a GAN
+    y, names = _labels(found, table, column)
+    if predict or y is None:
+        _predict(run, images, model, found, to or Output.of(PREDICTIONS, (".csv",)), sort, json)
+        return
+    if sort is not None:
+        raise UsageError("--sort copies files by their predicted class: add --predict")
+    _learn(run, model, found, y, names, labels, to, json)
+
+
+def _labels(found: ImageSet, table: str | None, column: str | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels (n,), −1 for none, and the names of their classes."""
+    import numpy as np
+
+    if table is None or column is None:
+        known = found.labels is not None and bool((found.labels >= 0).any())
+        return (found.labels if known else None), found.classes
+    from ..metrics.factors import known_column, read_table
+
+    cells = known_column(read_table(table), column, found.names)
+    values = sorted({cell for cell in cells if cell})
+    if len(values) > max(20, len(cells) // 10):
+        raise UsageError(f"the column {column} of {table} has {len(values):,} values for {len(cells):,} images, too many "
+                         "to be classes: name a column of words or of few numbers")
+    missing = sum(not cell for cell in cells)
+    if missing:
+        tell(f"{counted(missing, 'image')} of {len(cells):,} without a value of {column}: taken as images without a label",
+             error=True)
+    number = {value: i for i, value in enumerate(values)} | {"": -1}
+    return np.array([number[cell or ""] for cell in cells], np.int64), tuple(values)
+
+
+def _learn(run: str, model: ImageModel, found: ImageSet, y: np.ndarray, names: tuple[str, ...], most: int | None, to: Any,
+           as_json: bool) -> None:
+    import numpy as np
+
+    from ..data.stream import keep_labels
+    from ..downstream.classifier import FILE, about_codes, learn_classifier
+    from ..downstream.scores import judge
+    from ..files.writing import write_text
+    from ..runs.reports.classifier_page import Measured, classifier_html, interval
+
+    training, held_out, test = found.split()
+    rows, kind = (test, "test") if len(test) else (held_out, "held-out")
+    classifier = learn_classifier(model, found.images[training], keep_labels(y, training, most)[training], names)
+    column = np.full(max(int(y.max()), int(classifier.probe.classes.max())) + 1, -1)
+    column[classifier.probe.classes] = np.arange(len(classifier.classes))
+    known = rows[(y[rows] >= 0) & (column[y[rows]] >= 0)]
+    unknown = [names[i] if names else str(i) for i in np.unique(y[rows][y[rows] >= 0]) if column[i] < 0]
+    notes = [f"measured without the classes {', '.join(unknown)}, which no labelled training image has"] if unknown else []
+    judged = judge(classifier.probabilities(found.images[known]), column[y[known]])
+    file, page = Path(run) / FILE, Path(run) / "classifier.html"
+    classifier.save(file)
+    write_text(page, classifier_html(Path(run).resolve().name, Measured(
+        classifier, judged, found.images[known], kind, found.source, notes)))
+    if to is not None:
+        truth = [classifier.classes[i] for i in judged.truth.tolist()]
+        _write([found.names[i] for i in known], judged.probabilities, classifier.classes, to, {"label": truth})
+    scores = judged.scores()
+    lines = aligned([("figure", "value", "95 % interval"), *((s.name, f"{s.value:.4g}", interval(s)) for s in scores)],
+                    right=(1, 2))
+    said = [f"a {classifier.probe.kind} classifier on {about_codes(model)}, learned from "
+                      f"{counted(classifier.learned_from, 'label')}, on {counted(len(known), f'{kind} image')}:",
+                      *(f"  {line}" for line in lines), *notes, str(page)]
+    facts = {"classifier": str(file), "page": str(page), "kind": classifier.probe.kind, "classes": list(classifier.classes),
+             "codes": about_codes(model), "learned_from": classifier.learned_from, "measured_on": kind, "n": len(known),
+             "figures": [{"name": s.name, "value": s.value, "interval": s.interval} for s in scores],
+             "cross_validated": dict(classifier.probe.cross_validated), "notes": notes, "skipped": skipped_of(found)}
+    print_json(facts) if as_json else tell(*said)
+
+
+def _predict(run: str, sources: tuple[str, ...], model: ImageModel, found: ImageSet, to: Any, sort: str | None,
+             as_json: bool) -> None:
+    from ..downstream.classifier import FILE, read_classifier
+    from ..pretrained.outputs import check_files, sort_files
+
+    again = f"reparam classify {for_shell(run)} LABELLED_IMAGES"
+    files = check_files(sources, found.names, sort) if sort is not None else []
+    try:
+        classifier = read_classifier(Path(run) / FILE, model, again=again)
+    except FileNotFoundError:
+        raise UsageError(f"these images have no labels, and {run} has no classifier yet. Learn one first: {again}; labels "
+                         "are sub-folders, or a column of a --table") from None
+    p = classifier.probabilities(found.images)
+    answers = [classifier.classes[i] for i in p.argmax(1).tolist()]
+    _write(list(found.names), p, classifier.classes, to, {})
+    if sort is not None:
+        sort_files(files, answers, Path(sort))
+    counts = {name: answers.count(name) for name in classifier.classes}
+    said = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)
+    done({"out": str(to.path), "n": len(p), "counts": counts, "sorted": sort, "skipped": skipped_of(found)},
+         f"{counted(len(p), 'image')} in {to.path}: {said}" + (f"; sorted copies in {sort}" if sort else ""), as_json)
+
+
+def _write(names: list[str], p: np.ndarray, classes: tuple[str, ...], to: Any, more: dict[str, list[str]]) -> None:
+    from ..pretrained.outputs import save_table
+
+    best = p.argmax(1)
+    each = {f"p({name})": p[:, i].tolist() for i, name in enumerate(classes)}
+    save_table({"name": names, **more, "class": [classes[i] for i in best.tolist()], "probability": p.max(1).tolist(),
+                **each}, to)
