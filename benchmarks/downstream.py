@@ -176,7 +176,7 @@ def judged(faces: Faces, keep: bool) -> dict:
 def wanted(levels: dict[str, np.ndarray]) -> list[tuple[str, str]]:
     """Glasses, and each colour of skin and hair."""
     return [("glassesVariant", "some"), *(("skinColor", v) for v in np.unique(levels["skinColor"])),
-            *(("hairColor", v) for v in np.unique(levels["hairColor"]))]
+            *(("hairColor", v) for v in np.unique(levels["hairColor"]) if v != "none")]
 
 
 def main() -> None:

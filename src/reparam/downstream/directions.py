@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import UsageError
+from ..errors import ModelFileError, UsageError
 from ..functional.intervals import wilson
 from ..pretrained.image_model import ImageModel
 from ..text import counted
+from .attributes import FEWEST, Attribute
+from .saved import read_fitted, save_fitted
 
 Array = npt.NDArray[Any]
 FOLDS = 5
-FEWEST = 8
-"""Images of either kind that a direction takes."""
 LEAST_LEFT = 0.1
 """Share of an attribute's effect that must remain when others are held: below it they cannot be told apart."""
 
@@ -78,6 +79,21 @@ def find_direction(name: str, codes: npt.ArrayLike, has: npt.ArrayLike, keep: Ma
         step = step / left
     right, accuracy = _accuracy(x, y)
     return Direction(name, step * scale, accuracy, wilson(accuracy, right), len(y), tuple(list(columns)[1:]))
+
+
+def direction_of(codes: npt.ArrayLike, wanted: Attribute, keep: Mapping[str, Attribute] | None = None) -> Direction:
+    """The direction of an attribute in codes (n, d), from the images of which it and those to `keep` are known.
+
+    What is kept and has too few images, with it or without, is left out.
+
+    Raises:
+        UsageError: as `find_direction` does.
+    """
+    others = keep or {}
+    rows = np.all([wanted.known, *(each.known for each in others.values())], 0)
+    flags = {name: each.has[rows] for name, each in others.items()}
+    enough = {name: has for name, has in flags.items() if min(has.sum(), (~has).sum()) >= FEWEST}
+    return find_direction(wanted.name, np.asarray(codes)[rows], wanted.has[rows], enough)
 
 
 def _effects(x: Array, attributes: Array) -> tuple[Array, Array]:
@@ -144,16 +160,97 @@ def visible_directions(model: ImageModel, codes: Float[Tensor, "m *d"], std: Flo
     return (vectors[:, order].T @ block * std).detach().cpu(), values[order].clamp(min=0).sqrt().detach().cpu()
 
 
+def moved(model: ImageModel, codes: npt.ArrayLike, step: npt.ArrayLike) -> Array:
+    """Codes (n, *latent) with a step (d,) or (n, d) added, as this model's codes can be: on a sphere where they lie on one.
+
+    Raises:
+        UsageError: the codes are whole numbers, between which there is nothing.
+    """
+    z, kind = np.asarray(codes, np.float64), model.network.latent.space.kind
+    if kind == "codes":
+        raise UsageError("this model's codes are whole numbers, which cannot be added to: edits take a model of another "
+                         "posterior, such as gaussian")
+    after = z + np.asarray(step, np.float64).reshape(-1, *z.shape[1:])
+    if kind == "sphere":
+        length = np.linalg.norm(after.reshape(len(after), -1), axis=1)
+        after = after / np.maximum(length, 1e-12).reshape(-1, *[1] * (z.ndim - 1))
+    return (after.clip(0, 1) if kind == "relaxed" else after).astype(np.float32)
+
+
 def edit(model: ImageModel, images: npt.NDArray[np.uint8], changes: Sequence[tuple[npt.ArrayLike, float]], *,
          detail: float = 1.0) -> npt.NDArray[np.uint8]:
     """Images (n, H, W, C), uint8, moved along directions (d,), each so many times.
 
     `detail` is how much of what reconstruction loses of each image is added back, from 0 to 1.
     """
+    return walk(model, images, changes, (1.0,), detail=detail)[:, 0]
+
+
+def walk(model: ImageModel, images: npt.NDArray[np.uint8], changes: Sequence[tuple[npt.ArrayLike, float]],
+         stops: Sequence[float], *, detail: float = 1.0) -> npt.NDArray[np.uint8]:
+    """Images at several stops of the way of an edit, 0 its begin and 1 its end: (n, stops, H, W, C), uint8."""
     if not 0 <= detail <= 1:
         raise UsageError(f"detail is a share from 0 to 1 of what reconstruction loses; got {detail}")
     z = model.encode(images)
     step = sum((strength * np.asarray(vector, np.float64) for vector, strength in changes), np.zeros(z[0].size))
-    before, after = (model.decode(each.astype(np.float32)).reshape(images.shape).astype(np.float64)
-                     for each in (z, z + step.reshape(z.shape[1:])))
-    return (after + detail * (images - before)).round().clip(0, 255).astype(np.uint8)
+    before = _decoded(model, moved(model, z, 0 * step), images.shape)
+    lost = detail * (images - before)
+    ways = (_decoded(model, moved(model, z, stop * step), images.shape) + lost for stop in stops)
+    return np.stack([each.round().clip(0, 255).astype(np.uint8) for each in ways], 1)
+
+
+def mix(model: ImageModel, images: npt.NDArray[np.uint8], weights: Sequence[float]) -> npt.NDArray[np.uint8]:
+    """The image (H, W, C), uint8, of a weighted sum of the codes of images (n, H, W, C)."""
+    z = model.encode(images).astype(np.float64)
+    total = np.tensordot(np.asarray(weights, np.float64), z, 1)[None]
+    return _decoded(model, moved(model, total, np.zeros(total.size)), (1, *images.shape[1:]))[0].astype(np.uint8)
+
+
+def _decoded(model: ImageModel, z: Array, shape: tuple[int, ...]) -> Array:
+    return model.decode(z).reshape(len(z), *shape[1:]).astype(np.float64)
+
+
+def middle(codes: npt.ArrayLike) -> int:
+    """The row of codes (n, d) that is nearest to their mean, in units of their deviations: the most ordinary one."""
+    z = np.asarray(codes, np.float64)
+    return int((((z - z.mean(0)) / np.maximum(z.std(0), 1e-8)) ** 2).sum(1).argmin())
+
+
+class Facts(TypedDict):
+    """What is kept of a direction beside its vector."""
+
+    name: str
+    accuracy: float
+    interval: list[float]
+    n: int
+    kept: list[str]
+
+
+FILE, WHAT = "directions.safetensors", "directions"
+AGAIN = "reparam direction RUN DATA"
+
+
+def save_directions(folder: str | Path, model: ImageModel, directions: Mapping[str, Direction]) -> None:
+    """Keeps directions by name beside a model; what was kept before is replaced."""
+    facts = [Facts(name=d.name, accuracy=d.accuracy, interval=list(d.interval), n=d.n, kept=list(d.kept))
+             for d in directions.values()]
+    save_fitted(Path(folder) / FILE, WHAT, model, {f"{i}": d.vector for i, d in enumerate(directions.values())}, facts)
+
+
+def read_directions(folder: str | Path, model: ImageModel) -> dict[str, Direction]:
+    """The directions that are kept beside a model, by name; none where none were found.
+
+    Raises:
+        ModelFileError: they cannot be read, or are of another model.
+    """
+    path = Path(folder) / FILE
+    if not path.exists():
+        return {}
+    arrays, facts = read_fitted(path, WHAT, model, list[Facts], again=AGAIN)
+    size = int(np.prod(model.latent_shape))
+    vectors = [arrays.get(f"{i}") for i in range(len(facts))]
+    if any(v is None or v.shape != (size,) for v in vectors) or any(len(f["interval"]) != 2 for f in facts):
+        raise ModelFileError(f"{path} does not hold a vector of {size} numbers for each direction. Write it again with: "
+                             f"{AGAIN}")
+    return {f["name"]: Direction(f["name"], v, f["accuracy"], (f["interval"][0], f["interval"][1]), f["n"], tuple(f["kept"]))
+            for f, v in zip(facts, vectors, strict=True) if v is not None}

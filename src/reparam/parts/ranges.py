@@ -202,3 +202,5 @@ KEPT = Within(0, 1, above=True)
 """Share of draws that are kept."""
 TIMES = Within(1, 100, whole=True)
 """How many times as many draws are made as are kept."""
+DETAIL = Within(0, 1)
+"""Share of what reconstruction loses of an image that an edit adds back."""

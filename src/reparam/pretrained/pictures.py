@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ..files.writing import replacing
 
@@ -53,3 +54,27 @@ def pairs(originals: np.ndarray, rebuilt: np.ndarray, columns: int = 8) -> np.nd
             blank = [(0, columns - len(row))] + [(0, 0)] * (row.ndim - 1)
             rows.append(np.pad(row, blank, constant_values=PAPER))
     return np.concatenate(rows)
+
+
+def equation(terms: Sequence[tuple[float, np.ndarray]], result: np.ndarray) -> Image.Image:
+    """Weighted images (H, W[, C]) in a row with their signs and weights before them, an equals sign, and the result."""
+    signs = [f"{'-' if w < 0 else '+' if i else ''}{'' if abs(w) == 1 else f'{abs(w):g}'}" for i, (w, _) in enumerate(terms)]
+    pieces: list[Image.Image] = []
+    for text, image in zip([*signs, "="], [*(image for _, image in terms), result], strict=True):
+        pieces += [_sign(text, 128)] if text else []
+        pieces.append(grid(image[None], 1, side=128))
+    size = sum(piece.width + GAP for piece in pieces) + GAP, max(piece.height for piece in pieces) + 2 * GAP
+    row = Image.new("RGB", size, "white")
+    left = GAP
+    for piece in pieces:
+        row.paste(piece, (left, (row.height - piece.height) // 2))
+        left += piece.width + GAP
+    return row
+
+
+def _sign(text: str, height: int) -> Image.Image:
+    font = ImageFont.load_default(size=height // 4)
+    left, _, right, _ = font.getbbox(text)
+    made = Image.new("RGB", (round(right - left) + height // 8, height), "white")
+    ImageDraw.Draw(made).text((made.width / 2, height / 2), text, "black", font, anchor="mm")
+    return made
