@@ -13,17 +13,21 @@ discoveries over a folder (Bates et al., 2023, arXiv:2104.08279; Benjamini & Hoc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from ..data.stream import to_batch
-from ..errors import UsageError
+from ..errors import ModelFileError, UsageError
 from ..functional.neighbours import nearest
 from ..pretrained.image_model import ImageModel
 from ..text import counted
-from .statistics import Array, Surprise, code_length, rate_and_distortion, residuals, scaled_codes
+from .saved import read_fitted, save_fitted
+from .statistics import Array, Surprise, code_length, code_scale, rate_and_distortion, residuals, scaled_codes
 
 Images = npt.NDArray[np.uint8]
 STATISTICS = ("rate", "distortion", "corrected", "code_distance", "local")
@@ -33,6 +37,11 @@ NEIGHBOUR = 5
 MOST_CODES = 20_000
 FEWEST = 40
 """Held-out images that a calibration takes."""
+MOST_HELD_OUT = 4_000
+"""Held-out images that are looked at, at most."""
+CHUNK = 1_000
+"""Images that are judged at a time."""
+KEPT = "what is typical of a model's images"
 
 
 @dataclass(frozen=True)
@@ -98,10 +107,48 @@ class Detector:
 
     def judge(self, images: Images) -> Oddness:
         """How odd images (n, H, W, C), uint8, are."""
-        statistics, where = self.measure(images)
-        score = self.score(statistics)
+        pieces = [self.measure(np.array(images[begin : begin + CHUNK])) for begin in range(0, len(images), CHUNK)]
+        statistics = np.concatenate([each[0] for each in pieces])
+        score, where = self.score(statistics), torch.cat([each[1] for each in pieces])
         as_odd = len(self.calibration) - np.searchsorted(self.calibration, score, "left")
         return Oddness(score, (1 + as_odd) / (1 + len(self.calibration)), statistics, where)
+
+    def percentiles(self, statistics: Array) -> Array:
+        """(n, k): the share of held-out images whose statistic is lower, from 0 to 1."""
+        return np.stack([np.searchsorted(np.sort(density.points), column) / len(density.points)
+                         for density, column in zip(self.densities, statistics.T, strict=True)], 1)
+
+    def save(self, path: str | Path) -> None:
+        """Keeps it beside its model.
+
+        Raises:
+            ReparamError: the disk is full.
+        """
+        save_fitted(path, KEPT, self.model, {
+            "codes": self.codes, "usual": self.surprise.usual, "calibration": self.calibration,
+            "points": np.stack([d.points for d in self.densities]),
+            "widths": np.array([d.width for d in self.densities])}, {})
+
+    @staticmethod
+    def load(path: str | Path, model: ImageModel, *, again: str) -> Detector:
+        """Reads what `save` wrote for this model; `again` is the command that writes it.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ModelFileError: it cannot be read, or was fitted to another model.
+        """
+        a, _ = read_fitted(path, KEPT, model, dict[str, Any], again=again)
+        rows, _ = code_scale(model)
+        fits = {"codes": (None, len(rows)), "usual": model.config.image_shape[1:], "calibration": (None,),
+                "points": (len(STATISTICS), None), "widths": (len(STATISTICS),)}
+        wrong = next((k for k, shape in fits.items() if k not in a or a[k].ndim != len(shape) or not a[k].size
+                      or any(s not in (None, n) for s, n in zip(shape, a[k].shape, strict=True))), None)
+        if wrong is not None:
+            raise ModelFileError(f"{path} does not fit this model: its {wrong!r} is missing or of another shape. Write it "
+                                 f"again with: {again}")
+        densities = tuple(LogDensity(points, float(width)) for points, width in zip(a["points"], a["widths"], strict=True))
+        return Detector(model, torch.from_numpy(a["codes"]), Surprise(torch.from_numpy(a["usual"])), densities,
+                        np.sort(a["calibration"]))
 
 
 @dataclass(frozen=True)

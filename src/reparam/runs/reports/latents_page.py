@@ -168,8 +168,8 @@ def _card(each: Described) -> Html:
         "<article><h3>{} <span class='soft'>· {}</span></h3><p>Moves: {}. <span class='soft'>Pixels change by {:.1%} "
         "of black to white, {}.</span></p><div class='walk'>{}{}</div>{}</article>", title, facts, each.moves,
         each.effect.changed, place_of(each.effect.where),
-        _embedded(grid(each.walk, len(each.walk)), f"a walk along {each.name}"),
-        _embedded(heat(each.effect.where), f"where {each.name} changes pixels"),
+        embedded_picture(grid(each.walk, len(each.walk)), f"a walk along {each.name}"),
+        embedded_picture(heat(each.effect.where), f"where {each.name} changes pixels"),
         markup("<ul class='goes'>{}</ul>", goes) if goes else "")
 
 
@@ -190,7 +190,8 @@ def heat(where: np.ndarray) -> Image.Image:
     return Image.fromarray((255 * np.asarray(colormaps["inferno"](share))[..., :3]).astype(np.uint8))
 
 
-def _embedded(picture: Image.Image, alt: str) -> Html:
+def embedded_picture(picture: Image.Image, alt: str) -> Html:
+    """A picture within a page."""
     data = io.BytesIO()
     picture.save(data, "PNG", optimize=True)
     text = base64.b64encode(data.getvalue()).decode("ascii")
