@@ -521,7 +521,7 @@ def test_pixels_that_are_not_finite_are_told_not_cast():
     x = torch.full((3, 1, 4, 4), 0.5)
     assert (layout.write(x) == 128).all()
     x[1, 0, 2, 2] = float("nan")
-    with pytest.raises(ReparamError, match="1 of 3 images that the model made are not finite"):
+    with pytest.raises(ReparamError, match="1 of 3 images that the model made is not finite"):
         layout.write(x)
     x[1, 0, 2, 2] = float("inf")
     assert layout.write(x)[1, 2, 2] == 255

@@ -30,8 +30,8 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("flags, said", [
-    ("--optimizer adam(lr=abc)", "'abc'"), ("--optimizer adam(lr=0.0)", "lr is the learning rate"),
-    ("--optimizer adamax(lr=-1)", "above 0; got -1"), ("--optimizer adam(betas=(0.9,))", "betas are two"),
+    ("--optimizer adam(lr=abc)", "'abc'"), ("--optimizer adam(lr=0.0)", "lr must be above 0; got 0.0"),
+    ("--optimizer adamax(lr=-1)", "above 0; got -1"), ("--optimizer adam(betas=(0.9,))", "betas must be 2 numbers"),
     ("--optimizer adamw(betas=(0.9,1.0))", "below 1"), ("--optimizer adamw(weight_decay=-1.0)", "weight_decay"),
     ("--critic-optimizer adam(lr=-2.0)", "above 0; got -2"), ("--schedule cosine(floor=-1)", "floor"),
     ("--schedule linear(warmup=1.5)", "warmup"), ("--schedule cosin", "cosine"), ("--penalty 3*r9", "r1"),
