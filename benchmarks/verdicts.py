@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reparam.doctor import Diagnosis, diagnose
 from reparam.doctor.case import History, as_made, history_of
+from reparam.doctor.diagnosis import Diagnosis, diagnose
 from reparam.files.writing import write_json
 from reparam.nets import Decoder
 from reparam.parts.recipe import Recipe

@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from reparam.doctor import Diagnosis, Finding
+from reparam.doctor.diagnosis import Diagnosis, Finding
 from reparam.metrics.figures import Figure
 from reparam.pretrained.files import load_model
 from reparam.pretrained.image_model import load

@@ -17,8 +17,8 @@ import pytest
 
 from reparam.data.augment import parse_augmentation
 from reparam.data.distinct import distinct_images
-from reparam.doctor import diagnose, problems_of
 from reparam.doctor.case import History
+from reparam.doctor.diagnosis import diagnose, problems_of
 from reparam.metrics.figures import Figure
 from reparam.objectives.adversaries.penalties import parse_penalties
 from reparam.objectives.objective import parse_objective

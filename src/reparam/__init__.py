@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from .data.open import open_images as open_images
-    from .doctor import diagnose as diagnose
+    from .doctor.diagnosis import diagnose as diagnose
     from .errors import ReparamError as ReparamError
     from .estimator import ImageVAE as ImageVAE
     from .models.build import build_model as build_model
@@ -45,7 +45,7 @@ _HOME = {
     "build_objective": "objectives.objective",
     "compare": "runs.measuring",
     "describe": "runs.describing",
-    "diagnose": "doctor",
+    "diagnose": "doctor.diagnosis",
     "Draw": "models.draw",
     "open_images": "data.open",
     "ReparamError": "errors",

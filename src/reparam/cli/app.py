@@ -165,8 +165,8 @@ def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None
 
 
 def _tell_evaluated(run: str, found: Evaluated, as_json: bool) -> None:
-    from ..doctor import problems_of
     from ..doctor.case import as_made
+    from ..doctor.diagnosis import problems_of
     from ..pretrained.files import read_config
 
     if as_json:

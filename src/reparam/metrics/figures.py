@@ -31,9 +31,9 @@ numbers of images are not set side by side. What protocol 3 fixes:
                of both sets; of AUCs on the scale of log-odds
     duplicates the 1 % quantile of real images' nearest distances, these given as little detail as samples have
     sharpness  spatial frequencies above half of Nyquist's
-    class_balance  `balance.classifier`: its layers, 400 steps of 128, its seed; what chance adds to the distance
+    class_balance  `class_balance.classifier`: its layers, 400 steps of 128, its seed; what chance adds to the distance
                is taken off
-    prior_auc  `apart.told_apart`: classifiers of 48 images and 8 draws of each, 24 of them, 2,400 draws of the prior
+    prior_auc  `two_sample.told_apart`: classifiers of 48 images and 8 draws of each, 24 of them, 2,400 draws of the prior
     factors    posterior means; 20 levels at most of a number; training on the first half for DCI
 """
 Better = Literal["higher", "lower"] | None

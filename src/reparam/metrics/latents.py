@@ -70,7 +70,7 @@ def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     """How well a classifier tells codes of unseen images from draws of the prior: 0.5 not at all, 1 without fail.
 
     It learns from 48 images and 8 draws of each one's posterior, however many images there are, so that the figure of one
-    model is the same of few images and of many (`apart.told_apart`). Of the 128 most informative latents.
+    model is the same of few images and of many (`functional.two_sample.told_apart`). Of the 128 most informative latents.
     """
     n = len(evaluation.x)
     if n < LEAST:

@@ -201,8 +201,8 @@ def duplicates(evaluation: Evaluation) -> list[Figure]:
     """Samples that nearly repeat one another: nearer to another than 99 % of equally smooth real images are to another.
 
     Blurred pictures of different things lie near one another too, so that the real images are given as little detail as
-    the samples have first (`images.as_smooth_as`). `vendi of smoothed real images` is how many different images these amount
-    to, for scale.
+    the samples have first (`functional.spectrum.as_smooth_as`). `vendi of smoothed real images` is how many different
+    images these amount to, for scale.
     """
     smoothed = evaluation.embedded("smoothed")
     samples = evaluation.embedded("samples")

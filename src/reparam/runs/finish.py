@@ -14,8 +14,8 @@ from PIL import Image
 
 from ..data.imageset import ImageSet
 from ..data.stream import binarized, keep_labels, to_batch
-from ..doctor import Diagnosis, Finding, diagnose
 from ..doctor.case import History, as_made, history_of
+from ..doctor.diagnosis import Diagnosis, Finding, diagnose
 from ..errors import TrainingDiverged
 from ..files.untrusted import not_finite
 from ..files.writing import write_text

@@ -1,4 +1,4 @@
-"""The standard normal, affine couplings, and mixtures of Gaussians.
+"""Mixtures of Gaussians.
 
 A prior may be learned together with the model (it stands in the objective's KL), or fitted afterwards to the codes of
 a trained one (`fit`), where it closes the gap between the aggregate posterior q(z) = E_x q(z | x) and p(z) that makes

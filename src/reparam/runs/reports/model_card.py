@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...doctor import Diagnosis
+from ...doctor.diagnosis import Diagnosis
 from ...metrics.figures import PROTOCOL, Figure
 from ...models.sampler import FITTED_PRIOR
 from ...pretrained.config import Config

@@ -1,4 +1,4 @@
-"""The report and the model card: figures with their units and sample sizes, pictures, and a diagnosis."""
+"""The report of a run: the verdict, pictures, and figures with their units and sample sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...doctor import Diagnosis, Finding
+from ...doctor.diagnosis import Diagnosis, Finding
 from ...metrics.catalogue import GROUPS, find
 from ...metrics.figures import PROTOCOL, Figure
 from ...models.sampler import FITTED_PRIOR, REFINER, RESAMPLER
