@@ -56,6 +56,13 @@ def confounded_less(n=4000):
     return rng.normal(size=(n, 4)) + np.outer(glasses, (2, 0, 0, 1)) + np.outer(beard, (0, 3, 0, 0)), glasses, beard
 
 
+def test_to_keep_one_thing_twice_is_to_keep_it_once():
+    z, glasses, beard = confounded()
+    once = find_direction("glasses", z, glasses, {"beard": beard}).vector
+    for again in (beard, ~beard):
+        assert np.allclose(find_direction("glasses", z, glasses, {"beard": beard, "shaved": again}).vector, once, atol=1e-6)
+
+
 def test_correlated_noise_is_made_up_for():
     rng = np.random.default_rng(3)
     mix = np.array([[1, 0.8, 0], [0, 0.6, 0], [0, 0, 1.0]])

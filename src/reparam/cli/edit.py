@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import UsageError, nearest
+from ..errors import ModelFileError, UsageError, nearest
 from ..parts.ranges import COLUMNS, DETAIL
 from ..progress import aligned, tell
 from ..text import counted, for_shell
@@ -65,6 +66,8 @@ def direction(run: str, /, *data: str, label: str | None = None, against: str | 
     kept = () if keep is None else tuple(each.strip() for each in keep.split(","))
     wished = _Wish(label, against, column, value, kept, every, name)
     wished.check(len(data), table)
+    if len(data) == 2:
+        wished.label = name  # as `of_two` calls the first source's images
     to = Output.of(out or str(Path(run) / "directions.png"), (".png",))
     model = model_in(run, device)
     images, columns, told = _examples(model, data, table, name)
@@ -112,7 +115,8 @@ def edit(run: str, /, *images: str, add: Annotated[list[str] | None, Parameter(n
     only_edits = to.form in (".npy", FOLDER)
     stops = (1.0,) if only_edits or steps < 2 else tuple(i / (steps - 1) for i in range(steps))
     rows = walk(model, found.images, changes, stops, detail=detail)
-    rows = rows if only_edits else _from_originals(rows, found.images)
+    if stops[0] == 0:  # the image itself, whatever reconstruction makes of it
+        rows[:, 0] = found.images.reshape(rows[:, 0].shape)
     save_images(rows.reshape(-1, *rows.shape[2:]), to, columns=rows.shape[1], names=found.names,
                 moving=there_and_back(rows.swapaxes(0, 1)))
     done({"out": out, "n": len(rows), "changes": dict(wanted), "skipped": skipped_of(found)}, out, json)
@@ -248,7 +252,8 @@ def _of_table(found: ImageSet, table: str) -> tuple[dict[str, Column], list[str]
     if missing == len(rows):
         raise unknown_name(read, found.names[0])
     told = f"{table} names {len(rows) - missing:,} of {counted(len(rows), 'image')}; the others are left out"
-    columns = {name: [row[i] or None if row is not None else None for row in rows] for i, name in enumerate(read.names)}
+    columns: dict[str, Column] = {
+        name: [row[i] or None if row is not None else None for row in rows] for i, name in enumerate(read.names)}
     return columns, [told] if missing else []
 
 
@@ -290,22 +295,28 @@ def _keep(run: str, model: ImageModel, images: np.ndarray, found: Sequence[Direc
     some = images[:2000]
     typical = some[middle(model.encode(some).reshape(len(some), -1))][None]
     rows = [walk(model, typical, [(each.vector, 1.0)], np.linspace(-2, 2, 9).tolist())[0] for each in found]
-    save_directions(run, model, read_directions(run, model) | {each.name: each for each in found})
+    try:
+        before = read_directions(run, model)
+    except ModelFileError:  # of the model as it was before, or damaged: to write it anew is what its message advises
+        before = {}
+    save_directions(run, model, before | {each.name: each for each in found})
     save_png(grid(np.concatenate(rows), 9), picture)
-
-
-def _from_originals(rows: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Rows that begin with the image itself, whatever reconstruction makes of it."""
-    rows[:, 0] = images.reshape(rows[:, 0].shape)
-    return rows
 
 
 def _strength(text: str) -> tuple[str, float]:
     name, sign, number = text.rpartition("=")
     try:
-        return (name, float(number)) if sign else (text, 1.0)
+        return (name, _finite(number)) if sign else (text, 1.0)
     except ValueError as e:
         raise UsageError(f"--add takes a direction and a number, such as smiling=1.5; got {text!r}") from e
+
+
+def _finite(text: str) -> float:
+    """Raises ValueError for what is no number, NaN or infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def _named(kept: Mapping[str, Direction], name: str, run: str) -> Direction:
@@ -330,7 +341,7 @@ def _terms(words: Sequence[str]) -> list[tuple[float, str]]:
             raise UsageError(f"no sign stands before {word!r}: {wanted}")
         number, star, path = word.partition("*")
         try:
-            weight, path = (float(number), path) if star and not Path(word).exists() else (1.0, word)
+            weight, path = (_finite(number), path) if star and not Path(word).exists() else (1.0, word)
         except ValueError as e:
             raise UsageError(f"{number!r} is no number: {wanted}") from e
         terms.append((sign * weight, path))

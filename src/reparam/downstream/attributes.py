@@ -56,12 +56,13 @@ def attribute(columns: Mapping[str, Column], column: str, value: str | None = No
         return Attribute(name or column, column, known & (cells != against), known)
     if len(values) == 2:
         low, high = values
-        return Attribute(name or (column if low.lower() in ABSENT else f"{column}:{high}"), column, cells == high, known)
+        plain = high if column == LABEL else column if low.lower() in ABSENT else f"{column}:{high}"
+        return Attribute(name or plain, column, cells == high, known)
     numbers = _numbers(values)
     if numbers is None or len(values) < 2:
         raise UsageError(f"{column} has {len(values)} values: choose one of them. Values: {_shown(values)}")
     each = np.array([numbers.get(cell, np.nan) for cell in cells])
-    return Attribute(name or column, column, each > np.nanmedian(each), known)
+    return Attribute(name or column, column, each > np.nanmedian(each), known & ~np.isnan(each))
 
 
 LABEL = "label"
@@ -73,7 +74,7 @@ def values_of(column: Column) -> list[str]:
     values = sorted({cell for cell in column if cell})
     numbers = _numbers(values)
     if numbers is not None:
-        return sorted(values, key=lambda v: numbers[v])
+        return sorted(values, key=lambda v: (np.isnan(numbers[v]), numbers[v]))
     return sorted(values, key=lambda v: v.lower() not in ABSENT) if len(values) == 2 else values
 
 

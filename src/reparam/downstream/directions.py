@@ -70,8 +70,7 @@ def find_direction(name: str, codes: npt.ArrayLike, has: npt.ArrayLike, keep: Ma
     effects, normals = _effects(x, np.stack(list(columns.values()), 1).astype(np.float64))
     step = effects[0]
     if len(columns) > 1:
-        held = np.linalg.qr(normals[1:].T)[0]
-        step = step - held @ (held.T @ step)
+        step = step - np.linalg.pinv(normals[1:], rcond=1e-6) @ (normals[1:] @ step)  # two to keep may be one thing
         left = float(normals[0] @ step) / float(normals[0] @ effects[0])
         if not left > LEAST_LEFT:
             others = ", ".join(list(columns)[1:])
@@ -97,13 +96,14 @@ def direction_of(codes: npt.ArrayLike, wanted: Attribute, keep: Mapping[str, Att
 
 
 def _effects(x: Array, attributes: Array) -> tuple[Array, Array]:
-    """B and Σ⁻¹B of codes (n, d) and attributes (n, k), both (k, d)."""
+    """B and Σ⁻¹B of codes (n, d) with the mean 0, and attributes (n, k), both (k, d); of the least norm where attributes
+    determine one another."""
     from sklearn.covariance import ledoit_wolf
 
-    design = np.concatenate([np.ones((len(x), 1)), attributes], 1)
+    design = attributes - attributes.mean(0)
     fitted = np.linalg.lstsq(design, x, rcond=None)[0]
     covariance, _ = ledoit_wolf(x - design @ fitted, assume_centered=True)
-    return fitted[1:], np.linalg.solve(covariance, fitted[1:].T).T
+    return fitted, np.linalg.solve(covariance, fitted.T).T
 
 
 def _accuracy(x: Array, y: Array) -> tuple[float, float]:
@@ -161,20 +161,27 @@ def visible_directions(model: ImageModel, codes: Float[Tensor, "m *d"], std: Flo
 
 
 def moved(model: ImageModel, codes: npt.ArrayLike, step: npt.ArrayLike) -> Array:
-    """Codes (n, *latent) with a step (d,) or (n, d) added, as this model's codes can be: on a sphere where they lie on one.
+    """Codes (n, *latent) with a step (d,) or (n, d) added, as this model's codes can be.
+
+    Where they lie on spheres they are brought back to them, bits are clipped to [0, 1], and shares of classes, none below
+    0, are scaled to the sum 1.
 
     Raises:
         UsageError: the codes are whole numbers, between which there is nothing.
     """
-    z, kind = np.asarray(codes, np.float64), model.network.latent.space.kind
-    if kind == "codes":
+    z, space = np.asarray(codes, np.float64), model.network.latent.space
+    if space.kind == "codes":
         raise UsageError("this model's codes are whole numbers, which cannot be added to: edits take a model of another "
                          "posterior, such as gaussian")
     after = z + np.asarray(step, np.float64).reshape(-1, *z.shape[1:])
-    if kind == "sphere":
-        length = np.linalg.norm(after.reshape(len(after), -1), axis=1)
-        after = after / np.maximum(length, 1e-12).reshape(-1, *[1] * (z.ndim - 1))
-    return (after.clip(0, 1) if kind == "relaxed" else after).astype(np.float32)
+    if space.kind == "sphere":
+        after = after / np.maximum(np.linalg.norm(after, axis=1, keepdims=True), 1e-12)
+    elif space.kind == "relaxed" and space.levels:
+        shares = after.clip(1e-6).reshape(len(after), -1, space.levels, *z.shape[2:])
+        after = (shares / shares.sum(2, keepdims=True)).reshape(after.shape)
+    elif space.kind == "relaxed":
+        after = after.clip(0, 1)
+    return after.astype(np.float32)
 
 
 def edit(model: ImageModel, images: npt.NDArray[np.uint8], changes: Sequence[tuple[npt.ArrayLike, float]], *,

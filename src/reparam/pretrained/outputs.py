@@ -64,7 +64,7 @@ class Output:
 
 def _either(accepted: Sequence[str]) -> str:
     forms = [f"an {f}" if f in (".npy", ".npz", ".mp4") else f"a {f}" if f != FOLDER else f for f in accepted]
-    return f"{', '.join(forms[:-1])} or {forms[-1]}"
+    return " or ".join([", ".join(forms[:-1]), forms[-1]] if len(forms) > 1 else forms)
 
 
 def save_images(images: np.ndarray, to: Output, *, columns: int | None = None, names: Sequence[str] | None = None,
