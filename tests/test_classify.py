@@ -72,6 +72,9 @@ def test_the_command_learns_measures_and_sorts(trained, capsys, monkeypatch):
     for row in rows:
         assert (trained / "sorted" / row["class"] / row["name"]).read_bytes() == (trained / "new" / row["name"]).read_bytes()
         assert sum(float(row[f"p({k})"]) for k in "abc") == pytest.approx(1, abs=1e-6)
+    assert main(["classify", "run", "labelled", "--predict"]) == 0  # to a table of the default name, whatever the labels
+    told = (trained / "predictions.csv").read_text().splitlines()[1:]
+    assert len(told) == len(list((trained / "labelled").rglob("*.png")))
     assert main(["classify", "run", "new", "--sort", "sorted"]) == 2
     assert "not an empty folder" in capsys.readouterr().err
 

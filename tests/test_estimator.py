@@ -16,11 +16,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import check_methods_subset_invariance, parametrize_with_checks
 
 from reparam.errors import UsageError
-from reparam.estimator import ImageVAE
+from reparam.estimator import ImageVAE, ImageVAEClassifier
 from reparam.models.build import build_model
 from reparam.parts.recipe import Recipe
 
@@ -30,6 +30,15 @@ QUICK = {"latent_dim": 2, "encoder": "mlp((16,))", "decoder": "mlp((16,))", "fit
 @parametrize_with_checks([ImageVAE(latent_dim=2, steps=3)])
 def test_scikit_learns_own_checks(estimator, check, monkeypatch):
     monkeypatch.setattr("reparam.trainer.stages.prior.CODES", 1000)  # the checks fit a hundred times
+    check(estimator)
+
+
+FEW_STEPS = ImageVAE(latent_dim=8, steps=20, optimizer="adam(lr=2e-2)", objective="nll + 0.01*kl", encoder="mlp((16,))",
+                     decoder="mlp((16,))", fitted_prior="none", random_state=0)
+
+
+@parametrize_with_checks([ImageVAEClassifier(FEW_STEPS, random_state=0)])
+def test_scikit_learns_own_checks_of_the_classifier(estimator, check):
     check(estimator)
 
 
@@ -72,6 +81,59 @@ def test_a_grid_search_chooses_by_the_score(digits):
     assert scores[8] > scores[1] and search.best_params_ == {"latent_dim": 8}
     assert np.isfinite(list(scores.values())).all()
     assert search.best_estimator_.transform(digits[0][:3]).shape == (3, 8)
+
+
+# Classes
+
+
+def _digit_vae():
+    return ImageVAE(latent_dim=16, steps=400, optimizer="adam(lr=5e-3)", objective="nll + 0.1*kl", fitted_prior="none",
+                    random_state=0)
+
+
+def test_a_classifier_learns_the_digits_by_their_names(digits):
+    x, names = digits[0] / 16, np.array([f"digit {k}" for k in range(10)])[digits[1]]
+    model = ImageVAEClassifier(_digit_vae(), random_state=0).fit(x[:1200], names[:1200])
+    assert model.classes_.tolist() == sorted(set(names))
+    assert model.score(x[1200:], names[1200:]) > 0.85  # by chance: 0.1
+    p = model.predict_proba(x[1200:])
+    assert p.shape == (597, 10) and np.allclose(p.sum(1), 1)
+    assert (model.classes_[p.argmax(1)] == model.predict(x[1200:])).all()
+
+
+def test_images_without_a_label_are_learned_from(digits):
+    x, y = digits[0] / 16, digits[1]
+    few = np.where(np.arange(len(y)) < 100, y, -1)
+    model = ImageVAEClassifier(_digit_vae(), unlabelled=-1, random_state=0).fit(torch.from_numpy(x), torch.from_numpy(few))
+    assert model.classes_.tolist() == list(range(10)) and model.score(x[1000:], y[1000:]) > 0.7
+    words = np.where(few < 0, "", few.astype(str))
+    named = ImageVAEClassifier(_digit_vae(), unlabelled="", random_state=0).fit(x, words)
+    assert (named.predict(x[1000:]) == model.predict(x[1000:]).astype(str)).all()
+    alone = ImageVAE(**_digit_vae().get_params()).fit(x)
+    assert np.array_equal(model.vae_.transform(x[:50]), alone.transform(x[:50]))  # it saw all images
+
+
+def test_a_search_chooses_the_autoencoder_and_the_probe_of_a_pipeline(digits):
+    x, y = digits[0][:400], digits[1][:400]
+    pipeline = make_pipeline(MinMaxScaler(), ImageVAEClassifier(clone(FEW_STEPS).set_params(steps=150), random_state=0))
+    grid = {"imagevaeclassifier__vae__latent_dim": [1, 8], "imagevaeclassifier__probe": ["linear", "discriminant"]}
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(x, y)
+    assert search.best_params_["imagevaeclassifier__vae__latent_dim"] == 8 and search.best_score_ > 0.5
+    best = search.best_estimator_[-1]
+    assert best.probe_.kind == search.best_params_["imagevaeclassifier__probe"] and best.vae_.transform(x).shape == (400, 8)
+
+
+def test_labels_and_probes_that_do_not_fit_are_refused_in_words(levels, digits):
+    y = digits[1][:40]
+    for change, labels, said in [({}, np.zeros(40, int), "y has 1 class"),
+                                 ({"unlabelled": -1}, np.full(40, -1), "y has no class"),
+                                 ({"probe": "liner"}, y, "did you mean 'linear'"), ({"probe": "mlp"}, y, "take linear"),
+                                 ({}, np.linspace(0, 1, 40), "continuous")]:
+        with pytest.raises(ValueError, match=said):
+            ImageVAEClassifier(FEW_STEPS, **change).fit(levels[:40], labels)
+
+
+# Parameters
 
 
 def test_every_field_of_a_recipe_is_a_parameter():

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .doctor.diagnosis import diagnose as diagnose
     from .errors import ReparamError as ReparamError
     from .estimator import ImageVAE as ImageVAE
+    from .estimator import ImageVAEClassifier as ImageVAEClassifier
     from .models.build import build_model as build_model
     from .models.draw import Draw as Draw
     from .models.trace import Batch as Batch
@@ -50,6 +51,7 @@ _HOME = {
     "open_images": "data.open",
     "ReparamError": "errors",
     "ImageVAE": "estimator",
+    "ImageVAEClassifier": "estimator",
     "ImageModel": "pretrained.image_model",
     "load": "pretrained.image_model",
     "fit_prior": "runs.keeping",

@@ -1,4 +1,5 @@
-"""The scikit-learn face: `ImageVAE` fits, transforms, inverts, scores and samples like any other estimator."""
+"""The scikit-learn face: `ImageVAE` fits, transforms, inverts, scores and samples like any other estimator, and
+`ImageVAEClassifier` tells classes from its codes."""
 
 from __future__ import annotations
 
@@ -11,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .data.pixels import MAX_CHANNELS, Range, as_array, pixels_of
 from .data.stream import keep_labels, to_batch
-from .errors import UsageError
+from .downstream.classify import KINDS, fit_probe
+from .errors import UsageError, nearest
 from .models.likelihoods import Likelihood
 from .parts.presets import find
 from .parts.recipe import Recipe
@@ -208,8 +211,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         return recipe.but(epochs=10) if no_end else recipe
 
     def _validated(self, X: npt.ArrayLike, *, reset: bool) -> np.ndarray:
-        given = as_array(X) if isinstance(X, torch.Tensor | list | tuple) else X
-        array: Any = validate_data(self, cast(Any, given), reset=reset, allow_nd=True, dtype="numeric")
+        array: Any = validate_data(self, _given(X), reset=reset, allow_nd=True, dtype="numeric")
         if reset:
             if array.ndim > 4 or (array.ndim == 4 and min(array.shape[1], array.shape[3]) > MAX_CHANNELS):
                 raise UsageError(f"X of shape {array.shape}: accepted are (n, features), (n, H, W), (n, H, W, C), and "
@@ -262,6 +264,78 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if in_unit and pixels.dtype != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= 1):
             raise UsageError(f"{recipe.likelihood} takes pixels in [0, 1], and some of X lie beyond the range {self._range} "
                              "that was seen without rare extremes: give the whole of it as value_range=(LO, HI)")
+
+
+class ImageVAEClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier of the codes of an `ImageVAE`: few labels, and many images without.
+
+    The autoencoder learns from all images, the probe from those with a label.
+
+    Args:
+        vae: an unfitted `ImageVAE`; by default with 16 latents and no fitted prior.
+        probe: "linear", "discriminant", "kernel", "neighbours" or "mlp", whose strength is chosen by cross-validation; or
+            "any", which chooses among all of them and takes longer.
+        unlabelled: the label that says that an image has none, such as -1 or ""; by default every label is a class.
+        random_state: seed of the choice, and of the default autoencoder.
+
+    Attributes:
+        classes_: the classes, ascending; columns of `predict_proba`.
+        vae_: the trained `ImageVAE`.
+        probe_: the classifier of its codes.
+
+    Example:
+        model = ImageVAEClassifier(ImageVAE(latent_dim=8, epochs=5)).fit(x, y)
+        model.predict(x), model.score(x, y)
+    """
+
+    def __init__(self, vae: ImageVAE | None = None, *, probe: str = "linear", unlabelled: int | str | None = None,
+                 random_state: Any = None) -> None:
+        self.vae = vae
+        self.probe = probe
+        self.unlabelled = unlabelled
+        self.random_state = random_state
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Trains an autoencoder on X, as `ImageVAE.fit` reads it, and a probe on the codes of those with a label.
+
+        Raises:
+            ValueError: labels are missing, are not classes, or are of fewer than two.
+        """
+        if self.probe not in (*KINDS, "any"):
+            close = nearest(str(self.probe), KINDS)
+            raise UsageError(f"probe must be one of {', '.join(KINDS)} or any; got {self.probe!r}{close}")
+        x, labels = cast(tuple[Any, Any], validate_data(self, _given(X), _given(y), allow_nd=True, dtype="numeric"))
+        check_classification_targets(labels)
+        known = np.array([label != self.unlabelled for label in labels.tolist()])
+        self.classes_, numbers = np.unique(labels[known], return_inverse=True)
+        if len(self.classes_) < 2:
+            count = "no class" if not len(self.classes_) else "1 class"
+            raise UsageError(f"y has {count} (labels equal to unlabelled={self.unlabelled!r} do not count), and a "
+                             "classifier takes two or more")
+        targets = np.full(len(labels), -1)
+        targets[known] = numbers
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        vae = ImageVAE(latent_dim=16, fitted_prior="none", random_state=seed) if self.vae is None else clone(self.vae)
+        self.vae_ = cast(ImageVAE, vae).fit(x, targets)
+        kinds = KINDS if self.probe == "any" else (self.probe,)
+        self.probe_ = fit_probe(self.vae_.transform(x), targets, kinds=kinds, seed=seed)
+        return self
+
+    def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """(n, classes), calibrated; rows add up to 1."""
+        check_is_fitted(self)
+        x: Any = validate_data(self, _given(X), reset=False, allow_nd=True, dtype="numeric")
+        return self.probe_.probabilities(self.vae_.transform(x))
+
+    def predict(self, X: npt.ArrayLike) -> np.ndarray:
+        """(n,) the likeliest class of each image."""
+        best = self.predict_proba(X).argmax(1)
+        return self.classes_[best]
+
+
+def _given(values: npt.ArrayLike) -> Any:
+    """What `validate_data` takes: tensors and lists as arrays, others, such as tables with names, as they are."""
+    return as_array(values) if isinstance(values, torch.Tensor | list | tuple) else values
 
 
 def _labels(y: Any, n: int, classes: int, recipe: Recipe) -> np.ndarray | None:

@@ -58,7 +58,7 @@ def classify(run: str, /, *images: str, labels: int | None = None, table: str | 
         raise UsageError("--labels and --table are for learning: leave out --predict")
     from ..pretrained.outputs import Output
 
-    to = Output.of(out, (".csv", ".parquet")) if out is not None or predict else None
+    to = Output.of(out, (".csv", ".parquet")) if out is not None else None
     model, found = opened(run, images, device)
     _ = model.vae  # which tells a GAN
     y, names = _labels(found, table, column)

@@ -109,7 +109,8 @@ def learn_classifier(model: ImageModel, images: Images, labels: npt.NDArray[np.i
         raise UsageError(f"a classifier takes labelled images of at least two classes; the {len(images):,} images to learn "
                          f"from have {len(np.unique(labels[known]))}")
     probe = fit_probe(code_vectors(model, images[rows]), labels[rows], seed=seed)
-    names = tuple(classes[i] if classes else str(i) for i in probe.classes.tolist())
+    present: list[int] = probe.classes.tolist()
+    names = tuple([classes[i] if classes else str(i) for i in present])
     return Classifier(model, probe, names, len(known))
 
 

@@ -76,7 +76,7 @@ def fit_probe(codes: npt.ArrayLike, labels: npt.ArrayLike, *, kinds: tuple[str, 
     image of each class nothing can be held out, and softmax regression is taken as it comes.
 
     Raises:
-        UsageError: fewer than two classes.
+        UsageError: fewer than two classes, or codes that none of the kinds fits.
     """
     x, given = np.asarray(codes, np.float64), np.asarray(labels, np.int64)
     present, y = np.unique(given[given >= 0], return_inverse=True)
@@ -86,6 +86,9 @@ def fit_probe(codes: npt.ArrayLike, labels: npt.ArrayLike, *, kinds: tuple[str, 
     some = _searched(y, seed)
     inputs = {name: (x[given >= 0] - mean) * scale for name, scale in scales.items()}
     candidates, best, temperature = _candidates(inputs, y, kinds, seed), "", 1.0
+    if not candidates:
+        raise UsageError(f"{len(y):,} labelled codes of {x.shape[1]:,} numbers are too few, or too long, for a classifier "
+                         f"of the kind {' or '.join(kinds)}: take linear")
     loss: dict[str, float] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a candidate that has not converged is judged as it is
