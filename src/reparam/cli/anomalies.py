@@ -7,14 +7,14 @@ from pathlib import Path
 from ..errors import UsageError
 from ..progress import aligned, for_this_terminal, tell
 from ..text import short
-from .app import app, print_json
+from .app import LATENTS, app, print_json
 from .options import Device, Json
 
 TOLD = 10
 """Odd images that are listed on screen."""
 
 
-@app.command
+@app.command(group=LATENTS)
 def anomalies(run: str, data: str, /, *, rate: float = 0.1, out: str = "anomalies.html", device: Device = "auto",
               json: Json = False) -> None:
     """Find the images that are unlike those that a model was trained on, and where they differ.

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from ..errors import ReparamError, UsageError
 from ..parts.recipe import Recipe
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
 app = App(name="reparam", help="Train, measure and use variational autoencoders on images.",
           result_action="return_value", version_flags=["--version"], help_format="plaintext")
+TRAINING, USING, LATENTS, REFERENCE = map(Group.create_ordered, (
+    "Train and measure", "Use a model", "Latents at work", "What there is"))
+"""Of commands, in the order of the help."""
 
 
-@app.command
+@app.command(group=TRAINING)
 def train(
     data: str | None = None,
     /,
@@ -111,7 +114,7 @@ def _next(run: Run) -> list[tuple[str, str]]:
             (f"reparam evaluate {folder}", "measure it on all of its held-out images")]
 
 
-@app.command
+@app.command(group=TRAINING)
 def demo(*, out: str = "runs/demo", minutes: float = 0.5, json: Json = False) -> None:
     """Train on 10,000 fish, drawn on the spot from known factors: pictures and a report within a minute.
 
@@ -137,7 +140,7 @@ def _clear_demo(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-@app.command
+@app.command(group=TRAINING)
 def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None, features: str | None = None,
              factors: str | None = None, n: Annotated[int, Parameter(name=["--number", "-n"])] = 10_000,
              device: Device = "auto", json: Json = False) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..progress import aligned, tell
 from ..text import counted, for_shell
-from .app import app, print_json
+from .app import LATENTS, app, print_json
 from .options import Device, Json
 from .use import done, opened, skipped_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.csv"
 
 
-@app.command
+@app.command(group=LATENTS)
 def classify(run: str, /, *images: str, labels: int | None = None, table: str | None = None, column: str | None = None,
              predict: bool = False, out: str | None = None, sort: str | None = None, device: Device = "auto",
              json: Json = False) -> None:

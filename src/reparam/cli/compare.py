@@ -10,11 +10,11 @@ from cyclopts import Parameter
 from ..errors import UsageError
 from ..progress import Silent, aligned, for_this_terminal, tell
 from ..text import short
-from .app import app, print_json
+from .app import TRAINING, app, print_json
 from .options import Device, Json
 
 
-@app.command
+@app.command(group=TRAINING)
 def compare(*runs: str, presets: str | None = None, data: str | None = None, minutes: float | None = None,
             seeds: int | None = None, threads: int | None = None, image_size: int | None = None, metrics: str | None = None,
             features: str | None = None, n: Annotated[int | None, Parameter(name=["--number", "-n"])] = None,

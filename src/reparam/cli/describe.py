@@ -9,14 +9,14 @@ from ..errors import UsageError
 from ..parts.ranges import ROWS
 from ..progress import aligned, for_this_terminal, tell
 from ..text import short
-from .app import app, print_json
+from .app import LATENTS, app, print_json
 from .options import Device, Json
 
 if TYPE_CHECKING:
     from ..downstream.description import Described, Description
 
 
-@app.command
+@app.command(group=LATENTS)
 def describe(run: str, data: str | None = None, /, *, table: str | None = None, out: str | None = None, dims: int = 16,
              device: Device = "auto", json: Json = False) -> None:
     """Say what a model's latents mean: what each moves in an image, and which labels and attributes it goes along with.

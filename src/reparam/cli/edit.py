@@ -13,7 +13,7 @@ from ..errors import ModelFileError, UsageError, nearest
 from ..parts.ranges import COLUMNS, DETAIL
 from ..progress import aligned, tell
 from ..text import counted, for_shell
-from .app import app, print_json
+from .app import LATENTS, app, print_json
 from .options import Device, Json
 from .use import done, image_for, images_for, model_in, opened, skipped_of
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..pretrained.image_model import ImageModel
 
 
-@app.command
+@app.command(group=LATENTS)
 def direction(run: str, /, *data: str, label: str | None = None, against: str | None = None, table: str | None = None,
               column: str | None = None, value: str | None = None, keep: str | None = None,
               every: Annotated[bool, Parameter(name="--all", negative="")] = False, name: str | None = None,
@@ -81,7 +81,7 @@ def direction(run: str, /, *data: str, label: str | None = None, against: str | 
          f"  reparam edit {for_shell(run)} PHOTO --add {for_shell(found[0].name)}=1.5")
 
 
-@app.command
+@app.command(group=LATENTS)
 def edit(run: str, /, *images: str, add: Annotated[list[str] | None, Parameter(negative="")] = None, detail: float = 1.0,
          steps: int = 7, out: str = "edit.png", device: Device = "auto", json: Json = False) -> None:
     """Move images along directions that were found by 'reparam direction'.
@@ -122,7 +122,7 @@ def edit(run: str, /, *images: str, add: Annotated[list[str] | None, Parameter(n
     done({"out": out, "n": len(rows), "changes": dict(wanted), "skipped": skipped_of(found)}, out, json)
 
 
-@app.command
+@app.command(group=LATENTS)
 def mix(run: str, /, *sum_: Annotated[str, Parameter(allow_leading_hyphen=True)], out: str = "mix.png",
         device: Device = "auto", json: Json = False) -> None:
     """Add and subtract the codes of images, and decode the sum: mix RUN a.jpg - b.jpg + 0.5*c.jpg

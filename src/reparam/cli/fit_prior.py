@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .app import app, print_json
+from .app import TRAINING, app, print_json
 from .options import Device, Json
 
 
-@app.command
+@app.command(group=TRAINING)
 def fit_prior(run: str, data: str | None = None, /, *, prior: str = "flow_matching", resampler: str | None = None,
               minutes: float | None = None, steps: int | None = None, device: Device = "auto", json: Json = False) -> None:
     """Fit a prior to the codes of a trained model, for better samples; its encoder and decoder stay as they are.

@@ -8,11 +8,11 @@ from ..errors import UsageError
 from ..parts.presets import Preset
 from ..progress import aligned, tell
 from ..text import for_shell
-from .app import app, print_json
+from .app import REFERENCE, app, print_json
 from .options import Json
 
 
-@app.command
+@app.command(group=REFERENCE)
 def parts(role: str | None = None, name: str | None = None, /, *, json: Json = False) -> None:
     """List the parts that a recipe can be made of, those of installed packages too.
 
@@ -47,7 +47,7 @@ def _first_sentence(text: str) -> str:
     return " ".join(text.strip().split("\n\n")[0].split())
 
 
-@app.command
+@app.command(group=REFERENCE)
 def presets(name: str | None = None, /, *, json: Json = False) -> None:
     """List the named recipes, with what was measured of each.
 
@@ -86,7 +86,7 @@ def _told(name: str, preset: Preset) -> list[str]:
     return lines
 
 
-@app.command
+@app.command(group=REFERENCE)
 def env(*, json: Json = False) -> None:
     """Say what reparam runs on: versions, devices, folders, and what is missing. Put it into a report of a fault."""
     from ..errors import FEATURES, GET_FEATURES

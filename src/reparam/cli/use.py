@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..parts.ranges import COLUMNS, GUIDANCE, PATH_STEPS, ROWS, SEED, SOLVER_STEPS, SOME_IMAGES, TEMPERATURE
 from ..progress import tell
 from ..text import counted
-from .app import app, numbers, print_json
+from .app import USING, app, numbers, print_json
 from .options import Choosing, Device, Json, Refining
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 
-@app.command
+@app.command(group=USING)
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
            prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
            guidance: float = 1.0, resample: bool = True, refining: Refining = Refining(), choosing: Choosing = Choosing(),
@@ -73,7 +73,7 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     done({"out": out, "n": n}, out, json)
 
 
-@app.command
+@app.command(group=USING)
 def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", draw: bool = False,
                 refining: Refining = Refining(), seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Encode and decode images: originals above what the model rebuilds.
@@ -105,7 +105,7 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", dra
     done({"out": out, "n": len(rebuilt), "skipped": skipped_of(found)}, out, json)
 
 
-@app.command
+@app.command(group=USING)
 def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, steps: int = 10,
                 out: str = "interpolation.png", seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Walk through the latent space from one image to another, or between two draws of the prior.
@@ -137,7 +137,7 @@ def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, step
     done({"out": out, "n": steps}, out, json)
 
 
-@app.command
+@app.command(group=USING)
 def traverse(run: str, image: str | None = None, /, *, dims: int = 8, steps: int = 9, out: str = "traversals.png",
              device: Device = "auto", json: Json = False) -> None:
     """Move along the most informative latents, one a row.
@@ -167,7 +167,7 @@ def traverse(run: str, image: str | None = None, /, *, dims: int = 8, steps: int
     done({"out": out, "n": len(images)}, out, json)
 
 
-@app.command
+@app.command(group=USING)
 def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False, seed: int = 0,
            device: Device = "auto", json: Json = False) -> None:
     """Write the latents of images with their names, and their labels where there are labels.
