@@ -16,9 +16,11 @@ from ..anomalies import Anomalies
 from .latents_page import embedded_picture, heat
 from .run_page import STYLE, page
 
-MEANING = {"rate": "nats in the code", "distortion": "error of its reconstruction",
-           "corrected": "likelihood beside how simple it is", "code_distance": "distance of its code from training codes",
-           "local": "one spot that is not reconstructed"}
+ALONE = 0.01
+"""A p-value that the page counts by itself."""
+MEANING = {"rate": "nats in the code", "distortion": "error of the reconstruction",
+           "corrected": "−log p less the length of its file", "code_distance": "distance from training codes",
+           "local": "largest local error"}
 """Of each statistic, in a page's words."""
 LOOKS = STYLE + """
 .odd { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.4rem 1.6rem; }
@@ -26,7 +28,8 @@ LOOKS = STYLE + """
 """
 HOW = (
     "Each picture shows an image, its reconstruction, and where the two differ more than held-out images usually do there. "
-    "A p-value is the share of held-out images that are at least as odd. Percentages are of held-out images.")
+    "A p-value is the share of held-out images that are at least as odd; what is unusual is told by the share of held-out "
+    "images below or above.")
 
 
 def write_anomalies(found: Anomalies, title: str, out: Path, table: Path) -> None:
@@ -46,22 +49,27 @@ def write_anomalies(found: Anomalies, title: str, out: Path, table: Path) -> Non
 
 def sentence_of(found: Anomalies) -> str:
     """What was found, in a sentence."""
-    n = len(found.odd)
-    called = counted(int(found.odd.sum()), "image is", "images are")
-    said = (f"{called} odd of {n:,}, of which {found.rate:.0%} are expected to be mistakes; p-values are shares of "
-            f"{found.calibrated_on:,} held-out images")
+    n, alone = len(found.odd), int((found.oddness.p_value <= ALONE).sum())
+    said = (f"{counted(int(found.odd.sum()), 'image')} of {n:,} called odd, at a false discovery rate of {found.rate:.0%}; "
+            f"{alone} {'has' if alone == 1 else 'have'} a p-value of {ALONE} or less, and chance alone would give "
+            f"{ALONE * n:.3g} (by {found.calibrated_on:,} held-out images)")
     needed = math.ceil(n / (found.rate * (1 + found.calibrated_on)))
     if found.odd.any() or needed < 2:
         return said
-    return f"{said}, so that fewer than {needed} odd images among so many cannot be told from chance: judge fewer at a time"
+    return f"{said}. Fewer than {needed} odd images among so many cannot be told from chance: judge fewer at a time"
 
 
 def unusual(found: Anomalies, row: int) -> str:
-    """The statistics of an image that lie beyond nearly all held-out ones, in words."""
+    """The statistics of an image that lie beyond nearly all held-out ones, in words; three at most."""
     shares = found.percentiles[row]
-    beyond = [f"{MEANING[name]}: {'higher' if share > 0.5 else 'lower'} than {max(share, 1 - share):.1%}"
-              for name, share in zip(STATISTICS, shares, strict=True) if not 0.025 < share < 0.975]
+    extreme = sorted(zip(STATISTICS, shares, strict=True), key=lambda each: -abs(each[1] - 0.5))
+    beyond = [f"{MEANING[name]} {'above' if share > 0.5 else 'below'} {_most(max(share, 1 - share))}"
+              for name, share in extreme[:3] if not 0.025 < share < 0.975]
     return "; ".join(beyond) or "each number by itself is usual"
+
+
+def _most(share: float) -> str:
+    return "all" if share >= 0.9995 else f"{share:.1%}"
 
 
 def anomalies_html(found: Anomalies, title: str) -> str:
