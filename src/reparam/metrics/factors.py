@@ -82,8 +82,7 @@ def match(table: Table, names: Sequence[str]) -> FactorTable:
 
 
 def known_column(table: Table, name: str, names: Sequence[str]) -> list[str]:
-    """A column's cells for the named images, in that order; "" for an image that the table does not name. Names are found
-    as by `match`.
+    """A column's cells for the named images, in that order; "" for an image that the table does not name.
 
     Raises:
         DataError: no such column, or none of the images is named.
@@ -91,14 +90,11 @@ def known_column(table: Table, name: str, names: Sequence[str]) -> list[str]:
     if name not in table.names:
         raise DataError(f"{table.source} has no column {name!r}{nearest(name, table.names)}; it has "
                         f"{', '.join(table.names)}")
-    at, rows = table.names.index(name), dict(table.rows)
-    if not any(each in rows for each in names):
-        by_last = {each.rsplit("/", 1)[-1]: row for each, row in rows.items()}
-        ends = [each.rsplit("/", 1)[-1] for each in names]
-        if len(by_last) < len(rows) or len(set(ends)) < len(ends) or not any(end in by_last for end in ends):
-            _found(table, names)  # which says what is wrong
-        rows, names = by_last, ends
-    return [rows[each][at] if each in rows else "" for each in names]
+    rows = rows_for(table, names)
+    if not any(rows):
+        raise unknown_name(table, names[0])
+    at = table.names.index(name)
+    return ["" if row is None else row[at] for row in rows]
 
 
 def of_columns(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> FactorTable | None:
