@@ -363,7 +363,12 @@ def test_a_likelihood_calibrates_and_says_what_it_is(name, written, images):
     with torch.no_grad():
         likelihood.calibrate(x * 0.9, x)
     px = likelihood.eval()(torch.randn(2, 4, likelihood.channels, *IMAGE[1:]))
-    assert px.log_prob(x).shape == (2, 4)
+    assert likelihood.has_density == (("likelihood", name) not in WITHOUT_DENSITY)
+    if likelihood.has_density:
+        assert px.log_prob(x).shape == (2, 4)
+    else:
+        with pytest.raises(UsageError, match="needs a density"):
+            px.log_prob(x)
 
 
 @pytest.mark.parametrize("name", sorted(ROLES["likelihood"].parts))

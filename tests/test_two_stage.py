@@ -83,6 +83,17 @@ def test_it_learns_a_ring_that_no_gaussian_is():
     assert ((radii > 2) & (radii < 4)).float().mean() > 0.7  # a Gaussian has 0.47 there
 
 
+def test_the_bound_has_its_gradient():
+    """What `SecondStage.log_prob` averages, at draws that stay the same."""
+    prior, z = moved(2).double(), torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+
+    def log_weights(z):
+        torch.manual_seed(5)
+        return prior.log_weights(z, 4)
+
+    assert torch.autograd.gradcheck(log_weights, (z,))
+
+
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 3)])
 def test_shapes(shape):
     prior = TwoStage(Space(shape), 8)
