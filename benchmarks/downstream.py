@@ -1,199 +1,56 @@
 """What a trained model is good for beyond samples: each part measures one use of its codes on data with known answers.
 
-    python benchmarks/downstream.py directions /data              all cells of a part; goes on where it stopped
-    python benchmarks/downstream.py directions /data --only kept  one cell
+    python benchmarks/downstream.py models /data                     all cells of a part; goes on where it stopped
+    python benchmarks/downstream.py directions /data --only kept     one cell
 
-    directions   faces64.zip, 10,000 faces with a table of their factors: edits along glasses, hair and skin colour, judged
-                 by a classifier of real faces. Goal: a step of 1.5 gives 80 % of held-out faces what it is for, and
-                 changes any other factor of at most 15 %.
+    models       four sets of images, four presets, five minutes of one core each: trained first, or when a part needs them
+    directions   edits of faces along glasses, hair and skin colour, judged by a classifier of real faces
 
-Results lie in benchmarks/results/downstream/PART-CELL.json; models, which take minutes, under --work.
+DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. Results lie in
+benchmarks/results/downstream/PART-CELL.json; models, which take minutes, under --work.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import time
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from torch import nn
 
-import reparam
-from reparam.downstream.directions import edit, find_direction
 from reparam.files.writing import write_json
-from reparam.functional.intervals import wilson
-from reparam.metrics.factors import read_table
-from reparam.pretrained.pictures import grid, save_png
 
 RESULTS = Path(__file__).parent / "results" / "downstream"
-Cell = Callable[[], dict]
+PARTS = ("models", "directions")
+"""Modules of downstream_parts; each names its cells."""
 
 
-def directions(data: Path, work: Path) -> dict[str, Cell]:
-    """Edits along attributes: by the difference of means, and with the other factors kept."""
-    faces = Faces(data / "faces64.zip", work)
-    return {"naive": lambda: judged(faces, keep=False), "kept": lambda: judged(faces, keep=True)}
-
-
-PARTS: dict[str, Callable[[Path, Path], dict[str, Cell]]] = {"directions": directions}
-
-# --- directions
-
-STEP, EDITED = 1.5, 200
-TRAINED = 8_000
-"""Faces that directions and judge are made from; the other 2,000 are edited."""
-FACTORS = {"skinColor": 0, "hairColor": 0, "glassesVariant": "none", "earringsVariant": "none", "detailsVariant": 0,
-           "backgroundColor": 0}
-"""Those that a judge can see; of glasses and earrings, whether there are any."""
-RECIPE = {"encoder": "resnet(width=32, patch=4)", "decoder": "resnet(width=48, patch=4)", "latent": "flat(96)",
-          "batch_size": 32, "optimizer": "adamw(lr=4e-3)", "steps": 2000, "threads": 1}
-"""Some five minutes of one core."""
-
-
-@dataclass(frozen=True)
-class Faces:
-    """Images, factors and what is made of them, each when it is first asked for."""
-
-    archive: Path
-    work: Path
-
-    @cached_property
-    def opened(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        found = reparam.open_images(str(self.archive))
-        return found.images, found.names
-
-    @property
-    def images(self) -> np.ndarray:
-        return self.opened[0]
-
-    @cached_property
-    def levels(self) -> dict[str, np.ndarray]:
-        """Factor: its value of each face, as written."""
-        self.work.mkdir(parents=True, exist_ok=True)
-        path = self.work / "factors.csv"
-        with zipfile.ZipFile(self.archive) as file:
-            path.write_bytes(file.read("factors.csv"))
-        table = read_table(path)
-        columns = dict(zip(table.names, np.array([table.rows[name] for name in self.opened[1]]).T, strict=True))
-        return {name: np.where(columns[name] == "none", "none", "some") if none else columns[name]
-                for name, none in FACTORS.items()}
-
-    @cached_property
-    def numbers(self) -> np.ndarray:
-        """(n, factors), levels from 0 in the order of their names."""
-        return np.stack([np.unique(column, return_inverse=True)[1] for column in self.levels.values()], 1)
-
-    @cached_property
-    def model(self) -> reparam.ImageModel:
-        folder = self.work / "faces64"
-        if not (folder / "model.safetensors").exists():
-            reparam.train(str(self.archive), out=folder, **RECIPE)
-        return reparam.load(folder, device="cpu")
-
-    @cached_property
-    def judge(self) -> Judge:
-        """The factors of faces, by a network that has seen real ones alone."""
-        made, path = Judge(self.numbers.max(0) + 1), self.work / "judge.safetensors"
-        if path.exists():
-            made.net.load_state_dict(load_file(path))
-        else:
-            made.learn(self.images[:TRAINED], self.numbers[:TRAINED])
-            save_file(made.net.state_dict(), path)
-        made.net.eval()
-        return made
-
-
-class Judge:
-    def __init__(self, levels: np.ndarray) -> None:
-        def block(i: int, o: int) -> nn.Module:
-            return nn.Sequential(nn.Conv2d(i, o, 3, 2, 1), nn.BatchNorm2d(o), nn.ReLU())
-
-        self.levels = levels.tolist()
-        self.net = nn.Sequential(block(3, 24), block(24, 48), block(48, 64), block(64, 64), nn.Flatten(),
-                                 nn.Linear(64 * 16, 128), nn.ReLU(), nn.Linear(128, sum(self.levels)))
-
-    def learn(self, images: np.ndarray, numbers: np.ndarray, steps: int = 1200) -> None:
-        """With a little noise on the images, so that pixels that an edit smooths are no riddle."""
-        torch.manual_seed(0)
-        y = torch.from_numpy(numbers)
-        optimizer = torch.optim.AdamW(self.net.parameters(), 2e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-        for _ in range(steps):
-            rows = torch.randint(0, len(images), (64,))
-            x = pixels(images[rows.numpy()]) + 0.05 * torch.randn(64, 3, 64, 64)
-            loss = sum(F.cross_entropy(out, y[rows, j]) for j, out in enumerate(self.net(x).split(self.levels, 1)))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-
-    @torch.inference_mode()
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """(n, factors)"""
-        return np.stack([out.argmax(1).numpy() for out in self.net(pixels(images)).split(self.levels, 1)], 1)
-
-
-def pixels(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-
-
-def judged(faces: Faces, keep: bool) -> dict:
-    """Of each edit at a step of 1.5: shares of faces that got what it is for, and whose other factors changed."""
-    names, levels = list(FACTORS), faces.levels
-    codes = faces.model.encode(faces.images[:TRAINED]).reshape(TRAINED, -1)
-    rows, strips = [], []
-    for factor, value in wanted(levels):
-        has, others = levels[factor] == value, [name for name in names if name != factor]
-        kept = {f"{other}={v}": levels[other][:TRAINED] == v for other in others for v in np.unique(levels[other])[1:]}
-        found = find_direction(f"{factor}={value}", codes, has[:TRAINED], kept if keep else None)
-        lacking = TRAINED + np.flatnonzero(~has[TRAINED:])[:EDITED]
-        before = faces.judge(faces.images[lacking])
-        for detail in (1.0, 0.0):
-            after = edit(faces.model, faces.images[lacking], [(found.vector, STEP)], detail=detail)
-            seen, column = faces.judge(after), names.index(factor)
-            target = float((seen[:, column] == np.unique(levels[factor]).tolist().index(value)).mean())
-            changed = {other: float((seen[:, i] != before[:, i]).mean()) for i, other in enumerate(names) if other != factor}
-            worst = max(changed, key=lambda other: changed[other])
-            rows.append({"edit": found.name, "detail": detail, "faces": len(lacking), "accuracy": round(found.accuracy, 4),
-                         "reached": target, "interval": [round(v, 3) for v in wilson(target, len(lacking))],
-                         "other_value": float((seen[:, column] != before[:, column]).mean()),
-                         "changed": changed, "worst": worst, "met": target >= 0.8 and changed[worst] <= 0.15})
-            strips.append(np.concatenate([faces.images[lacking[:8]], after[:8]]))
-            print(f"{found.name:28} detail {detail:g}  reached {target:.3f}  {worst} changed in {changed[worst]:.3f}", flush=True)
-    save_png(grid(np.concatenate(strips), 16), faces.work / f"directions-{'kept' if keep else 'naive'}.png")
-    return {"step": STEP, "met": float(np.mean([row["met"] for row in rows if row["detail"] == 1])), "edits": rows}
-
-
-def wanted(levels: dict[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Glasses, and each colour of skin and hair."""
-    return [("glassesVariant", "some"), *(("skinColor", v) for v in np.unique(levels["skinColor"])),
-            *(("hairColor", v) for v in np.unique(levels["hairColor"]) if v != "none")]
+def processor() -> str:
+    """By name, where the system says it."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("part", choices=PARTS)
     options.add_argument("data", type=Path, help="folder of the data sets")
-    options.add_argument("--only", help="one cell")
+    options.add_argument("--only", help="one cell, or the beginning of several")
     options.add_argument("--work", type=Path, default=Path("runs/downstream"), help="where models are kept")
     chosen = options.parse_args()
     torch.set_num_threads(1)
-    for name, cell in PARTS[chosen.part](chosen.data, chosen.work).items():
+    for name, cell in import_module(f"downstream_parts.{chosen.part}").cells(chosen.data, chosen.work).items():
         path = RESULTS / f"{chosen.part}-{name}.json"
-        if chosen.only not in (None, name) or path.exists():
+        if not name.startswith(chosen.only or "") or path.exists():
             continue
         began = time.process_time()
         found = cell()
-        write_json(path, {**found, "processor_seconds": round(time.process_time() - began)})
+        write_json(path, {**found, "machine": processor(),
+                          "processor_seconds": round(time.process_time() - began)})
         print(f"{path}: {json.dumps({k: v for k, v in found.items() if not isinstance(v, list)})}", flush=True)
 
 

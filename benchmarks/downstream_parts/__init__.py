@@ -1,0 +1,1 @@
+"""Parts of downstream.py: each one use of the codes."""
