@@ -18,6 +18,7 @@ import reparam
 from reparam.data.imageset import ImageSet
 from reparam.metrics.factors import read_table
 from reparam.parts.presets import PRESETS
+from reparam.pretrained.files import save_model
 from reparam.trainer.assembly import Assembly
 from reparam.trainer.autotune import computes_in_bf16
 from reparam.trainer.budget import Budget
@@ -88,7 +89,7 @@ def trained(images: Set, preset: str, work: Path, *, rows: np.ndarray | None = N
 
         model = assembly.fit(assembly.stream(images.images, images.rows[0] if rows is None else rows, labels), Budget(
             minutes=minutes, clock=time.process_time, precision="bf16" if computes_in_bf16() else "float32"), watch)
-        model.save(folder)
+        save_model(folder, model.sampler, model.config)
         cost = {"processor_seconds": round(time.process_time() - began, 1), "steps": getattr(state, "step", 0)}
         (folder / "cost.json").write_text(json.dumps(cost))
         print(f"{folder}: {cost}", flush=True)
