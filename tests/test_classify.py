@@ -66,7 +66,7 @@ def test_the_command_learns_measures_and_sorts(trained, capsys, monkeypatch):
     assert main(["classify", "run", "labelled", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["classes"] == ["a", "b", "c"] and (trained / "run/classifier.html").read_text().count("<figure>") < 10
-    assert main(["classify", "run", "new", "--out", "told.csv", "--sort", "sorted"]) == 0
+    assert main(["classify", "run", "new", "--table-out", "told.csv", "--sort", "sorted"]) == 0
     rows = list(csv.DictReader((trained / "told.csv").read_text().splitlines()))
     assert len(rows) == len(list((trained / "new").iterdir())) == len(list((trained / "sorted").rglob("*.png")))
     for row in rows:

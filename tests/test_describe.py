@@ -17,6 +17,7 @@ from reparam.downstream.columns import as_levels, columns_of
 from reparam.downstream.description import describe_latents
 from reparam.downstream.meaning import effect_of, in_words, place_of
 from reparam.errors import DataError, UsageError
+from reparam.files.tables import read_cells
 from reparam.metrics.factors import Table
 from reparam.models.codes import latent_axes
 from reparam.models.sampler import Sampler
@@ -192,8 +193,10 @@ def test_the_command_writes_a_page_and_a_table(run, capsys):
     first = {a["column"]: a for a in said["latents"][0]["associations"]}["height"]
     assert float(rows[0]["height share"]) == first["share"] and float(rows[0]["height low"]) == first["interval"][0]
     assert {row["kind"] for row in rows} == {"latent", "component", "visible"}
-    assert command(["describe", str(run / "run"), "--out", str(run / "page.html")]) == 0
-    assert "goes with" in capsys.readouterr().out and (run / "page.csv").exists()
+    assert command(["describe", str(run / "run"), "--out", str(run / "page.html"), "--table-out",
+                    str(run / "of.parquet")]) == 0
+    assert "goes with" in capsys.readouterr().out and not (run / "page.csv").exists()
+    assert read_cells(run / "of.parquet")[0][:3] == ["direction", "kind", "place"]
 
 
 def test_what_a_stranger_does_wrong_is_said(run, capsys):

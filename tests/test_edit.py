@@ -14,6 +14,7 @@ from reparam.cli.app import main
 from reparam.downstream.attributes import all_attributes, attribute, held
 from reparam.downstream.directions import direction_of, mix, moved, read_directions
 from reparam.errors import ModelFileError, UsageError
+from reparam.files.tables import read_cells
 from reparam.models.sampler import Sampler
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
@@ -158,8 +159,10 @@ def test_a_label_two_folders_and_a_column_give_the_same_direction(at, capsys):
     assert main(["direction", "run", "data", "--label", "a", "--against", "b", "--name", "not b"]) == 0
     assert main(["direction", "run", "data/a", "data/b", "--name", "folders"]) == 0
     assert main(["direction", "run", "data", "--table", "table.csv", "--column", "round"]) == 0
-    assert main(["direction", "run", "data", "--table", "table.csv", "--column", "shade", "--json"]) == 0
-    found = kept(at)
+    assert main(["direction", "run", "data", "--table", "table.csv", "--column", "shade", "--json", "--table-out",
+                 "found.parquet"]) == 0
+    (heads, row), found = read_cells("found.parquet"), kept(at)
+    assert heads == ["direction", "accuracy", "low", "high", "n", "keeps"] and row[0] == "shade"
     assert list(found) == ["a", "not b", "folders", "round", "shade"]
     difference = codes(at, "a").mean(0) - codes(at, "b").mean(0)
     for name in ("a", "not b", "folders", "round"):

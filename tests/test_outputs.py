@@ -7,12 +7,10 @@ import json
 import os
 import shutil
 import stat
-import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -274,7 +272,6 @@ def test_no_cell_is_a_formula(tmp_path):
 
 
 def test_a_table_of_codes_as_parquet(labelled):
-    parquet = pytest.importorskip("pyarrow.parquet")
     found, z = labelled
     save_codes(z, found, Output.of("c.parquet", TABLES))
     table = parquet.read_table("c.parquet")
@@ -283,29 +280,11 @@ def test_a_table_of_codes_as_parquet(labelled):
     assert table["label"].to_pylist() == [n[0] if "/" in n else "" for n in found.names]
 
 
-def test_what_a_table_as_parquet_is_made_of(labelled, monkeypatch):
-    """Columns, where the package that writes them is not installed."""
-    tables = []
-    arrow = ModuleType("pyarrow")
-    arrow.table = dict
-    arrow.__spec__ = ModuleSpec("pyarrow", None)
-    parquet = ModuleType("pyarrow.parquet")
-    parquet.write_table = lambda table, path: (tables.append(table), path.write_text("a table"))
-    monkeypatch.setitem(sys.modules, "pyarrow", arrow)
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
-    found, z = labelled
-    save_codes(z, found, Output.of("c.parquet", TABLES))
-    (table,) = tables
-    assert list(table) == ["name", "label", *(f"z{i}" for i in range(6))]
-    assert table["name"][4] == "caf\\xe9.png"  # text that is no UTF-8 is no text there
-    assert (np.stack([table[f"z{i}"] for i in range(6)], 1) == z.reshape(5, 6)).all()
-
-
 def test_parquet_without_its_package_is_refused_at_once(monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="pip install pyarrow"):
+    with pytest.raises(UsageError, match=r"reparam\[parquet\]"):
         Output.of("c.parquet", TABLES)
 
 

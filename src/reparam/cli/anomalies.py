@@ -8,15 +8,15 @@ from ..errors import UsageError
 from ..progress import aligned, for_this_terminal, tell
 from ..text import short
 from .app import LATENTS, app, print_json
-from .options import Device, Json
+from .options import Device, Json, TableOut, table_beside
 
 TOLD = 10
 """Odd images that are listed on screen."""
 
 
 @app.command(group=LATENTS)
-def anomalies(run: str, data: str, /, *, rate: float = 0.1, out: str = "anomalies.html", device: Device = "auto",
-              json: Json = False) -> None:
+def anomalies(run: str, data: str, /, *, rate: float = 0.1, out: str = "anomalies.html", table_out: TableOut = None,
+              device: Device = "auto", json: Json = False) -> None:
     """Find the images that are unlike those that a model was trained on, and where they differ.
 
     What is typical is measured on the run's own training and held-out images the first time, and kept in the run's folder.
@@ -30,15 +30,16 @@ def anomalies(run: str, data: str, /, *, rate: float = 0.1, out: str = "anomalie
     rate
         Share of mistakes that is expected among the images that are called odd.
     out
-        The page, an .html, with the oddest first; a table of all images, .csv, lies beside it.
+        The page, an .html, with the oddest first.
     """
     page = Path(out)
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out must be an .html file; got {out!r}")
+    table = table_beside(page, table_out)
     from ..runs.anomalies import anomalies as judged
     from ..runs.reports.anomalies_page import sentence_of, unusual, write_anomalies
 
-    found, table = judged(run, data, rate=rate, device=device, report=for_this_terminal()), page.with_suffix(".csv")
+    found = judged(run, data, rate=rate, device=device, report=for_this_terminal())
     write_anomalies(found, Path(run).resolve().name, page, table)
     names, p = found.images.names, found.oddness.p_value
     if json:

@@ -157,7 +157,7 @@ def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None
     features
         The network that compares sets of images, such as wavelets or a file of weights; by default efficientnet.
     factors
-        A .csv of what each image was drawn from: its name as in the data, then a column for each factor.
+        A .csv or .parquet of what each image was drawn from: its name as in the data, then a column for each factor.
     n
         Samples, and real images beside them, at most; fewer than 2048 are too few for most figures of samples.
     """

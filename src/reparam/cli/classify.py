@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..progress import aligned, tell
@@ -23,7 +23,7 @@ PREDICTIONS = "predictions.csv"
 
 @app.command(group=LATENTS)
 def classify(run: str, /, *images: str, labels: int | None = None, table: str | None = None, column: str | None = None,
-             predict: bool = False, out: str | None = None, sort: str | None = None, device: Device = "auto",
+             predict: bool = False, table_out: str | None = None, sort: str | None = None, device: Device = "auto",
              json: Json = False) -> None:
     """Learn the classes of labelled images from their codes, or tell the classes of other images.
 
@@ -39,13 +39,13 @@ def classify(run: str, /, *images: str, labels: int | None = None, table: str | 
     labels
         Learn from so many labels only, evenly over the classes.
     table
-        A .csv whose first column names the images and whose others are attributes, in place of labels.
+        A .csv or .parquet whose first column names the images and whose others are attributes, in place of labels.
     column
         The attribute in the table to learn.
     predict
         Predict, also where there are labels.
-    out
-        A table of the images with their class and the probability of each: a .csv or .parquet; predictions.csv by default.
+    table_out
+        A table of the images with their class and the probability of each, a .csv or .parquet; predictions.csv by default.
         When a classifier is learned: of the images that it is measured on, if this is given.
     sort
         When predicting: a new folder for copies of the files, in a folder for each class; the files stay where they are.
@@ -56,14 +56,14 @@ def classify(run: str, /, *images: str, labels: int | None = None, table: str | 
         raise UsageError(f"--labels must be at least 2, got {labels}")
     if predict and (labels is not None or table is not None):
         raise UsageError("--labels and --table are for learning: leave out --predict")
-    from ..pretrained.outputs import Output
+    from ..files.tables import table_path
 
-    to = Output.of(out, (".csv", ".parquet")) if out is not None else None
+    to = table_path(table_out) if table_out is not None else None
     model, found = opened(run, images, device)
     _ = model.vae  # which tells a GAN
     y, names = _labels(found, table, column)
     if predict or y is None:
-        _predict(run, images, model, found, to or Output.of(PREDICTIONS, (".csv",)), sort, json)
+        _predict(run, images, model, found, to or Path(PREDICTIONS), sort, json)
         return
     if sort is not None:
         raise UsageError("--sort copies files by their predicted class: add --predict")
@@ -92,8 +92,8 @@ def _labels(found: ImageSet, table: str | None, column: str | None) -> tuple[np.
     return np.array([number[cell or ""] for cell in cells], np.int64), tuple(values)
 
 
-def _learn(run: str, model: ImageModel, found: ImageSet, y: np.ndarray, names: tuple[str, ...], most: int | None, to: Any,
-           as_json: bool) -> None:
+def _learn(run: str, model: ImageModel, found: ImageSet, y: np.ndarray, names: tuple[str, ...], most: int | None,
+           to: Path | None, as_json: bool) -> None:
     import numpy as np
 
     from ..data.stream import keep_labels
@@ -131,7 +131,7 @@ def _learn(run: str, model: ImageModel, found: ImageSet, y: np.ndarray, names: t
     print_json(facts) if as_json else tell(*said)
 
 
-def _predict(run: str, sources: tuple[str, ...], model: ImageModel, found: ImageSet, to: Any, sort: str | None,
+def _predict(run: str, sources: tuple[str, ...], model: ImageModel, found: ImageSet, to: Path, sort: str | None,
              as_json: bool) -> None:
     from ..downstream.classifier import FILE, read_classifier
     from ..pretrained.outputs import check_files, sort_files
@@ -150,14 +150,14 @@ def _predict(run: str, sources: tuple[str, ...], model: ImageModel, found: Image
         sort_files(files, answers, Path(sort))
     counts = {name: answers.count(name) for name in classifier.classes}
     said = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)
-    done({"out": str(to.path), "n": len(p), "counts": counts, "sorted": sort, "skipped": skipped_of(found)},
-         f"{counted(len(p), 'image')} in {to.path}: {said}" + (f"; sorted copies in {sort}" if sort else ""), as_json)
+    done({"table": str(to), "n": len(p), "counts": counts, "sorted": sort, "skipped": skipped_of(found)},
+         f"{counted(len(p), 'image')} in {to}: {said}" + (f"; sorted copies in {sort}" if sort else ""), as_json)
 
 
-def _write(names: list[str], p: np.ndarray, classes: tuple[str, ...], to: Any, more: dict[str, list[str]]) -> None:
-    from ..pretrained.outputs import save_table
+def _write(names: list[str], p: np.ndarray, classes: tuple[str, ...], to: Path, more: dict[str, list[str]]) -> None:
+    from ..files.tables import write_table
 
     best = p.argmax(1)
     each = {f"p({name})": p[:, i].tolist() for i, name in enumerate(classes)}
-    save_table({"name": names, **more, "class": [classes[i] for i in best.tolist()], "probability": p.max(1).tolist(),
-                **each}, to)
+    write_table(to, {"name": names, **more, "class": [classes[i] for i in best.tolist()],
+                     "probability": p.max(1).tolist(), **each})

@@ -10,15 +10,15 @@ from ..parts.ranges import ROWS
 from ..progress import aligned, for_this_terminal, tell
 from ..text import short
 from .app import LATENTS, app, print_json
-from .options import Device, Json
+from .options import Device, Json, TableOut, table_beside
 
 if TYPE_CHECKING:
     from ..downstream.description import Described, Description
 
 
 @app.command(group=LATENTS)
-def describe(run: str, data: str | None = None, /, *, table: str | None = None, out: str | None = None, dims: int = 16,
-             device: Device = "auto", json: Json = False) -> None:
+def describe(run: str, data: str | None = None, /, *, table: str | None = None, out: str | None = None,
+             table_out: TableOut = None, dims: int = 16, device: Device = "auto", json: Json = False) -> None:
     """Say what a model's latents mean: what each moves in an image, and which labels and attributes it goes along with.
 
     Parameters
@@ -28,10 +28,10 @@ def describe(run: str, data: str | None = None, /, *, table: str | None = None, 
     data
         Images to look at; by default the test or held-out images of the run's own data.
     table
-        A .csv of attributes: a first column of image names as in the data, then a column for each attribute; images may be
-        missing, and cells empty.
+        A .csv or .parquet of attributes: a first column of image names as in the data, then a column for each attribute;
+        images may be missing, and cells empty.
     out
-        The page, an .html; by default latents.html in the run's folder. A table of the same name, .csv, lies beside it.
+        The page, an .html; by default latents.html in the run's folder.
     dims
         Latents, the most informative first.
     """
@@ -39,9 +39,10 @@ def describe(run: str, data: str | None = None, /, *, table: str | None = None, 
     page = Path(out) if out is not None else Path(run) / "latents.html"
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out must be an .html file; got {out!r}")
-    numbers = page.with_suffix(".csv")
+    numbers = table_beside(page, table_out)
     if table is not None and Path(table).expanduser().resolve() == numbers.resolve():
-        raise UsageError(f"the table {table} would be written over by the page's own, {numbers}: name another --out")
+        raise UsageError(f"the table {table} would be written over by the one of the latents, {numbers}: "
+                         "name another --table-out")
     from ..runs.describing import describe as described
     from ..runs.reports.latents_page import description_dict, write_latents
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def direction(run: str, /, *data: str, label: str | None = None, against: str | None = None, table: str | None = None,
               column: str | None = None, value: str | None = None, keep: str | None = None,
               every: Annotated[bool, Parameter(name="--all", negative="")] = False, name: str | None = None,
-              out: str | None = None, device: Device = "auto", json: Json = False) -> None:
+              out: str | None = None, table_out: str | None = None, device: Device = "auto", json: Json = False) -> None:
     """Find what to add to a code for an attribute, and keep it with the model; without DATA, list what is kept.
 
     Parameters
@@ -44,7 +44,7 @@ def direction(run: str, /, *data: str, label: str | None = None, against: str | 
     against
         The class or value that has it not; by default all others.
     table
-        A .csv that says what is known of each image: its name as in the data, then a column for each attribute.
+        A .csv or .parquet that says what is known of each image: its name as in the data, then a column for each attribute.
     column
         The table's column.
     value
@@ -57,11 +57,15 @@ def direction(run: str, /, *data: str, label: str | None = None, against: str | 
         What to call it; by default as the class, or as column:value.
     out
         A .png of an ordinary image moved along each, from -2 to 2; by default directions.png in the run's folder.
+    table_out
+        A table of the directions, a .csv or .parquet; by default none.
     """
+    from ..files.tables import table_path
     from ..pretrained.outputs import Output
 
+    table_to = table_path(table_out) if table_out is not None else None
     if not data:
-        _list(run, device, json)
+        _list(run, device, table_to, json)
         return
     kept = () if keep is None else tuple(each.strip() for each in keep.split(","))
     wished = _Wish(label, against, column, value, kept, every, name)
@@ -73,6 +77,7 @@ def direction(run: str, /, *data: str, label: str | None = None, against: str | 
     images, columns, told = _examples(model, data, table, name)
     found, failed = _find(model, images, columns, wished)
     _keep(run, model, images, found, to.path)
+    _write(found, table_to)
     if json:
         print_json({"directions": [_facts(each) for each in found], "left_out": failed, "picture": str(to.path)})
         return
@@ -153,10 +158,11 @@ def mix(run: str, /, *sum_: Annotated[str, Parameter(allow_leading_hyphen=True)]
     done({"out": out, "weights": [weight for weight, _ in terms]}, out, json)
 
 
-def _list(run: str, device: str, as_json: bool) -> None:
+def _list(run: str, device: str, table: Path | None, as_json: bool) -> None:
     from ..downstream.directions import read_directions
 
     kept = list(read_directions(run, model_in(run, device)).values())
+    _write(kept, table)
     if as_json:
         print_json({"directions": [_facts(each) for each in kept]})
     elif kept:
@@ -169,6 +175,16 @@ def _list(run: str, device: str, as_json: bool) -> None:
 def _facts(found: Direction) -> dict[str, Any]:
     return {"name": found.name, "accuracy": found.accuracy, "interval": list(found.interval), "n": found.n,
             "keeps": list(found.kept)}
+
+
+def _write(found: Sequence[Direction], table: Path | None) -> None:
+    from ..files.tables import write_table
+
+    if table is not None:
+        write_table(table, {
+            "direction": [d.name for d in found], "accuracy": [d.accuracy for d in found],
+            "low": [d.interval[0] for d in found], "high": [d.interval[1] for d in found], "n": [d.n for d in found],
+            "keeps": [", ".join(d.kept) for d in found]})
 
 
 def _table(found: Sequence[Direction]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
@@ -45,8 +46,21 @@ else:
     Overrides = _overrides()
 Json = Annotated[bool, Parameter(help="Print one JSON object on stdout and nothing else.", negative="")]
 Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto takes an accelerator when there is one.")]
+TableOut = Annotated[str | None, Parameter(help="A table for other programs, a .csv or .parquet; by default a .csv "
+                                                "beside the page.")]
 Range = Annotated[str | None, Parameter(help="LO,HI: the sample values that become black and white, for 16-bit and "
                                         "float images.")]
+
+
+def table_beside(page: Path, named: str | None) -> Path:
+    """The table that is asked for, or one beside the page.
+
+    Raises:
+        UsageError: as `table_path`.
+    """
+    from ..files.tables import table_path
+
+    return page.with_suffix(".csv") if named is None else table_path(named)
 
 
 @Parameter(name="*", group=GROUPS[READING])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError, UsageError, nearest
+from ..files.tables import read_cells
 from ..functional.disentanglement import dci, factor_vae_score, mig, sap
 from ..functional.intervals import wilson
 from ..parts.registry import metric
@@ -42,16 +42,12 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Reads a CSV whose first row names the factors and whose first column names the images, as in the data.
+    """Reads a .csv or .parquet whose columns are the factors, after a first one of the images' names as in the data.
 
     Raises:
         DataError: no such file, no factor, a row of another length, or an image named twice.
     """
-    try:
-        with Path(path).expanduser().open(newline="", encoding="utf-8-sig") as stream:
-            lines = [line for line in csv.reader(stream) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise DataError(f"the table of factors {path} cannot be read: {e}") from e
+    lines = read_cells(path)
     if len(lines) < 2 or len(lines[0]) < 2:
         raise DataError(f"{path} is no table of factors: its first row names a column of image names and the factors, "
                         "such as 'file,colour,size', and a row for each image follows")

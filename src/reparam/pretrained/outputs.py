@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,8 +18,9 @@ from PIL import Image, PngImagePlugin
 
 from ..data.imageset import ImageSet
 from ..errors import ReparamError, UsageError
+from ..files.tables import need_parquet, write_table
 from ..files.writing import replacing
-from ..text import for_csv, printable
+from ..text import printable
 from .pictures import grid
 
 FOLDER = "a folder"
@@ -57,8 +56,8 @@ class Output:
             _check_replaceable(path)
         elif form == ".mp4" and shutil.which("ffmpeg") is None:
             raise UsageError(".mp4 is written by ffmpeg, which is not on the PATH: install it, or write a .gif or .webp")
-        elif form == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-            raise UsageError('.parquet needs the package pyarrow: pip install pyarrow, or write a .csv or .npz')
+        elif form == ".parquet":
+            need_parquet("write a .csv or .npz")
         return Output(path, form)
 
 
@@ -224,29 +223,8 @@ def save_codes(z: np.ndarray, found: ImageSet, to: Output) -> None:
             np.savez(f, **arrays)  # pyright: ignore[reportArgumentType]
         return
     flat = z.reshape(len(z), -1).T
-    save_table({"name": found.names, **({} if labels is None else {"label": labels}),
-                **{f"z{i}": column for i, column in enumerate(flat)}}, to)
-
-
-def save_table(columns: Mapping[str, Sequence[Any] | np.ndarray], to: Output) -> None:
-    """Columns of one length, of text or numbers, as a .csv or .parquet with a row for each image.
-
-    Raises:
-        ReparamError: the disk is full or the folder cannot be written to. What stood there is untouched.
-    """
-    with replacing(to.path) as temporary:
-        if to.form == ".csv":
-            with temporary.open("w", encoding="utf-8", newline="") as f:
-                rows = csv.writer(f)
-                rows.writerow(map(for_csv, columns))
-                each = [c.tolist() if isinstance(c, np.ndarray) else c for c in columns.values()]
-                rows.writerows([f"{v:.9g}" if isinstance(v, float) else for_csv(v) for v in row]
-                               for row in zip(*each, strict=True))
-        else:
-            arrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
-            said = {printable(head): [printable(v) if isinstance(v, str) else v for v in c]
-                    if not isinstance(c, np.ndarray) else c for head, c in columns.items()}
-            parquet.write_table(arrow.table(said), temporary)
+    write_table(to.path, {"name": found.names, **({} if labels is None else {"label": labels}),
+                          **{f"z{i}": column for i, column in enumerate(flat)}})
 
 
 def check_files(sources: Sequence[str], names: Sequence[str], target: str) -> list[Path]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 
 import numpy as np
 
 from ...downstream.anomaly import STATISTICS
-from ...files.writing import replacing, write_text
+from ...files.tables import write_table
+from ...files.writing import write_text
 from ...pretrained.pictures import grid, visible
-from ...text import Html, counted, for_csv, joined, markup
+from ...text import Html, counted, joined, markup
 from ..anomalies import Anomalies
 from .latents_page import embedded_picture, heat
 from .run_page import STYLE, page
@@ -39,12 +39,12 @@ def write_anomalies(found: Anomalies, title: str, out: Path, table: Path) -> Non
         ReparamError: one of them cannot be written.
     """
     write_text(out, anomalies_html(found, title))
-    with replacing(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["name", "odd", "p_value", "score", *STATISTICS, *(f"{name} percentile" for name in STATISTICS)])
-        for i in found.order:
-            rows.writerow([for_csv(found.images.names[i]), int(found.odd[i]), *(f"{v:.6g}" for v in (
-                found.oddness.p_value[i], found.oddness.score[i], *found.oddness.statistics[i], *found.percentiles[i]))])
+    order = found.order
+    write_table(table, {
+        "name": [found.images.names[i] for i in order], "odd": found.odd[order], "p_value": found.oddness.p_value[order],
+        "score": found.oddness.score[order],
+        **{name: found.oddness.statistics[order, k] for k, name in enumerate(STATISTICS)},
+        **{f"{name} percentile": found.percentiles[order, k] for k, name in enumerate(STATISTICS)}})
 
 
 def sentence_of(found: Anomalies) -> str:

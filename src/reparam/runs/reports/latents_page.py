@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,11 @@ from PIL import Image
 
 from ...downstream.description import Described, Description
 from ...downstream.meaning import Association, place_of
-from ...files.writing import replacing, write_text
+from ...files.tables import write_table
+from ...files.writing import write_text
 from ...metrics.figures import Figure
 from ...pretrained.pictures import grid
-from ...text import Html, counted, for_csv, joined, markup
+from ...text import Html, counted, joined, markup
 from .run_page import STYLE, interval_text, page, with_arrow
 
 LISTED = 3
@@ -52,25 +52,25 @@ def write_latents(found: Description, title: str, out: Path, table: Path) -> Non
         ReparamError: one of them cannot be written.
     """
     write_text(out, latents_html(found, title))
-    with replacing(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerow([for_csv(cell) for cell in heads(found)])
-        rows.writerows([for_csv(cell) for cell in row_of(found, each)] for each in found.all)
+    write_table(table, columns_of(found))
 
 
-def heads(found: Description) -> list[str]:
-    """The table's columns: four for each column of what is known of the images."""
-    known = [f"{name} {what}" for name in found.columns for what in ("share", "low", "high", "found")]
-    return ["direction", "kind", "place", "amount", "goes with", *NUMBERS, "moves", *known]
-
-
-def row_of(found: Description, each: Described) -> list[object]:
-    """A direction's row of the table."""
-    by_column = {a.column: a for a in each.associations}
-    known = [cell for a in map(by_column.get, found.columns) for cell in
-             ((_short(a.explained), *map(_short, a.interval), int(a.found)) if a is not None else ("",) * 4)]
-    return [each.name, each.kind, each.place, _short(each.amount), each.best.column if each.best else "",
-            *(_short(getattr(each.effect, name)) for name in NUMBERS), each.moves, *known]
+def columns_of(found: Description) -> dict[str, list[object]]:
+    """The table's columns, a row for each direction: four for each column of what is known of the images."""
+    every = list(found.all)
+    columns: dict[str, list[object]] = {
+        "direction": [each.name for each in every], "kind": [each.kind for each in every],
+        "place": [each.place for each in every], "amount": [_short(each.amount) for each in every],
+        "goes with": [each.best.column if each.best else "" for each in every],
+        **{name: [_short(getattr(each.effect, name)) for each in every] for name in NUMBERS},
+        "moves": [each.moves for each in every]}
+    for name in found.columns:
+        known = [next((a for a in each.associations if a.column == name), None) for each in every]
+        columns |= {f"{name} share": [a and _short(a.explained) for a in known],
+                    f"{name} low": [a and _short(a.interval[0]) for a in known],
+                    f"{name} high": [a and _short(a.interval[1]) for a in known],
+                    f"{name} found": [a and a.found for a in known]}
+    return columns
 
 
 def _short(value: float) -> float:
