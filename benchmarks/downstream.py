@@ -5,6 +5,7 @@
 
     models       four sets of images, four presets, five minutes of one core each: trained first, or when a part needs them
     directions   edits of faces along glasses, hair and skin colour, judged by a classifier of real faces
+    m2           a hundred labels of MNIST: the semi-supervised model beside a probe on codes, five draws of the labels
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. Results lie in
 benchmarks/results/downstream/PART-CELL.json; models, which take minutes, under --work.
@@ -24,7 +25,7 @@ import torch
 from reparam.files.writing import write_json
 
 RESULTS = Path(__file__).parent / "results" / "downstream"
-PARTS = ("models", "directions")
+PARTS = ("models", "directions", "m2")
 """Modules of downstream_parts; each names its cells."""
 
 

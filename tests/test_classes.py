@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -144,11 +145,11 @@ def test_a_model_without_classes_refuses_one():
 
 def test_few_labels_are_kept_evenly():
     labels = np.repeat([0, 1, 2], [100, 50, 10])
-    kept = keep_labels(labels, np.arange(0, 160, 2), 12)
+    kept = keep_labels(labels, np.arange(0, 160, 2), 12, seed=0)
     assert [(kept == c).sum() for c in range(3)] == [4, 4, 4]
     assert (kept >= 0).sum() == 12
     assert (kept[kept >= 0] == labels[kept >= 0]).all() and not (kept[1::2] >= 0).any()
-    assert keep_labels(labels, np.arange(160), None) is labels
+    assert keep_labels(labels, np.arange(160), None, seed=0) is labels
 
 
 def test_batches_bring_their_own_labels():
@@ -157,6 +158,45 @@ def test_batches_bring_their_own_labels():
     for _ in range(4):
         x, y = next(stream)
         assert torch.equal((x.flatten() * 255).round().long(), y)
+
+
+def few_labels(batch=8, **changes):
+    """Of 100 images 6 with a label: those of the batches of a stream, with the labels."""
+    images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
+    labels = np.where(np.arange(100) % 16 == 5, np.arange(100), -1)
+    stream = Stream(images, np.arange(100), batch, labels=labels, **changes)
+    return [((x.flatten() * 255).round().long(), y) for x, y in itertools.islice(stream, 30)]
+
+
+def test_few_labels_come_in_every_batch():
+    batches = few_labels()
+    assert all(torch.equal(y, torch.where(x % 16 == 5, x, -1)) for x, y in batches)
+    assert all((y[:2] >= 0).all() for _, y in batches)
+    labelled = torch.cat([x[:2] for x, _ in batches]).view(10, 6)  # passes of their own
+    assert (labelled.sort(1).values == torch.arange(5, 100, 16)).all()
+    others = torch.cat([x[2:] for x, _ in batches])[:100]
+    assert torch.equal(others.sort().values, torch.arange(100))
+    later = few_labels(start=7)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(batches[7:], later, strict=False))
+    shares = [few_labels(process=i, processes=2) for i in range(2)]
+    for (x, _), *parts in zip(batches, *shares, strict=True):
+        assert all((y >= 0).sum() >= 1 for _, y in parts)
+        assert torch.equal(torch.cat([part for part, _ in parts]).sort().values, x.sort().values)
+
+
+@pytest.mark.parametrize("known", [0, 25, 100])
+def test_without_labels_or_with_many_batches_are_as_without_any(known):
+    images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
+    labels = np.where(np.arange(100) < known, 1, -1)
+    plain = itertools.islice(Stream(images, np.arange(100), 8), 30)
+    assert all(torch.equal(a, b) for (a, _), b in zip(Stream(images, np.arange(100), 8, labels=labels), plain, strict=False))
+
+
+def test_labels_that_are_kept_are_drawn():
+    labels = np.arange(300) % 3
+    drawn = [np.flatnonzero(keep_labels(labels, np.arange(300), 30, seed) >= 0) for seed in (0, 0, 1)]
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+    assert drawn[0].max() > 200  # not the first ones
 
 
 def digits():

@@ -347,7 +347,7 @@ def _labels(y: Any, n: int, classes: int, recipe: Recipe) -> np.ndarray | None:
     if not found or (classes and labels.max() >= classes):
         raise UsageError(f"the latent {recipe.latent} needs y, (n,) whole numbers from 0 to {classes - 1}, or -1 for an "
                          "image without a label")
-    return keep_labels(labels.astype(np.int64), np.arange(n), recipe.labelled)
+    return keep_labels(labels.astype(np.int64), np.arange(n), recipe.labelled, recipe.seed)
 
 
 def _range_of(array: np.ndarray) -> tuple[float, float]:

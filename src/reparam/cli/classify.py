@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..data.imageset import ImageSet
+    from ..downstream.scores import Score
     from ..pretrained.image_model import ImageModel
 
 PREDICTIONS = "predictions.csv"
@@ -100,35 +101,61 @@ def _learn(run: str, model: ImageModel, found: ImageSet, y: np.ndarray, names: t
     from ..downstream.classifier import FILE, about_codes, learn_classifier
     from ..downstream.scores import judge
     from ..files.writing import write_text
-    from ..runs.reports.classifier_page import Measured, classifier_html, interval
+    from ..runs.reports.classifier_page import Measured, classifier_html
 
     training, held_out, test = found.split()
     rows, kind = (test, "test") if len(test) else (held_out, "held-out")
-    classifier = learn_classifier(model, found.images[training], keep_labels(y, training, most)[training], names)
+    recipe = model.config.recipe  # a semi-supervised model and the probe learn from the same labels
+    shown = keep_labels(y, training, most or (recipe.labelled if model.infers_classes else None), recipe.seed)
+    classifier = learn_classifier(model, found.images[training], shown[training], names)
     column = np.full(max(int(y.max()), int(classifier.probe.classes.max())) + 1, -1)
     column[classifier.probe.classes] = np.arange(len(classifier.classes))
     known = rows[(y[rows] >= 0) & (column[y[rows]] >= 0)]
     unknown = [names[i] if names else str(i) for i in np.unique(y[rows][y[rows] >= 0]) if column[i] < 0]
     notes = [f"measured without the classes {', '.join(unknown)}, which no labelled training image has"] if unknown else []
     judged = judge(classifier.probabilities(found.images[known]), column[y[known]])
+    own = _of_model(model, found.images[known], y[known], names)
     file, page = Path(run) / FILE, Path(run) / "classifier.html"
     classifier.save(file)
     write_text(page, classifier_html(Path(run).resolve().name, Measured(
-        classifier, judged, found.images[known], kind, found.source, notes)))
+        classifier, judged, found.images[known], kind, found.source, notes, own)))
     if to is not None:
         truth = [classifier.classes[i] for i in judged.truth.tolist()]
         _write([found.names[i] for i in known], judged.probabilities, classifier.classes, to, {"label": truth})
     scores = judged.scores()
-    lines = aligned([("figure", "value", "95 % interval"), *((s.name, f"{s.value:.4g}", interval(s)) for s in scores)],
-                    right=(1, 2))
+    lines = _beside(scores, own)
     said = [f"a {classifier.probe.kind} classifier on {about_codes(model)}, learned from "
                       f"{counted(classifier.learned_from, 'label')}, on {counted(len(known), f'{kind} image')}:",
                       *(f"  {line}" for line in lines), *notes, str(page)]
     facts = {"classifier": str(file), "page": str(page), "kind": classifier.probe.kind, "classes": list(classifier.classes),
              "codes": about_codes(model), "learned_from": classifier.learned_from, "measured_on": kind, "n": len(known),
-             "figures": [{"name": s.name, "value": s.value, "interval": s.interval} for s in scores],
+             "figures": _as_json(scores), "figures_of_the_model": _as_json(own),
              "cross_validated": dict(classifier.probe.cross_validated), "notes": notes, "skipped": skipped_of(found)}
     print_json(facts) if as_json else tell(*said)
+
+
+def _of_model(model: ImageModel, images: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> list[Score]:
+    """How good the classes are that a semi-supervised model infers itself; nothing of other models, or other classes."""
+    from ..downstream.scores import judge
+
+    if not model.infers_classes or model.config.classes != names:
+        return []
+    return judge(model.class_probabilities(images), y).scores()
+
+
+def _beside(scores: list[Score], own: list[Score]) -> list[str]:
+    """A table of the probe's figures, and of the model's own where it has any."""
+    from ..runs.reports.classifier_page import interval
+
+    rows = [(s.name, f"{s.value:.4g}", interval(s)) for s in scores]
+    if not own:
+        return aligned([("figure", "value", "95 % interval"), *rows], right=(1, 2))
+    both = [(*row, f"{s.value:.4g}", interval(s)) for row, s in zip(rows, own, strict=True)]
+    return aligned([("figure", "probe", "95 % interval", "inferred", "95 % interval"), *both], right=(1, 2, 3, 4))
+
+
+def _as_json(scores: list[Score]) -> list[dict[str, Any]]:
+    return [{"name": s.name, "value": s.value, "interval": s.interval} for s in scores]
 
 
 def _predict(run: str, sources: tuple[str, ...], model: ImageModel, found: ImageSet, to: Path, sort: str | None,

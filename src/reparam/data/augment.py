@@ -5,6 +5,7 @@ For training images, or for all that a critic sees; they are differentiable in t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..parts import registry
 from ..parts.call import parse_sum
-from ..parts.ranges import Interval, at_least
+from ..parts.ranges import Interval, at_least, between
 
 Augmentation = Callable[[Tensor], Tensor]
 """From (B, C, H, W) to the same."""
@@ -44,6 +45,25 @@ def crop(pixels: Annotated[int, at_least(1)]) -> Augmentation:
         padded = F.pad(x, (pixels,) * 4, mode="replicate")
         top, left = torch.randint(0, 2 * pixels + 1, (2, b), device=x.device)
         return _windows(padded, [top, left], (h, w))
+
+    return apply
+
+
+@registry.augmentation("affine")
+def affine(degrees: Annotated[float, between(0, 180)] = 15.0, stretch: Annotated[float, between(0, 0.5)] = 0.1,
+           slant: Annotated[float, between(0, 1)] = 0.1) -> Augmentation:
+    """Turns each image by up to `degrees`, stretches its sides by up to the share `stretch`, and slants it by up to `slant`
+    of its height, continuing its border outwards: handwriting in other hands."""
+
+    def apply(x: Tensor) -> Tensor:
+        turn, wide, high, lean = torch.empty(4, len(x), device=x.device).uniform_(-1, 1)
+        cos, sin = (turn * math.radians(degrees)).cos(), (turn * math.radians(degrees)).sin()
+        wide, high, lean, sides = 1 + stretch * wide, 1 + stretch * high, slant * lean, x.shape[-2] / x.shape[-1]
+        of_column = [cos * wide, sides * (cos * lean - sin * high), torch.zeros_like(cos)]
+        of_row = [sin * wide / sides, sin * lean + cos * high, torch.zeros_like(cos)]
+        matrices = torch.stack([torch.stack(of_column, 1), torch.stack(of_row, 1)], 1)  # a grid counts in halves of sides
+        grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, padding_mode="border", align_corners=False).clamp(0, 1)
 
     return apply
 

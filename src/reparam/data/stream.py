@@ -5,6 +5,7 @@ The order is a function of the seed and the step alone, so that a resumed run se
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from .augment import Augmentation
 
 EVALUATION_SEED = 1234
 """Seed of the one binarisation of evaluation images."""
+LEAST_LABELLED = 0.25
+"""Share of each batch that has a label, at least, where any image has one."""
 
 
 def to_batch(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -33,12 +36,32 @@ def binarized(x: Tensor, seed: int = EVALUATION_SEED, *, shared: bool = False) -
     return (torch.rand(x.shape[1:] if shared else x.shape, generator=generator).to(x.device) < x).float()
 
 
+class Passes:
+    """Numbers 0 to n − 1, `size` at a time: each pass takes all in a new order, a function of seed and step alone."""
+
+    def __init__(self, n: int, size: int, *seed: int) -> None:
+        self.n, self.size, self.seed = n, size, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def at(self, step: int) -> np.ndarray:
+        """Those of a step, (size,); they may straddle passes."""
+        first = step * self.size
+        passes = range(first // self.n, (first + self.size - 1) // self.n + 1)
+        self._orders = {p: self._orders[p] if p in self._orders else self._order(p) for p in passes}
+        begin = first - passes[0] * self.n
+        return np.concatenate(list(self._orders.values()))[begin : begin + self.size]
+
+    def _order(self, number: int) -> np.ndarray:
+        return np.random.default_rng([self.seed[0], number, *self.seed[1:]]).permutation(self.n)
+
+
 @dataclass(frozen=True)
 class Stream:
     """An endless stream of batches (B, C, H, W) in [0, 1], in pairs with their labels (B,) when there are any.
 
-    Each pass visits every image once in a new order; a batch may straddle two passes. With several processes, each
-    takes every `processes`-th image of the batch.
+    Each pass visits every image once in a new order; a batch may straddle two passes. Where fewer than `LEAST_LABELLED` of
+    the images have a label, that share of each batch is drawn from those that do, in passes of their own. With several
+    processes, each takes every `processes`-th image of the batch.
     """
 
     images: np.ndarray  # (n, H, W, C), uint8 or floats in [0, 1]
@@ -58,12 +81,9 @@ class Stream:
         if torch.device(self.device).type == "cuda" and data.numel() < torch.cuda.mem_get_info()[0] // 4:
             data = data.to(self.device)
         labels = None if self.labels is None else torch.from_numpy(self.labels[self.indices]).to(self.device)
-        step = self.start
-        while True:
-            at = torch.from_numpy(self._positions(step))
+        for at in map(torch.from_numpy, self._positions()):
             x = self._finish(data[at.to(data.device)])
             yield x if labels is None else (x, labels[at.to(labels.device)])
-            step += 1
 
     def _finish(self, batch: Tensor) -> Tensor:
         x = as_pixels(batch.to(self.device)).permute(0, 3, 1, 2)
@@ -71,32 +91,27 @@ class Stream:
             x = self.augment(x)
         return torch.bernoulli(x) if self.binarize else x
 
-    def _positions(self, step: int) -> np.ndarray:
-        """Where in `indices` this step's images stand."""
-        n, first = len(self.indices), step * self.batch_size
-        passes = range(first // n, (first + self.batch_size - 1) // n + 1)
-        order = np.concatenate([self._order(p) for p in passes])
-        begin = first - passes[0] * n
-        return order[begin : begin + self.batch_size][self.process :: self.processes]
+    def _positions(self) -> Iterator[np.ndarray]:
+        """Where in `indices` the images of each step stand."""
+        few = self._few()
+        share = int(LEAST_LABELLED * self.batch_size) if len(few) else 0
+        labelled = Passes(max(len(few), 1), share, self.seed, 1)
+        others = Passes(len(self.indices), self.batch_size - share, self.seed)
+        for step in itertools.count(self.start):
+            positions = others.at(step) if not share else np.concatenate([few[labelled.at(step)], others.at(step)])
+            yield positions[self.process :: self.processes]
 
-    def _order(self, epoch: int) -> np.ndarray:
-        cached = self._orders.get(epoch)
-        if cached is None:
-            cached = np.random.default_rng([self.seed, epoch]).permutation(len(self.indices))
-            self._orders.clear()
-            self._orders[epoch] = cached
-        return cached
-
-    @property
-    def _orders(self) -> dict[int, np.ndarray]:
-        return self.__dict__.setdefault("_order_cache", {})
+    def _few(self) -> np.ndarray:
+        """Where in `indices` images with a label stand, if batches would else hold less than their share of them."""
+        known = np.flatnonzero(self.labels[self.indices] >= 0) if self.labels is not None else np.empty(0, np.int64)
+        return known if len(known) < LEAST_LABELLED * len(self.indices) else known[:0]
 
 
-def keep_labels(labels: np.ndarray, indices: np.ndarray, most: int | None) -> np.ndarray:
-    """Labels of which at most `most` of those at `indices` are left, evenly over the classes, the others −1."""
+def keep_labels(labels: np.ndarray, indices: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+    """Labels of which at most `most` of those at `indices` are left, drawn evenly over the classes, the others −1."""
     if most is None:
         return labels
-    with_label = indices[labels[indices] >= 0]
+    with_label = np.random.default_rng(seed).permutation(indices[labels[indices] >= 0])
     counts = np.unique(labels[with_label], return_counts=True)[1]
     of_class = np.split(with_label[np.argsort(labels[with_label], kind="stable")], np.cumsum(counts)[:-1])
     kept = np.concatenate([members[: -(-most // len(of_class))] for members in of_class])[:most]

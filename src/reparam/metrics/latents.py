@@ -117,7 +117,7 @@ def accuracy(evaluation: Evaluation) -> list[Figure]:
         raise Unavailable("accuracy is of a semi-supervised model, such as --latent \"semi_supervised(16, 10)\", on images "
                           "with labels", short="it infers no classes" if y is not None else "the images have no labels")
     with evaluation.drawing():
-        inferred = torch.cat([latent.classify(model.encoder(chunk)) for chunk in evaluation.x.split(250)])
+        inferred = torch.cat([latent.probabilities(model.encoder(chunk)).argmax(1) for chunk in evaluation.x.split(250)])
     right = (inferred == y)[y >= 0].float().cpu()
     return [ACCURACY.mean(right, "class inferred from the image alone")]
 

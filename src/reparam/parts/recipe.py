@@ -74,11 +74,11 @@ class Recipe:
     minutes: float | None = None
     """Stop after so much training time; with no limit given at all, five minutes."""
     augment: str = "none"
-    """Random changes to training images: flip, crop(pixels), or their sum."""
+    """Random changes to training images: flip, crop(pixels), affine(degrees), or their sum."""
     binarize: bool = False
     """Treat grey values as probabilities of ink: drawn anew at every step, once with a fixed seed for evaluation."""
     labelled: int | None = None
-    """Training images whose label a latent with classes may see, evenly over the classes; by default all."""
+    """Training images whose label a latent with classes may see, drawn evenly over classes by the seed; by default all."""
     clip: float = 2.0
     """Gradient norms above so many times their running median are scaled down to it; 0 switches it off."""
     ema: float = 0.999

@@ -19,7 +19,7 @@ from ..data.stream import binarized
 from ..errors import DataError, UsageError, nearest
 from ..models.codes import Axis
 from ..models.draw import Draw
-from ..models.latents import NO_ENCODER
+from ..models.latents import NO_ENCODER, SemiSupervised
 from ..models.sampler import Sampler
 from ..models.vae import VAE, Model
 from ..parts.call import parse_call
@@ -221,14 +221,31 @@ class ImageModel:
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
         """`encode` of (n, C, H, W)."""
         vae = self.vae
-        x = binarized(x, shared=True) if self.config.recipe.binarize else x
-        return self._chunked(lambda chunk: vae.encode(chunk, sample=sample), x)
+        return self._chunked(lambda chunk: vae.encode(chunk, sample=sample), self._inked(x))
 
     def decode_pixels(self, z: Tensor, options: Draw = Draw(), *, own_noise: bool = False) -> Tensor:
         """`decode` to (n, C, H, W), about [0, 1] and not clipped to it. A refiner gets the same noise for all, so that
         images differ only as their codes do, or each its own."""
         noise = None if own_noise else self._seeded(0, lambda: torch.randn(1, *self.config.image_shape)).to(self.device)
         return self._chunked(lambda chunk: self.sampler.images(chunk, options, noise), z)
+
+    @property
+    def infers_classes(self) -> bool:
+        """Whether it is semi-supervised: `class_probabilities` tells an image's class."""
+        return isinstance(self.network.latent, SemiSupervised)
+
+    def class_probabilities(self, images: npt.ArrayLike) -> np.ndarray:
+        """q(y | x) of images, (n, classes): a column for each number that labels had in training.
+
+        Raises:
+            UsageError: a model that infers no classes.
+        """
+        vae, latent = self.vae, self.network.latent
+        if not isinstance(latent, SemiSupervised):
+            raise UsageError("this model infers no classes: train one with --preset m2, or learn a classifier of its codes "
+                             "with reparam classify")
+        _, x = self._read(images)
+        return self._chunked(lambda chunk: latent.probabilities(vae.encoder(chunk)), self._inked(x)).double().numpy()
 
     def score_pixels(self, x: Tensor, *, samples: int = 1, seed: int | None = 0) -> Tensor:
         """`score` of (n, C, H, W). All images share one draw of noise, so that a score depends on its image alone."""
@@ -237,7 +254,7 @@ class ImageModel:
         DRAWS.check("samples", samples)
         SEED.check("seed", seed)
         vae = self.vae
-        x = binarized(x, shared=True) if self.config.recipe.binarize else x
+        x = self._inked(x)
 
         def bound(image: Tensor) -> Tensor:
             log_w = log_weight(vae(image[None], samples=samples))[:, 0]
@@ -286,6 +303,10 @@ class ImageModel:
     def _read(self, images: npt.ArrayLike) -> tuple[Layout, Tensor]:
         bounds = self.config.data.get("value_range")
         return Layout.read(images, self.config.image_shape, tuple(bounds) if bounds else None)
+
+    def _inked(self, x: Tensor) -> Tensor:
+        """Images as the model sees them: black and white where its recipe says so."""
+        return binarized(x, shared=True) if self.config.recipe.binarize else x
 
     def _chunked(self, f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -109,7 +109,7 @@ def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, *,
 def train_images(run: Run, images: ImageSet, device: torch.device) -> Data:
     """Training images, evenly spaced where there are many, and those of their labels that training may see."""
     rows, labels = images.split()[0], images.labels
-    visible = keep_labels(labels, rows, run.recipe.labelled) if labels is not None else None
+    visible = keep_labels(labels, rows, run.recipe.labelled, run.recipe.seed) if labels is not None else None
     return stage_data(images.images, rows, visible, device, binarize=run.recipe.binarize)
 
 

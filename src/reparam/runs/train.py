@@ -252,7 +252,7 @@ class _RunTrainer:
         if labels.max() >= classes:
             raise UsageError(f"{self.run.source} has {labels.max() + 1} classes; give the latent as many: "
                              f"--latent \"{parse_call(self.recipe.latent).name}(…, classes={labels.max() + 1})\"")
-        return keep_labels(labels, self.training_set, self.recipe.labelled)
+        return keep_labels(labels, self.training_set, self.recipe.labelled, self.recipe.seed)
 
     def _budget(self, stream: Stream) -> Budget:
         budget = self.assembly.budget(stream)

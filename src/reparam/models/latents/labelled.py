@@ -171,9 +171,9 @@ class SemiSupervised(Classed):
         return (torch.cat([z, drawn], 2),
                 (Layer(drawn, q_y, UniformClass(self.weights)), Layer(z, q_z, self.layer.prior())))
 
-    def classify(self, h: Tensor) -> Tensor:
-        """The likeliest class of images with features h, (B,)."""
-        return self.classifier(h).argmax(1)
+    def probabilities(self, h: Tensor) -> Tensor:
+        """q(y | x) of images with features h, (B, classes)."""
+        return self.classifier(h).float().softmax(1)
 
     def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
         q_y = ClassPosterior(self.classifier(h).float(), self.one_hot(None, h))
@@ -222,6 +222,7 @@ def conditional(image_shape: Shape, dim: Dim, classes: Classes = 10,
 def semi_supervised(image_shape: Shape, dim: Dim, classes: Classes = 10) -> LabelledSpec:
     """One vector beside a class that is inferred where no label is known: Kingma's M2, for few labels.
 
-    Train it on "nll + kl + 50*classify" with --labelled 100. (Kingma et al., 2014, arXiv:1406.5298)
+    Train it on "nll + kl + 50*classify" with --labelled 100, and with --augment, since few labels are soon learned by
+    heart. (Kingma et al., 2014, arXiv:1406.5298)
     """
     return LabelledSpec(None, dim, classes, None)

@@ -21,5 +21,6 @@ def _classify(trace: Trace, context: Context) -> Tensor:
 
 @registry.term("classify")
 def classify() -> Term:
-    """−log q(y | x) of images whose label is known, nats; 0 for the others. (Kingma et al., 2014, Eq. 9)"""
+    """−log q(y | x) of images whose label is known, nats; 0 for the others, and so averaged over all of a batch, of which a
+    quarter is labelled at least. (Kingma et al., 2014, Eq. 9)"""
     return Term("classify", _classify)

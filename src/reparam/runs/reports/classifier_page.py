@@ -47,6 +47,8 @@ class Measured:
     source: str
     left_out: Sequence[str] = ()
     """What had to be said of the data."""
+    inferred: Sequence[Score] = ()
+    """The same figures of the classes that a semi-supervised model infers itself."""
 
 
 def classifier_html(run: str, measured: Measured) -> str:
@@ -61,7 +63,8 @@ def classifier_html(run: str, measured: Measured) -> str:
         "<h2>How it was chosen</h2>{}",
         _named(c), counted(c.learned_from, "labelled image"), measured.source, f"{len(judged.truth):,}", measured.kind,
         notes,
-        accuracy.value, *(accuracy.interval or (accuracy.value, accuracy.value)), _figures(judged.scores()),
+        accuracy.value, *(accuracy.interval or (accuracy.value, accuracy.value)),
+        _figures(judged.scores(), measured.inferred),
         _confusion(judged, c.classes), _mistakes(measured), _choice(c)))
 
 
@@ -71,11 +74,15 @@ def _named(c: Classifier) -> str:
     return f"{said} on {about_codes(c.model)},"
 
 
-def _figures(scores: Sequence[Score]) -> Html:
-    rows = joined(markup("<tr><td>{}<br><span class='soft'>{}</span></td><td class='number'>{:.4g}</td>"
-                         "<td class='number'>{}</td></tr>", s.name, s.meaning, s.value, interval(s)) for s in scores)
-    return markup("<table><thead><tr><th>figure</th><th class='number'>value</th><th class='number'>95 % interval</th></tr>"
-                  "</thead><tbody>{}</tbody></table>", rows)
+def _figures(scores: Sequence[Score], inferred: Sequence[Score]) -> Html:
+    """A row for each figure; of a semi-supervised model with its own beside those of the classifier of its codes."""
+    columns = [scores, inferred] if inferred else [scores]
+    heads = ("classifier of codes", "inferred by the model") if inferred else ("value",)
+    rows = joined(markup("<tr><td>{}<br><span class='soft'>{}</span></td>{}</tr>", same[0].name, same[0].meaning, joined(
+        markup("<td class='number'>{:.4g}</td><td class='number'>{}</td>", s.value, interval(s)) for s in same))
+        for same in zip(*columns, strict=True))
+    return markup("<table><thead><tr><th>figure</th>{}</tr></thead><tbody>{}</tbody></table>", joined(
+        markup("<th class='number'>{}</th><th class='number'>95 % interval</th>", head) for head in heads), rows)
 
 
 def interval(s: Score) -> str:
