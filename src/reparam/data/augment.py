@@ -50,18 +50,18 @@ def crop(pixels: Annotated[int, at_least(1)]) -> Augmentation:
 
 
 @registry.augmentation("affine")
-def affine(degrees: Annotated[float, between(0, 180)] = 15.0, stretch: Annotated[float, between(0, 0.5)] = 0.1,
-           slant: Annotated[float, between(0, 1)] = 0.1) -> Augmentation:
-    """Turns each image by up to `degrees`, stretches its sides by up to the share `stretch`, and slants it by up to `slant`
-    of its height, continuing its border outwards: handwriting in other hands."""
+def affine(degrees: Annotated[float, between(0, 180)] = 15.0, stretch: Annotated[float, between(0, 0.5)] = 0.15,
+           slant: Annotated[float, between(0, 1)] = 0.3, shift: Annotated[float, between(0, 0.5)] = 0.07) -> Augmentation:
+    """Turns each image by up to `degrees`, stretches its sides by up to the share `stretch`, slants it by up to `slant` of
+    its height and shifts it by up to the share `shift` of its sides, continuing its border outwards: as hands differ."""
 
     def apply(x: Tensor) -> Tensor:
-        turn, wide, high, lean = torch.empty(4, len(x), device=x.device).uniform_(-1, 1)
+        turn, wide, high, lean, right, down = torch.empty(6, len(x), device=x.device).uniform_(-1, 1)
         cos, sin = (turn * math.radians(degrees)).cos(), (turn * math.radians(degrees)).sin()
         wide, high, lean, sides = 1 + stretch * wide, 1 + stretch * high, slant * lean, x.shape[-2] / x.shape[-1]
-        of_column = [cos * wide, sides * (cos * lean - sin * high), torch.zeros_like(cos)]
-        of_row = [sin * wide / sides, sin * lean + cos * high, torch.zeros_like(cos)]
-        matrices = torch.stack([torch.stack(of_column, 1), torch.stack(of_row, 1)], 1)  # a grid counts in halves of sides
+        of_column = [cos * wide, sides * (cos * lean - sin * high), 2 * shift * right]  # a grid counts in halves of sides
+        of_row = [sin * wide / sides, sin * lean + cos * high, 2 * shift * down]
+        matrices = torch.stack([torch.stack(of_column, 1), torch.stack(of_row, 1)], 1)
         grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, padding_mode="border", align_corners=False).clamp(0, 1)
 

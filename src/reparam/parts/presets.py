@@ -138,7 +138,7 @@ PRESETS: dict[str, Preset] = {
     "m2": _ink("Semi-supervised: learns to classify from a hundred labels, ten per class, and all images. Every batch holds "
                "labelled images; all are turned, stretched, slanted and shifted a little, which is for handwriting.",
                "Kingma et al., 2014, arXiv:1406.5298", CLASSES, latent="semi_supervised(16, classes=10)",
-               encoder="resnet(32)", decoder="resnet(32)", augment="affine(15, 0.15, 0.3) + crop(2)",
+               encoder="resnet(32)", decoder="resnet(32)", augment="affine",
                objective="nll + kl + 50*classify", labelled=100),
     "beta_vae": _any("A KL four times as heavy: fewer, more independent latents at the price of detail.",
                      "Higgins et al., 2017, \"β-VAE\", ICLR", objective="nll + 4*kl", latent="flat(16)"),
