@@ -6,7 +6,7 @@ Each looks at its numbers and at where it is to write before it reads or compute
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -19,10 +19,12 @@ from .options import Choosing, Device, Json, Refining
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from ..data.imageset import ImageSet
     from ..models.draw import Draw
     from ..pretrained.image_model import ImageModel
+    from ..pretrained.outputs import Output
 
 
 
@@ -107,6 +109,7 @@ def reconstruct(run: str, /, *images: str, out: str = "reconstructions.png", dra
 
 @app.command(group=USING)
 def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, steps: int = 10,
+                geodesic: Annotated[bool, Parameter(negative="")] = False, metric: Literal["decoder", "codes"] | None = None,
                 out: str = "interpolation.png", seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Walk through the latent space from one image to another, or between two draws of the prior.
 
@@ -120,6 +123,11 @@ def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, step
         The image to end at.
     steps
         Images on the way, both ends included.
+    geodesic
+        The shortest way, as --metric measures; a picture shows it below the usual one.
+    metric
+        What a shortest way has least of: decoder, change of the decoder's image; codes, distance in units of the noise that
+        the codes of the run's own images have, up to ten times as long where there are none. [default: decoder]
     out
         A .png for all of them in a row, a .gif, .webp or .mp4 that goes there and back, an .npy for an array, or a folder
         for one file each; what an earlier command wrote there is replaced.
@@ -130,9 +138,14 @@ def interpolate(run: str, a: str | None = None, b: str | None = None, /, *, step
     SEED.check("--seed", seed)
     if a is not None and b is None:
         raise UsageError("name two images, or none for a walk between two draws of the prior")
+    if metric is not None and not geodesic:
+        raise UsageError("--metric says how the length of a way is measured, for --geodesic: give both")
     to, model = Output.of(out, ANIMATED), model_in(run, device)
     ends = [image_for(model, path) if path is not None else None for path in (a, b)]
     images = model.interpolate(ends[0], ends[1], steps, seed=seed)
+    if geodesic:
+        _save_geodesic(run, model, images, model.ends(ends[0], ends[1], seed=seed), metric or "decoder", to, json)
+        return
     save_images(images, to, columns=steps, moving=there_and_back(images[:, None]))
     done({"out": out, "n": steps}, out, json)
 
@@ -192,6 +205,28 @@ def encode(run: str, /, *images: str, out: str = "codes.npz", draw: bool = False
     save_codes(z, found, to)
     done({"out": out, "n": len(z), "latent": list(z.shape[1:]), "skipped": skipped_of(found)},
           f"{counted(len(z), 'code')} of shape {z.shape[1:]} in {out}", json)
+
+
+def _save_geodesic(run: str, model: ImageModel, usual: np.ndarray, ends: Tensor, metric: str, to: Output, json: bool
+                   ) -> None:
+    """The shortest way, in pictures below the usual one."""
+    import numpy as np
+
+    from ..downstream.geometry import shortest_path
+    from ..pretrained.outputs import save_images, there_and_back
+    from ..progress import for_this_terminal
+    from ..runs.geometry import near_images
+
+    report = for_this_terminal()
+    found = shortest_path(model, ends, len(usual), near_images(run, model, report) if metric == "codes" else None)
+    images = model.decode(found.codes.numpy())
+    save_images(images, to, columns=len(images), shown=np.concatenate([usual, images]),
+                moving=there_and_back(np.stack([usual, images], 1)))
+    saved = 1 - found.length / found.begun_with if found.begun_with else 0.0
+    unit = "in units of the codes' noise" if metric == "codes" else "in pixel values from 0 to 1"
+    done({"out": str(to.path), "n": len(images), "metric": metric, "length": found.length, "usual": found.begun_with},
+         f"{to.path}: the shortest way has length {found.length:.4g} {unit}, the usual one {found.begun_with:.4g}: "
+         f"{saved:.1%} less", json)
 
 
 def _chosen(model: ImageModel, n: int, options: Draw, choosing: Choosing, seed: int) -> np.ndarray:

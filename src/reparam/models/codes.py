@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..distributions.base import Distribution
 from ..distributions.gaussian import Gaussian, gaussian_kl
+from ..distributions.multivariate import FullGaussian
+from ..errors import UsageError
 from ..files.untrusted import Count
 from .build import MOST_DIMS
 from .vae import VAE, Model
@@ -66,6 +69,20 @@ def codes_of(model: VAE, x: Tensor) -> Codes:
         signal, noise = mean.var(0, correction=0), (draw - mean).square().mean(0)
         information = 0.5 * torch.log1p(signal / noise.clamp(min=1e-6))
     return Codes(mean.cpu(), draw.cpu(), information.cpu())
+
+
+def posterior_moments(model: VAE, x: Tensor) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Mean and variance of the posterior of each image (n, C, H, W), of a flat code.
+
+    Raises:
+        UsageError: the posterior is not one Gaussian.
+    """
+    _, layers = model.latent.infer(model.encoder(x), 1)
+    q = layers[0].q
+    if len(layers) > 1 or not isinstance(q, Gaussian | FullGaussian):
+        raise UsageError("the posterior of this model is not one Gaussian for each image, whose variance would say how far "
+                         "codes reach")
+    return q.loc.flatten(1), q.log_var.exp().flatten(1)
 
 
 def _gaussian_information(posteriors: Tensor, priors: tuple[Distribution, ...]) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from torch import Tensor
 
 from ..data.pixels import as_array
@@ -169,20 +170,27 @@ class ImageModel:
         arXiv:1609.04468), else on a straight line.
         """
         PATH_STEPS.check("steps", steps)
+        ends = self.ends(a, b, seed=seed)
+        z = torch.stack([self.between(ends, t) for t in torch.linspace(0, 1, steps).tolist()])
+        return self._new_layout().write(self.decode_pixels(z))
+
+    def ends(self, a: npt.ArrayLike | None = None, b: npt.ArrayLike | None = None, *, seed: int | None = None
+             ) -> Float[Tensor, "2 *d"]:
+        """The codes of two images, or without images two draws of the prior: what `interpolate` goes between."""
         SEED.check("seed", seed)
         if (a is None) != (b is None):
             raise UsageError("interpolate between two images, or without any between two draws of the prior")
         if a is None or b is None:
-            drawn = self._seeded(seed, lambda: self.sampler.codes(2)).cpu()
-            ends = [drawn[:1], drawn[1:]]
-        else:
-            ends = [self.encode_pixels(self._read(image)[1], sample=False) for image in (a, b)]
-        if len(ends[0]) != 1 or len(ends[1]) != 1:
+            return self._seeded(seed, lambda: self.sampler.codes(2)).cpu()
+        codes = [self.encode_pixels(self._read(image)[1], sample=False) for image in (a, b)]
+        if len(codes[0]) != 1 or len(codes[1]) != 1:
             raise DataError("interpolate between one image and one other")
+        return torch.cat(codes)
+
+    def between(self, ends: Float[Tensor, "2 *d"], t: float) -> Float[Tensor, "*d"]:
+        """The code at the fraction t of the way of `interpolate`."""
         around = self.prior_is_normal or self.network.latent.space.kind == "sphere"
-        path = slerp if around else torch.lerp
-        z = torch.cat([path(ends[0], ends[1], t) for t in torch.linspace(0, 1, steps)])
-        return self._new_layout().write(self.decode_pixels(z))
+        return (slerp if around else torch.lerp)(ends[:1], ends[1:], t)[0]
 
     def traverse(self, image: npt.ArrayLike | None = None, *, dims: int = 8, steps: int = 9,
                  width: float = 2.5) -> np.ndarray:
