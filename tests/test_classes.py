@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch.distributions import Categorical, kl_divergence
 
 import reparam
+from reparam.cli.app import main
 from reparam.data.stream import Stream, keep_labels
 from reparam.distributions.base import kl
 from reparam.errors import DataError, UsageError
@@ -206,7 +208,7 @@ def digits():
     return (x / 16).astype(np.float32).reshape(-1, 8, 8), y
 
 
-def test_few_labels_teach_a_classifier(tmp_path):
+def test_few_labels_teach_a_classifier(tmp_path, capsys):
     """Fifty labels and all images: well above what chance gives; the command, the metric and the model file agree."""
     x, y = digits()
     np.savez(tmp_path / "d.npz", images=(x * 255).astype(np.uint8), labels=y)
@@ -216,6 +218,14 @@ def test_few_labels_teach_a_classifier(tmp_path):
     at = torch.from_numpy(x[:600, None])
     accuracy = measure(Evaluation(model.sampler, at, torch.from_numpy(y[:600])), "accuracy")[0].value
     assert accuracy > 0.6
+    assert (model.class_probabilities(x[:600]).argmax(1) == y[:600]).mean() == pytest.approx(accuracy)
+    assert main(["classify", str(run.folder), str(tmp_path / "d.npz"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    held_out = reparam.open_images(tmp_path / "d.npz").split()[1]
+    right = model.class_probabilities(x[held_out]).argmax(1) == y[held_out]
+    assert facts["learned_from"] == 50  # as the model did
+    assert facts["figures_of_the_model"][0]["value"] == pytest.approx(right.mean())
+    assert "inferred by the model" in (run.folder / "classifier.html").read_text()
     assert model.sample(4, label="3").shape == (4, 8, 8)
     with pytest.raises(UsageError, match="unknown class"):
         model.sample(1, label="cat")

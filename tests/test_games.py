@@ -13,7 +13,7 @@ from scipy.optimize import linprog, minimize
 from scipy.stats import kstest, wasserstein_distance
 from torch import nn
 
-from reparam.data.augment import color, crop, cutout, flip, parse_augmentation, translate
+from reparam.data.augment import affine, color, crop, cutout, flip, parse_augmentation, translate
 from reparam.errors import UsageError
 from reparam.nets.critic import Critic, make_critic
 from reparam.objectives.adversaries.penalties import Scored, parse_penalties
@@ -528,3 +528,27 @@ def test_changes_are_made_one_after_another():
     got = both(x)
     torch.manual_seed(0)
     torch.testing.assert_close(got, color()(cutout(0.5)(x)))
+
+
+def moved(apply, right, down):
+    """Where a spot, so far from the centre of 300 images of 41×61 pixels, is after a change: (300, 2)."""
+    row, column = torch.meshgrid(torch.arange(41.0) - 20, torch.arange(61.0) - 30, indexing="ij")
+    spot = (-((row - down) ** 2 + (column - right) ** 2) / 4).exp().expand(300, 1, 41, 61)
+    weight = apply(spot)[:, 0]
+    weight = weight / weight.sum((1, 2), keepdim=True)
+    return torch.stack([(weight * column).sum((1, 2)), (weight * row).sum((1, 2))], 1)
+
+
+def test_affine_changes_are_as_large_as_said():
+    x = torch.rand(5, 3, 7, 9)
+    torch.testing.assert_close(affine(0, 0, 0, 0)(x), x)
+    turned = moved(affine(30, 0, 0, 0), 10, 0)
+    torch.testing.assert_close(turned.norm(dim=1), torch.full((300,), 10.0), atol=0.05, rtol=0)
+    assert 28 < turned[:, 1].atan2(turned[:, 0]).rad2deg().abs().max() < 30.2
+    shifted = moved(affine(0, 0, 0, 0.1), 0, 0).abs().max(0).values  # by a share of each side
+    assert 5.8 < shifted[0] < 6.15 and 3.9 < shifted[1] < 4.15
+    stretched = moved(affine(0, 0.2, 0, 0), 10, 0)
+    assert stretched[:, 1].abs().max() < 0.05
+    assert 10 / 1.2 - 0.05 < stretched[:, 0].min() < 8.5 and 12.2 < stretched[:, 0].max() < 12.55
+    slanted = moved(affine(0, 0, 0.5, 0), 0, 10)
+    assert (slanted[:, 1] - 10).abs().max() < 0.05 and 4.8 < slanted[:, 0].abs().max() < 5.1
