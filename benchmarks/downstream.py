@@ -4,6 +4,7 @@
     python benchmarks/downstream.py directions /data --only kept     one cell
 
     models       four sets of images, four presets, five minutes of one core each: trained first, or when a part needs them
+    anomalies    odd images among usual ones: how well scores part them, false discoveries, patches found
     directions   edits of faces along glasses, hair and skin colour, judged by a classifier of real faces
     m2           a hundred labels of MNIST: the semi-supervised model beside a probe on codes, five draws of the labels
 
@@ -25,7 +26,7 @@ import torch
 from reparam.files.writing import write_json
 
 RESULTS = Path(__file__).parent / "results" / "downstream"
-PARTS = ("models", "directions", "m2")
+PARTS = ("models", "directions", "anomalies", "m2")
 """Modules of downstream_parts; each names its cells."""
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from reparam.cli import main
-from reparam.downstream.anomaly import STATISTICS, Detector
+from reparam.downstream.anomaly import Detector
+from reparam.downstream.measures import DEFAULT
 from reparam.errors import ModelFileError
 from reparam.pretrained.image_model import load
 from reparam.runs.train import train
@@ -48,7 +50,7 @@ def test_odd_images_come_first(run, mixed, tmp_path, capsys):
         rows = list(csv.DictReader(f))
     assert len(rows) == 40 and {int(r["name"]) for r in rows[:8]} == set(range(32, 40))
     p = [float(r["p_value"]) for r in rows]
-    assert p == sorted(p) and all(name in rows[0] and f"{name} percentile" in rows[0] for name in STATISTICS)
+    assert p == sorted(p) and all(name in rows[0] and f"{name} percentile" in rows[0] for name in DEFAULT)
     html = page.read_text(encoding="utf-8")
     assert html.count("<figure>") == 40 and html.index("<b>32</b>") < html.index("<b>0</b>")
 
@@ -71,7 +73,7 @@ def test_what_is_typical_is_kept_and_the_data_not_needed_again(run, mixed, tmp_p
 def test_a_file_of_another_shape_is_refused(run, tmp_path):
     model = load(run, device="cpu")
     detector = Detector.load(run / "anomalies.safetensors", model, again="x")
-    Detector(model, detector.codes[:, :2], detector.surprise, detector.densities, detector.calibration).save(
+    replace(detector, reference=replace(detector.reference, codes=detector.reference.codes[:, :2])).save(
         tmp_path / "a.safetensors")
     with pytest.raises(ModelFileError, match="'codes' is missing or of another shape"):
         Detector.load(tmp_path / "a.safetensors", model, again="x")

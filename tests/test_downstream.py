@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from reparam.downstream import search
-from reparam.downstream.anomaly import STATISTICS, Detector, LogDensity, benjamini_hochberg
+from reparam.downstream.anomaly import Detector, LogDensity, benjamini_hochberg
 from reparam.downstream.classify import _rotated, best_temperature, fit_probe, log_loss, softmax
 from reparam.downstream.search import Index
 from reparam.downstream.statistics import Surprise, code_length, code_scale, per_image, rate_and_distortion
@@ -236,6 +236,6 @@ def test_odd_images_are_told_and_usual_ones_are_not(model):
     low, high = binom.ppf([0.0005, 0.9995], 400, 0.1)
     assert low / 400 - 0.05 <= (clean.p_value <= 0.1).mean() <= high / 400 + 0.05
     assert (odd.p_value < 0.02).all() and odd.found().all() and odd.where.shape == (30, 4, 4)
-    assert clean.statistics.shape == (400, len(STATISTICS))
+    assert clean.statistics.shape == (400, 5)
     with pytest.raises(UsageError, match="too few"):
         Detector.fit(model, usual(50), usual(10))

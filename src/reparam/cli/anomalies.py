@@ -15,8 +15,8 @@ TOLD = 10
 
 
 @app.command(group=LATENTS)
-def anomalies(run: str, data: str, /, *, rate: float = 0.1, out: str = "anomalies.html", table_out: TableOut = None,
-              device: Device = "auto", json: Json = False) -> None:
+def anomalies(run: str, data: str, /, *, score: str | None = None, rate: float = 0.1, out: str = "anomalies.html",
+              table_out: TableOut = None, device: Device = "auto", json: Json = False) -> None:
     """Find the images that are unlike those that a model was trained on, and where they differ.
 
     What is typical is measured on the run's own training and held-out images the first time, and kept in the run's folder.
@@ -27,6 +27,9 @@ def anomalies(run: str, data: str, /, *, rate: float = 0.1, out: str = "anomalie
         A run's folder.
     data
         Images to judge: a folder, archive, .npy or .npz.
+    score
+        Statistics to combine, separated by commas, such as rate,distortion; by default
+        rate,distortion,corrected,code_distance,local. There are typicality, regret and features too.
     rate
         Share of mistakes that is expected among the images that are called odd.
     out
@@ -39,12 +42,12 @@ def anomalies(run: str, data: str, /, *, rate: float = 0.1, out: str = "anomalie
     from ..runs.anomalies import anomalies as judged
     from ..runs.reports.anomalies_page import sentence_of, unusual, write_anomalies
 
-    found = judged(run, data, rate=rate, device=device, report=for_this_terminal())
+    found = judged(run, data, score=score, rate=rate, device=device, report=for_this_terminal())
     write_anomalies(found, Path(run).resolve().name, page, table)
     names, p = found.images.names, found.oddness.p_value
     if json:
         print_json({"page": str(page), "table": str(table), "images": len(names), "odd": int(found.odd.sum()),
-                    "rate": rate, "calibrated_on": found.calibrated_on,
+                    "rate": rate, "score": list(found.oddness.names), "calibrated_on": found.calibrated_on,
                     "oddest": [{"name": names[i], "p_value": float(p[i]), "odd": bool(found.odd[i])}
                                for i in found.order[:TOLD]]})
         return

@@ -12,50 +12,53 @@ discoveries over a folder (Bates et al., 2023, arXiv:2104.08279; Benjamini & Hoc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..data.stream import to_batch
 from ..errors import ModelFileError, UsageError
-from ..functional.neighbours import nearest
 from ..pretrained.image_model import ImageModel
+from ..tensors import evenly
 from ..text import counted
+from .measures import DEFAULT, STATISTICS, Images, Reference, measured
 from .saved import read_fitted, save_fitted
-from .statistics import Array, Surprise, code_length, code_scale, rate_and_distortion, residuals, scaled_codes
+from .statistics import Array, Surprise, code_scale
 
-Images = npt.NDArray[np.uint8]
-STATISTICS = ("rate", "distortion", "corrected", "code_distance", "local")
-"""KL, nats; −E log p(x | z), nats; −ELBO less the length of the image's lossless code, nats; distance to the fifth nearest
-training code; the greatest local residual in units of the usual one."""
-NEIGHBOUR = 5
-MOST_CODES = 20_000
 FEWEST = 40
 """Held-out images that a calibration takes."""
-MOST_HELD_OUT = 4_000
-"""Held-out images that are looked at, at most."""
-CHUNK = 1_000
-"""Images that are judged at a time."""
 KEPT = "what is typical of a model's images"
+Report = Callable[[int, int], None]
+"""Told how many images are done, of how many."""
 
 
 @dataclass(frozen=True)
 class Oddness:
-    """Of n images."""
+    """Of n images, by k statistics."""
 
-    score: Array
-    """(n,) Σ −log density over the statistics: higher is odder."""
+    names: tuple[str, ...]
+    """Of the statistics."""
+    statistics: Array
+    """(n, k)."""
+    surprisal: Array
+    """(n, k) −log density of each, among held-out images."""
     p_value: Array
     """(n,) The chance that an image like the training images is as odd: (1 + held-out ones as odd) / (1 + held-out)."""
-    statistics: Array
-    """(n, len(STATISTICS))."""
+    p_values: Array
+    """(n, k) The same by each statistic alone."""
+    percentiles: Array
+    """(n, k) The share of held-out images whose statistic is lower, from 0 to 1."""
     where: Tensor
     """(n, H, W): residual around each pixel in units of the usual one there."""
+
+    @property
+    def score(self) -> Array:
+        """(n,) The sum of −log densities: higher is odder."""
+        return self.surprisal.sum(1)
 
     def found(self, rate: float = 0.1) -> npt.NDArray[np.bool_]:
         """(n,) which images to call odd, so that a share of `rate` of them is expected to be called so by mistake."""
@@ -66,57 +69,46 @@ class Oddness:
 class Detector:
     """What is typical of a model's images, from ones that it was not trained on."""
 
-    model: ImageModel
-    codes: Tensor
-    """(m, d) of training images."""
-    surprise: Surprise
-    densities: tuple[LogDensity, ...]
+    reference: Reference
+    names: tuple[str, ...]
+    """Of the statistics that were measured."""
+    fitted: Array
+    """(a, len(names)) Statistics of half of the held-out images, which densities are made of."""
     calibration: Array
-    """(c,) ascending scores of held-out images that the densities were not made from."""
+    """(c, len(names)) Statistics of the other half, which percentiles and p-values are told by."""
 
     @staticmethod
-    def fit(model: ImageModel, training: Images, held_out: Images) -> Detector:
-        """From training images and held-out ones (n, H, W, C), uint8: one half of these for densities, one to calibrate.
+    def fit(model: ImageModel, training: Images, held_out: Images, names: Sequence[str] = DEFAULT,
+            report: Report | None = None) -> Detector:
+        """From training images and held-out ones (n, H, W, C), uint8.
 
         Raises:
-            UsageError: too few held-out images, or a model without an encoder or a density.
+            UsageError: too few held-out images, a model without an encoder or a density, or a statistic that it has not.
         """
         if len(held_out) < FEWEST:
             raise UsageError(counted(len(held_out), "held-out image is", "held-out images are")
                              + f" too few to tell what is odd from; {FEWEST} at least")
-        codes = scaled_codes(model, to_batch(training[:MOST_CODES]))
-        surprise = Surprise.fit(residuals(model, to_batch(held_out[::2])))
-        bare = Detector(model, codes, surprise, (), np.zeros(0))
-        densities = tuple(LogDensity.fit(column) for column in bare.measure(held_out[::2])[0].T)
-        made = Detector(model, codes, surprise, densities, np.zeros(0))
-        return Detector(model, codes, surprise, densities, np.sort(made.score(made.measure(held_out[1::2])[0])))
+        held_out = held_out[evenly(len(held_out), min(STATISTICS[name].most for name in names))]
+        reference = Reference.fit(model, training, held_out[::2], names)
+        statistics, _ = measured(reference, names, np.concatenate([held_out[::2], held_out[1::2]]), report)
+        half = len(held_out[::2])
+        return Detector(reference, tuple(names), statistics[:half], statistics[half:])
 
-    def measure(self, images: Images) -> tuple[Array, Tensor]:
-        """Statistics (n, k) and maps (n, H, W) of images (n, H, W, C), uint8."""
-        x = to_batch(images)
-        spent = rate_and_distortion(self.model, x)
-        where = self.surprise.map(residuals(self.model, x))
-        distance = nearest(scaled_codes(self.model, x), self.codes, k=min(NEIGHBOUR, len(self.codes))).distance[:, -1]
-        return np.stack([spent[:, 0], spent[:, 1], spent.sum(1) - code_length(images), distance.numpy(),
-                         where.flatten(1).amax(1).double().numpy()], 1), where
+    def judge(self, images: Images, names: Sequence[str] | None = None, report: Report | None = None) -> Oddness:
+        """How odd images (n, H, W, C), uint8, are, by all statistics or those of these names."""
+        names = self.names if names is None else names
+        return self.by(names, *measured(self.reference, names, images, report))
 
-    def score(self, statistics: Array) -> Array:
-        """(n,) −log density of statistics (n, k), summed."""
-        return -sum((density(column) for density, column in zip(self.densities, statistics.T, strict=True)),
-                    np.zeros(len(statistics)))
-
-    def judge(self, images: Images) -> Oddness:
-        """How odd images (n, H, W, C), uint8, are."""
-        pieces = [self.measure(np.array(images[begin : begin + CHUNK])) for begin in range(0, len(images), CHUNK)]
-        statistics = np.concatenate([each[0] for each in pieces])
-        score, where = self.score(statistics), torch.cat([each[1] for each in pieces])
-        as_odd = len(self.calibration) - np.searchsorted(self.calibration, score, "left")
-        return Oddness(score, (1 + as_odd) / (1 + len(self.calibration)), statistics, where)
-
-    def percentiles(self, statistics: Array) -> Array:
-        """(n, k): the share of held-out images whose statistic is lower, from 0 to 1."""
-        return np.stack([np.searchsorted(np.sort(density.points), column) / len(density.points)
-                         for density, column in zip(self.densities, statistics.T, strict=True)], 1)
+    def by(self, names: Sequence[str], statistics: Array, where: Tensor) -> Oddness:
+        """How odd images of these statistics (n, names) are."""
+        columns = [self.names.index(name) for name in names]
+        usual = self.calibration[:, columns]
+        densities = [LogDensity.fit(self.fitted[:, i]) for i in columns]
+        surprisal, of_usual = _surprisal(densities, statistics), _surprisal(densities, usual)
+        return Oddness(
+            tuple(names), statistics, surprisal, p_values(surprisal.sum(1), of_usual.sum(1)),
+            np.stack([p_values(*pair) for pair in zip(surprisal.T, of_usual.T, strict=True)], 1),
+            np.stack([_share_below(*pair) for pair in zip(statistics.T, usual.T, strict=True)], 1), where)
 
     def save(self, path: str | Path) -> None:
         """Keeps it beside its model.
@@ -124,10 +116,11 @@ class Detector:
         Raises:
             ReparamError: the disk is full.
         """
-        save_fitted(path, KEPT, self.model, {
-            "codes": self.codes, "usual": self.surprise.usual, "calibration": self.calibration,
-            "points": np.stack([d.points for d in self.densities]),
-            "widths": np.array([d.width for d in self.densities])}, {})
+        r = self.reference
+        save_fitted(path, KEPT, r.model, {
+            "codes": r.codes, "usual": r.surprise.usual, "fitted": self.fitted, "calibration": self.calibration,
+            **({} if r.features is None else {"features": r.features.half()}),
+            **({} if r.bound is None else {"bound": np.array([r.bound])})}, list(self.names))
 
     @staticmethod
     def load(path: str | Path, model: ImageModel, *, again: str) -> Detector:
@@ -137,18 +130,41 @@ class Detector:
             FileNotFoundError: there is no such file.
             ModelFileError: it cannot be read, or was fitted to another model.
         """
-        a, _ = read_fitted(path, KEPT, model, dict[str, Any], again=again)
+        a, facts = read_fitted(path, KEPT, model, list[str], again=again)
+        names = tuple(name for name in facts if name in STATISTICS)
         rows, _ = code_scale(model)
-        fits = {"codes": (None, len(rows)), "usual": model.config.image_shape[1:], "calibration": (None,),
-                "points": (len(STATISTICS), None), "widths": (len(STATISTICS),)}
+        fits: dict[str, tuple[int | None, ...]] = {
+            "codes": (None, len(rows)), "usual": model.config.image_shape[1:], "fitted": (None, len(facts)),
+            "calibration": (None, len(names)), **({"bound": (1,)} if "typicality" in names else {}),
+            **({"features": (None, None)} if "features" in names else {})}
         wrong = next((k for k, shape in fits.items() if k not in a or a[k].ndim != len(shape) or not a[k].size
                       or any(s not in (None, n) for s, n in zip(shape, a[k].shape, strict=True))), None)
         if wrong is not None:
             raise ModelFileError(f"{path} does not fit this model: its {wrong!r} is missing or of another shape. Write it "
                                  f"again with: {again}")
-        densities = tuple(LogDensity(points, float(width)) for points, width in zip(a["points"], a["widths"], strict=True))
-        return Detector(model, torch.from_numpy(a["codes"]), Surprise(torch.from_numpy(a["usual"])), densities,
-                        np.sort(a["calibration"]))
+        reference = Reference(model, torch.from_numpy(a["codes"]), Surprise(torch.from_numpy(a["usual"])),
+                              float(a["bound"][0]) if "bound" in fits else None,
+                              torch.from_numpy(a["features"]).float() if "features" in fits else None)
+        return Detector(reference, names, a["fitted"], a["calibration"])
+
+
+def _surprisal(densities: Sequence[LogDensity], statistics: Array) -> Array:
+    """(n, k) −log density of statistics (n, k), each by its own."""
+    return np.stack([-density(column) for density, column in zip(densities, statistics.T, strict=True)], 1)
+
+
+def p_values(scores: Array, calibration: Array) -> Array:
+    """(n,) (1 + as high scores in the calibration) / (1 + those there are).
+
+    Of scores that come from one law with the calibration's, at most a share a has a p-value up to a, over draws of both.
+    (Vovk et al., 2005; Bates et al., 2023, arXiv:2104.08279)
+    """
+    n = len(calibration)
+    return (1 + n - np.searchsorted(np.sort(calibration), scores, "left")) / (1 + n)
+
+
+def _share_below(values: Array, among: Array) -> Array:
+    return np.searchsorted(np.sort(among), values, "left") / len(among)
 
 
 @dataclass(frozen=True)

@@ -120,4 +120,4 @@ def _latent(model: ImageModel) -> OneLayer:
 def _unsuited(model: ImageModel) -> str:
     recipe = model.config.recipe
     return ("regret fits the mean and variance of a Gaussian posterior of one layer to each image; this model has the "
-            f"latent {recipe.latent} and the posterior {recipe.posterior}: take another score, such as density")
+            f"latent {recipe.latent} and the posterior {recipe.posterior}: take another score, such as typicality")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...downstream.anomaly import STATISTICS
+from ...downstream.measures import STATISTICS
 from ...files.tables import write_table
 from ...files.writing import write_text
 from ...pretrained.pictures import grid, visible
@@ -18,10 +18,6 @@ from .run_page import STYLE, page
 
 ALONE = 0.01
 """A p-value that the page counts by itself."""
-MEANING = {"rate": "nats in the code", "distortion": "error of the reconstruction",
-           "corrected": "−log p less the length of its file", "code_distance": "distance from training codes",
-           "local": "largest local error"}
-"""Of each statistic, in a page's words."""
 LOOKS = STYLE + """
 .odd { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.4rem 1.6rem; }
 .odd figure { margin: 0; } .odd img { width: 100%; } .odd figcaption { overflow-wrap: anywhere; }
@@ -39,12 +35,13 @@ def write_anomalies(found: Anomalies, title: str, out: Path, table: Path) -> Non
         ReparamError: one of them cannot be written.
     """
     write_text(out, anomalies_html(found, title))
-    order = found.order
+    judged, order = found.oddness, found.order
     write_table(table, {
-        "name": [found.images.names[i] for i in order], "odd": found.odd[order], "p_value": found.oddness.p_value[order],
-        "score": found.oddness.score[order],
-        **{name: found.oddness.statistics[order, k] for k, name in enumerate(STATISTICS)},
-        **{f"{name} percentile": found.percentiles[order, k] for k, name in enumerate(STATISTICS)}})
+        "name": [found.images.names[i] for i in order], "odd": found.odd[order], "p_value": judged.p_value[order],
+        "score": judged.score[order],
+        **{f"{name}{ending}": values[order, i] for ending, values in
+           (("", judged.statistics), (" percentile", judged.percentiles), (" p_value", judged.p_values))
+           for i, name in enumerate(judged.names)}})
 
 
 def sentence_of(found: Anomalies) -> str:
@@ -61,9 +58,9 @@ def sentence_of(found: Anomalies) -> str:
 
 def unusual(found: Anomalies, row: int) -> str:
     """The statistics of an image that lie beyond nearly all held-out ones, in words; three at most."""
-    shares = found.percentiles[row]
-    extreme = sorted(zip(STATISTICS, shares, strict=True), key=lambda each: -abs(each[1] - 0.5))
-    beyond = [f"{MEANING[name]} {'above' if share > 0.5 else 'below'} {_most(max(share, 1 - share))}"
+    shares = found.oddness.percentiles[row]
+    extreme = sorted(zip(found.oddness.names, shares, strict=True), key=lambda each: -abs(each[1] - 0.5))
+    beyond = [f"{STATISTICS[name].meaning} {'above' if share > 0.5 else 'below'} {_most(max(share, 1 - share))}"
               for name, share in extreme[:3] if not 0.025 < share < 0.975]
     return "; ".join(beyond) or "each number by itself is usual"
 
