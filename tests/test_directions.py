@@ -7,8 +7,9 @@ import colorsys
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import optimize, stats
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 from reparam.downstream.directions import edit, find_direction, principal_directions, visible_directions
@@ -63,15 +64,76 @@ def test_to_keep_one_thing_twice_is_to_keep_it_once():
         assert np.allclose(find_direction("glasses", z, glasses, {"beard": beard, "shaved": again}).vector, once, atol=1e-6)
 
 
-def test_correlated_noise_is_made_up_for():
+def test_the_moved_are_like_those_who_have_it_and_are_else_the_same():
     rng = np.random.default_rng(3)
-    mix = np.array([[1, 0.8, 0], [0, 0.6, 0], [0, 0, 1.0]])
-    a, b = rng.random(20000) < 0.5, rng.random(20000) < 0.5
-    z = rng.normal(size=(20000, 3)) @ mix + np.outer(a, (1, 0, 0)) + np.outer(b, (0, 1, 0.5))
-    found = find_direction("a", z, a, {"b": b})
-    normal = np.linalg.solve(mix.T @ mix, np.stack([(1, 0, 0), (0, 1, 0.5)], 1)).T
-    assert normal[1] @ found.vector == pytest.approx(0, abs=0.05)
-    assert normal[0] @ found.vector == pytest.approx(normal[0] @ (1, 0, 0), rel=0.05)
+    mix = np.array([[1, 0.8, 0], [0, 0.6, 0], [0, 0, 1.0]])  # noise goes along with what the other attribute does
+    b = rng.random(20000) < 0.5
+    a = rng.random(20000) < np.where(b, 0.9, 0.2)
+    z = rng.normal(size=(20000, 3)) @ mix + np.outer(a, (8, 0, 0)) + np.outer(b, (0, 4, 2))
+    found, plain = find_direction("a", z, a, {"b": b}), find_direction("a", z, a)
+    for bearded in (b, ~b):
+        before, wanted = z[~a & bearded], z[a & bearded].mean(0)
+        assert np.allclose((before + found.step(before, 1)).mean(0), wanted, atol=0.1)
+        assert not np.allclose((before + plain.step(before, 1)).mean(0), wanted, atol=1)
+
+
+def colours(n=3000, seed=0):
+    """Codes of four kinds in a row and one beside it; kinds differ by far more than their noise."""
+    centers = np.array([[0, 0, 0], [4, 0, 0], [8, 0.5, 0], [14, 0, 0], [4, 9, 0.0]])
+    kind = np.random.default_rng(seed).integers(0, 5, n)
+    return centers[kind] + 0.4 * np.random.default_rng(seed + 1).normal(size=(n, 3)), kind
+
+
+def test_a_step_of_1_leads_from_each_kind_to_the_mean_of_the_wanted_one():
+    z, kind = colours()
+    center = np.stack([z[kind == k].mean(0) for k in range(5)])
+    for k in range(5):
+        found = find_direction("k", z, kind == k, kinds=kind)
+        for other in range(5):
+            step = found.step(z[kind == other], 1)
+            assert np.allclose(step, center[k] - center[other], atol=1e-3)  # all by one vector, as each is sure
+            assert np.allclose(found.step(z[kind == other], 0.5), step / 2)
+        away = found.step(z[kind == k], -1)
+        assert np.allclose(away, z[kind != k].mean(0) - center[k], atol=1e-3)
+        assert np.allclose(found.step(z[kind != k], -1), 0, atol=1e-3)  # what is not there cannot be taken away
+    two = find_direction("0", z, kind == 0)
+    assert np.allclose(two.vector, two.beyond) and two.means.shape == (2, 3)
+    assert np.allclose(two.step(z, 3) - two.step(z, 1), 2 * two.vector) and np.allclose(two.step(z, 0), 0)
+
+
+def test_beyond_1_no_other_kind_comes_nearer():
+    z, kind = colours()
+    center = np.stack([z[kind == k].mean(0) for k in range(5)])
+    precision = np.linalg.inv(np.cov((z - center[kind]).T))
+    for k in range(5):
+        found = find_direction("k", z, kind == k, kinds=kind)
+        others = [center[k] - center[j] for j in range(5) if j != k]
+        away = optimize.minimize(lambda s, v=found.vector: (s - v) @ precision @ (s - v), np.zeros(3), method="SLSQP",
+                                 constraints=[{"type": "ineq", "fun": lambda s, e=e: e @ precision @ s} for e in others])
+        assert np.allclose(found.beyond, away.x, atol=0.1)  # of a covariance that is shrunk a little
+        seen = ((z[kind != k] + found.step(z[kind != k], 1.5))[:, None] - center)
+        assert (np.einsum("nkd,de,nke->nk", seen, precision, seen).argmin(1) == k).all()
+    naive = z[kind == 0] + 1.5 * find_direction("1", z, kind == 1).vector
+    assert ((naive[:, None] - center) ** 2).sum(2).argmin(1).tolist() != [1] * len(naive)
+
+
+def test_the_kind_of_an_image_is_told_as_by_a_discriminant():
+    z, kind = colours()
+    z = z + np.random.default_rng(7).normal(size=z.shape) * 2
+    found = find_direction("2", z, kind == 2, kinds=kind)
+    theirs = LinearDiscriminantAnalysis(solver="lsqr").fit(z, np.where(kind == 2, -1, kind)).decision_function(z)
+    ours = z @ found.normals.T + found.offsets
+    assert np.allclose(ours - ours[:, :1], theirs - theirs[:, :1], atol=0.25)
+    odds = np.exp(theirs - theirs.max(1, keepdims=True))
+    step = found.means[0] - odds / odds.sum(1, keepdims=True) @ found.means
+    assert np.abs(found.step(z, 1) - step).mean() < 0.03
+
+
+def test_few_of_a_kind_are_taken_together():
+    z, kind = colours(400)
+    rare = np.where(kind == 4, 4 + np.arange(400) % 80, kind)  # one of each, or two
+    assert find_direction("0", z, kind == 0, kinds=rare).means.shape == (5, 3)
+    assert find_direction("0", z, kind == 0, kinds=np.arange(400)).means.shape == (2, 3)
 
 
 def test_a_direction_that_means_nothing_is_seen_to():

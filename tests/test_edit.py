@@ -13,6 +13,8 @@ from sklearn.datasets import load_digits
 from reparam.cli.app import main
 from reparam.downstream.attributes import all_attributes, attribute, held
 from reparam.downstream.directions import direction_of, mix, moved, read_directions
+from reparam.downstream.sampling import Around, Keep, draw_codes
+from reparam.downstream.saved import save_fitted
 from reparam.errors import ModelFileError, UsageError
 from reparam.files.tables import read_cells
 from reparam.models.sampler import Sampler
@@ -90,6 +92,15 @@ def test_a_direction_is_of_the_images_that_are_known():
                                      (attribute(COLUMNS, "hat"), slice(0, 30, 2), slice(1, 29, 2)),
                                      (attribute(COLUMNS, "size"), slice(15, 30), slice(15))):
         assert np.allclose(direction_of(z, wanted).vector, z[with_it].mean(0) - z[without].mean(0)), wanted.name
+
+
+def test_what_an_image_is_instead_is_known_of_one_value_of_several():
+    assert len(set(attribute(COLUMNS, "label", "a").kinds)) == 3
+    assert len(set(attribute(COLUMNS, "name", "n0").kinds)) == 20
+    against = attribute(COLUMNS, "label", "a", "c")
+    assert len(set(against.kinds[against.known])) == 2
+    for of_two in (attribute(COLUMNS, "hat"), attribute(COLUMNS, "size")):
+        assert np.array_equal(of_two.kinds == 1, of_two.has)
 
 
 def test_attributes_have_names_and_all_are_found():
@@ -197,7 +208,7 @@ def test_edits_are_written_in_each_form(at, capsys):
     model = load(at / "run", device="cpu")
     images = np.stack([picture(f) for f in files]).reshape(array.shape)
     z = model.encode(images)
-    there = model.decode(z + (1.5 * found["a"].vector - 0.5 * found["shade"].vector).astype(np.float32)).astype(float)
+    there = model.decode(z + (found["a"].step(z, 1.5) + found["shade"].step(z, -0.5)).astype(np.float32)).astype(float)
     wanted = np.clip(there.reshape(array.shape) + images - model.decode(z).reshape(array.shape), 0, 255)
     assert np.abs(array - wanted).max() <= 1
     for out, steps in (("edit.png", "5"), ("one.png", "1"), ("edit.gif", "5")):
@@ -277,3 +288,25 @@ def test_directions_of_other_weights_are_refused(at, capsys):
     assert "directions.safetensors" in said and "Write it again with: reparam direction" in said and "Traceback" not in said
     assert main(["direction", "run", "data", "--label", "b"]) == 0  # as the message advises
     assert list(kept(at)) == ["b"]
+    facts = [{"name": "b", "accuracy": 1.0, "interval": [0.9, 1.0], "n": 20, "kept": []}]
+    save_fitted(at / "run/directions.safetensors", "directions", load(at / "run", device="cpu"), {"0": np.ones(6)}, facts)
+    assert main(["sample", "run", "--add", "b"]) == 1  # written before directions knew of kinds
+    assert "this version of reparam" in capsys.readouterr().err
+
+
+def test_samples_are_moved_before_they_are_decoded(at, capsys):
+    assert main(["direction", "run", "data", "--label", "a"]) == 0
+    photo, model = str(next((at / "data/b").iterdir())), load(at / "run", device="cpu")
+    for how in ([], ["--like", photo, "--variation", "0.3"], ["--diverse", "2", "--typical", "0.5", "--temperature", "0.8"]):
+        assert main(["sample", "run", "-n", "5", *how, "--add", "a=1.5", "--out", "moved.npy"]) == 0
+        keep = Keep(0.5, 2) if "--diverse" in how else Keep()
+        around = Around(torch.from_numpy(model.encode(picture(photo)[None])), 0.3) if "--like" in how else None
+        z = draw_codes(model, 5, model.options(temperature=(0.8 if "--typical" in how else 1.0,)), around=around, keep=keep,
+                       seed=0).numpy()
+        wanted = model.decode(z + kept(at)["a"].step(z, 1.5).astype(np.float32))
+        assert np.abs(np.load("moved.npy").astype(float).ravel() - wanted.ravel()).max() <= 1, how
+    capsys.readouterr()
+    assert main(["sample", "run", "--add", "hat"]) == 2
+    assert "unknown direction 'hat'. Known: a" in capsys.readouterr().err
+    assert main(["sample", "run", "--add", "a=x"]) == 2
+    assert "a direction and a number" in capsys.readouterr().err

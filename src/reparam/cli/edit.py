@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import ModelFileError, UsageError, nearest
+from ..errors import ModelFileError, UsageError
 from ..parts.ranges import COLUMNS, DETAIL
 from ..progress import aligned, tell
 from ..text import counted, for_shell
 from .app import LATENTS, app, print_json
+from .changes import changes_of, finite, strength_in
 from .options import Device, Json
 from .use import done, image_for, images_for, model_in, opened, skipped_of
 
@@ -106,17 +106,16 @@ def edit(run: str, /, *images: str, add: Annotated[list[str] | None, Parameter(n
     out
         A .png of a row for each image, a .gif, .webp or .mp4 that goes there and back, or an .npy or folder of the edits.
     """
-    from ..downstream.directions import read_directions, walk
+    from ..downstream.directions import walk
     from ..pretrained.outputs import ANIMATED, FOLDER, Output, save_images, there_and_back
 
     COLUMNS.check("--steps", steps)
     DETAIL.check("--detail", detail)
-    to, wanted = Output.of(out, ANIMATED), [_strength(each) for each in add or ()]
+    to, wanted = Output.of(out, ANIMATED), [strength_in(each) for each in add or ()]
     if not wanted:
         raise UsageError("say what to change, such as --add smiling=1.5; see 'reparam direction' for what there is")
     model, found = opened(run, images, device)
-    kept = read_directions(run, model)
-    changes = [(_named(kept, each, run).vector, strength) for each, strength in wanted]
+    changes = changes_of(run, model, wanted)
     only_edits = to.form in (".npy", FOLDER)
     stops = (1.0,) if only_edits or steps < 2 else tuple(i / (steps - 1) for i in range(steps))
     rows = walk(model, found.images, changes, stops, detail=detail)
@@ -310,36 +309,13 @@ def _keep(run: str, model: ImageModel, images: np.ndarray, found: Sequence[Direc
 
     some = images[:2000]
     typical = some[middle(model.encode(some).reshape(len(some), -1))][None]
-    rows = [walk(model, typical, [(each.vector, 1.0)], np.linspace(-2, 2, 9).tolist())[0] for each in found]
+    rows = [walk(model, typical, [(each, 1.0)], np.linspace(-2, 2, 9).tolist())[0] for each in found]
     try:
         before = read_directions(run, model)
     except ModelFileError:  # of the model as it was before, or damaged: to write it anew is what its message advises
         before = {}
     save_directions(run, model, before | {each.name: each for each in found})
     save_png(grid(np.concatenate(rows), 9), picture)
-
-
-def _strength(text: str) -> tuple[str, float]:
-    name, sign, number = text.rpartition("=")
-    try:
-        return (name, _finite(number)) if sign else (text, 1.0)
-    except ValueError as e:
-        raise UsageError(f"--add takes a direction and a number, such as smiling=1.5; got {text!r}") from e
-
-
-def _finite(text: str) -> float:
-    """Raises ValueError for what is no number, NaN or infinity."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _named(kept: Mapping[str, Direction], name: str, run: str) -> Direction:
-    if name not in kept:
-        known = f"Known: {', '.join(kept)}" if kept else f"None is kept yet: reparam direction {for_shell(run)} DATA"
-        raise UsageError(f"unknown direction {name!r}{nearest(name, kept)}. {known}")
-    return kept[name]
 
 
 def _terms(words: Sequence[str]) -> list[tuple[float, str]]:
@@ -357,7 +333,7 @@ def _terms(words: Sequence[str]) -> list[tuple[float, str]]:
             raise UsageError(f"no sign stands before {word!r}: {wanted}")
         number, star, path = word.partition("*")
         try:
-            weight, path = (_finite(number), path) if star and not Path(word).exists() else (1.0, word)
+            weight, path = (finite(number), path) if star and not Path(word).exists() else (1.0, word)
         except ValueError as e:
             raise UsageError(f"{number!r} is no number: {wanted}") from e
         terms.append((sign * weight, path))

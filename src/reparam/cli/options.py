@@ -116,6 +116,8 @@ class Choosing:
     """Share of the draws, such as 0.7, that are kept: those that the prior finds likeliest: less varied, less odd."""
     diverse: int = 1
     """Choose from so many times as many draws, such as 4, those that are farthest from one another."""
+    add: Annotated[list[str] | None, Parameter(negative="")] = None
+    """Move each draw along a direction of 'reparam direction', such as smiling=1.5; 1 by default. Repeat it for several."""
 
     @property
     def is_plain(self) -> bool:

@@ -15,6 +15,7 @@ from ..parts.ranges import COLUMNS, GUIDANCE, PATH_STEPS, ROWS, SEED, SOLVER_STE
 from ..progress import tell
 from ..text import counted
 from .app import USING, app, numbers, print_json
+from .changes import changes_of, strength_in
 from .options import Choosing, Device, Json, Refining
 
 if TYPE_CHECKING:
@@ -67,10 +68,12 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
         within.check(name, value)
     refining.check()
     choosing.check()
-    to, model = Output.of(out, ANIMATED), model_in(run, device)
+    to, wanted = Output.of(out, ANIMATED), [strength_in(each) for each in choosing.add or ()]
+    model = model_in(run, device)
     options = model.options(temperature=each, prior=prior, label=label, steps=steps, guidance=guidance, resample=resample,
                             refine=refining.refine, refine_temperature=refining.refine_temperature)
-    images = model.images(n, options, seed=seed) if choosing.is_plain else _chosen(model, n, options, choosing, seed)
+    images = (model.images(n, options, seed=seed) if choosing.is_plain else
+              _chosen(run, model, n, options, choosing, wanted, seed))
     save_images(images, to, seconds=0.5)
     done({"out": out, "n": n}, out, json)
 
@@ -229,17 +232,19 @@ def _save_geodesic(run: str, model: ImageModel, usual: np.ndarray, ends: Tensor,
          f"{saved:.1%} less", json)
 
 
-def _chosen(model: ImageModel, n: int, options: Draw, choosing: Choosing, seed: int) -> np.ndarray:
+def _chosen(run: str, model: ImageModel, n: int, options: Draw, choosing: Choosing, wanted: Sequence[tuple[str, float]],
+            seed: int) -> np.ndarray:
     import torch
 
     from ..downstream.sampling import Around, Keep, draw_images
 
     named = choosing.between or ((choosing.like,) if choosing.like is not None else ())
-    around = None
+    around, add = None, changes_of(run, model, wanted) if wanted else ()
     if named:
         codes = torch.cat([torch.from_numpy(model.encode(image_for(model, path)[None])) for path in named])
         around = Around(codes) if choosing.variation is None else Around(codes, choosing.variation)
-    return draw_images(model, n, options, around=around, keep=Keep(choosing.typical, choosing.diverse), seed=seed)
+    keep = Keep(choosing.typical, choosing.diverse)
+    return draw_images(model, n, options, around=around, keep=keep, add=add, seed=seed)
 
 
 def model_in(folder: str, device: str) -> ImageModel:

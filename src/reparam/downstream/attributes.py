@@ -31,6 +31,8 @@ class Attribute:
     has: Flags
     known: Flags
     """Of which images it is known."""
+    kinds: npt.NDArray[np.int64]
+    """Of which value of the column each image is, where images without it may be of several; else of which of two."""
 
 
 def attribute(columns: Mapping[str, Column], column: str, value: str | None = None, against: str | None = None,
@@ -51,18 +53,24 @@ def attribute(columns: Mapping[str, Column], column: str, value: str | None = No
             raise UsageError(f"{column} has no value {each!r}{nearest(each, values)}. Values: {_shown(values)}")
     if value is not None:
         known = known & ((cells == value) | (cells == against)) if against is not None else known
-        return Attribute(name or value if column == LABEL else name or f"{column}:{value}", column, cells == value, known)
+        plain = value if column == LABEL else f"{column}:{value}"
+        kinds = np.unique(cells, return_inverse=True)[1] if len(values) <= MOST_LEVELS else (cells == value).astype(int)
+        return Attribute(name or plain, column, cells == value, known, kinds)
     if against is not None:
-        return Attribute(name or column, column, known & (cells != against), known)
+        return _of_two(name or column, column, known & (cells != against), known)
     if len(values) == 2:
         low, high = values
         plain = high if column == LABEL else column if low.lower() in ABSENT else f"{column}:{high}"
-        return Attribute(name or plain, column, cells == high, known)
+        return _of_two(name or plain, column, cells == high, known)
     numbers = _numbers(values)
     if numbers is None or len(values) < 2:
         raise UsageError(f"{column} has {len(values)} values: choose one of them. Values: {_shown(values)}")
     each = np.array([numbers.get(cell, np.nan) for cell in cells])
-    return Attribute(name or column, column, each > np.nanmedian(each), known & ~np.isnan(each))
+    return _of_two(name or column, column, each > np.nanmedian(each), known & ~np.isnan(each))
+
+
+def _of_two(name: str, column: str, has: Flags, known: Flags) -> Attribute:
+    return Attribute(name, column, has, known, has.astype(int))
 
 
 LABEL = "label"

@@ -28,16 +28,27 @@ from .saved import read_fitted, save_fitted
 Array = npt.NDArray[Any]
 FOLDS = 5
 LEAST_LEFT = 0.1
-"""Share of an attribute's effect that must remain when others are held: below it they cannot be told apart."""
+"""Share of an attribute's variance that the others may not explain: below it they cannot be told apart."""
 
 
 @dataclass(frozen=True)
 class Direction:
-    """What to add to a code, once, to bring an image from without an attribute to with it."""
+    """The way from codes of images without an attribute to codes of images with it.
+
+    Images are of k kinds: the first are those with the attribute, the others those without it, such as each other colour.
+    """
 
     name: str
     vector: Array
-    """(d,): the difference of the two groups' codes, other attributes held where they were named."""
+    """(d,): from the mean of all images without it to the mean of those with it, others held where they were named."""
+    beyond: Array
+    """(d,): as `vector`, but for what would lead nearer to another kind; on from the mean of the images with it."""
+    means: Array
+    """(k, d): the mean code of each kind, other attributes held."""
+    normals: Array
+    """(k, d): normals @ z + offsets are the log probabilities that an image is of each kind, up to a constant."""
+    offsets: Array
+    """(k,)"""
     accuracy: float
     """Of a linear classifier of the attribute, on codes that it has not seen; balanced over the two groups."""
     interval: tuple[float, float]
@@ -46,38 +57,57 @@ class Direction:
     kept: tuple[str, ...] = ()
     """Attributes that the direction leaves alone."""
 
+    def step(self, codes: npt.ArrayLike, strength: float) -> Array:
+        """What to add to each of codes (n, *d), (n, d).
 
-def find_direction(name: str, codes: npt.ArrayLike, has: npt.ArrayLike, keep: Mapping[str, npt.ArrayLike] | None = None
-                   ) -> Direction:
+        A strength of 1 puts the mean of the images with the attribute in place of the mean of an image's own kind, which is
+        the mean of the kinds as likely as its code makes each of them; what exceeds 1 goes on `beyond`. Below 0 an image
+        loses the attribute as far as it is likely to have it; what falls below -1 goes on against `vector`.
+        """
+        z = np.asarray(codes, np.float64).reshape(len(np.asarray(codes)), -1)
+        odds = z @ self.normals.T + self.offsets
+        share = np.exp(odds - odds.max(1, keepdims=True))
+        share /= share.sum(1, keepdims=True)
+        first, further = min(abs(strength), 1.0), max(abs(strength) - 1.0, 0.0)
+        if strength < 0:
+            return -(first * share[:, :1] + further) * self.vector
+        return first * (self.means[0] - share @ self.means) + further * self.beyond
+
+
+Change = tuple[Direction | npt.ArrayLike, float]
+"""A direction, or a vector (d,) that is the same for all images, and how many times it is added."""
+
+
+def find_direction(name: str, codes: npt.ArrayLike, has: npt.ArrayLike, keep: Mapping[str, npt.ArrayLike] | None = None,
+                   kinds: npt.ArrayLike | None = None) -> Direction:
     """The direction of an attribute that images have or have not, (n,) bool, in codes (n, d).
 
-    Codes are modelled as a sum of effects, one for each attribute, and noise, z = μ + Σ_k a_k B_k + ε, so that what belongs
-    to another attribute is not put down to this one. B_kᵀ Σ⁻¹ z is then, up to a constant, the log odds of attribute k when
-    the others are known. The part of an effect that would move these odds of the attributes to `keep` is taken out; the
-    rest is scaled so that a step of 1 moves the attribute's own log odds as far as the whole effect did.
+    `kinds`, (n,), are the values by which images without it differ, such as their colours of hair; by default they are of
+    one kind. Codes are modelled as a sum of effects, one for each kind and one for each attribute to `keep`, and noise,
+    z = μ + Σ_k a_k B_k + ε, so that what belongs to another attribute is not put down to this one.
 
     Raises:
         UsageError: too few images with it, or without; or an attribute that the kept ones determine.
     """
     z, y = np.asarray(codes, np.float64), np.asarray(has, bool)
-    columns = {name: y, **{k: np.asarray(v, bool) for k, v in (keep or {}).items()}}
-    for what, each in columns.items():
+    others = {k: np.asarray(v, bool) for k, v in (keep or {}).items()}
+    for what, each in {name: y, **others}.items():
         if min(each.sum(), (~each).sum()) < FEWEST:
             raise UsageError(f"{what!r}: {counted(int(each.sum()), 'image has', 'images have')} it and {(~each).sum()} do "
                              f"not; a direction takes at least {FEWEST} of both")
-    scale = np.maximum(z.std(0), 1e-8)
-    x = (z - z.mean(0)) / scale
-    effects, normals = _effects(x, np.stack(list(columns.values()), 1).astype(np.float64))
-    step = effects[0]
-    if len(columns) > 1:
-        step = step - np.linalg.pinv(normals[1:], rcond=1e-6) @ (normals[1:] @ step)  # two to keep may be one thing
-        left = float(normals[0] @ step) / float(normals[0] @ effects[0])
-        if not left > LEAST_LEFT:
-            others = ", ".join(list(columns)[1:])
-            raise UsageError(f"{name!r} cannot be told from {others} in these codes: keep fewer of them")
-        step = step / left
+    held = np.stack([each - each.mean() for each in others.values()], 1) if others else np.zeros((len(y), 0))
+    left = y - y.mean() - held @ np.linalg.lstsq(held, y - y.mean(), rcond=None)[0]
+    if not left.var() > LEAST_LEFT * y.var():
+        raise UsageError(f"{name!r} cannot be told from {', '.join(others)} in these images: keep fewer of them")
+    center, scale = z.mean(0), np.maximum(z.std(0), 1e-8)
+    x, kind = (z - center) / scale, _kinds(y, kinds)
+    means, n = _means(x, kind, held), np.bincount(kind)
+    vector = means[0] - n[1:] @ means[1:] / n[1:].sum()
+    normals, offsets, precision = _classifier(x, kind)
     right, accuracy = _accuracy(x, y)
-    return Direction(name, step * scale, accuracy, wilson(accuracy, right), len(y), tuple(list(columns)[1:]))
+    return Direction(name, vector=vector * scale, beyond=_beyond(means, vector, precision) * scale,
+                     means=means * scale + center, normals=normals / scale, offsets=offsets - normals @ (center / scale),
+                     accuracy=accuracy, interval=wilson(accuracy, right), n=len(y), kept=tuple(others))
 
 
 def direction_of(codes: npt.ArrayLike, wanted: Attribute, keep: Mapping[str, Attribute] | None = None) -> Direction:
@@ -92,18 +122,46 @@ def direction_of(codes: npt.ArrayLike, wanted: Attribute, keep: Mapping[str, Att
     rows = np.all([wanted.known, *(each.known for each in others.values())], 0)
     flags = {name: each.has[rows] for name, each in others.items()}
     enough = {name: has for name, has in flags.items() if min(has.sum(), (~has).sum()) >= FEWEST}
-    return find_direction(wanted.name, np.asarray(codes)[rows], wanted.has[rows], enough)
+    return find_direction(wanted.name, np.asarray(codes)[rows], wanted.has[rows], enough, wanted.kinds[rows])
 
 
-def _effects(x: Array, attributes: Array) -> tuple[Array, Array]:
-    """B and Σ⁻¹B of codes (n, d) with the mean 0, and attributes (n, k), both (k, d); of the least norm where attributes
-    determine one another."""
+def _kinds(has: Array, kinds: npt.ArrayLike | None) -> Array:
+    """Numbers of kinds (n,): 0 of the images with an attribute; those of which there are few are one kind together."""
+    values, of = np.unique(np.zeros(len(has)) if kinds is None else np.asarray(kinds), return_inverse=True)
+    n = np.bincount(of[~has], minlength=len(values))
+    pooled = np.where(n >= FEWEST, np.arange(len(values)), len(values))[of]
+    return np.where(has, 0, 1 + np.unique(np.where(has, pooled[~has][0], pooled), return_inverse=True)[1])
+
+
+def _means(x: Array, kind: Array, held: Array) -> Array:
+    """The mean code of each kind (k, d), of codes (n, d) whose mean is 0, were the columns (n, j) to hold at their means."""
+    share = np.bincount(kind) / len(kind)
+    design = np.concatenate([np.eye(len(share))[kind] - share, held], 1)
+    effects = np.linalg.lstsq(design, x, rcond=None)[0][: len(share)]
+    return effects - share @ effects  # which are known up to a constant
+
+
+def _classifier(x: Array, kind: Array) -> tuple[Array, Array, Array]:
+    """Fisher's discriminant of kinds, from codes (n, d): normals (k, d), offsets (k,), and Σ⁻¹ (d, d) of the codes within a
+    kind, Σ after Ledoit & Wolf (2004)."""
     from sklearn.covariance import ledoit_wolf
 
-    design = attributes - attributes.mean(0)
-    fitted = np.linalg.lstsq(design, x, rcond=None)[0]
-    covariance, _ = ledoit_wolf(x - design @ fitted, assume_centered=True)
-    return fitted, np.linalg.solve(covariance, fitted.T).T
+    n = np.bincount(kind)
+    means = np.eye(len(n))[kind].T @ x / n[:, None]
+    precision = np.linalg.inv(ledoit_wolf(x - means[kind], assume_centered=True)[0])
+    normals = means @ precision
+    return normals, np.log(n / len(x)) - (normals * means).sum(1) / 2, precision
+
+
+def _beyond(means: Array, vector: Array, precision: Array) -> Array:
+    """The step nearest to `vector`, by the metric Σ⁻¹, that leads nearer to no other kind than the mean of the first is:
+    (m_0 − m_k)ᵀ Σ⁻¹ step ≥ 0 for all k. The projection on this cone is `vector` + Σ_k λ_k (m_0 − m_k) with the λ ≥ 0 that
+    make it the shortest (Moreau, 1962)."""
+    from scipy.optimize import nnls
+
+    apart, root = means[0] - means[1:], np.linalg.cholesky(precision)
+    weights = np.asarray(nnls((apart @ root).T, -vector @ root)[0])
+    return vector + weights @ apart
 
 
 def _accuracy(x: Array, y: Array) -> tuple[float, float]:
@@ -184,25 +242,34 @@ def moved(model: ImageModel, codes: npt.ArrayLike, step: npt.ArrayLike) -> Array
     return after.astype(np.float32)
 
 
-def edit(model: ImageModel, images: npt.NDArray[np.uint8], changes: Sequence[tuple[npt.ArrayLike, float]], *,
-         detail: float = 1.0) -> npt.NDArray[np.uint8]:
-    """Images (n, H, W, C), uint8, moved along directions (d,), each so many times.
+def steps(codes: npt.ArrayLike, changes: Sequence[Change], share: float = 1.0) -> Array:
+    """What changes add to codes (n, *d) at a `share` of their strengths, (n, d)."""
+    z = np.asarray(codes)
+    total = np.zeros((len(z), z[0].size))
+    for what, strength in changes:
+        s = share * strength
+        total += what.step(z, s) if isinstance(what, Direction) else s * np.asarray(what, np.float64)
+    return total
+
+
+def edit(model: ImageModel, images: npt.NDArray[np.uint8], changes: Sequence[Change], *, detail: float = 1.0
+         ) -> npt.NDArray[np.uint8]:
+    """Images (n, H, W, C), uint8, moved along directions, each so many times.
 
     `detail` is how much of what reconstruction loses of each image is added back, from 0 to 1.
     """
     return walk(model, images, changes, (1.0,), detail=detail)[:, 0]
 
 
-def walk(model: ImageModel, images: npt.NDArray[np.uint8], changes: Sequence[tuple[npt.ArrayLike, float]],
-         stops: Sequence[float], *, detail: float = 1.0) -> npt.NDArray[np.uint8]:
+def walk(model: ImageModel, images: npt.NDArray[np.uint8], changes: Sequence[Change], stops: Sequence[float], *,
+         detail: float = 1.0) -> npt.NDArray[np.uint8]:
     """Images at several stops of the way of an edit, 0 its begin and 1 its end: (n, stops, H, W, C), uint8."""
     if not 0 <= detail <= 1:
         raise UsageError(f"detail is a share from 0 to 1 of what reconstruction loses; got {detail}")
     z = model.encode(images)
-    step = sum((strength * np.asarray(vector, np.float64) for vector, strength in changes), np.zeros(z[0].size))
-    before = _decoded(model, moved(model, z, 0 * step), images.shape)
+    before = _decoded(model, moved(model, z, steps(z, ())), images.shape)
     lost = detail * (images - before)
-    ways = (_decoded(model, moved(model, z, stop * step), images.shape) + lost for stop in stops)
+    ways = (_decoded(model, moved(model, z, steps(z, changes, stop)), images.shape) + lost for stop in stops)
     return np.stack([each.round().clip(0, 255).astype(np.uint8) for each in ways], 1)
 
 
@@ -235,29 +302,37 @@ class Facts(TypedDict):
 
 FILE, WHAT = "directions.safetensors", "directions"
 AGAIN = "reparam direction RUN DATA"
+ARRAYS = ("vector", "beyond", "means", "normals", "offsets")
 
 
 def save_directions(folder: str | Path, model: ImageModel, directions: Mapping[str, Direction]) -> None:
     """Keeps directions by name beside a model; what was kept before is replaced."""
     facts = [Facts(name=d.name, accuracy=d.accuracy, interval=list(d.interval), n=d.n, kept=list(d.kept))
              for d in directions.values()]
-    save_fitted(Path(folder) / FILE, WHAT, model, {f"{i}": d.vector for i, d in enumerate(directions.values())}, facts)
+    arrays = {f"{i}.{name}": np.asarray(getattr(d, name), np.float32)
+              for i, d in enumerate(directions.values()) for name in ARRAYS}
+    save_fitted(Path(folder) / FILE, WHAT, model, arrays, facts)
 
 
 def read_directions(folder: str | Path, model: ImageModel) -> dict[str, Direction]:
     """The directions that are kept beside a model, by name; none where none were found.
 
     Raises:
-        ModelFileError: they cannot be read, or are of another model.
+        ModelFileError: they cannot be read, are of another model, or were written before they knew the kinds of images.
     """
     path = Path(folder) / FILE
     if not path.exists():
         return {}
     arrays, facts = read_fitted(path, WHAT, model, list[Facts], again=AGAIN)
-    size = int(np.prod(model.latent_shape))
-    vectors = [arrays.get(f"{i}") for i in range(len(facts))]
-    if any(v is None or v.shape != (size,) for v in vectors) or any(len(f["interval"]) != 2 for f in facts):
-        raise ModelFileError(f"{path} does not hold a vector of {size} numbers for each direction. Write it again with: "
-                             f"{AGAIN}")
-    return {f["name"]: Direction(f["name"], v, f["accuracy"], (f["interval"][0], f["interval"][1]), f["n"], tuple(f["kept"]))
-            for f, v in zip(facts, vectors, strict=True) if v is not None}
+    d = int(np.prod(model.latent_shape))
+    found: dict[str, Direction] = {}
+    for i, f in enumerate(facts):
+        of_one = {name: arrays.get(f"{i}.{name}", np.zeros(0)) for name in ARRAYS}
+        k = len(of_one["offsets"])
+        shapes = {"vector": (d,), "beyond": (d,), "means": (k, d), "normals": (k, d), "offsets": (k,)}
+        if k < 2 or len(f["interval"]) != 2 or any(of_one[name].shape != shape for name, shape in shapes.items()):
+            raise ModelFileError(f"{path} does not hold directions of {d} numbers as this version of reparam finds them. "
+                                 f"Write it again with: {AGAIN}")
+        found[f["name"]] = Direction(f["name"], **of_one, accuracy=f["accuracy"], n=f["n"], kept=tuple(f["kept"]),
+                                     interval=(f["interval"][0], f["interval"][1]))
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..models.latents.flat import OneLayer
 from ..parts.ranges import KEPT, TIMES, VARIATION
 from ..pretrained.image_model import CHUNK, ImageModel, slerp
 from .choosing import diverse, typical
+from .directions import Change, moved, steps
 from .statistics import code_scale
 
 
@@ -57,11 +59,13 @@ class Keep:
 
 
 def draw_codes(model: ImageModel, n: int, options: Draw = Draw(), *, around: Around | None = None, keep: Keep = Keep(),
-               seed: int | None = None) -> Float[Tensor, "n *d"]:
-    """Codes of n new images: draws of the prior as `options` say, led to `around` and chosen as `keep` says.
+               add: Sequence[Change] = (), seed: int | None = None) -> Float[Tensor, "n *d"]:
+    """Codes of n new images: draws of the prior as `options` say, led to `around`, chosen as `keep` says, and then moved
+    along the directions to `add`.
 
     Raises:
-        UsageError: likely draws are asked of a prior without a density in reach.
+        UsageError: likely draws are asked of a prior without a density in reach, or codes that are whole numbers to be
+            moved.
     """
     wanted = n * keep.diverse
     drawn = math.ceil(wanted / keep.typical)
@@ -75,14 +79,14 @@ def draw_codes(model: ImageModel, n: int, options: Draw = Draw(), *, around: Aro
             z = z[torch.from_numpy(typical(log_density(model, z, options), wanted / drawn))]
         if keep.diverse > 1:
             z = z[torch.from_numpy(np.sort(diverse(_comparable(model, z), n)))]
-    return z
+    return torch.from_numpy(moved(model, z.numpy(), steps(z.numpy(), add))) if add else z
 
 
 def draw_images(model: ImageModel, n: int, options: Draw = Draw(), *, around: Around | None = None, keep: Keep = Keep(),
-                seed: int | None = None) -> npt.NDArray[np.uint8]:
+                add: Sequence[Change] = (), seed: int | None = None) -> npt.NDArray[np.uint8]:
     """n new images, uint8 (n, H, W[, C]), of the codes of `draw_codes`. Around an image, a refiner's noise is the same for
     all, as in `reconstruct`."""
-    z = draw_codes(model, n, options, around=around, keep=keep, seed=seed)
+    z = draw_codes(model, n, options, around=around, keep=keep, add=add, seed=seed)
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
