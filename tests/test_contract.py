@@ -44,6 +44,8 @@ WITHOUT_DENSITY = {("likelihood", "implicit")}
 """For GANs, which tests/test_adversary.py looks at; here every model is one that has a likelihood."""
 FITTED = {("prior", name) for name, part in ROLES["prior"].parts.items() if not part.joint}
 """Not learned with a model but fitted to its codes, which tests/test_fit_prior.py looks at."""
+UNNORMALISED = {"riemannian"}
+"""Priors of which densities are known up to a constant, and draws."""
 PARTS = [(role, name) for role in MODEL_ROLES for name in sorted(ROLES[role].parts)
          if (role, name) not in WITHOUT_DENSITY | FITTED]
 CASES = PARTS + OPTIONS
@@ -334,7 +336,12 @@ def test_priors_take_latents_of_any_shape(name, shape, written, space_of):
     for leading in [(), (1,), (2, 3)]:
         z = p.sample(leading)
         assert z.shape == (*leading, *shape)
-        assert p.log_prob(z).shape == leading
+        assert p.relative_log_prob(z).shape == leading
+        if name in UNNORMALISED:
+            with pytest.raises(UsageError, match="up to a constant"):
+                p.log_prob(z)
+        else:
+            assert p.log_prob(z).shape == leading
 
 
 @pytest.mark.parametrize("name", sorted(ROLES["prior"].parts))

@@ -117,7 +117,8 @@ ELSEWHERE_DENSITIES = {
     "Student": "test_likelihoods.py", "Categorical": "test_likelihoods.py", "ContinuousBernoulli": "test_likelihoods.py",
     "BetaBinomial": "test_likelihoods.py", "VonMisesFisher": "test_posteriors.py", "RelaxedBernoulli": "test_posteriors.py",
     "RelaxedCategorical": "test_posteriors.py", "FlowedGaussian": "test_flows.py", "EvenMixture": "test_flows.py",
-    "Transported": "test_fit_prior.py", "WrappedNormal": "test_hyperbolic.py", "SecondStage": "test_two_stage.py"}
+    "Transported": "test_fit_prior.py", "WrappedNormal": "test_hyperbolic.py", "SecondStage": "test_two_stage.py",
+    "RiemannianUniform": "test_riemannian.py"}
 """Tested in the file of their family."""
 
 

@@ -22,13 +22,13 @@ def fit_prior(run: str, data: str | None = None, /, *, prior: str = "flow_matchi
     data
         Images to whose codes it is fitted, for a model without its run; a run has its own.
     prior
-        mixture(n), flow, spline_flow, autoregressive_flow or flow_matching; for integer codes autoregressive; none to
-        sample from the model's own prior.
+        mixture(n), riemannian, two_stage, flow, spline_flow, autoregressive_flow or flow_matching; for integer codes
+        autoregressive; none to sample from the model's own prior.
     resampler
         Network that then learns to choose among the prior's draws, such as "resnet(32)", or none; by default as the run was
         trained.
     minutes
-        Time for each that learns step by step: the resampler, and all priors but mixture; 2 by default.
+        Time for each that learns step by step: the resampler, and all priors but mixture and riemannian; 2 by default.
     steps
         Steps instead of minutes.
     """

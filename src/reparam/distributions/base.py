@@ -42,6 +42,10 @@ class Distribution(ABC):
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value), summed over the event, nats."""
 
+    def relative_log_prob(self, value: Tensor) -> Tensor:
+        """log p(value) up to a constant, nats: which values are likelier, also where no more than that is known."""
+        return self.log_prob(value)
+
     def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
         """Draws like `sample`, less varied below a temperature of 1 and at 0 without noise, and never where no draw lies.
 

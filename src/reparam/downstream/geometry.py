@@ -59,7 +59,7 @@ class Metric(ABC):
 class PulledBack(Metric):
     """G(z) = J(z)ᵀ J(z), J being the Jacobian of what a decoder gives, f(z): a length is how far f(z) travels.
 
-    (Arvanitidis et al., 2018, arXiv:1710.11379, Eq. 4)
+    (Arvanitidis et al., 2018, arXiv:1710.11379)
     """
 
     def __init__(self, output: Callable[[Float[Tensor, "n d"]], Float[Tensor, "n f"]]) -> None:
@@ -82,7 +82,7 @@ class NearImages(Metric):
     """G(z)⁻¹ = Σ_i ω_i(z) Σ_i + λ Σ̄: steps count in standard deviations of the posteriors nearby, and for more where fewer
     images' codes are near.
 
-    As the metric of Chadebec et al. (2022, arXiv:2105.00026, Eq. 7), with the covariances Σ_i and kernels ω_i of the
+    As the metric of Chadebec et al. (2022, arXiv:2105.00026), with the covariances Σ_i and kernels ω_i of the
     posteriors of a trained model in place of learned ones (Chadebec & Allassonnière, 2022, arXiv:2209.07370), and their mean
     Σ̄ in place of the identity, so that the units of codes do not matter.
     """

@@ -94,7 +94,7 @@ def draw_images(model: ImageModel, n: int, options: Draw = Draw(), *, around: Ar
 
 
 def log_density(model: ImageModel, codes: Float[Tensor, "n *d"], options: Draw = Draw()) -> npt.NDArray[np.float64]:
-    """log p(z) of codes under the prior that `options` draw from, nats, (n,).
+    """log p(z) of codes under the prior that `options` draw from, nats, (n,); up to a constant, where it has no more.
 
     Raises:
         UsageError: it has no density in reach, or none of one class.

@@ -183,7 +183,7 @@ posterior = Role[Any]("posterior", ("features", "shape"),
                       _in("models.posteriors", "gaussian", "flow", "planar", "sphere", "hyperbolic", "point", "relaxed",
                           "quantized"))
 prior = Role[Any]("prior", ("space",), _in("models.priors", "normal", "coupling_flow", "mixture", "flows", "vamp", "sphere",
-                                           "relaxed", "discrete", "flow_matching", "two_stage"))
+                                           "relaxed", "discrete", "flow_matching", "two_stage", "riemannian"))
 velocity = Role[Any]("velocity", ("shape", "out_shape", "condition"), _in("nets", "velocity"))
 refiner = Role[Any]("refiner", ("image_shape",), ("models.refiner",))
 likelihood = Role[Any]("likelihood", ("image_shape",), ("models.likelihoods",))

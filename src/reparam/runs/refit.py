@@ -22,8 +22,8 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
           steps: int | None = None, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
           device: str = "auto", report: Reporter | None = None) -> Run:
     """Fits a prior to the codes of a trained run's model, in place of the one that it carries, and completes the folder
-    anew. A mixture needs no `minutes` or `steps`; what learns step by step gets two minutes by default. A resampler learns
-    anew with its prior: the one that is named, or by default that of the recipe.
+    anew. The priors mixture and riemannian need no `minutes` or `steps`; what learns step by step gets two minutes by
+    default. A resampler learns anew with its prior: the one that is named, or by default that of the recipe.
 
     Raises:
         ModelFileError: no finished run there.

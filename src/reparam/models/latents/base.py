@@ -59,7 +59,8 @@ class Latents(nn.Module, ABC):
         """Draws n codes; of its topmost layer from `prior`, where one is given in place of its own."""
 
     def log_density(self, code: Float[Tensor, "n *d"], prior: Prior | None = None) -> Float[Tensor, "n"]:
-        """log p of each code, nats; of its topmost layer under `prior`, where one is given in place of its own.
+        """log p of each code, nats; of its topmost layer under `prior`, where one is given in place of its own. Up to a
+        constant, where the prior has no more.
 
         Raises:
             UsageError: these codes have no density within reach.

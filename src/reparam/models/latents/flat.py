@@ -43,7 +43,9 @@ class OneLayer(Latents):
         return self.posterior.embed((prior or self.prior).draw((1, n), options))
 
     def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
-        return (prior or self.prior)().log_prob(code) if self.space.kind == "real" else super().log_density(code, prior)
+        if self.space.kind != "real":
+            return super().log_density(code, prior)
+        return (prior or self.prior)().relative_log_prob(code)
 
     @property
     def fit_space(self) -> Space | None:
@@ -78,7 +80,9 @@ class Drawn(Latents):
         return (prior or self.prior).draw((1, n), options)
 
     def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
-        return (prior or self.prior)().log_prob(code) if self.space.kind == "real" else super().log_density(code, prior)
+        if self.space.kind != "real":
+            return super().log_density(code, prior)
+        return (prior or self.prior)().relative_log_prob(code)
 
 
 @dataclass(frozen=True)

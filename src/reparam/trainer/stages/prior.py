@@ -11,8 +11,12 @@ from torch import Tensor, nn
 
 from ...errors import ModelFileError, UsageError
 from ...models.build import MOST_DIMS
-from ...models.codes import codes_of
+from ...models.codes import codes_of, posterior_moments
+from ...models.latents import Latents
+from ...models.latents.flat import OneLayer
+from ...models.posteriors.gaussian import FullPosterior, GaussianPosterior
 from ...models.priors import Mixture, Prior
+from ...models.priors.riemannian import Riemannian
 from ...models.sampler import FITTED_PRIOR, Sampler, build_stage
 from ...models.space import Space
 from ...models.vae import VAE, Model
@@ -29,13 +33,15 @@ CODES = 20_000
 DRAWS, MOST_NUMBERS = 4, 100_000_000
 """Draws of each code that a prior learns from, and numbers in all of them, at most."""
 MOST_CLASSES = 1000
+AT_ONCE = ("mixture", "riemannian")
+"""Priors that are fitted without steps, in the time that it takes."""
 NOISE = 0.01
 """Dimensions with less information than this (nats) are excluded from the fit."""
 
 
 class PriorStage(Stage):
-    """Fits the recipe's `fitted_prior` to the codes of images. A mixture takes the time that it takes; what learns step by
-    step takes the budget. With labels, a prior that knows classes learns them."""
+    """Fits the recipe's `fitted_prior` to the codes of images. What is fitted at once takes the time that it takes; what
+    learns step by step takes the budget. With labels, a prior that knows classes learns them."""
 
     name, share_field, doing = FITTED_PRIOR, "prior_share", "fitting the prior"
 
@@ -63,21 +69,30 @@ class PriorStage(Stage):
 
     def share(self, recipe: Recipe, model: Model) -> float:
         call = self.choice(recipe, model)
-        return 0.0 if call is None or parse_call(call).name == "mixture" else recipe.prior_share
+        return 0.0 if call is None or parse_call(call).name in AT_ONCE else recipe.prior_share
 
     def check(self, recipe: Recipe, model: Model, image_shape: Shape) -> nn.Module | None:
         prior = super().check(recipe, model, image_shape)
+        if isinstance(prior, Riemannian) and not _is_gaussian(model.latent):
+            raise UsageError("the prior riemannian is made of Gaussian posteriors of one layer, --posterior gaussian or "
+                             f"full, this model has {recipe.latent} with the posterior {recipe.posterior}; a mixture fits")
         if prior is not None and not any(True for _ in prior.parameters()):
             raise UsageError(f"the prior {self.choice(recipe, model)} has nothing to learn from codes; priors that can be "
-                             "fitted: mixture, flow, spline_flow, autoregressive_flow, flow_matching, and for integer codes "
-                             "autoregressive")
+                             "fitted: mixture, riemannian, two_stage, flow, spline_flow, autoregressive_flow, "
+                             "flow_matching, and for integer codes autoregressive")
         return prior
 
     def fit(self, call: str, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> Fitted:
         model, parsed = cast(VAE, sampler.model), parse_call(call)
         if parsed.name == "mixture":
             return _fit_mixture(model, parsed, data.x, recipe.seed)
+        if parsed.name == "riemannian":
+            return _fit_riemannian(model, parsed, data.x, recipe.seed)
         return _learn(model, parsed, data, budget)
+
+
+def _is_gaussian(latent: Latents) -> bool:
+    return isinstance(latent, OneLayer) and isinstance(latent.posterior, GaussianPosterior | FullPosterior)
 
 
 @torch.no_grad()
@@ -90,6 +105,16 @@ def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
     with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
         fitted = Mixture.fit(codes.cpu().numpy(), _space(model).shape, n, seed, informative)
     return Fitted(f"mixture({len(fitted.logits)})", fitted)
+
+
+@torch.no_grad()
+def _fit_riemannian(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
+    asked = cast(Riemannian, build_stage(FITTED_PRIOR, str(call), model, tuple(x.shape[1:])))
+    moments = [posterior_moments(model, chunk) for chunk in x[evenly(len(x), CODES)].split(250)]
+    means, variances = (torch.cat(each) for each in zip(*moments, strict=True))
+    with threadpool_limits(torch.get_num_threads()):
+        fitted = Riemannian.fit(means, variances, asked.shape, len(asked.means), asked.spread, seed)
+    return Fitted(f"riemannian({len(fitted.means)}, {fitted.spread})", fitted)
 
 
 def _space(model: VAE) -> Space:
