@@ -330,8 +330,11 @@ def test_distances_of_each_prior_stand_side_by_side(small, digits):
         def forward(self):
             return self
 
-        def draw(self, shape, options):
-            return 30 + self.normal.draw(shape, options)
+        def noise(self, n):
+            return self.normal.noise(n)
+
+        def from_noise(self, u, options):
+            return 30 + self.normal.from_noise(u, options)
 
     model = small((1, 8, 8)).eval()
     evaluation = Evaluation(Sampler(model), digits[1][0], features=Pixels())

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from .base import LOG_2PI, Distribution, LocationScale, Reparameterized, closed_kl, kl, stopped, sum_event
+from .base import (
+    LOG_2PI,
+    Distribution,
+    FromNoise,
+    LocationScale,
+    Reparameterized,
+    closed_kl,
+    kl,
+    stopped,
+    sum_event,
+    uniform,
+)
 from .gaussian import BestScale, Gaussian, Laplace, Student, gaussian_kl
 from .multivariate import FullGaussian
 from .pixels import Bernoulli, BetaBinomial, Categorical, ContinuousBernoulli, LogisticMixture
@@ -12,6 +23,6 @@ from .relaxed import RelaxedBernoulli, RelaxedCategorical
 from .sphere import UniformSphere, VonMisesFisher
 
 __all__ = ["LOG_2PI", "Bernoulli", "BestScale", "BetaBinomial", "Categorical", "ContinuousBernoulli", "Distribution",
-           "FullGaussian", "Gaussian", "Implicit", "Laplace", "LocationScale", "LogisticMixture", "Point", "Quantized",
-           "RelaxedBernoulli", "RelaxedCategorical", "Reparameterized", "Student", "UniformSphere", "VonMisesFisher",
-           "closed_kl", "gaussian_kl", "kl", "stopped", "sum_event"]
+           "FromNoise", "FullGaussian", "Gaussian", "Implicit", "Laplace", "LocationScale", "LogisticMixture", "Point",
+           "Quantized", "RelaxedBernoulli", "RelaxedCategorical", "Reparameterized", "Student", "UniformSphere",
+           "VonMisesFisher", "closed_kl", "gaussian_kl", "kl", "stopped", "sum_event", "uniform"]

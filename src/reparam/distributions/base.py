@@ -60,6 +60,45 @@ class Distribution(ABC):
         return self.sample(shape)
 
 
+    def noise(self, n: int) -> Tensor:
+        """Standard normal numbers of n draws, (n, k), for `from_noise`.
+
+        Raises:
+            UsageError: its draws are not made of such numbers.
+        """
+        raise UsageError(f"draws of a {type(self).__name__} are not made of a fixed number of standard normal ones: give "
+                         "the class the methods noise(n) and from_noise(u, temperature)")
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The draws, (n, *event), that noise u (n, k) becomes: of the same numbers always the same ones, on any device
+        and in any program that knows the weights."""
+        raise UsageError(f"draws of a {type(self).__name__} are not made of noise")
+
+
+class FromNoise(Distribution):
+    """A distribution, of no batch, whose draws are all made of standard normal numbers."""
+
+    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
+        return self.tempered(shape, 1.0)
+
+    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
+        """Draws of noise at a temperature, as `from_noise` makes them."""
+        with torch.no_grad():
+            drawn = self.from_noise(self.noise(math.prod(shape)), temperature)
+            return drawn.reshape(*shape, *drawn.shape[1:])
+
+
+def uniform(u: Tensor) -> Tensor:
+    """Standard normal numbers as uniform ones, strictly between 0 and 1."""
+    return torch.special.ndtr(u).clamp(2**-24, 1 - 2**-24)
+
+
+def choice(p: Tensor, u: Tensor) -> Tensor:
+    """One of the events of probabilities p (…, m), by a standard normal number u (…) each: the first at which the sum of
+    probabilities exceeds that of u."""
+    return (uniform(u)[..., None] >= p.cumsum(-1)[..., :-1]).sum(-1)
+
+
 class Reparameterized(Distribution):
     """A distribution whose draws are a differentiable function of its parameters (Kingma & Welling, 2014)."""
 

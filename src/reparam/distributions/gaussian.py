@@ -33,6 +33,12 @@ class Gaussian(LocationScale):
         eps = torch.randn((*shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + (0.5 * self.log_var).exp() * eps
 
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, self.loc.numel(), device=self.loc.device)
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        return self.loc + temperature * (0.5 * self.log_var).exp() * u.reshape(-1, *self.loc.shape)
+
     def log_prob(self, value: Tensor) -> Tensor:
         t = -0.5 * (LOG_2PI + self.log_var + (value - self.loc) ** 2 * (-self.log_var).exp())
         return sum_event(t, self.event_dims)

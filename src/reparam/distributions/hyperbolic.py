@@ -77,6 +77,12 @@ class WrappedNormal(Reparameterized):
         with torch.no_grad():
             return self._carried(temperature * self._noise(shape))
 
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, self.loc.numel(), device=self.loc.device)
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        return self._carried(temperature * u.reshape(-1, *self.loc.shape))
+
     def _noise(self, shape: tuple[int, ...]) -> Tensor:
         return torch.randn((*shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Reparameterized, sum_event
+from .base import Reparameterized, sum_event, uniform
 
 
 def _gumbel(shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -42,6 +42,13 @@ class RelaxedBernoulli(Reparameterized):
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
         full = (*shape, *self.logits.shape)
         return (self.logits + _gumbel(full, self.logits) - _gumbel(full, self.logits)) / self.temperature
+
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, self.logits.numel(), device=self.logits.device)
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """L is the log-odds of a uniform number."""
+        return (self.logits + temperature * uniform(u.reshape(-1, *self.logits.shape)).logit()) / self.temperature
 
     def log_prob(self, value: Tensor) -> Tensor:
         y = self.logits - self.temperature * value
@@ -82,6 +89,14 @@ class RelaxedCategorical(Reparameterized):
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
         noise = _gumbel((*shape, *self.logits.shape), self.logits)
         return self._normalised((self.logits + noise) / self.temperature)
+
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, self.logits.numel(), device=self.logits.device)
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """G is −log(−log v) of a uniform number v."""
+        gumbel = -(-uniform(u.reshape(-1, *self.logits.shape)).log()).log()
+        return self._normalised((self.logits + temperature * gumbel) / self.temperature)
 
     def log_prob(self, value: Tensor) -> Tensor:
         n, axis = self.classes, -self.event_dims

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Distribution, Reparameterized, closed_kl, sum_event
+from .base import FromNoise, Reparameterized, closed_kl, sum_event
 
 
 def log_area(dim: int) -> float:
@@ -155,7 +155,7 @@ class VonMisesFisher(Reparameterized):
 
 
 @dataclass(frozen=True)
-class UniformSphere(Distribution):
+class UniformSphere(FromNoise):
     """The uniform density on the unit sphere in the D dimensions of `zero`, (D,), or on one at each position, (D, h, w)."""
 
     zero: Tensor
@@ -165,17 +165,15 @@ class UniformSphere(Distribution):
         """The expectation 0, which is the centre and no point of the sphere."""
         return self.zero
 
-    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        with torch.no_grad():
-            eps = torch.randn((*shape, *self.zero.shape), dtype=self.zero.dtype, device=self.zero.device)
-            return F.normalize(eps, dim=-self.zero.dim())
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, self.zero.numel(), dtype=self.zero.dtype, device=self.zero.device)
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The noise's direction, at any temperature: no direction is likelier than another, so p^{1/T} is p."""
+        return F.normalize(u.reshape(-1, *self.zero.shape), dim=1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return value.new_full(value.shape[: -self.zero.dim()], -self.zero[0].numel() * log_area(len(self.zero)))
-
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        """Draws as they are at any temperature: no direction is likelier than another, so p^{1/T} is p."""
-        return self.sample(shape)
 
 
 @closed_kl(VonMisesFisher, UniformSphere)

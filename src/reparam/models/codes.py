@@ -57,7 +57,7 @@ def codes_of(model: VAE, x: Tensor) -> Codes:
         priors = tuple(layer.p for layer in layers)
         means.append(model.latent.code(h).flatten(1))
         if len(gaussian) == len(layers) and sum(layer.z[0, 0].numel() for layer in layers) == means[-1].shape[1]:
-            posteriors.append(torch.cat([torch.stack([t.reshape(len(h), -1) for t in (q.loc, q.log_var)])
+            posteriors.append(torch.cat([torch.stack([t.reshape(h.shape[0], -1) for t in (q.loc, q.log_var)])
                                          for q in gaussian], 2))
             draws.append(torch.cat([layer.z[0].flatten(1) for layer in layers], 1))
         else:

@@ -61,7 +61,7 @@ class Velocity(nn.Module):
     def loss(self, z: Float[Tensor, "b *d"], y: Int[Tensor, "b"] | None = None, context: Tensor | None = None
              ) -> Float[Tensor, "b"]:
         """‖v(z_t, t) − (z − ε)‖² of each example at one time and one ε, the mean over dimensions."""
-        t, noise = torch.randn(len(z), device=z.device).sigmoid(), torch.randn_like(z)
+        t, noise = torch.randn(z.shape[0], device=z.device).sigmoid(), torch.randn_like(z)
         at = t.view(-1, *[1] * (z.dim() - 1))
         v = self(torch.lerp(noise, z, at), t, y, context)
         return (v - (z - noise)).square().flatten(1).mean(1)
@@ -71,7 +71,7 @@ class Velocity(nn.Module):
         """Noise at t = 0 to data at t = 1, by so many steps of Heun's method: two evaluations each, four when guided."""
 
         def v(z: Tensor, t: float) -> Tensor:
-            time = z.new_full((len(z),), t)
+            time = z.new_full((z.shape[0],), t)
             told = self(z, time, y, context)
             if guidance == 1 or y is None:
                 return told
@@ -89,7 +89,7 @@ class Velocity(nn.Module):
         (Chen et al., 2018, arXiv:1806.07366, Eq. 8; the estimate of the divergence: Grathwohl et al., 2019,
         arXiv:1810.01367)
         """
-        h, change = -1 / steps, z.new_zeros(len(z))
+        h, change = -1 / steps, z.new_zeros(z.shape[0])
         for i in range(steps):
             t = 1 + i * h
             first, one = self._with_divergence(z, t)
@@ -99,7 +99,7 @@ class Velocity(nn.Module):
         return -0.5 * (flat.square() + LOG_2PI).sum(1) + change
 
     def _with_divergence(self, z: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        time, dims = z.new_full((len(z),), t), math.prod(self.shape)
+        time, dims = z.new_full((z.shape[0],), t), math.prod(self.shape)
         with sdpa_kernel(SDPBackend.MATH):
             v, pull = torch.func.vjp(lambda z: self(z, time), z)[:2]
             if dims <= EXACT:

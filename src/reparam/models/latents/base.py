@@ -55,8 +55,18 @@ class Latents(nn.Module, ABC):
         """What the decoder reads of a code."""
 
     @abstractmethod
+    def noise(self, n: int, prior: Prior | None = None) -> Float[Tensor, "n m"]:
+        """Standard normal numbers of n codes; of its topmost layer for `prior`, where one is given in place of its own."""
+
+    @abstractmethod
+    def from_noise(self, u: Float[Tensor, "n m"], options: Draw = Draw(), prior: Prior | None = None
+                   ) -> Float[Tensor, "n *d"]:
+        """The codes that noise becomes: of the same numbers always the same ones."""
+
     def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Float[Tensor, "k n *d"]:
-        """Draws n codes; of its topmost layer from `prior`, where one is given in place of its own."""
+        """Draws n codes, with a leading axis of one sample; of its topmost layer from `prior`, where one is given in place
+        of its own."""
+        return self.from_noise(self.noise(n, prior), options, prior)[None]
 
     def log_density(self, code: Float[Tensor, "n *d"], prior: Prior | None = None) -> Float[Tensor, "n"]:
         """log p of each code, nats; of its topmost layer under `prior`, where one is given in place of its own. Up to a

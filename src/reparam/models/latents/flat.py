@@ -39,8 +39,11 @@ class OneLayer(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
-        return self.posterior.embed((prior or self.prior).draw((1, n), options))
+    def noise(self, n: int, prior: Prior | None = None) -> Tensor:
+        return (prior or self.prior).noise(n)
+
+    def from_noise(self, u: Tensor, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+        return self.posterior.embed((prior or self.prior).from_noise(u, options)[None])[0]
 
     def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
         if self.space.kind != "real":
@@ -76,8 +79,11 @@ class Drawn(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
-        return (prior or self.prior).draw((1, n), options)
+    def noise(self, n: int, prior: Prior | None = None) -> Tensor:
+        return (prior or self.prior).noise(n)
+
+    def from_noise(self, u: Tensor, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+        return (prior or self.prior).from_noise(u, options)
 
     def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
         if self.space.kind != "real":

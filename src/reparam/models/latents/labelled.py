@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distributions.base import Distribution, Reparameterized, closed_kl
+from ...distributions.base import Distribution, Reparameterized, choice, closed_kl
 from ...errors import UsageError
 from ...nets.layers import to_latent
 from ...parts import registry
@@ -48,28 +48,31 @@ class Classed(Latents):
     def one_hot(self, y: Tensor | None, like: Tensor) -> Tensor:
         """(B, classes); zeros where the class is not known."""
         if y is None:
-            return like.new_zeros(len(like), self.classes, dtype=torch.float32)
+            return like.new_zeros(like.shape[0], self.classes, dtype=torch.float32)
         return F.one_hot(y.clamp(min=0), self.classes).float() * (y >= 0)[:, None]
 
     def read(self, code: Tensor) -> Tensor:
         return code
 
-    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+    def noise(self, n: int, prior: Prior | None = None) -> Tensor:
+        z = self.layer.noise(n, prior)
+        return torch.cat([z, torch.randn(n, 1, device=z.device)], 1)
+
+    def from_noise(self, u: Tensor, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+        """The last number chooses a class, where none is asked for and the model does not leave it out."""
         if options.label is not None and not 0 <= options.label < self.classes:
             raise UsageError(f"this model knows the classes 0 to {self.classes - 1}; got {options.label}")
-        chosen = self._default_classes(n) if options.label is None else None
-        z = self.layer.generate(n, replace(options, label=None), prior)
-        if chosen is None:
-            y = None if options.label is None else z.new_full((n,), options.label, dtype=torch.int64)
-            chosen = self.one_hot(y, z[0])
-        return torch.cat([z, chosen[None]], 2)
+        z, y = self.layer.from_noise(u[:, :-1], replace(options, label=None), prior), self._default_classes(u[:, -1])
+        if options.label is not None:
+            y = torch.full_like(u[:, -1], options.label, dtype=torch.int64)
+        return torch.cat([z, self.one_hot(y, z)], 1)
 
     def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
         """Of z, which does not depend on the class."""
         return self.layer.log_density(code[:, : -self.classes], prior)
 
-    def _default_classes(self, n: int) -> Tensor | None:
-        """One-hot classes of n codes generated without a label, (n, classes); None leaves the class out."""
+    def _default_classes(self, u: Tensor) -> Tensor | None:
+        """Classes (n,) of codes generated without a label, by a standard normal number (n,) each; None leaves them out."""
         return None
 
 
@@ -83,7 +86,7 @@ class Conditional(Classed):
     def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         known = self.one_hot(y, h)
         if self.training:
-            known = known * (torch.rand(len(h), 1, device=h.device) >= self.dropout)
+            known = known * (torch.rand(h.shape[0], 1, device=h.device) >= self.dropout)
         z, layers = self.layer.infer(joined(h, known), samples)
         return torch.cat([z, known.expand(samples, *known.shape)], 2), layers
 
@@ -166,7 +169,7 @@ class SemiSupervised(Classed):
         q_y = ClassPosterior(self.classifier(h).float(), self.one_hot(y, h))
         drawn = q_y.rsample((samples,))
         repeated = h.expand(samples, *h.shape).flatten(0, 1)
-        q_z = unfolded(self.layer.posterior(joined(repeated, drawn.flatten(0, 1))), (samples, len(h)))
+        q_z = unfolded(self.layer.posterior(joined(repeated, drawn.flatten(0, 1))), (samples, h.shape[0]))
         z = q_z.rsample()
         return (torch.cat([z, drawn], 2),
                 (Layer(drawn, q_y, UniformClass(self.weights)), Layer(z, q_z, self.layer.prior())))
@@ -180,8 +183,8 @@ class SemiSupervised(Classed):
         chosen = q_y.sample() if sample else q_y.mean
         return torch.cat([self.layer.code(joined(h, chosen), sample=sample), chosen], 1)
 
-    def _default_classes(self, n: int) -> Tensor:
-        return UniformClass(self.weights).sample((n,))
+    def _default_classes(self, u: Tensor) -> Tensor:
+        return choice(self.weights, u)
 
 
 @dataclass(frozen=True)

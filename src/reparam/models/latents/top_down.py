@@ -168,7 +168,7 @@ class TopDown(Latents):
         features, (top,) = self.top.infer(seen[-1], samples)
         layers = [top]
         seen = [s.expand(samples, *s.shape).flatten(0, 1) for s in seen]
-        batch = (samples, len(h))
+        batch = (samples, h.shape[0])
 
         def draw(layer: TopDownLayer, path: Tensor, at: int) -> Tensor:
             q = unfolded(layer.q(path, seen[at]), batch)
@@ -198,14 +198,18 @@ class TopDown(Latents):
                              lambda layer, path, at: next(rest).unflatten(1, layer.zero.shape))
         return path.unflatten(0, code.shape[:2])
 
-    def generate(self, n: int, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
+    def noise(self, n: int, prior: Prior | None = None) -> Tensor:
+        top = self.top.noise(n, prior)
+        return torch.cat([top, torch.randn(n, sum(self.sizes[1:]), device=top.device)], 1)
+
+    def from_noise(self, u: Tensor, options: Draw = Draw(), prior: Prior | None = None) -> Tensor:
         given = options.temperature if isinstance(options.temperature, tuple) else (options.temperature,)
         if not 1 <= len(given) <= len(self.sizes):
             raise UsageError(f"this model has {len(self.sizes)} stochastic layers; got {len(given)} temperatures")
         each = [*given, *given[-1:] * (len(self.sizes) - len(given))]
-        top = self.top.generate(n, replace(options, temperature=each[0]), prior).flatten(2)
-        noise = [t * torch.randn(1, n, size, device=top.device) for size, t in zip(self.sizes[1:], each[1:], strict=True)]
-        return torch.cat([top, *noise], 2)
+        of_top, *below = u.split([u.shape[1] - sum(self.sizes[1:]), *self.sizes[1:]], 1)
+        top = self.top.from_noise(of_top, replace(options, temperature=each[0]), prior).flatten(1)
+        return torch.cat([top, *(t * eps for t, eps in zip(each[1:], below, strict=True))], 1)
 
     def log_density(self, code: Tensor, prior: Prior | None = None) -> Tensor:
         top, eps = code.split([self.sizes[0], sum(self.sizes[1:])], 1)

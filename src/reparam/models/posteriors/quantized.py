@@ -108,7 +108,7 @@ class QuantizedPosterior(Posterior):
 
     def embed(self, z: Tensor, q: Distribution | None = None) -> Tensor:
         if isinstance(q, Quantized):
-            return q.vectors.expand(len(z), *q.vectors.shape)
+            return q.vectors.expand(z.shape[0], *q.vectors.shape)
         return self.cells.join(self.look_up(z))
 
 
@@ -170,7 +170,7 @@ class Codebook(nn.Module):
     def _spares(self, v: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
         """Random vectors of the batch, one for each code that is this process's turn, and which those are, (codes, 1)."""
         size = len(self.counts)
-        order = (torch.rand(len(v), device=v.device) + 2 * ~finite).argsort()
+        order = (torch.rand(v.shape[0], device=v.device) + 2 * ~finite).argsort()
         index = torch.arange(size, device=v.device)
         rank, processes = (dist.get_rank(), dist.get_world_size()) if in_company() else (0, 1)
         mine = ((index % processes == rank) & finite.any())[:, None]
@@ -202,9 +202,9 @@ class ResidualQuantizer(QuantizedPosterior):
         for book in self.books:
             code, vector, affinity = book(flat - quantized.detach())
             quantized = quantized + vector
-            codes.append(code.unflatten(0, (len(v), -1)))
-            affinities.append(affinity.unflatten(0, (len(v), -1)))
-        grid = torch.stack(codes, 1).reshape(len(v), *self.space.shape)
+            codes.append(code.unflatten(0, (v.shape[0], -1)))
+            affinities.append(affinity.unflatten(0, (v.shape[0], -1)))
+        grid = torch.stack(codes, 1).reshape(v.shape[0], *self.space.shape)
         return v, quantized.reshape(v.shape), grid, (torch.stack(affinities, 1),)
 
     def look_up(self, codes: Tensor) -> Tensor:

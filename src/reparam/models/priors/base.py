@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -44,8 +45,22 @@ class Prior(nn.Module, ABC):
         Raises:
             UsageError: something is asked for that this prior cannot do.
         """
+        return self.from_noise(self.noise(math.prod(shape)), options).reshape(*shape, *self.shape)
+
+    @torch.no_grad()
+    def noise(self, n: int) -> Float[Tensor, "n k"]:
+        """Standard normal numbers of n draws."""
+        return self().noise(n)
+
+    @torch.no_grad()
+    def from_noise(self, u: Float[Tensor, "n k"], options: Draw = Draw()) -> Float[Tensor, "n *d"]:
+        """The draws that noise becomes: of the same numbers always the same ones.
+
+        Raises:
+            UsageError: something is asked for that this prior cannot do.
+        """
         options.check_plain_prior()
-        return self().tempered(shape, options.one_temperature)
+        return self().from_noise(u, options.one_temperature)
 
     def prepare(self, codes: Float[Tensor, "n *d"], y: Int[Tensor, "n"] | None = None) -> None:
         """Takes from codes and labels what is not learned step by step, such as their scale, before a fit."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...distributions.base import LOG_2PI, Reparameterized
+from ...distributions.base import LOG_2PI, FromNoise, Reparameterized
 from ...parts.ranges import at_least, between
 from ...parts.registry import prior
 from ...tensors import bounded, no_autocast
@@ -54,7 +54,7 @@ class Coupling(nn.Module):
 
 
 @dataclass(frozen=True)
-class FlowDistribution(Reparameterized):
+class FlowDistribution(FromNoise, Reparameterized):
     """The law of z = f⁻¹(u), u ~ N(0, I): log p(z) = log N(f(z); 0, I) + log |det ∂f/∂z|."""
 
     flow: Flow
@@ -67,10 +67,12 @@ class FlowDistribution(Reparameterized):
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
         return self.flow.decode(torch.randn((*shape, *self.flow.shape), device=self.flow.device))
 
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, math.prod(self.flow.shape), device=self.flow.device)
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
         """Codes of noise that is multiplied by the temperature. (Kingma & Dhariwal, 2018, arXiv:1807.03039, section 6)"""
-        with torch.no_grad():
-            return self.flow.decode(temperature * torch.randn((*shape, *self.flow.shape), device=self.flow.device))
+        return self.flow.decode(temperature * u.reshape(-1, *self.flow.shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         u, log_det = self.flow.encode(value)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ...distributions.base import Distribution
+from ...distributions.base import FromNoise, choice, uniform
 from ...errors import UsageError
 from ...parts.ranges import at_least
 from ...parts.registry import prior
@@ -28,7 +28,7 @@ MOST_CODES = 4096
 
 
 @dataclass(frozen=True)
-class UniformCodes(Distribution):
+class UniformCodes(FromNoise):
     """Every grid of codes has the same probability, levels^−N."""
 
     shape: Shape
@@ -40,16 +40,16 @@ class UniformCodes(Distribution):
         """Codes are names and have no mean; the first of them stands for the likeliest."""
         return torch.zeros(self.shape, dtype=torch.int64, device=self.device)
 
-    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        return torch.randint(self.levels, (*shape, *self.shape), device=self.device)
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, math.prod(self.shape), device=self.device)
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """Equal logits stay equal at any temperature."""
+        return (uniform(u) * self.levels).long().reshape(-1, *self.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         leading = value.shape[: value.dim() - len(self.shape)]
         return torch.full(leading, -math.prod(self.shape) * math.log(self.levels), device=value.device)
-
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        """Equal logits stay equal at any temperature."""
-        return self.sample(shape)
 
 
 @prior("uniform")
@@ -96,7 +96,7 @@ class Block(nn.Module):
 
 
 @dataclass(frozen=True)
-class AutoregressiveCodes(Distribution):
+class AutoregressiveCodes(FromNoise):
     """log p(c) = Σ_i log p(c_i | c_1 … c_(i−1)), in raster order of the grid."""
 
     net: Autoregressive
@@ -106,18 +106,18 @@ class AutoregressiveCodes(Distribution):
         """Codes are names and have no mean; the likeliest one after the other stands for it, as at temperature 0."""
         return self.tempered((), 0.0)
 
-    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        return self.tempered(shape, 1.0)
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, self.net.length, device=self.net.start.device)
+
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """A number chooses each code, from logits divided by `temperature`; at 0, the likeliest code at every step."""
+        return self.net.sequences(u, temperature).reshape(-1, *self.net.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         dims = len(self.net.shape)
         flat = value.reshape(-1, self.net.length)
         log_p = self.net.logits(flat).log_softmax(-1).gather(-1, flat[..., None]).squeeze(-1).sum(-1)
         return log_p.reshape(value.shape[: value.dim() - dims])
-
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        """Draws with logits divided by `temperature`; at 0, the likeliest code at every step."""
-        return self.net.sequences(math.prod(shape), temperature).reshape(*shape, *self.net.shape)
 
 
 @prior("autoregressive")
@@ -154,30 +154,29 @@ class Autoregressive(Prior):
         """Of each code given those before it, (n, length, levels), float32."""
         with no_autocast(self.start):
             before = F.embedding(codes[:, :-1], self.embedding)
-            x = torch.cat([self.start.expand(len(codes), -1, -1), before], 1) + self.position
+            x = torch.cat([self.start.expand(codes.shape[0], -1, -1), before], 1) + self.position
             for block in self.blocks:
                 x, _ = block(x)
             return self.head(self.norm(x))
 
     @torch.no_grad()
-    def sequences(self, n: int, temperature: float) -> Int[Tensor, "n t"]:
-        """n sequences of codes, with logits divided by `temperature`."""
-        codes = torch.zeros(n, self.length, dtype=torch.int64, device=self.start.device)
+    def sequences(self, u: Float[Tensor, "n t"], temperature: float) -> Int[Tensor, "n t"]:
+        """Sequences of codes, each chosen by a standard normal number, with logits divided by `temperature`."""
+        codes: list[Tensor] = []
         past: list[Cache | None] = [None] * len(self.blocks)
-        x = self.start.expand(n, -1, -1)
+        x = self.start.expand(u.shape[0], -1, -1)
         with no_autocast(self.start):
-            for i in range(self.length if n else 0):
+            for i in range(self.length):
                 x = x + self.position[i]
                 for b, block in enumerate(self.blocks):
                     x, past[b] = block(x, past[b])
-                logits = self.head(self.norm(x)).squeeze(1)
-                codes[:, i] = pick(logits, temperature)
-                x = F.embedding(codes[:, i : i + 1], self.embedding)
-        return codes
+                codes.append(pick(self.head(self.norm(x)).squeeze(1), u[:, i], temperature))
+                x = F.embedding(codes[-1][:, None], self.embedding)
+        return torch.stack(codes, 1)
 
 
-def pick(logits: Float[Tensor, "n levels"], temperature: float) -> Int[Tensor, "n"]:
-    """One code from each row, drawn with logits divided by `temperature`; the likeliest at 0."""
+def pick(logits: Float[Tensor, "n levels"], u: Float[Tensor, "n"], temperature: float) -> Int[Tensor, "n"]:
+    """One code from each row, by a standard normal number each, with logits divided by `temperature`; the likeliest at 0."""
     if temperature == 0:
         return logits.argmax(-1)
-    return torch.multinomial((logits / temperature).softmax(-1), 1).squeeze(-1)
+    return choice((logits / temperature).softmax(-1), u)

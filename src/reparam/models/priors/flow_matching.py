@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...distributions.base import Distribution
+from ...distributions.base import FromNoise, choice
 from ...errors import UsageError
 from ...parts.ranges import at_least, between
 from ...parts.registry import prior
@@ -25,7 +25,7 @@ MOST_DENSE = 512
 
 
 @dataclass(frozen=True)
-class Transported(Distribution):
+class Transported(FromNoise):
     """The law of codes that a velocity carries N(0, I) to."""
 
     prior: FlowMatching
@@ -35,11 +35,11 @@ class Transported(Distribution):
         """The code that the noise's mean is carried to: the law has no closed mean."""
         return self.prior.carried(torch.zeros(1, *self.prior.shape, device=self.prior.device), self.prior.steps)[0]
 
-    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        return self.prior.draw(shape, Draw())
+    def noise(self, n: int) -> Tensor:
+        return self.prior.noise(n)
 
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        return self.prior.draw(shape, Draw(temperature))
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        return self.prior.from_noise(u, Draw(temperature))
 
     def log_prob(self, value: Tensor) -> Tensor:
         leading = value.shape[: value.dim() - len(self.prior.shape)]
@@ -90,8 +90,13 @@ class FlowMatching(Prior):
     def loss(self, z: Float[Tensor, "b *d"], y: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b"]:
         return self.velocity.loss(self.whitening(z), y)
 
-    def draw(self, shape: tuple[int, ...], options: Draw) -> Tensor:
-        n, classes = math.prod(shape), self.velocity.classes
+    def noise(self, n: int) -> Float[Tensor, "n k"]:
+        return torch.randn(n, math.prod(self.shape) + (self.velocity.classes > 0), device=self.device)
+
+    @torch.no_grad()
+    def from_noise(self, u: Float[Tensor, "n k"], options: Draw = Draw()) -> Float[Tensor, "n *d"]:
+        """Of a prior that knows classes the last number chooses one, where none is asked for."""
+        classes, dims = self.velocity.classes, math.prod(self.shape)
         if options.label is not None and not 0 <= options.label < classes:
             raise UsageError(f"this prior knows the classes 0 to {classes - 1}; got {options.label}"
                              if classes else NO_CLASSES)
@@ -99,10 +104,10 @@ class FlowMatching(Prior):
             raise UsageError(NO_CLASSES)
         y = None
         if classes:  # p(z) = Σ_y p(y) p(z | y), of which every part has learned from all codes of its class
-            y = (torch.multinomial(self.frequencies, n, replacement=True) - 1 if options.label is None else
-                 torch.full((n,), options.label, device=self.device))
-        noise = torch.randn(n, *self.shape, device=self.device) * options.one_temperature
-        return self.carried(noise, options.steps or self.steps, y, options.guidance).reshape(*shape, *self.shape)
+            drawn = choice(self.frequencies / self.frequencies.sum(), u[:, dims]) - 1
+            y = drawn if options.label is None else torch.full_like(drawn, options.label)
+        noise = options.one_temperature * u[:, :dims].reshape(-1, *self.shape)
+        return self.carried(noise, options.steps or self.steps, y, options.guidance)
 
     @torch.no_grad()
     def carried(self, noise: Float[Tensor, "n *d"], steps: int, y: Int[Tensor, "n"] | None = None, guidance: float = 1.0

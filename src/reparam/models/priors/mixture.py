@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distributions.base import LOG_2PI, Distribution
+from ...distributions.base import LOG_2PI, FromNoise, choice
 from ...parts.ranges import at_least
 from ...parts.registry import prior
 from ...tensors import Shape, no_autocast
@@ -26,7 +26,7 @@ from .base import Prior
 
 
 @dataclass(frozen=True)
-class GaussianMixture(Distribution):
+class GaussianMixture(FromNoise):
     """Σ_m w_m N(loc_m, (P_m P_mᵀ)⁻¹), with upper-triangular factors P_m of the precisions, over flattened latents."""
 
     log_weights: Tensor  # (M,)
@@ -38,21 +38,20 @@ class GaussianMixture(Distribution):
     def mean(self) -> Tensor:
         return (self.log_weights.exp()[:, None] * self.locs).sum(0).unflatten(-1, self.shape)
 
-    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        return self.tempered(shape, 1.0)
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, 1 + self.locs.shape[1], device=self.locs.device)
 
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        """Draws of components by their weights, around whose means the noise is multiplied by the temperature."""
-        with torch.no_grad():
-            n = math.prod(shape)
-            m = torch.multinomial(self.log_weights.exp(), max(n, 1), replacement=True)[:n]
-            eps = torch.randn((len(m), self.locs.shape[1], 1), device=self.locs.device)
-            # z = loc + P⁻ᵀ ε has covariance P⁻ᵀ P⁻¹ = (P Pᵀ)⁻¹; solved component by component to spare memory
-            z = torch.empty_like(eps)
-            for component in m.unique():
-                mine = m == component
-                z[mine] = torch.linalg.solve_triangular(self.factors[component].mT, eps[mine], upper=False)
-            return (self.locs[m] + temperature * z.squeeze(-1)).reshape(*shape, *self.shape)
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The first number chooses a component by their weights; the others, multiplied by the temperature, are the noise
+        around its mean."""
+        m, z = choice(self.log_weights.exp(), u[:, 0]), torch.zeros_like(u[:, 1:])
+        for component, (loc, factor) in enumerate(zip(self.locs, self.factors, strict=True)):
+            # loc + P⁻ᵀ ε has covariance P⁻ᵀ P⁻¹ = (P Pᵀ)⁻¹; component by component to spare memory
+            mine = m == component
+            if torch.compiler.is_exporting() or mine.any():
+                drawn = loc + temperature * torch.linalg.solve_triangular(factor, u[:, 1:], upper=True, left=False)
+                z = torch.where(mine[:, None], drawn, z)
+        return z.reshape(-1, *self.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         z = value.float().flatten(-len(self.shape))

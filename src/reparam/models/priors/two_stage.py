@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ...distributions.base import Distribution
+from ...distributions.base import FromNoise
 from ...distributions.gaussian import Gaussian
 from ...parts.ranges import at_least
 from ...parts.registry import prior
@@ -25,7 +25,7 @@ START = -3.0
 
 
 @dataclass(frozen=True)
-class SecondStage(Distribution):
+class SecondStage(FromNoise):
     """The law of codes z = decode(u) + noise, u ~ N(0, I)."""
 
     prior: TwoStage
@@ -35,14 +35,13 @@ class SecondStage(Distribution):
         """The decoded mean of N(0, I), which stands for the middle of the distribution."""
         return self.prior.decoded(torch.zeros(1, self.prior.dims, device=self.prior.log_var.device))[0]
 
-    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        return self.tempered(shape, 1.0)
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, 2 * self.prior.dims, device=self.prior.log_var.device)
 
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        """Draws whose noise, in u and around the decoded code, is multiplied by the temperature."""
-        with torch.no_grad():
-            u = temperature * torch.randn(math.prod(shape), self.prior.dims, device=self.prior.log_var.device)
-            return self.prior.decoded(u, temperature).reshape(*shape, *self.prior.shape)
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The first half is u, the second the noise around the decoded code; the temperature multiplies both."""
+        latents, around = (temperature * u).chunk(2, 1)
+        return self.prior.decoded(latents, around)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """A lower bound of log p(z), nats, by 64 importance samples. (Burda et al., 2016, arXiv:1509.00519)"""
@@ -90,11 +89,11 @@ class TwoStage(Prior):
             px = Gaussian(self.decoder(u), bounded(self.log_var, 10.0).expand_as(u))
             return px.log_prob(x) + Gaussian(zero, zero).log_prob(u) - q.log_prob(u) + self.standardized.log_det
 
-    def decoded(self, u: Float[Tensor, "n d"], noise: float = 0.0) -> Float[Tensor, "n *d"]:
-        """Codes of u, with noise of the learned level times `noise`."""
+    def decoded(self, u: Float[Tensor, "n d"], around: Float[Tensor, "n d"] | float = 0.0) -> Float[Tensor, "n *d"]:
+        """Codes of u, with noise `around` them in units of the learned level."""
         with no_autocast(u):
             x = self.decoder(u)
-            x = x + noise * (bounded(self.log_var, 10.0) / 2).exp() * torch.randn_like(x)
+            x = x + around * (bounded(self.log_var, 10.0) / 2).exp()
             return self.standardized.inverse(x.unflatten(-1, self.shape))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from ...distributions.base import LOG_2PI, Distribution
+from ...distributions.base import LOG_2PI, FromNoise, uniform
 from ...distributions.gaussian import Gaussian
 from ...errors import UsageError
 from ...parts.ranges import at_least
@@ -20,7 +20,7 @@ from .base import Prior
 
 
 @dataclass(frozen=True)
-class EvenMixture(Distribution):
+class EvenMixture(FromNoise):
     """(1/M) Σ_m N(loc_m, diag exp(log_var_m)): the even mixture of a batch of M Gaussians."""
 
     components: Gaussian
@@ -29,15 +29,15 @@ class EvenMixture(Distribution):
     def mean(self) -> Tensor:
         return self.components.loc.mean(0)
 
-    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        return self.tempered(shape, 1.0)
+    def noise(self, n: int) -> Tensor:
+        return torch.randn(n, 1 + self.components.loc[0].numel(), device=self.components.loc.device)
 
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        """Draws of components, all alike, around whose means the noise is multiplied by the temperature."""
-        with torch.no_grad():
-            loc, log_var, dims = self.components.loc, self.components.log_var, self.components.event_dims
-            m = torch.randint(len(loc), shape, device=loc.device)
-            return Gaussian(loc[m], log_var[m], dims).tempered((), temperature)
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The first number chooses a component, all alike; the others, multiplied by the temperature, are the noise around
+        its mean."""
+        loc, scale = self.components.loc, (0.5 * self.components.log_var).exp()
+        m = (uniform(u[:, 0]) * len(loc)).long()
+        return loc[m] + temperature * scale[m] * u[:, 1:].reshape(-1, *loc.shape[1:])
 
     def log_prob(self, value: Tensor) -> Tensor:
         """By matrix products, z²/σ² − 2zμ/σ² + μ²/σ², so that no tensor has both components and dimensions.
