@@ -18,7 +18,7 @@ LAYERS = (
     ("functional", "features", "nets", "data"),
     ("models",),
     ("objectives", "metrics", "pretrained"),
-    ("trainer", "doctor", "downstream"),
+    ("trainer", "doctor", "downstream", "exporters"),
     ("runs", "estimator"),
     ("cli",),
 )

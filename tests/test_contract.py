@@ -432,3 +432,34 @@ def test_an_augmentation_keeps_shape_and_range(name, shape, written, images):
 def test_one_name_holds_one_part():
     with pytest.raises(UsageError, match="registered already"):
         ROLES["prior"]("normal")(lambda shape: None)
+
+
+EXPORTED = {"encoder": ("encoder",), "posterior": ("encoder", "decoder"), "latent": ("encoder", "decoder", "draws"),
+            "prior": ("draws",), "decoder": ("decoder",), "likelihood": ("decoder",)}
+"""What an exported model computes by the parts of a role."""
+
+
+class Program(torch.nn.Module):
+    """A function of a model as a module, which torch.export takes."""
+
+    def __init__(self, model, compute):
+        super().__init__()
+        self.model, self.compute = model, compute
+
+    def forward(self, x):
+        return self.compute(self.model, x)
+
+
+@pytest.mark.parametrize(("role", "part"), [case for case in CASES if case[0] in EXPORTED])
+def test_models_are_exported_for_any_number_of_images(role, part, model_of, images):
+    """Encoder, decoder and draws from noise as programs without Python in them, traced with two images and run with five."""
+    model = model_of(role, part).eval()
+    programs = {"encoder": (lambda m, x: m.encode(x), images(5, IMAGE)),
+                "decoder": (lambda m, z: m.decode(z[None]).mean[0], model.latent.generate(5)[0]),
+                "draws": (lambda m, u: m.latent.from_noise(u), model.latent.noise(5))}
+    for name in EXPORTED.get(role, ()):
+        compute, five = programs[name]
+        with torch.no_grad():
+            whole = torch.export.export(Program(model, compute), (five[:2],), dynamic_shapes=(
+                {0: torch.export.Dim("images", min=1, max=4096)},), strict=False)
+            torch.testing.assert_close(whole.module()(five), compute(model, five), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,1 @@
+"""A trained model for other programs: nothing here learns, and nothing here is needed to train."""
