@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
 
 from reparam.cli import main
 from reparam.downstream.anomaly import Detector
 from reparam.downstream.measures import DEFAULT
 from reparam.errors import ModelFileError
+from reparam.files.tables import read_cells
 from reparam.pretrained.image_model import load
 from reparam.runs.train import train
 
@@ -79,7 +83,27 @@ def test_a_file_of_another_shape_is_refused(run, tmp_path):
         Detector.load(tmp_path / "a.safetensors", model, again="x")
 
 
+def test_a_score_is_made_of_the_statistics_that_are_named(run, mixed, tmp_path, capsys):
+    copy, table = tmp_path / "copy", tmp_path / "odd.parquet"
+    shutil.copytree(run, copy)
+    where = ("--out", str(tmp_path / "a.html"), "--json")
+    named = ("--score", "typicality, regret", "--table-out", str(table))
+    assert main(["anomalies", str(copy), str(mixed), *named, *where]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["score"] == ["typicality", "regret"] and {int(e["name"]) for e in said["oddest"][:8]} == set(range(32, 40))
+    assert set(read_cells(table)[0]) == {"name", "odd", "p_value", "score", *(
+        f"{name}{ending}" for name in ("typicality", "regret") for ending in ("", " percentile", " p_value"))}
+    kept = Detector.load(copy / "anomalies.safetensors", load(copy, device="cpu"), again="")
+    assert kept.names == (*DEFAULT, "typicality", "regret")  # what had been measured before stays
+    (copy / "run.json").unlink()
+    assert main(["anomalies", str(copy), str(mixed), "--score", "rate", *where]) == 0
+    assert main(["anomalies", str(copy), str(mixed), "--score", "rate,features", *where]) == 2
+    assert "lacks features" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("given", "words"), [
+    (("--score", "regrets"), "no statistic is called 'regrets' (did you mean 'regret'?)"), (("--score", ","), "is named"),
+    (("--score", "rate,what"), "code_distance (distance from training codes)"),
     (("--rate", "0"), "share above 0"), (("--out", "a.png"), "an .html file"), (("--rate", "nan"), "share above 0")])
 def test_what_makes_no_sense_is_refused(run, mixed, capsys, given, words):
     assert main(["anomalies", str(run), str(mixed), *given]) == 2
@@ -93,3 +117,23 @@ def test_a_model_without_its_run_says_what_is_missing(run, mixed, tmp_path, caps
         shutil.copy(run / name, bare)
     assert main(["anomalies", str(bare), str(mixed), "--out", str(tmp_path / "a.html")]) == 2
     assert "what is typical of its images is not known" in capsys.readouterr().err
+
+
+def test_the_benchmark_parts_and_patches_as_it_says(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    part = importlib.import_module("downstream_parts.anomalies")
+    assert {"fashion", "without-9", "regret"} <= set(part.cells(Path(), Path()))
+    rng = np.random.default_rng(0)
+    usual, odd = rng.normal(size=300).round(1), rng.normal(1, 1, size=200).round(1)
+    found = part.separation(usual, odd)
+    areas = [roc_auc_score(np.repeat([0, 1], (300, 200)), np.concatenate([rng.choice(usual, 300), rng.choice(odd, 200)]))
+             for _ in range(300)]
+    whole = roc_auc_score(np.repeat([0, 1], (300, 200)), np.concatenate([usual, odd]))
+    assert found["auroc"] == pytest.approx(whole, abs=1e-4)
+    assert found["auroc_95"] == pytest.approx(np.quantile(areas, (0.025, 0.975)), abs=0.012)
+    images = rng.choice([0, 0, 9], (20, 12, 12, 1)).astype(np.uint8)
+    pasted, boxes = part.with_patches(images, rng)
+    for before, after, (row, column) in zip(images, pasted, boxes, strict=True):
+        changed = np.argwhere((before != after)[..., 0])
+        assert len(changed) and (changed >= (row, column)).all() and (changed < (row + 8, column + 8)).all()
+    assert part.pointed((images != pasted)[..., 0].astype(float), boxes)["share"] == 1

@@ -16,8 +16,9 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from reparam.downstream import search
-from reparam.downstream.anomaly import Detector, LogDensity, benjamini_hochberg
+from reparam.data.stream import to_batch
+from reparam.downstream import measures, search
+from reparam.downstream.anomaly import Detector, LogDensity, benjamini_hochberg, p_values
 from reparam.downstream.classify import _rotated, best_temperature, fit_probe, log_loss, softmax
 from reparam.downstream.search import Index
 from reparam.downstream.statistics import Surprise, code_length, code_scale, per_image, rate_and_distortion
@@ -239,3 +240,35 @@ def test_odd_images_are_told_and_usual_ones_are_not(model):
     assert clean.statistics.shape == (400, 5)
     with pytest.raises(UsageError, match="too few"):
         Detector.fit(model, usual(50), usual(10))
+
+
+def test_p_values_of_one_law_are_even(model):
+    rng = np.random.default_rng(0)
+    scores, calibration = rng.normal(size=5).round(1), rng.normal(size=30).round(1)
+    assert np.allclose(p_values(scores, calibration), [(1 + (calibration >= s).sum()) / 31 for s in scores])
+    low = [(p_values(rng.normal(size=50), rng.normal(size=99)) <= 0.1).mean() for _ in range(2000)]
+    assert np.mean(low) == pytest.approx(0.1, abs=0.003)
+
+
+def test_each_statistic_has_a_p_value_and_those_chosen_add_up(model):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, 4, 4, 1), np.uint8)
+    detector = Detector.fit(model, images[:50], images[50:250], ("rate", "distortion", "typicality"))
+    judged, one = detector.judge(images[250:]), detector.judge(images[250:], ("distortion",))
+    assert np.allclose(one.surprisal[:, 0], judged.surprisal[:, 1]) and np.allclose(judged.score, judged.surprisal.sum(1))
+    assert np.array_equal(one.p_value, judged.p_values[:, 1]) and np.array_equal(one.p_values[:, 0], one.p_value)
+    usual = rate_and_distortion(model, to_batch(images[50:250][::2])).sum(1).mean()
+    bound = rate_and_distortion(model, to_batch(images[250:])).sum(1)
+    assert np.allclose(judged.statistics[:, 2], np.abs(bound - usual), rtol=1e-4)
+    below = (detector.calibration[:, None, 0] < judged.statistics[:, 0]).mean(0)
+    assert np.allclose(judged.percentiles[:, 0], below) and len(detector.calibration) == 100
+
+
+def test_features_are_compared_with_those_of_training_images(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(measures, "image_features", lambda x, device: 2 * x.flatten(1))
+    images = np.random.default_rng(0).integers(0, 256, (150, 4, 4, 1), np.uint8)
+    Detector.fit(model, images[:50], images[50:110], ("features",)).save(tmp_path / "kept.safetensors")
+    judged = Detector.load(tmp_path / "kept.safetensors", model, again="").judge(images[110:])
+    flat = images.reshape(150, -1) * (2 / 255)
+    distance = np.linalg.norm(flat[110:, None] - flat[:50], axis=2)
+    assert np.allclose(judged.statistics[:, 0], np.sort(distance, 1)[:, 4], rtol=2e-3)
