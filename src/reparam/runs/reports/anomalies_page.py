@@ -18,6 +18,8 @@ from .run_page import STYLE, page
 
 ALONE = 0.01
 """A p-value that the page counts by itself."""
+BRIGHT = 0.9
+"""Maps are brightest at their own maximum, or at this quantile of all images' maxima: what differs little stays dark."""
 LOOKS = STYLE + """
 .odd { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.4rem 1.6rem; }
 .odd figure { margin: 0; } .odd img { width: 100%; } .odd figcaption { overflow-wrap: anywhere; }
@@ -71,16 +73,16 @@ def _most(share: float) -> str:
 
 def anomalies_html(found: Anomalies, title: str) -> str:
     """The page."""
-    cards = joined(_card(found, int(i), rebuilt) for i, rebuilt in zip(found.order, found.rebuilt, strict=False))
+    bright = float(np.quantile(found.oddness.where.flatten(1).amax(1).clamp(min=1).log().numpy(), BRIGHT)) or 1.0
+    cards = joined(_card(found, int(i), rebuilt, bright) for i, rebuilt in zip(found.order, found.rebuilt, strict=False))
     return page(f"Odd images for {title}", LOOKS, markup(
         "<p>{}.</p><p class='soft'>{}</p><div class='odd'>{}</div>", sentence_of(found), HOW, cards))
 
 
-def _card(found: Anomalies, i: int, rebuilt: np.ndarray) -> Html:
+def _card(found: Anomalies, i: int, rebuilt: np.ndarray, bright: float) -> Html:
     where = np.log(np.maximum(found.oddness.where[i].numpy(), 1.0))
-    heated = np.asarray(heat(where))
-    strip = np.stack([visible(found.images.images[i][None])[0], visible(rebuilt[None])[0], heated])
+    strip = np.stack([visible(found.images.images[i][None])[0], visible(rebuilt[None])[0], np.asarray(heat(where, bright))])
     name = found.images.names[i]
-    return markup("<figure>{}<figcaption><b>{}</b> {} p = {:.3g}. {}.</figcaption></figure>",
+    return markup("<figure>{}<figcaption><b>{}</b> {}p = {:.3g}: {}.</figcaption></figure>",
                   embedded_picture(grid(strip, 3), f"{name}, its reconstruction, and where it is odd"), name,
-                  "odd," if found.odd[i] else "", found.oddness.p_value[i], unusual(found, i))
+                  "odd, " if found.odd[i] else "", found.oddness.p_value[i], unusual(found, i))

@@ -182,11 +182,11 @@ def amount_of(each: Described) -> str:
     return f"{each.amount:.3f} of black to white for one standard deviation, root mean square"
 
 
-def heat(where: np.ndarray) -> Image.Image:
-    """A map (H, W) in colours, from dark to bright at its own maximum."""
+def heat(where: np.ndarray, at_least: float = 1e-12) -> Image.Image:
+    """A map (H, W) in colours, from dark to bright at its own maximum, or at a value that is larger."""
     from matplotlib import colormaps
 
-    share = where / max(float(where.max()), 1e-12)
+    share = where / max(float(where.max()), at_least)
     return Image.fromarray((255 * np.asarray(colormaps["inferno"](share))[..., :3]).astype(np.uint8))
 
 
