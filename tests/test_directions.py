@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+import importlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,6 +193,22 @@ def test_an_edit_of_nothing_is_the_image_and_detail_comes_back(model):
     assert (both == moved.reshape(images.shape)).all()
     with pytest.raises(UsageError, match="detail"):
         edit(model, images, [(vector, 1.0)], detail=1.5)
+
+
+def test_the_benchmark_of_edits_counts_what_is_reached_and_what_else_changes(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    edits = importlib.import_module("downstream_parts.directions")
+    assert list(edits.cells(tmp_path, tmp_path)) == ["naive", "kept"]
+    before = np.zeros((10, len(edits.FACTORS)), int)
+    after = before.copy()
+    after[:8, 1] = 3  # hair, as wanted
+    after[:1, 0] = 1
+    after[8:, 2] = 1
+    found = edits.effect(before, after, 1, 3)
+    assert (found["reached"], found["worst"], found["most_changed"], found["met"]) == (0.8, "glassesVariant", 0.2, False)
+    assert found["changed"]["skinColor"] == 0.1 and "hairColor" not in found["changed"]
+    assert edits.effect(before, after * [1, 1, 0, 0, 0, 0], 1, 3)["met"]
+    assert not edits.effect(before, after * [1, 1, 0, 0, 0, 0], 1, 2)["met"]
 
 
 # what latents mean

@@ -242,6 +242,7 @@ REFUSED = [
     (["direction", "run", "data/a", "data/b", "--name", "x", "--all"], "two sources say themselves"),
     (["direction", "run", "data/a", "--label", "a"], "no labels"),
     (["direction", "run", "data", "--table", "table.csv", "--column", "rond"], "did you mean 'round'"),
+    (["direction", "run", "data", "--table", "table.csv", "--column", "paper"], "paper is the same of all images"),
     (["direction", "run", "data", "--table", "table.csv", "--column", "shade", "--keep", "shade"], "cannot leave alone"),
     (["direction", "run", "data", "--label", "a", "--out", "x.gif"], "--out must be a .png"),
     (["direction", "run", "data", "--all", "--label", "a"], "leave out the other flags"),

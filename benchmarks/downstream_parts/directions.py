@@ -1,7 +1,8 @@
 """Edits of faces along attributes, judged by a classifier of real faces.
 
 faces64.zip: 10,000 faces with a table of their factors. Goal: a step of 1.5 gives 80 % of held-out faces what it is for, and
-changes any other factor of at most 15 %.
+changes any other factor of at most 15 %. `naive` adds 1.5 times the difference of means, the same vector for all faces; `kept` is
+what `reparam direction --keep` and `reparam edit` do.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import reparam
-from reparam.downstream.directions import edit, find_direction
+from reparam.downstream.directions import Direction, edit, find_direction
 from reparam.functional.intervals import wilson
 from reparam.metrics.factors import read_table
 from reparam.pretrained.pictures import grid, save_png
 
 
 def cells(data: Path, work: Path) -> dict[str, Callable[[], dict]]:
-    """By the difference of means, and with the other factors kept."""
+    """By the plain difference of means, and by directions that keep the other factors."""
     faces = Faces(data / "faces64.zip", work)
     return {"naive": lambda: judged(faces, keep=False), "kept": lambda: judged(faces, keep=True)}
 
 
 STEP, EDITED = 1.5, 200
 TRAINED = 8_000
-"""Faces that directions and judge are made from; the other 2,000 are edited."""
+"""Faces that model, directions and judge are made from; the other 2,000 are edited."""
 FACTORS = {"skinColor": 0, "hairColor": 0, "glassesVariant": "none", "earringsVariant": "none", "detailsVariant": 0,
            "backgroundColor": 0}
 """Those that a judge can see; of glasses and earrings, whether there are any."""
@@ -79,7 +80,7 @@ class Faces:
     def model(self) -> reparam.ImageModel:
         folder = self.work / "faces64"
         if not (folder / "model.safetensors").exists():
-            reparam.train(str(self.archive), out=folder, **RECIPE)
+            reparam.train(self.images[:TRAINED], out=folder, **RECIPE)
         return reparam.load(folder, device="cpu")
 
     @cached_property
@@ -135,25 +136,38 @@ def judged(faces: Faces, keep: bool) -> dict:
     codes = faces.model.encode(faces.images[:TRAINED]).reshape(TRAINED, -1)
     rows, strips = [], []
     for factor, value in wanted(levels):
-        has, others = levels[factor] == value, [name for name in names if name != factor]
-        kept = {f"{other}={v}": levels[other][:TRAINED] == v for other in others for v in np.unique(levels[other])[1:]}
-        found = find_direction(f"{factor}={value}", codes, has[:TRAINED], kept if keep else None)
+        has, column = levels[factor] == value, names.index(factor)
         lacking = TRAINED + np.flatnonzero(~has[TRAINED:])[:EDITED]
-        before = faces.judge(faces.images[lacking])
-        for detail in (1.0, 0.0):
-            after = edit(faces.model, faces.images[lacking], [(found.vector, STEP)], detail=detail)
-            seen, column = faces.judge(after), names.index(factor)
-            target = float((seen[:, column] == np.unique(levels[factor]).tolist().index(value)).mean())
-            changed = {other: float((seen[:, i] != before[:, i]).mean()) for i, other in enumerate(names) if other != factor}
-            worst = max(changed, key=lambda other: changed[other])
-            rows.append({"edit": found.name, "detail": detail, "faces": len(lacking), "accuracy": round(found.accuracy, 4),
-                         "reached": target, "interval": [round(v, 3) for v in wilson(target, len(lacking))],
-                         "other_value": float((seen[:, column] != before[:, column]).mean()),
-                         "changed": changed, "worst": worst, "met": target >= 0.8 and changed[worst] <= 0.15})
-            strips.append(np.concatenate([faces.images[lacking[:8]], after[:8]]))
-            print(f"{found.name:28} detail {detail:g}  reached {target:.3f}  {worst} changed in {changed[worst]:.3f}", flush=True)
+        before = faces.images[lacking]
+        way = direction(codes, levels, factor, value) if keep else difference(codes, has[:TRAINED])
+        after = edit(faces.model, before, [(way, STEP)])
+        row = {"edit": f"{factor}={value}", "faces": len(lacking),
+               **effect(faces.judge(before), faces.judge(after), column, np.unique(levels[factor]).tolist().index(value))}
+        rows.append(row)
+        strips.append(np.concatenate([before[:8], after[:8]]))
+        print(f"{row['edit']:28} reached {row['reached']:.3f}  {row['worst']} changed in {row['most_changed']:.3f}", flush=True)
     save_png(grid(np.concatenate(strips), 16), faces.work / f"directions-{'kept' if keep else 'naive'}.png")
-    return {"step": STEP, "met": float(np.mean([row["met"] for row in rows if row["detail"] == 1])), "edits": rows}
+    return {"step": STEP, "detail": 1.0, "met": sum(row["met"] for row in rows), "of": len(rows), "edits": rows}
+
+
+def direction(codes: np.ndarray, levels: dict[str, np.ndarray], factor: str, value: str) -> Direction:
+    """As the command finds it: the factor's other values are kinds, every other factor is kept."""
+    known = {name: column[:TRAINED] for name, column in levels.items()}
+    others = {f"{name}={v}": column == v for name, column in known.items() if name != factor for v in np.unique(column)[1:]}
+    return find_direction(f"{factor}={value}", codes, known[factor] == value, others, known[factor])
+
+
+def difference(codes: np.ndarray, has: np.ndarray) -> np.ndarray:
+    return codes[has].mean(0) - codes[~has].mean(0)
+
+
+def effect(before: np.ndarray, after: np.ndarray, column: int, value: int) -> dict:
+    """Of factors (n, factors) as judged before and after: the share that reached the value, and what else changed."""
+    reached = float((after[:, column] == value).mean())
+    changed = {name: float((after[:, i] != before[:, i]).mean()) for i, name in enumerate(FACTORS) if i != column}
+    worst = max(changed, key=lambda name: changed[name])
+    return {"reached": reached, "interval": [round(v, 3) for v in wilson(reached, len(after))], "changed": changed,
+            "worst": worst, "most_changed": changed[worst], "met": reached >= 0.8 and changed[worst] <= 0.15}
 
 
 def wanted(levels: dict[str, np.ndarray]) -> list[tuple[str, str]]:

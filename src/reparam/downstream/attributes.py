@@ -62,8 +62,10 @@ def attribute(columns: Mapping[str, Column], column: str, value: str | None = No
         low, high = values
         plain = high if column == LABEL else column if low.lower() in ABSENT else f"{column}:{high}"
         return _of_two(name or plain, column, cells == high, known)
+    if len(values) < 2:
+        raise UsageError(f"{column} is the same of all images of which it is known: {_shown(values) or 'of none'}")
     numbers = _numbers(values)
-    if numbers is None or len(values) < 2:
+    if numbers is None:
         raise UsageError(f"{column} has {len(values)} values: choose one of them. Values: {_shown(values)}")
     each = np.array([numbers.get(cell, np.nan) for cell in cells])
     return _of_two(name or column, column, each > np.nanmedian(each), known & ~np.isnan(each))
