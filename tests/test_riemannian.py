@@ -67,7 +67,7 @@ def overlapping():
 def test_hamiltonian_moves_leave_the_density_as_it_is():
     p, points, cdf = overlapping()
     exact = torch.from_numpy(np.interp(np.random.default_rng(0).random(20_000), cdf, points)).float()[:, None]
-    moved = p.moved(exact, torch.full_like(exact, 1.2), rounds=3)
+    moved = p.moved(exact, torch.full_like(exact, 1.2), torch.randn(len(exact), 3, exact.shape[1] + 2))
     assert (moved != exact).float().mean() > 0.9
     assert stats.kstest(moved[:, 0].numpy(), lambda v: np.interp(v, points, cdf)).pvalue > 1e-3
 
@@ -82,7 +82,7 @@ def test_most_moves_are_accepted_in_many_dimensions():
     chosen = torch.randint(20, (500,))
     scale = p.centroids.variances[chosen].sqrt()
     z = p.centroids.means[chosen] + scale * torch.randn(500, 64)
-    assert (p.moved(z, scale, rounds=1) != z).any(1).float().mean() > 0.7
+    assert (p.moved(z, scale, torch.randn(len(z), 1, z.shape[1] + 2)) != z).any(1).float().mean() > 0.7
 
 
 def test_it_says_that_it_has_no_density():

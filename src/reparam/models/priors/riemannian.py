@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...distributions.base import Distribution
+from ...distributions.base import FromNoise, uniform
 from ...errors import UsageError
 from ...parts.ranges import above, at_least
 from ...parts.registry import prior
@@ -26,7 +26,7 @@ ROUNDS = 10
 
 
 @dataclass(frozen=True)
-class RiemannianUniform(Distribution):
+class RiemannianUniform(FromNoise):
     """p(z) ∝ √det G(z), G(z) = Σ_i ω_i(z) Σ_i⁻¹ + λ exp(−τ‖z‖²) I, Σ_i diagonal.
 
     Around a centroid that is far from all others, ω_i alone counts, and the density is N(c_i, (ρ²/d) Σ_i): each such
@@ -76,37 +76,40 @@ class RiemannianUniform(Distribution):
         weights, rest = (log_weights - peak).exp(), (log_rest - peak).exp()
         return weights, rest, weights @ (1 / self.centroids.variances) + rest, peak
 
-    def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        return self.tempered(shape, 1.0)
+    def noise(self, n: int) -> Tensor:
+        d = self.centroids.means.shape[1]
+        return torch.randn(n, 1 + d + ROUNDS * (d + 2), device=self.centroids.means.device)
 
-    def tempered(self, shape: tuple[int, ...], temperature: float) -> Tensor:
-        """Draws of p(z)^(1/T²), whose spread around a centroid is multiplied by the temperature T; at 0 the centroids."""
-        means, n = self.centroids.means, math.prod(shape)
-        with torch.no_grad(), no_autocast(means):
-            chosen = torch.randint(len(means), (n,), device=means.device)
-            d, z = means.shape[1], means[chosen]
-            if temperature and n:
+    def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """Draws of p(z)^(1/T²), whose spread around a centroid is multiplied by the temperature T; at 0 the centroids.
+
+        The first number chooses a centroid, the next d a start around it, and the others are those of `moved`.
+        """
+        means, d = self.centroids.means, self.centroids.means.shape[1]
+        with no_autocast(means):
+            chosen = (uniform(u[:, 0]) * len(means)).long()
+            z = means[chosen]
+            if temperature:
                 scale = temperature * self.centroids.width * (self.centroids.variances[chosen] / d).sqrt()
-                z = self.moved(z + scale * torch.randn_like(z), scale, temperature)
-            return z.reshape(*shape, *self.shape)
+                z = self.moved(z + scale * u[:, 1 : d + 1], scale, u[:, d + 1 :].unflatten(1, (ROUNDS, d + 2)), temperature)
+            return z.reshape(-1, *self.shape)
 
-    def moved(self, z: Float[Tensor, "n d"], scale: Float[Tensor, "n d"], temperature: float = 1.0, rounds: int = ROUNDS
-              ) -> Float[Tensor, "n d"]:
-        """Codes after some rounds of Hamiltonian Monte Carlo, which leaves p(z)^(1/T²) as it is.
+    def moved(self, z: Float[Tensor, "n d"], scale: Float[Tensor, "n d"], u: Float[Tensor, "n rounds k"],
+              temperature: float = 1.0) -> Float[Tensor, "n d"]:
+        """Codes after rounds of Hamiltonian Monte Carlo, which leaves p(z)^(1/T²) as it is; noise u has for each round a
+        momentum, a number for the length of steps and one for the choice, k = d + 2.
 
         A round follows z'' = ∇ log p for a quarter of the period that N(0, scale²) has, by leapfrog steps of length d^(−1/4)
         in units of `scale`, and is accepted with probability min(1, exp(−ΔH)). (Neal, 2011, arXiv:1206.1901)
         """
         step = 0.9 * z.shape[1] ** -0.25
-        for _ in range(rounds):
-            v = torch.randn_like(z)
+        for drawn in u.unbind(1):
+            v, long, chance = drawn[:, :-2], uniform(drawn[:, -2:-1]), uniform(drawn[:, -1])
             before = self.log_volume(z) / temperature**2 - 0.5 * v.square().sum(1)
             # a length that varies meets no period of the motion
-            length = step * (0.8 + 0.4 * torch.rand(len(z), 1, device=z.device))
-            end, v = self._leapfrog(z, v, scale, length, temperature, math.ceil(math.pi / 2 / step))
+            end, v = self._leapfrog(z, v, scale, step * (0.8 + 0.4 * long), temperature, math.ceil(math.pi / 2 / step))
             after = self.log_volume(end) / temperature**2 - 0.5 * v.square().sum(1)
-            accepted = torch.rand(len(z), device=z.device).log() < after - before
-            z = torch.where(accepted[:, None], end, z)
+            z = torch.where((chance.log() < after - before)[:, None], end, z)
         return z
 
     def _leapfrog(self, z: Tensor, v: Tensor, scale: Tensor, length: Tensor, temperature: float, steps: int
