@@ -1,7 +1,4 @@
-"""Nearest images by code, by image features, or by both: exact, by one matrix product and a selection.
-
-Vectors of one kind are centred and brought to a mean squared length of 1, so that kinds can stand side by side.
-"""
+"""Nearest vectors: exact, by one matrix product and a selection; or among candidates, by their differences."""
 
 from __future__ import annotations
 
@@ -51,27 +48,44 @@ class Index:
         Raises:
             UsageError: a k that the index does not hold, or queries of another length.
         """
-        q = torch.as_tensor(queries).float()
-        if not 1 <= k <= len(self.vectors):
-            raise UsageError(f"k={k}: the index holds {len(self.vectors)} vectors, so from 1 to as many")
-        if q.ndim != 2 or q.shape[1] != self.vectors.shape[1]:
-            raise UsageError(f"queries of shape {tuple(q.shape)} do not fit an index of (n, {self.vectors.shape[1]})")
-        pieces = [self._nearest(chunk, k) for chunk in q.split(QUERIES)]
-        rows, squared = (torch.cat(each) for each in zip(*pieces, strict=True))
-        return Found(rows.numpy(), squared.clamp(min=0).sqrt().numpy())
+        q = check_queries(queries, self.vectors, k)
+        return joined([ranked(self.vectors, chunk, self._nearest(chunk, k), k) for chunk in q.split(QUERIES)])
 
-    def _nearest(self, q: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Rows (q, k) and squared distances. The k nearest lie in the k groups whose nearest are nearest, so that only
-        these are sorted."""
+    def _nearest(self, q: Tensor, k: int) -> Tensor:
+        """Rows (q, k). The k nearest lie in the k groups whose nearest are nearest, so that only these are sorted."""
         closeness = torch.addmm(self.squares.neg()[None], q, self.vectors.T, alpha=2)  # |q|² − distance²
         n, groups = closeness.shape[1], closeness.shape[1] // GROUP
-        if groups > 2 * k:
-            whole = closeness[:, : groups * GROUP].unflatten(1, (groups, GROUP))
-            best = whole.amax(2).topk(k, 1).indices
-            rows = (best[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
-            rest = torch.arange(groups * GROUP, n).expand(len(q), -1)
-            rows = torch.cat([rows, rest], 1)
-            top = closeness.gather(1, rows).topk(k, 1)
-            return rows.gather(1, top.indices), q.square().sum(1, keepdim=True) - top.values
-        top = closeness.topk(k, 1)
-        return top.indices, q.square().sum(1, keepdim=True) - top.values
+        if groups <= 2 * k:
+            return closeness.topk(k, 1).indices
+        whole = closeness[:, : groups * GROUP].unflatten(1, (groups, GROUP))
+        best = whole.amax(2).topk(k, 1).indices
+        rows = (best[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
+        rest = torch.arange(groups * GROUP, n).expand(len(q), -1)
+        rows = torch.cat([rows, rest], 1)
+        return rows.gather(1, closeness.gather(1, rows).topk(k, 1).indices)
+
+
+def check_queries(queries: npt.ArrayLike | Tensor, vectors: Tensor, k: int) -> Tensor:
+    """Queries (q, d) for these vectors (n, d).
+
+    Raises:
+        UsageError: a k that is more than n, or queries of another length.
+    """
+    q = torch.as_tensor(queries).float()
+    if not 1 <= k <= len(vectors):
+        raise UsageError(f"{k} nearest images: the index holds {len(vectors)}, so from 1 to as many")
+    if q.ndim != 2 or q.shape[1] != vectors.shape[1]:
+        raise UsageError(f"queries of shape {tuple(q.shape)} do not fit an index of (n, {vectors.shape[1]})")
+    return q
+
+
+def ranked(vectors: Tensor, queries: Float[Tensor, "q d"], rows: Tensor, k: int) -> Found:
+    """The k nearest among the rows (q, m) of each query, by differences, which lose no digits where vectors are near."""
+    distance = (vectors[rows] - queries[:, None]).square().sum(2).sqrt()
+    best = distance.sort(dim=1, stable=True)
+    return Found(rows.gather(1, best.indices[:, :k]).numpy(), best.values[:, :k].numpy())
+
+
+def joined(pieces: list[Found]) -> Found:
+    """Found for some queries after the other."""
+    return Found(np.concatenate([each.rows for each in pieces]), np.concatenate([each.distance for each in pieces]))
