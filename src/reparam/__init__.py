@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .runs.keeping import save as save
     from .runs.measuring import compare as compare
     from .runs.measuring import evaluate as evaluate
+    from .runs.searching import build_index as build_index
     from .runs.train import resume as resume
     from .runs.train import train as train
     from .trainer.assembly import Assembly as Assembly
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Assembly": "trainer.assembly",
+    "build_index": "runs.searching",
     "build_model": "models.build",
     "build_objective": "objectives.objective",
     "compare": "runs.measuring",

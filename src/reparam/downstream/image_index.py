@@ -55,7 +55,7 @@ class Pieces:
 
     @staticmethod
     def of(pieces: Sequence[bytes]) -> Pieces:
-        return Pieces(np.frombuffer(b"".join(pieces), np.uint8), np.cumsum([len(p) for p in pieces], dtype=np.int64))
+        return Pieces(np.frombuffer(bytearray().join(pieces), np.uint8), np.cumsum([len(p) for p in pieces], dtype=np.int64))
 
     def __getitem__(self, i: int) -> bytes:
         begin = int(self.ends[i - 1]) if i else 0
