@@ -54,17 +54,18 @@ def precision(images: Set, preset: str, work: Path) -> dict:
     indexed, asked = chosen(images)
     codes, queries = (embedded(trained(images, preset, work), images.images[rows], ("codes",)) for rows in (indexed, asked))
     n = {"indexed": len(indexed), "asked": len(asked), "numbers": codes["codes"].shape[1]}
-    score = {"codes": by([codes["codes"]], [queries["codes"]], images, indexed, asked)}
+    score = {"codes": by(codes, queries, images, indexed, asked)}
     if preset == "default":
         x, q = (to_batch(images.images[rows]).flatten(1) for rows in (indexed, asked))
-        components = torch.linalg.eigh((x - x.mean(0)).T @ (x - x.mean(0)))[1][:, -n["numbers"]:]
+        x, q = x - x.mean(0), q - x.mean(0)
+        components = torch.linalg.eigh(x.T @ x)[1][:, -n["numbers"]:]
         score["pixels"] = precision_at(Index.of(x).search(q, K), images.labels, indexed, asked)
         score["pca"] = precision_at(Index.of(x @ components).search(q @ components, K), images.labels, indexed, asked)
-        score["pca, direction"] = by([x @ components], [q @ components], images, indexed, asked)
+        score["pca, direction"] = by({"codes": x @ components}, {"codes": q @ components}, images, indexed, asked)
     return {**n, "precision at 10": score}
 
 
-def by(vectors: list[torch.Tensor], queries: list[torch.Tensor], images: Set, indexed: np.ndarray, asked: np.ndarray) -> dict:
+def by(vectors: dict[str, torch.Tensor], queries: dict[str, torch.Tensor], images: Set, indexed: np.ndarray, asked: np.ndarray) -> dict:
     space = Space.of(vectors)
     return precision_at(space.search(space.place(queries), K), images.labels, indexed, asked)
 
@@ -75,8 +76,8 @@ def with_features(images: Set, work: Path) -> dict:
     model = trained(images, "default", work)
     a, q = (embedded(model, images.images[rows], ("codes", "features")) for rows in (indexed, asked))
     return {"indexed": len(indexed), "asked": len(asked), "precision at 10": {
-        "features": by([a["features"]], [q["features"]], images, indexed, asked),
-        "both": by([*a.values()], [*q.values()], images, indexed, asked)}}
+        "features": by({"features": a["features"]}, {"features": q["features"]}, images, indexed, asked),
+        "both": by(a, q, images, indexed, asked)}}
 
 
 def unknown(images: Set, work: Path) -> dict:
@@ -84,9 +85,9 @@ def unknown(images: Set, work: Path) -> dict:
     the other classes' test images that is kept and told right."""
     indexed, asked = chosen(images)
     model, y = trained(images, "default", work), images.labels["class"]
-    codes, queries = (embedded(model, images.images[rows], ("codes",))["codes"] for rows in (indexed, asked))
-    space = Space.of([codes])
-    placed, vectors = space.place([queries]), space.index.vectors
+    codes, queries = (embedded(model, images.images[rows], ("codes",)) for rows in (indexed, asked))
+    space = Space.of(codes)
+    placed, vectors = space.place(queries), space.index.vectors
     refused, kept, right = [], [], []
     for c in np.unique(y[indexed]):
         others = np.flatnonzero(y[indexed] != c)
@@ -108,17 +109,17 @@ def speed(data: Path, work: Path) -> dict:
     and of N(0, I), in which a graph finds its way worst."""
     images = Set("mnist", data)
     model = trained(images, "default", work)
-    queries = embedded(model, images.images[images.rows[2][:ASKED]], ("codes",))["codes"]
+    queries = embedded(model, images.images[images.rows[2][:ASKED]], ("codes",))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pictures = (model.sample_pixels(MANY - 60_000, seed=0).clamp(0, 1) * 255).round().to(torch.uint8)
-        noise = Space.of([torch.randn(MANY, DIMENSIONS)])
+        noise = Space.of({"codes": torch.randn(MANY, DIMENSIONS)})
         other = torch.nn.functional.normalize(torch.randn(ASKED, DIMENSIONS), dim=1)
     real = images.images[np.concatenate(images.rows)[:60_000]]
     both = np.concatenate([real, pictures.permute(0, 2, 3, 1).numpy()])
-    codes = Space.of([embedded(model, both, ("codes",))["codes"]])
+    codes = Space.of(embedded(model, both, ("codes",)))
     return {"vectors": MANY, "numbers": codes.index.vectors.shape[1],
-            "codes": timed(codes.index, codes.place([queries])), "normal": timed(noise.index, other)}
+            "codes": timed(codes.index, codes.place(queries)), "normal": timed(noise.index, other)}
 
 
 def timed(index: Index, queries: torch.Tensor) -> dict:

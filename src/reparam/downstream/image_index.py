@@ -1,7 +1,8 @@
 """A model's index: the codes of many images, whitened by their information, with names, labels and thumbnails.
 
-Of each kind of vector, codes or image features, the direction from the mean of the index counts: vectors have length 1, so
-that distances go from 0 to 2 and are 1.41 between images that have nothing in common. Of both, the root mean square.
+Of each kind of vector, codes or image features, the direction counts, from the mean of the model's training codes or of the
+index's features: vectors have length 1, so that distances go from 0 to 2 and are 1.41 between images that have nothing in
+common. Of both, the root mean square.
 """
 
 from __future__ import annotations
@@ -80,12 +81,12 @@ class Space:
     graph: Graph | None = None
 
     @staticmethod
-    def of(kinds: Sequence[Float[Tensor, "n _"]], graph: Graph | None = None) -> Space:
-        """Of vectors of one kind or more."""
-        centres = tuple(kind.mean(0) for kind in kinds)
+    def of(kinds: Mapping[str, Float[Tensor, "n _"]], graph: Graph | None = None) -> Space:
+        """Of the vectors of one kind or more; codes have their centre at 0."""
+        centres = tuple(v.mean(0) if kind == "features" else v.new_zeros(v.shape[1]) for kind, v in kinds.items())
         return Space(centres, Index.of(_placed(kinds, centres)), graph)
 
-    def place(self, kinds: Sequence[Float[Tensor, "q _"]]) -> Float[Tensor, "q d"]:
+    def place(self, kinds: Mapping[str, Float[Tensor, "q _"]]) -> Float[Tensor, "q d"]:
         """Other vectors of the same kinds."""
         return _placed(kinds, self.centres)
 
@@ -96,8 +97,8 @@ class Space:
         return self.graph.search(self.index.vectors, queries, k)
 
 
-def _placed(kinds: Sequence[Tensor], centres: Sequence[Tensor]) -> Tensor:
-    units = [F.normalize(kind - centre, dim=1) for kind, centre in zip(kinds, centres, strict=True)]
+def _placed(kinds: Mapping[str, Tensor], centres: Sequence[Tensor]) -> Tensor:
+    units = [F.normalize(v - centre, dim=1) for v, centre in zip(kinds.values(), centres, strict=True)]
     return torch.cat(units, 1) / len(units) ** 0.5
 
 
@@ -126,7 +127,7 @@ class ImageIndex:
     held_out: npt.NDArray[np.bool_]
     """(n,), images that calibrations ask with: of the model's own data, those that it was not trained on."""
     vectors: Mapping[str, Tensor]
-    """(n, d) each: codes in the units of `code_scale`, and image features where they were asked for."""
+    """(n, d) each: codes less the model's mean, in the units of `code_scale`; image features where they were asked for."""
     thumbnails: Pieces
     """WebP files."""
     source: str
@@ -170,7 +171,7 @@ class ImageIndex:
         """With a graph for each kind of vector where there are too many to compare all, and usearch is installed."""
         if len(self) <= EXACT or not has_graphs():
             return self
-        graphs = {kind: Graph.of(Space.of([v]).index.vectors) for kind, v in self.vectors.items()}
+        graphs = {kind: Graph.of(Space.of({kind: v}).index.vectors) for kind, v in self.vectors.items()}
         return ImageIndex(**{**vars(self), "graphs": graphs, "_spaces": {}})
 
     def space(self, by: By = "codes") -> Space:
@@ -184,7 +185,7 @@ class ImageIndex:
         if "features" in KINDS[by] and "features" not in self.vectors:
             raise UsageError("this index holds no image features: make it again with --features, or compare by codes")
         if by not in self._spaces:
-            self._spaces[by] = Space.of([self.vectors[kind] for kind in KINDS[by]], self.graphs.get(by))
+            self._spaces[by] = Space.of({kind: self.vectors[kind] for kind in KINDS[by]}, self.graphs.get(by))
         return self._spaces[by]
 
     def place(self, images: npt.ArrayLike, by: By = "codes") -> Float[Tensor, "q d"]:
@@ -194,7 +195,7 @@ class ImageIndex:
             DataError: images that do not fit the model.
         """
         space, (_, x) = self.space(by), Layout.read(images, self.model.config.image_shape)
-        return space.place(list(_embed(self.model, x, KINDS[by]).values()))
+        return space.place(_embed(self.model, x, KINDS[by]))
 
     def search(self, images: npt.ArrayLike, k: int = 20, by: By = "codes") -> Found:
         """The k nearest of each image, nearest first: rows of the index, and distances from 0 to 2.
@@ -270,9 +271,16 @@ def _embed(model: ImageModel, x: Tensor, kinds: Sequence[str]) -> dict[str, Tens
     if not len(code_scale(model)[0]):
         raise UsageError("no latent of this model carries information, so that its codes tell images apart by nothing: "
                          "train it again; 'reparam evaluate' says what is wrong")
-    makers: dict[str, Callable[[], Tensor]] = {"codes": lambda: scaled_codes(model, x),
+    makers: dict[str, Callable[[], Tensor]] = {"codes": lambda: scaled_codes(model, x) - _centre(model),
                                                "features": lambda: image_features(x, model.device)}
     return {kind: makers[kind]().float().cpu() for kind in kinds}
+
+
+def _centre(model: ImageModel) -> Tensor:
+    """(d,) the mean of the training images' codes, in the units of `code_scale`."""
+    rows, scale = code_scale(model)
+    mean = {axis.index: axis.mean for axis in model.config.axes}
+    return torch.tensor([mean[row] for row in rows.tolist()]) * torch.from_numpy(scale).float()
 
 
 def _held_out(images: ImageSet) -> npt.NDArray[np.bool_]:

@@ -105,7 +105,7 @@ def search(index: ImageIndex, queries: ImageSet, *, n: int = 20, by: By = "codes
         raise UsageError(f"-n must be at least 1, got {n}")
     recogniser = Recogniser.of(index, by, refused=refused) if refused is not None else None
     space = index.space(by)
-    placed = space.place(list(embedded(index.model, queries.images, KINDS[by]).values()))
+    placed = space.place(embedded(index.model, queries.images, KINDS[by]))
     found = space.search(placed, min(n, len(index)))
     return Searched(index, queries, by, found, recogniser(placed) if recogniser is not None else None, recogniser)
 
@@ -122,5 +122,5 @@ def find_duplicates(index: ImageIndex, images: ImageSet | None = None, *, by: By
     space = index.space(by)
     if images is None:
         return Doubled(index, None, by, duplicates(space.index.vectors, index.digests, threshold))
-    vectors = space.place(list(embedded(index.model, images.images, KINDS[by]).values()))
+    vectors = space.place(embedded(index.model, images.images, KINDS[by]))
     return Doubled(index, images, by, duplicates(vectors, images.digests.view(np.int64), threshold))

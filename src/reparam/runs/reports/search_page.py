@@ -86,7 +86,7 @@ def sentence_of(found: Searched) -> str:
     """What was searched, in a sentence."""
     n, k = found.found.rows.shape
     return (f"{counted(n, 'image')}, each with the {counted(k, 'nearest image', 'nearest')} of the {len(found.index):,} of "
-            f"{found.index.source}, by {WORDS[found.by]}")
+            f"{Path(found.index.source).name}, by {WORDS[found.by]}")
 
 
 def about_unknown(by: Recogniser) -> str:
@@ -144,7 +144,7 @@ def _figure(picture: bytes, name: str, bold: str, label: str) -> Html:
 
 def sentence_of_duplicates(found: Doubled) -> str:
     """What was found, in sentences."""
-    d, of = found.duplicates, found.index.source if found.images is None else found.images.source
+    d, of = found.duplicates, Path(found.index.source if found.images is None else found.images.source).name
     exact = sum(bool(group.exact.all()) for group in d.groups)
     images = sum(len(group.rows) for group in d.groups)
     return (f"{counted(len(d.groups), 'group')} of duplicates, {counted(images, 'image')}, among {d.n:,} of {of}: {exact:,} "
