@@ -265,10 +265,10 @@ def test_each_statistic_has_a_p_value_and_those_chosen_add_up(model):
 
 
 def test_features_are_compared_with_those_of_training_images(model, monkeypatch, tmp_path):
-    monkeypatch.setattr(measures, "image_features", lambda x, device: 2 * x.flatten(1))
+    monkeypatch.setattr(measures, "image_features", lambda x, device: 2 * x.flatten(1))  # whose length is no matter
     images = np.random.default_rng(0).integers(0, 256, (150, 4, 4, 1), np.uint8)
     Detector.fit(model, images[:50], images[50:110], ("features",)).save(tmp_path / "kept.safetensors")
     judged = Detector.load(tmp_path / "kept.safetensors", model, again="").judge(images[110:])
-    flat = images.reshape(150, -1) * (2 / 255)
+    flat = images.reshape(150, -1) / np.linalg.norm(images.reshape(150, -1).astype(float), axis=1, keepdims=True)
     distance = np.linalg.norm(flat[110:, None] - flat[:50], axis=2)
     assert np.allclose(judged.statistics[:, 0], np.sort(distance, 1)[:, 4], rtol=2e-3)

@@ -20,8 +20,7 @@ from sklearn.metrics import average_precision_score
 
 from reparam.data.stream import to_batch
 from reparam.downstream.anomaly import Detector, Oddness, benjamini_hochberg
-from reparam.downstream.measures import DEFAULT, measured
-from reparam.downstream.statistics import image_features
+from reparam.downstream.measures import DEFAULT, feature_directions, measured
 from reparam.functional.intervals import of_share, wilson
 from reparam.functional.neighbours import nearest
 
@@ -174,17 +173,17 @@ class Rivals:
     def __call__(self, images: np.ndarray) -> Named:
         x = flat(images)
         z = self.pca.transform(x)
-        near = nearest(image_features(to_batch(images)), self.features, k=NEIGHBOUR).distance[:, -1].numpy()
+        near = nearest(feature_directions(to_batch(images)), self.features, k=NEIGHBOUR).distance[:, -1].numpy()
         return {"PCA error": ((x - self.pca.inverse_transform(z)) ** 2).sum(1),
                 "isolation forest on PCA": -self.forest.score_samples(z), "neighbours in features": near}
 
 
 def kept_features(images: Set, rows: np.ndarray, work: Path) -> torch.Tensor:
-    """EfficientNet features of some training images; those of a set are made once."""
+    """EfficientNet features, of length 1, of some training images; those of a set are made once."""
     path, first = work / images.name / "features.npy", images.rows[0][: TRAINING + SPARE]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, image_features(to_batch(images.images[first])).half().numpy())
+        np.save(path, feature_directions(to_batch(images.images[first])).half().numpy())
     place = {row: i for i, row in enumerate(first.tolist())}
     return torch.from_numpy(np.load(path)[[place[row] for row in rows.tolist()]]).float()
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.stream import to_batch
@@ -39,7 +40,7 @@ class Reference:
     bound: float | None = None
     """Mean −ELBO of held-out images, nats; None where typicality is not measured."""
     features: Tensor | None = None
-    """(m, d) of training images; None where features are not measured."""
+    """(m, d) of length 1, of training images; None where features are not measured."""
 
     @staticmethod
     def fit(model: ImageModel, training: Images, held_out: Images, names: Sequence[str]) -> Reference:
@@ -54,7 +55,7 @@ class Reference:
             model, scaled_codes(model, to_batch(training[evenly(len(training), MOST_CODES)])),
             Surprise.fit(residuals(model, x)),
             float(rate_and_distortion(model, x).sum(1).mean()) if "typicality" in names else None,
-            image_features(to_batch(seen), model.device) if "features" in names else None)
+            feature_directions(to_batch(seen), model.device) if "features" in names else None)
 
 
 class Look:
@@ -89,10 +90,15 @@ class Look:
         return _distance(scaled_codes(self.reference.model, self.x), self.reference.codes)
 
     def feature_distance(self) -> Array:
-        """(n,) to the features of the fifth nearest training image."""
+        """(n,) from 0 to 2, to the features of the fifth nearest training image."""
         if self.reference.features is None:
             raise ValueError("this reference was made without features")
-        return _distance(image_features(self.x, self.reference.model.device), self.reference.features)
+        return _distance(feature_directions(self.x, self.reference.model.device), self.reference.features)
+
+
+def feature_directions(x: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """(n, d) image features of length 1: simple images have short ones, which would make them near to everything."""
+    return F.normalize(image_features(x, device))
 
 
 def _distance(vectors: Tensor, others: Tensor) -> Array:
