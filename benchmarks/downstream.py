@@ -8,6 +8,7 @@
     directions   edits of faces along glasses, hair and skin colour, judged by a classifier of real faces
     m2           a hundred labels of MNIST: the semi-supervised model beside a probe on codes, five draws of the labels
     search       nearest images by code, pixels and features; queries a second; unknown classes
+    geometry     draws by the volume of a metric over codes beside the mixture's; shortest ways between images
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. Results lie in
 benchmarks/results/downstream/PART-CELL.json; models, which take minutes, under --work.
@@ -27,7 +28,7 @@ import torch
 from reparam.files.writing import write_json
 
 RESULTS = Path(__file__).parent / "results" / "downstream"
-PARTS = ("models", "directions", "anomalies", "m2", "search")
+PARTS = ("models", "directions", "anomalies", "m2", "search", "geometry")
 """Modules of downstream_parts; each names its cells."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,3 +237,13 @@ def test_the_command_shows_both_ways_and_tells_their_lengths(run, metric, tmp_pa
 def test_a_metric_without_a_geodesic_is_refused(run, capsys):
     assert main(["interpolate", str(run / "run"), "--metric", "codes"]) == 2
     assert "--geodesic: give both" in capsys.readouterr().err
+
+
+def test_the_benchmark_names_its_cells(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from downstream import PARTS
+    from downstream_parts.geometry import cells, some
+
+    assert "geometry" in PARTS
+    assert set(cells(tmp_path, tmp_path)) == {"riemannian-mnist", "riemannian-fashion", "paths-mnist", "paths-fashion"}
+    assert (some(np.arange(10), 5) == [0, 2, 4, 6, 8]).all()
