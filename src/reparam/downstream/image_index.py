@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -172,7 +172,7 @@ class ImageIndex:
         if len(self) <= EXACT or not has_graphs():
             return self
         graphs = {kind: Graph.of(Space.of({kind: v}).index.vectors) for kind, v in self.vectors.items()}
-        return ImageIndex(**{**vars(self), "graphs": graphs, "_spaces": {}})
+        return replace(self, graphs=graphs, _spaces={})
 
     def space(self, by: By = "codes") -> Space:
         """The vectors that images are compared by. Those of both have no graph: all are compared.
