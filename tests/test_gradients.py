@@ -118,7 +118,7 @@ ELSEWHERE_DENSITIES = {
     "BetaBinomial": "test_likelihoods.py", "VonMisesFisher": "test_posteriors.py", "RelaxedBernoulli": "test_posteriors.py",
     "RelaxedCategorical": "test_posteriors.py", "FlowedGaussian": "test_flows.py", "EvenMixture": "test_flows.py",
     "Transported": "test_fit_prior.py", "WrappedNormal": "test_hyperbolic.py", "SecondStage": "test_two_stage.py",
-    "RiemannianUniform": "test_riemannian.py"}
+    "RiemannianUniform": "test_riemannian.py", "Hamiltonian": "test_hamiltonian.py"}
 """Tested in the file of their family."""
 
 

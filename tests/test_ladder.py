@@ -194,7 +194,7 @@ def test_what_a_prior_is_fitted_to_are_draws_of_the_top(more):
     model, x = ladder(more=more).eval(), torch.rand(1, *IMAGE).round()
     q = model(x).layers[0].q
     with torch.no_grad():
-        draws = model.latent.to_fit(model.encoder(x), 4000)[:, 0]
+        draws = model.latent.to_fit(model.observe(x), 4000)[:, 0]
     assert draws.shape == (4000, *model.latent.fit_space.shape) and model.latent.fit_space.kind == "real"
     sigma = (q.log_var[0] / 2).exp()
     assert ((draws.mean(0) - q.loc[0]).abs() < 5 * sigma / 4000**0.5).all()

@@ -174,12 +174,12 @@ class Codes(VAE):
     def latent(self):
         return self
 
-    def code(self, x, *, sample=False):
-        rows = x[:, 0, 0, 0].long()
+    def code(self, seen, *, sample=False):
+        rows = seen.h[:, 0, 0, 0].long()
         return Gaussian(self.loc[rows], self.log_var[rows]).rsample() if sample else self.loc[rows]
 
-    def infer(self, x, samples):
-        rows = x[:, 0, 0, 0].long()
+    def infer(self, seen, samples):
+        rows = seen.h[:, 0, 0, 0].long()
         q = Gaussian(self.loc[rows], self.log_var[rows])
         zero = torch.zeros(self.loc.shape[1])
         z = q.rsample((samples,))

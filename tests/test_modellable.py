@@ -40,8 +40,8 @@ class Codes(VAE):
     def latent(self):
         return self
 
-    def infer(self, x, samples):
-        rows = x[:, 0, 0, 0].long()
+    def infer(self, seen, samples):
+        rows = seen.h[:, 0, 0, 0].long()
         q = Gaussian(self.loc[rows], self.log_var[rows], len(self.shape))
         zero = torch.zeros(self.shape)
         z = q.rsample((samples,))

@@ -119,7 +119,7 @@ def halved(seed=0):
     torch.manual_seed(seed)
     model = build_model(RECIPE, (1, 2, 4)).eval()
     model.decoder, model.encoder = Bright(), Side()
-    model.latent.code = lambda h, *, sample=False: h + 0.05 * torch.randn_like(h) * sample
+    model.latent.code = lambda seen, *, sample=False: seen.h + 0.05 * torch.randn_like(seen.h) * sample
     return model
 
 

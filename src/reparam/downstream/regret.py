@@ -112,7 +112,7 @@ def _bounds(model: ImageModel, x: Tensor, q: Posteriors, draws: int) -> Tensor:
 
 def _latent(model: ImageModel) -> OneLayer:
     latent = model.vae.latent
-    if not isinstance(latent, OneLayer):
+    if not isinstance(latent, OneLayer) or latent.posterior.asks:
         raise UsageError(_unsuited(model))
     return latent
 

@@ -164,7 +164,7 @@ def modellable(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
 
 def _top(model: VAE, x: Tensor) -> Layer:
     """The topmost layer of numbers, two draws for each image."""
-    _, layers = model.latent.infer(model.encoder(x), 2)
+    _, layers = model.latent.infer(model.observe(x), 2)
     top = next(layer for layer in layers if not isinstance(layer.q, ClassPosterior))
     if isinstance(top.q, Quantized):
         raise Unavailable("this asks how real numbers vary, and this model's codes are integers: codebook_usage tells how "

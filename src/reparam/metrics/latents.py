@@ -14,6 +14,7 @@ from ..functional.intervals import of_share
 from ..functional.two_sample import DRAWS, IMAGES, LEAST, PRIOR, told_apart
 from ..models.codes import Codes
 from ..models.latents import SemiSupervised
+from ..models.posteriors.hamiltonian import Hamiltonian
 from ..models.priors import Prior
 from ..models.vae import VAE
 from ..parts.registry import metric
@@ -89,8 +90,8 @@ def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
 
 def _draws(model: VAE, x: Tensor) -> Tensor:
     """So many draws of each image's posterior as a classifier learns from, (n, DRAWS, D)."""
-    h = model.encoder(x)
-    return torch.stack([model.latent.code(h, sample=True).flatten(1) for _ in range(DRAWS)], 1)
+    seen = model.observe(x)
+    return torch.stack([model.latent.code(seen, sample=True).flatten(1) for _ in range(DRAWS)], 1)
 
 
 def _auc(kind: FigureType, evaluation: Evaluation, codes: Tensor, kept: Tensor, prior: Prior | None) -> Figure:
@@ -145,10 +146,10 @@ def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]
         raise Unavailable(counted(n, "image is", "images are") + f" too few for the information of codes; {FEWEST} at least")
     x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
-        _, layers = model.latent.infer(torch.cat([model.encoder(chunk) for chunk in x.split(CHUNK)]), 1)
-        if len(layers) != 1 or isinstance(layers[0].q, Point | Quantized):
-            raise Unavailable("the information of codes is measured of one layer of draws from densities; this model has "
-                              + ("several layers" if len(layers) > 1 else "codes without noise"))
+        _, layers = model.latent.infer(model.observe(x, CHUNK), 1)
+        if len(layers) != 1 or isinstance(layers[0].q, Point | Quantized | Hamiltonian):
+            raise Unavailable("the information of codes is measured of one layer of draws whose density is known anywhere; "
+                              "this model has " + ("several layers" if len(layers) > 1 else "one that is no such"))
         z, q, p = layers[0]
         of_own = q.log_prob(z)[0]
         of_all = torch.cat([torch.logsumexp(q.log_prob(rows.unsqueeze(1).expand(-1, n, *z.shape[2:])), 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import nn
+
 from ..errors import UsageError
 from ..nets.base import DECODERS, ENCODERS
 from ..parts.call import parse_call
@@ -50,9 +52,21 @@ def build_model(recipe: Recipe, image_shape: Shape) -> Model:
 
     latent = plan.build(encoder.features, posterior, prior)
     decoder = DECODERS.make(recipe.decoder, latent.decoder_input, out_shape)
+    if any(q.asks for q in latent.modules() if isinstance(q, Posterior)):
+        _check_asked(recipe, decoder, likelihood)
     model = VAE(encoder, latent, decoder, likelihood)
     model.recipe, model.image_shape = recipe, (c, h, w)
     return model
+
+
+def _check_asked(recipe: Recipe, decoder: nn.Module, likelihood: Likelihood) -> None:
+    """Whether decoder and likelihood can tell a posterior log p(x | z) and its gradient."""
+    if not likelihood.has_density:
+        raise UsageError(f"the posterior {recipe.posterior!r} follows log p(x | z), and the likelihood "
+                         f"{recipe.likelihood!r} gives images no density: choose another likelihood, or posterior gaussian")
+    if any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in decoder.modules()):
+        raise UsageError(f"the posterior {recipe.posterior!r} follows log p(x | z) of each image, and the BatchNorm of the "
+                         f"decoder {recipe.decoder!r} makes it depend on the others: choose another decoder, such as conv")
 
 
 MOST_DIMS = 256

@@ -51,17 +51,17 @@ def codes_of(model: VAE, x: Tensor) -> Codes:
     posteriors: list[Tensor] = []
     priors: tuple[Distribution, ...] = ()
     for chunk in x.split(250):
-        h = model.encoder(chunk)
-        _, layers = model.latent.infer(h, 1)
+        seen = model.observe(chunk)
+        _, layers = model.latent.infer(seen, 1)
         gaussian = [layer.q for layer in layers if isinstance(layer.q, Gaussian)]
         priors = tuple(layer.p for layer in layers)
-        means.append(model.latent.code(h).flatten(1))
+        means.append(model.latent.code(seen).flatten(1))
         if len(gaussian) == len(layers) and sum(layer.z[0, 0].numel() for layer in layers) == means[-1].shape[1]:
-            posteriors.append(torch.cat([torch.stack([t.reshape(h.shape[0], -1) for t in (q.loc, q.log_var)])
+            posteriors.append(torch.cat([torch.stack([t.reshape(chunk.shape[0], -1) for t in (q.loc, q.log_var)])
                                          for q in gaussian], 2))
             draws.append(torch.cat([layer.z[0].flatten(1) for layer in layers], 1))
         else:
-            draws.append(model.latent.code(h, sample=True).flatten(1))
+            draws.append(model.latent.code(seen, sample=True).flatten(1))
     mean, draw = torch.cat(means), torch.cat(draws)
     if posteriors:
         information = _gaussian_information(torch.cat(posteriors, 1), priors)
@@ -77,7 +77,7 @@ def posterior_moments(model: VAE, x: Tensor) -> tuple[Float[Tensor, "n d"], Floa
     Raises:
         UsageError: the posterior is not one Gaussian.
     """
-    _, layers = model.latent.infer(model.encoder(x), 1)
+    _, layers = model.latent.infer(model.observe(x), 1)
     q = layers[0].q
     if len(layers) > 1 or not isinstance(q, Gaussian | FullGaussian):
         raise UsageError("the posterior of this model is not one Gaussian for each image, whose variance would say how far "

@@ -11,13 +11,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..distributions.base import Distribution
 from ..parts.recipe import Recipe
 from ..tensors import fold
-from .latents import Latents
+from .latents import Latents, Observed
 from .likelihoods import Likelihood
 from .trace import Trace
 
@@ -63,13 +64,18 @@ class VAE(Model):
         self.encoder = encoder
 
     def forward(self, x: Float[Tensor, "b c h w"], samples: int = 1, y: Int[Tensor, "b"] | None = None) -> Trace:
-        features, layers = self.latent.infer(self.encoder(x), samples, y)
+        features, layers = self.latent.infer(self.observe(x), samples, y)
         px = self._decode(features)
         return Trace(x, layers, px, self._log_density(px, x), features, self._decode)
 
     def encode(self, x: Float[Tensor, "b c h w"], *, sample: bool = False) -> Float[Tensor, "b *d"]:
         """The code of each image: the posterior's mean, or a draw from it."""
-        return self.latent.code(self.encoder(x), sample=sample)
+        return self.latent.code(self.observe(x), sample=sample)
+
+    def observe(self, x: Float[Tensor, "b c h w"], at_once: int | None = None) -> Observed:
+        """What latents are inferred from: features, encoded `at_once` images at a time, and log p(x | z) for who asks."""
+        h = torch.cat([self.encoder(chunk) for chunk in x.split(at_once)]) if at_once else self.encoder(x)
+        return Observed(h, lambda features: self._decode(features).log_prob(x))
 
 
 class Generator(Model):

@@ -100,6 +100,8 @@ PRESETS: dict[str, Preset] = {
                          "Durkan et al., 2019, arXiv:1906.04032", prior="spline_flow"),
     "iaf": _ink("A posterior bent by an inverse autoregressive flow.",
                 "Kingma et al., 2016, arXiv:1606.04934", posterior="iaf", fitted_prior="none"),
+    "hamiltonian": _ink("A posterior whose draws follow the gradient of log p(x, z) for three steps.",
+                        "Caterini et al., 2018, arXiv:1805.11328", posterior="hamiltonian", fitted_prior="none"),
     "full_covariance": _ink("A posterior with the covariances of all latents.",
                             "Kingma & Welling, 2019, arXiv:1906.02691, section 2.5.1", posterior="full",
                             fitted_prior="none"),

@@ -26,6 +26,16 @@ from ..space import Space
 from ..trace import Layer
 
 
+@dataclass(frozen=True)
+class Observed:
+    """What a model knows of a batch of images when it infers their latents."""
+
+    h: Tensor
+    """The encoder's features, (B, *features)."""
+    log_px: Callable[[Tensor], Tensor]
+    """log p(x | z), (K, B), nats per example, of what the decoder reads, (K, B, *f); for a posterior that asks."""
+
+
 class Latents(nn.Module, ABC):
     """All stochastic layers of a model."""
 
@@ -39,16 +49,16 @@ class Latents(nn.Module, ABC):
     """Number of classes; 0 for a latent without labels."""
 
     @abstractmethod
-    def infer(self, h: Tensor, samples: int, y: Int[Tensor, "b"] | None = None
+    def infer(self, seen: Observed, samples: int, y: Int[Tensor, "b"] | None = None
               ) -> tuple[Float[Tensor, "k b *f"], tuple[Layer, ...]]:
-        """Draws `samples` latents for the features of each image; returns what the decoder reads, and the layers.
+        """Draws `samples` latents for each image; returns what the decoder reads, and the layers.
 
         `y` are class labels, −1 where there is none; latents without classes ignore them.
         """
 
     @abstractmethod
-    def code(self, h: Tensor, *, sample: bool = False) -> Float[Tensor, "b *d"]:
-        """One code for the features of each image: the posterior's mean, or a draw from it."""
+    def code(self, seen: Observed, *, sample: bool = False) -> Float[Tensor, "b *d"]:
+        """One code for each image: the posterior's mean, or a draw from it."""
 
     @abstractmethod
     def read(self, code: Float[Tensor, "k b *d"]) -> Float[Tensor, "k b *f"]:
@@ -83,8 +93,8 @@ class Latents(nn.Module, ABC):
         """Where the draws live that a prior can be fitted to after training; None where there are none."""
         return None
 
-    def to_fit(self, h: Tensor, draws: int) -> Float[Tensor, "k b *d"]:
-        """`draws` samples of the posterior in `fit_space` for the features of each image."""
+    def to_fit(self, seen: Observed, draws: int) -> Float[Tensor, "k b *d"]:
+        """`draws` samples of the posterior in `fit_space` for each image."""
         raise UsageError("nothing can be fitted to the codes of this latent: choose a learned --prior")
 
     @property

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from torch import Tensor
 
+from ...distributions.base import Reparameterized
 from ...errors import UsageError
 from ...parts.ranges import at_least
 from ...parts.registry import latent
@@ -16,7 +17,7 @@ from ..posteriors import Posterior
 from ..priors import Prior
 from ..space import Space
 from ..trace import Layer
-from .base import NO_ENCODER, Latents, LatentSpec, MakePosterior, MakePrior
+from .base import NO_ENCODER, Latents, LatentSpec, MakePosterior, MakePrior, Observed
 
 
 class OneLayer(Latents):
@@ -27,14 +28,19 @@ class OneLayer(Latents):
         self.posterior, self.prior, self.shape = posterior, prior, shape
         self.decoder_input, self.space = shape, posterior.space
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
-        q, p = self.posterior(h), self.prior()
+    def infer(self, seen: Observed, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
+        q, p = self._q(seen), self.prior()
         z = q.rsample((samples,))
         return self.posterior.embed(z, q), (Layer(z, q, p),)
 
-    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
-        q = self.posterior(h)
+    def code(self, seen: Observed, *, sample: bool = False) -> Tensor:
+        q = self._q(seen)
         return self.posterior.embed(q.sample((1,)), q)[0] if sample else q.mean
+
+    def _q(self, seen: Observed) -> Reparameterized:
+        """q(z | x), by a posterior that may ask for log p(x, z)."""
+        return self.posterior.guided(
+            seen.h, lambda z: seen.log_px(self.posterior.embed(z)) + self.prior().log_prob(z))
 
     def read(self, code: Tensor) -> Tensor:
         return code
@@ -54,8 +60,8 @@ class OneLayer(Latents):
     def fit_space(self) -> Space | None:
         return Space(self.space.shape, self.space.kind, self.space.levels) if self.space.kind in ("real", "codes") else None
 
-    def to_fit(self, h: Tensor, draws: int) -> Tensor:
-        return self.posterior(h).sample((draws,))
+    def to_fit(self, seen: Observed, draws: int) -> Tensor:
+        return self._q(seen).sample((draws,))
 
     @property
     def prior_is_learned(self) -> bool:
@@ -70,10 +76,10 @@ class Drawn(Latents):
         self.prior, self.space = prior, space
         self.shape = self.decoder_input = space.shape
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
+    def infer(self, seen: Observed, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
         raise UsageError(NO_ENCODER)
 
-    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
+    def code(self, seen: Observed, *, sample: bool = False) -> Tensor:
         raise UsageError(NO_ENCODER)
 
     def read(self, code: Tensor) -> Tensor:

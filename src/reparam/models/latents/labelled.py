@@ -23,7 +23,7 @@ from ...tensors import Shape
 from ..draw import Draw
 from ..priors import Prior
 from ..trace import Layer
-from .base import Latents, LatentSpec, MakePosterior, MakePrior, unfolded
+from .base import Latents, LatentSpec, MakePosterior, MakePrior, Observed, unfolded
 from .flat import OneLayer
 
 TEMPERATURE = 2 / 3
@@ -50,6 +50,11 @@ class Classed(Latents):
         if y is None:
             return like.new_zeros(like.shape[0], self.classes, dtype=torch.float32)
         return F.one_hot(y.clamp(min=0), self.classes).float() * (y >= 0)[:, None]
+
+    def seen_with(self, seen: Observed, classes: Tensor) -> Observed:
+        """What is known of the images beside their one-hot classes (B, classes): the posterior of z reads both."""
+        return Observed(joined(seen.h, classes),
+                        lambda z: seen.log_px(torch.cat([z, classes.expand(z.shape[0], *classes.shape)], 2)))
 
     def read(self, code: Tensor) -> Tensor:
         return code
@@ -83,16 +88,16 @@ class Conditional(Classed):
         super().__init__(layer, classes)
         self.dropout = dropout
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
-        known = self.one_hot(y, h)
+    def infer(self, seen: Observed, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
+        known = self.one_hot(y, seen.h)
         if self.training:
-            known = known * (torch.rand(h.shape[0], 1, device=h.device) >= self.dropout)
-        z, layers = self.layer.infer(joined(h, known), samples)
+            known = known * (torch.rand(known.shape[0], 1, device=known.device) >= self.dropout)
+        z, layers = self.layer.infer(self.seen_with(seen, known), samples)
         return torch.cat([z, known.expand(samples, *known.shape)], 2), layers
 
-    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
-        known = self.one_hot(None, h)
-        return torch.cat([self.layer.code(joined(h, known), sample=sample), known], 1)
+    def code(self, seen: Observed, *, sample: bool = False) -> Tensor:
+        known = self.one_hot(None, seen.h)
+        return torch.cat([self.layer.code(self.seen_with(seen, known), sample=sample), known], 1)
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,8 @@ class SemiSupervised(Classed):
                                         to_latent((256,), (classes,)))
         self.register_buffer("weights", torch.full((classes,), 1 / classes))
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
+    def infer(self, seen: Observed, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
+        h = seen.h
         q_y = ClassPosterior(self.classifier(h).float(), self.one_hot(y, h))
         drawn = q_y.rsample((samples,))
         repeated = h.expand(samples, *h.shape).flatten(0, 1)
@@ -178,10 +184,10 @@ class SemiSupervised(Classed):
         """q(y | x) of images with features h, (B, classes)."""
         return self.classifier(h).float().softmax(1)
 
-    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
-        q_y = ClassPosterior(self.classifier(h).float(), self.one_hot(None, h))
+    def code(self, seen: Observed, *, sample: bool = False) -> Tensor:
+        q_y = ClassPosterior(self.classifier(seen.h).float(), self.one_hot(None, seen.h))
         chosen = q_y.sample() if sample else q_y.mean
-        return torch.cat([self.layer.code(joined(h, chosen), sample=sample), chosen], 1)
+        return torch.cat([self.layer.code(self.seen_with(seen, chosen), sample=sample), chosen], 1)
 
     def _default_classes(self, u: Tensor) -> Tensor:
         return choice(self.weights, u)
@@ -201,6 +207,9 @@ class LabelledSpec(LatentSpec):
         if q.space.kind != "real":
             raise UsageError("a latent with classes holds real numbers beside them: choose the posterior gaussian")
         layer = OneLayer(q, prior(q, False), (self.dim,))
+        if self.dropout is None and q.asks:
+            raise UsageError("the latent semi_supervised draws z for each class that it infers, and this posterior is for "
+                             "latents drawn for an image: choose the posterior gaussian, or the latent conditional")
         if self.dropout is None:
             return SemiSupervised(layer, self.classes, features)
         return Conditional(layer, self.classes, self.dropout)

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distributions.gaussian import Gaussian
@@ -30,7 +31,7 @@ from ..draw import Draw
 from ..priors import Prior
 from ..space import Space
 from ..trace import Layer
-from .base import Latents, LatentSpec, MakePosterior, MakePrior, unfolded
+from .base import Latents, LatentSpec, MakePosterior, MakePrior, Observed, unfolded
 from .flat import OneLayer
 
 Grid = tuple[int, int]
@@ -163,15 +164,15 @@ class TopDown(Latents):
                                               for _ in range(n))]
         self.shape = (sum(self.sizes),)
 
-    def infer(self, h: Tensor, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
-        seen = self._seen(h)
-        features, (top,) = self.top.infer(seen[-1], samples)
+    def infer(self, seen: Observed, samples: int, y: Tensor | None = None) -> tuple[Tensor, tuple[Layer, ...]]:
+        grids = self._seen(seen.h)
+        features, (top,) = self.top.infer(self._at_top(seen, grids), samples)
         layers = [top]
-        seen = [s.expand(samples, *s.shape).flatten(0, 1) for s in seen]
-        batch = (samples, h.shape[0])
+        grids = [s.expand(samples, *s.shape).flatten(0, 1) for s in grids]
+        batch = (samples, seen.h.shape[0])
 
         def draw(layer: TopDownLayer, path: Tensor, at: int) -> Tensor:
-            q = unfolded(layer.q(path, seen[at]), batch)
+            q = unfolded(layer.q(path, grids[at]), batch)
             eps = q.rsample()
             layers.append(Layer(eps, q, layer.p()))
             return eps.flatten(0, 1)
@@ -179,12 +180,12 @@ class TopDown(Latents):
         path = self._descend(features.flatten(0, 1), draw)
         return path.unflatten(0, batch), tuple(layers)
 
-    def code(self, h: Tensor, *, sample: bool = False) -> Tensor:
-        seen = self._seen(h)
-        pieces = [self.top.code(seen[-1], sample=sample)]
+    def code(self, seen: Observed, *, sample: bool = False) -> Tensor:
+        grids = self._seen(seen.h)
+        pieces = [self.top.code(self._at_top(seen, grids), sample=sample)]
 
         def draw(layer: TopDownLayer, path: Tensor, at: int) -> Tensor:
-            q = layer.q(path, seen[at])
+            q = layer.q(path, grids[at])
             pieces.append(q.sample() if sample else q.mean)
             return pieces[-1]
 
@@ -220,12 +221,17 @@ class TopDown(Latents):
     def fit_space(self) -> Space | None:
         return self.top.fit_space
 
-    def to_fit(self, h: Tensor, draws: int) -> Tensor:
-        return self.top.to_fit(self._seen(h)[-1], draws)
+    def to_fit(self, seen: Observed, draws: int) -> Tensor:
+        return self.top.to_fit(self._at_top(seen, self._seen(seen.h)), draws)
 
     @property
     def prior_is_learned(self) -> bool:
         return self.top.prior_is_learned
+
+    def _at_top(self, seen: Observed, grids: list[Tensor]) -> Observed:
+        """What the topmost layer knows: the coarsest features, and log p(x | z) where all below is at its prior's mean."""
+        below = sum(self.sizes[1:])
+        return Observed(grids[-1], lambda z: seen.log_px(self.read(F.pad(z.flatten(2), (0, below)))))
 
     def _seen(self, h: Tensor) -> list[Tensor]:
         """The encoder's features on every grid, from fine to coarse."""

@@ -133,7 +133,7 @@ def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
         ModelFileError: the model gives codes that are not finite, or whose squares are not.
     """
     draws = max(min(-(-CODES // len(x)), 100), min(most, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))))
-    codes = torch.cat([model.latent.to_fit(model.encoder(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
+    codes = torch.cat([model.latent.to_fit(model.observe(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
     if not bool(codes.square().isfinite().all()):
         raise ModelFileError("codes of images are beyond measure, so no prior can be fitted to them: the weights are "
                              "damaged, or its training had diverged")
