@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 from scipy.stats import binom, gaussian_kde
+from sklearn.datasets import make_moons
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.kernel_approximation import Nystroem
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from reparam.data.stream import to_batch
-from reparam.downstream import measures, search
+from reparam.downstream import measures, search, smooth
 from reparam.downstream.anomaly import Detector, LogDensity, benjamini_hochberg, p_values
 from reparam.downstream.classify import _rotated, best_temperature, fit_probe, log_loss, softmax
 from reparam.downstream.search import Index
+from reparam.downstream.smooth import Graph, Radial, Spread, radial_scores
 from reparam.downstream.statistics import Surprise, code_length, code_scale, per_image, rate_and_distortion
 from reparam.errors import UsageError
 from reparam.models.codes import latent_axes
@@ -48,7 +49,7 @@ def blobs(n, classes=3, dims=5, seed=0, apart=3.0):
 # probes
 
 
-@pytest.mark.parametrize("kind", ["linear", "discriminant", "kernel", "neighbours", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "discriminant", "kernel", "neighbours", "spread", "mlp"])
 def test_a_probe_of_each_kind_learns_and_holds_arrays_alone(kind):
     (x, y), (held_x, held_y) = blobs(400), blobs(300, seed=1)
     probe = fit_probe(x, y + 10, kinds=(kind,))
@@ -59,7 +60,7 @@ def test_a_probe_of_each_kind_learns_and_holds_arrays_alone(kind):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("kind", ["linear", "discriminant", "kernel"])
+@pytest.mark.parametrize("kind", ["linear", "discriminant"])
 def test_a_probe_is_scikit_learns(classes, kind):
     x, y = blobs(200, classes, apart=0.7)
     x = x * np.arange(1, 6)
@@ -68,15 +69,75 @@ def test_a_probe_is_scikit_learns(classes, kind):
     z = (x - x.mean(0)) / (x.std(0) if scaling == "each" else x.var(0).mean() ** 0.5)
     if kind == "discriminant":
         theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    elif kind == "linear":
-        theirs = LogisticRegression(C=float(said.split("=")[1]), max_iter=200)
     else:
-        width, c = (float(part.split("=")[1]) for part in said.split(", "))
-        gamma = 0.5 / (width**2 * np.median(pdist(z, "sqeuclidean")))
-        theirs = make_pipeline(Nystroem(gamma=gamma, n_components=200, random_state=0),
-                               LogisticRegression(C=c, max_iter=200))
+        theirs = LogisticRegression(C=float(said.split("=")[1]), max_iter=200)
     logits = np.log(theirs.fit(z, y).predict_proba(z)) / float(probe.arrays["temperature"])
     assert np.allclose(probe.probabilities(x), softmax(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["laplace", "gauss"])
+def test_radial_functions_are_scikit_learns_ridge_and_their_held_out_scores_those_of_refitting(shape):
+    z, y = blobs(60, 3, apart=0.7)
+    target = np.eye(3)[y]
+    model = Radial(shape, 1.0, 0.1)
+
+    def theirs(rows, at):
+        distance = cdist(z, z) / np.median(pdist(z))
+        k = np.exp(-distance) if shape == "laplace" else np.exp(-(distance**2) / 2)
+        fitted = KernelRidge(alpha=0.1, kernel="precomputed").fit(k[np.ix_(rows, rows)], target[rows] - target.mean(0))
+        return fitted.predict(k[np.ix_(at, rows)]) + target.mean(0)
+
+    rows = np.arange(60)
+    assert np.allclose(radial_scores(z, model.learn(z, y, 0)), theirs(rows, rows))
+    held_out = [theirs(np.delete(rows, i), [i])[0] for i in rows]
+    assert np.allclose(model.held_out(z, y, 0), held_out)
+
+
+def test_radial_functions_on_some_of_the_codes_are_near_those_on_all(monkeypatch):
+    z, y = blobs(400, 3, dims=2, apart=0.7)
+    model = Radial("gauss", 1.0, 0.1)
+    exact = radial_scores(z, model.learn(z, y, 0))
+    monkeypatch.setattr(smooth, "LANDMARKS", 100)
+    learned = model.learn(z, y, 0)
+    assert len(learned["landmarks"]) == 100 and np.abs(radial_scores(z, learned) - exact).mean() < 0.005
+
+
+def test_a_blend_multiplies_the_probabilities_of_its_parts():
+    x, y = blobs(200, 3, apart=0.7)
+    given = np.where(np.arange(200) < 60, y, -1)
+    both, kernel, spread = (fit_probe(x, given, kinds=kinds) for kinds in (("kernel", "spread"), ("kernel",), ("spread",)))
+    product = (kernel.probabilities(x) * spread.probabilities(x)) ** (1 / float(both.arrays["temperature"]))
+    assert both.kind == "blend"
+    assert np.allclose(both.probabilities(x), product / product.sum(1, keepdims=True))
+
+
+def test_labels_spread_as_in_the_closed_form():
+    x, y = blobs(120, 3, dims=2, apart=2)
+    distance = cdist(x, x)
+    order = distance.argsort(1)[:, 1:11]
+    radius = distance[np.arange(120), order[:, -1]]
+    w = np.zeros((120, 120))
+    for i in range(120):
+        w[i, order[i]] = np.exp(-(distance[i, order[i]] ** 2) / (radius[i] * radius[order[i]]))
+    w = np.maximum(w, w.T)
+    s = w / np.sqrt(np.outer(w.sum(1), w.sum(1)))
+    start = np.zeros((120, 3))
+    start[np.arange(12), y[:12]] = 1
+    f = np.linalg.inv(np.eye(120) - 0.9 * s) @ start
+    f = f * start.sum(0) / f.sum(0)
+    found = Spread(0.9).shares(Graph.of(x), y[:12], np.arange(12))
+    assert np.allclose(found, f / f.sum(1, keepdims=True), atol=2e-3)
+
+
+def test_one_label_for_each_of_two_moons_tells_all_of_both():
+    x, y = make_moons(800, noise=0.05, random_state=0)
+    seen = np.array([np.flatnonzero(y == k)[0] for k in (0, 1)])
+    given = np.full(600, -1)
+    given[seen] = y[seen]
+    probe = fit_probe(x[:600], given)
+    assert probe.kind == "spread" and not probe.cross_validated
+    assert (probe.predict(x[600:]) == y[600:]).mean() > 0.97
+    assert (fit_probe(x[seen], y[seen]).predict(x[600:]) == y[600:]).mean() < 0.9
 
 
 def test_codes_in_more_numbers_than_rows_are_compared_by_their_products():
@@ -96,7 +157,7 @@ def test_one_image_of_a_class_is_learned_from_and_not_tested_with():
     assert (fit_probe(x[rare], y[rare]).predict(x) == y).mean() > 0.8
 
 
-def test_codes_without_a_label_tell_only_how_codes_spread():
+def test_codes_without_a_label_count_for_their_mean():
     x, y = blobs(60, 3)
     x *= np.array([1, 1, 1, 1, 50])
     some = np.where(np.arange(60) < 20, y, -1)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from ..data.stream import to_batch
 from ..errors import ModelFileError, UsageError
 from ..pretrained.image_model import CHUNK, ImageModel
-from .classify import KINDS, Probe, fit_probe
+from .classify import BLEND, KINDS, Probe, fit_probe
 from .saved import read_fitted, save_fitted
 
 Array = npt.NDArray[Any]
@@ -126,7 +126,8 @@ def read_classifier(path: Path, model: ImageModel, *, again: str) -> Classifier:
     found = Classifier(model, probe, tuple(facts["classes"]), facts["learned_from"])
     try:
         c, h, w = model.config.image_shape
-        fits = probe.kind in KINDS and found.probabilities(np.zeros((1, h, w, c), np.uint8)).shape == (1, len(found.classes))
+        p = found.probabilities(np.zeros((1, h, w, c), np.uint8)) if probe.kind in (*KINDS, BLEND) else np.zeros(0)
+        fits = p.shape == (1, len(found.classes))
     except (KeyError, ValueError, IndexError, UsageError, RuntimeError, TypeError):
         fits = False
     if not fits:

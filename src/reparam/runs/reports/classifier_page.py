@@ -70,8 +70,9 @@ def classifier_html(run: str, measured: Measured) -> str:
 
 def _named(c: Classifier) -> str:
     said = {"linear": "Softmax regression", "discriminant": "A linear discriminant", "kernel": "A kernel classifier",
-            "neighbours": "Nearest neighbours", "mlp": "A small network"}[c.probe.kind]
-    return f"{said} on {about_codes(c.model)},"
+            "neighbours": "Nearest neighbours", "mlp": "A small network",
+            "spread": "Labels spread to images without one", "blend": "A kernel and labels spread to images without one"}
+    return f"{said[c.probe.kind]} on {about_codes(c.model)},"
 
 
 def _figures(scores: Sequence[Score], inferred: Sequence[Score]) -> Html:
