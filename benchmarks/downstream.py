@@ -10,6 +10,7 @@
     search       nearest images by code, pixels and features; queries a second; unknown classes
     geometry     draws by the volume of a metric over codes beside the mixture's; shortest ways between images
     classify     accuracy of a probe of codes from few labels, against pixels, PCA, an untrained encoder and EfficientNet
+    sampling     FD, precision and recall of the draws that `sample` chooses: typical, diverse, like an image, between two
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. Results lie in
 benchmarks/results/downstream/PART-CELL.json; models, which take minutes, under --work.
@@ -29,7 +30,7 @@ import torch
 from reparam.files.writing import write_json
 
 RESULTS = Path(__file__).parent / "results" / "downstream"
-PARTS = ("models", "directions", "anomalies", "m2", "search", "geometry", "classify")
+PARTS = ("models", "directions", "anomalies", "m2", "search", "geometry", "classify", "sampling")
 """Modules of downstream_parts; each names its cells."""
 
 
