@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .runs.describing import describe as describe
     from .runs.keeping import fit_prior as fit_prior
     from .runs.keeping import save as save
+    from .runs.mapping import map_codes as map_codes
     from .runs.measuring import compare as compare
     from .runs.measuring import evaluate as evaluate
     from .runs.searching import build_index as build_index
@@ -56,6 +57,7 @@ _HOME = {
     "ImageVAEClassifier": "estimator",
     "ImageModel": "pretrained.image_model",
     "load": "pretrained.image_model",
+    "map_codes": "runs.mapping",
     "fit_prior": "runs.keeping",
     "save": "runs.keeping",
     "evaluate": "runs.measuring",
