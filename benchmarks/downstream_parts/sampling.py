@@ -20,6 +20,7 @@ from downstream_parts.models import FILES, Set, trained
 from reparam.data.stream import to_batch
 from reparam.downstream.sampling import Around, Keep, draw_images
 from reparam.downstream.statistics import FEATURE_NETWORK, image_features
+from reparam.files.writing import replacing
 from reparam.functional.distance import frechet_estimate
 from reparam.functional.intervals import wilson
 from reparam.functional.neighbours import prdc, prdc_of_halves, spread
@@ -43,11 +44,13 @@ def opened(name: str, data: Path) -> Set:
     return Set(name, data)
 
 
-@cache
-def tested(name: str, data: Path) -> torch.Tensor:
-    """Features of test images."""
-    images = opened(name, data)
-    return embedded(images.images[some(images.rows[2])])
+def tested(images: Set, work: Path) -> torch.Tensor:
+    """Features of test images, kept in `work`."""
+    path = work / images.name / f"test-{FEATURE_NETWORK}.npy"
+    if not path.exists():
+        with replacing(path) as temporary, temporary.open("wb") as f:
+            np.save(f, embedded(images.images[some(images.rows[2])]).numpy())
+    return torch.from_numpy(np.load(path))
 
 
 def some(rows: np.ndarray, n: int = DRAWS) -> np.ndarray:
@@ -62,7 +65,7 @@ def measured(name: str, data: Path, work: Path, choice: str) -> dict:
     """The figures of one way of choosing."""
     images = opened(name, data)
     made = images_of(choice, images, work)
-    return {"data": name, "choice": choice, "features": FEATURE_NETWORK, **figures(tested(name, data), embedded(made))}
+    return {"data": name, "choice": choice, "features": FEATURE_NETWORK, **figures(tested(images, work), embedded(made))}
 
 
 def images_of(choice: str, images: Set, work: Path) -> np.ndarray:
