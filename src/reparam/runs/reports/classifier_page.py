@@ -71,7 +71,7 @@ def classifier_html(run: str, measured: Measured) -> str:
 def _named(c: Classifier) -> str:
     said = {"linear": "Softmax regression", "discriminant": "A linear discriminant", "kernel": "A kernel classifier",
             "neighbours": "Nearest neighbours", "mlp": "A small network",
-            "spread": "Labels spread to images without one", "blend": "A kernel and labels spread to images without one"}
+            "spread": "Labels passed on between near codes", "blend": "A kernel, and labels passed on between near codes,"}
     return f"{said[c.probe.kind]} on {about_codes(c.model)},"
 
 
