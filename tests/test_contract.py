@@ -450,7 +450,11 @@ class Program(torch.nn.Module):
         return self.compute(self.model, x)
 
 
-@pytest.mark.parametrize(("role", "part"), [case for case in CASES if case[0] in EXPORTED])
+FOLLOWING = {("posterior", "hamiltonian")}
+"""They take gradients as they infer, which no such program does; tests/test_hamiltonian.py looks at what is said then."""
+
+
+@pytest.mark.parametrize(("role", "part"), [case for case in CASES if case[0] in EXPORTED and case not in FOLLOWING])
 def test_models_are_exported_for_any_number_of_images(role, part, model_of, images):
     """Encoder, decoder and draws from noise as programs without Python in them, traced with two images and run with five."""
     model = model_of(role, part).eval()

@@ -11,6 +11,7 @@ from torch.autograd import gradcheck
 from reparam.distributions.gaussian import Gaussian
 from reparam.downstream.regret import encoded
 from reparam.errors import UsageError
+from reparam.exporters.programs import programs
 from reparam.models.posteriors.hamiltonian import Hamiltonian, Leapfrog, cooling
 from reparam.models.sampler import Sampler
 from reparam.objectives.objective import parse_objective
@@ -189,6 +190,8 @@ def test_scores_of_one_image_do_not_depend_on_the_others(small, images):
     assert together[1] == pytest.approx(alone[0], rel=1e-5)
     with pytest.raises(UsageError, match="regret fits"):
         encoded(model, x)
+    with pytest.raises(UsageError, match="which these programs cannot take"):
+        programs(model)
 
 
 @pytest.mark.parametrize(("fields", "said"), [

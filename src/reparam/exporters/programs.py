@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..data.stream import EVALUATION_SEED
 from ..errors import UsageError
 from ..models.latents.flat import Drawn, OneLayer
+from ..models.posteriors import Posterior
 from ..models.priors import FlowMatching
 from ..models.refiner import Refiner
 from ..models.sampler import Sampler
@@ -105,8 +106,11 @@ def programs(model: ImageModel) -> dict[str, Program]:
     """The programs of a model, by name; a GAN has no encoder, and few models have a refiner.
 
     Raises:
-        UsageError: what draws its codes cannot be written as such a program.
+        UsageError: what infers or draws its codes cannot be written as such a program.
     """
+    if any(q.asks for q in model.network.modules() if isinstance(q, Posterior)):
+        raise UsageError(f"codes of the posterior {model.config.recipe.posterior!r} are found by gradients of the decoder, "
+                         "which these programs cannot take: train a model with another one, such as --posterior gaussian")
     sampler, image = model.sampler, torch.rand(2, *model.config.image_shape)
     codes = torch.zeros(2, *model.latent_shape)
     found = {"decoder": Program(Decode(sampler), {"codes": codes}, "images")}
