@@ -66,7 +66,7 @@ def measured(images: Set, player: str, work: Path) -> dict:
 
 def drawn(labels: np.ndarray, count: int, draw: int) -> np.ndarray:
     """Labels of which `count` are left, evenly over the classes."""
-    return keep_labels(labels, np.random.default_rng(draw).permutation(len(labels)), count)
+    return keep_labels(labels, np.arange(len(labels)), count, draw)
 
 
 def vectors_of(images: Set, player: str, work: Path, rows: np.ndarray) -> tuple[np.ndarray, dict]:
