@@ -29,6 +29,7 @@ def test_draws_are_even_over_classes_and_differ(part):
     labels = np.arange(500) % 10
     first, second = (part.drawn(labels, 100, draw) for draw in (0, 1))
     assert (np.bincount(first[first >= 0]) == 10).all() and (first >= 0).sum() == 100
+    assert (part.drawn(labels[:95], 95, 0) == labels[:95]).all()
     assert (first != second).any() and (part.drawn(labels, 100, 0) == first).all()
 
 

@@ -65,8 +65,8 @@ def measured(images: Set, player: str, work: Path) -> dict:
 
 
 def drawn(labels: np.ndarray, count: int, draw: int) -> np.ndarray:
-    """Labels of which `count` are left, evenly over the classes."""
-    return keep_labels(labels, np.arange(len(labels)), count, draw)
+    """Labels of which `count` are left, evenly over the classes, or fewer where a class has too few; all of them as they are."""
+    return labels if count >= len(labels) else keep_labels(labels, np.arange(len(labels)), count, draw)
 
 
 def vectors_of(images: Set, player: str, work: Path, rows: np.ndarray) -> tuple[np.ndarray, dict]:
