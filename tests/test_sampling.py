@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +84,17 @@ def test_what_is_kept_is_likelier_or_farther_apart(small):
     assert draw_codes(model, 7, keep=Keep(0.7, 3), seed=0).shape == (7, 4)
     with pytest.raises(UsageError, match="typical"):
         Keep(typical=0.0)
+
+
+def test_the_benchmark_of_choices_measures_each_on_each_set(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    part = importlib.import_module("downstream_parts.sampling")
+    names = list(part.cells(tmp_path, tmp_path))
+    assert len(names) == 32 and {"mnist-typical-0.9", "faces-like", "cifar-between", "fashion-reconstructions"} <= set(names)
+    real = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    far = part.figures(real, real + 100)
+    assert (far["precision"], far["recall"], far["n"]) == (0, 0, 200) and far["fd"] == pytest.approx(3 * 100**2, rel=1e-3)
+    assert part.figures(real, real.flip(0))["precision"] == 1
+    near = part.figures(real, real[:100].repeat(2, 1)) | {"data": "mnist", "choice": "like"}
+    assert near["recall_interval"][0] < near["recall"] < 1 and near["fd_interval"][0] <= near["fd"] <= near["fd_interval"][1]
+    assert f"| like | {near['fd']:.0f} ± " in part.table([near]) and part.table([near]).count("–") == 31
