@@ -2,7 +2,8 @@
 
 Left out, since today's figures differ on purpose: samples at other temperatures than 1, the mean image of a mixture of
 logistics, which was an approximation, and what `reconstruct` gives, a draw then and the mean now (codes and what they are
-decoded to are compared instead).
+decoded to are compared instead). Where a seed draws others since priors draw from noise, samples of 21 models were noted
+anew by the commit that changed it, up to which they had been equal to the old version's.
 """
 
 from __future__ import annotations

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..data.stream import EVALUATION_SEED
+from ..distributions import Distribution
 from ..errors import UsageError
+from ..models.latents.base import Latents
 from ..models.latents.flat import Drawn, OneLayer
+from ..models.latents.labelled import Classed
+from ..models.latents.top_down import TopDown
 from ..models.posteriors import Posterior
-from ..models.priors import FlowMatching
+from ..models.priors import FlowMatching, Prior
 from ..models.refiner import Refiner
 from ..models.sampler import Sampler
 from ..pretrained.image_model import ImageModel
@@ -73,10 +77,22 @@ class Decode(nn.Module):
         return self.model.decode(codes[None]).mean[0].float()
 
 
+class Settled(Prior):
+    """A prior whose distribution is made once, before a program is written, and not at every draw."""
+
+    def __init__(self, prior: Prior) -> None:
+        nn.Module.__init__(self)
+        self.prior, self.shape, self.law = prior, prior.shape, prior()
+        self.law.from_noise(self.law.noise(1))  # what it keeps for later draws is computed now
+
+    def forward(self) -> Distribution:
+        return self.law
+
+
 class Generate(nn.Module):
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, latent: Latents, prior: Prior) -> None:
         super().__init__()
-        self.latent, self.prior = sampler.model.latent, sampler.fitted_prior
+        self.latent, self.prior = latent, Settled(prior)
 
     def forward(self, noise: Tensor) -> Tensor:
         return self.latent.from_noise(noise, prior=self.prior)
@@ -116,7 +132,7 @@ def programs(model: ImageModel) -> dict[str, Program]:
     found = {"decoder": Program(Decode(sampler), {"codes": codes}, "images")}
     if model.network.has_encoder:
         found = {"encoder": Program(Encode(model), {"images": image}, "codes"), **found}
-    drawn_by = _top_prior(sampler)
+    drawn_by = top_prior(sampler)
     if isinstance(drawn_by, FlowMatching):
         if not isinstance(model.network.latent, OneLayer | Drawn):
             raise UsageError("this model draws its topmost layer by flow matching and the others below it, which needs two "
@@ -125,20 +141,25 @@ def programs(model: ImageModel) -> dict[str, Program]:
         found["velocity"] = Program(Move(drawn_by), {"point": point, "time": torch.zeros(2)}, "velocity")
     else:
         noise = model.network.latent.noise(2, sampler.fitted_prior)
-        found["prior"] = Program(Generate(sampler), {"noise": noise}, "codes")
+        with torch.no_grad():
+            found["prior"] = Program(Generate(model.network.latent, drawn_by), {"noise": noise}, "codes")
     if sampler.refiner is not None:
         found["refiner"] = Program(Refine(sampler.refiner), {"images": image, "noise": torch.randn_like(image)}, "images")
     return {name: Program(program.module.eval(), program.inputs, program.output) for name, program in found.items()}
 
 
-def _top_prior(sampler: Sampler) -> nn.Module | None:
-    """What draws the codes: the fitted prior, or the model's own."""
-    return sampler.fitted_prior or getattr(sampler.model.latent, "prior", None)
+def top_prior(sampler: Sampler) -> Prior:
+    """What draws the codes of the topmost layer: the fitted prior, or the model's own."""
+    if sampler.fitted_prior is not None:
+        return sampler.fitted_prior
+    latent = sampler.model.latent
+    return latent.top.prior if isinstance(latent, TopDown) else latent.layer.prior if isinstance(latent, Classed) else \
+        cast("OneLayer | Drawn", latent).prior
 
 
 def description(model: ImageModel) -> dict[str, Any]:
     """What a program that runs these needs to know besides, as JSON takes it: shapes, latents and how to draw."""
-    prior, config = _top_prior(model.sampler), model.config
+    prior, config = top_prior(model.sampler), model.config
     found: dict[str, Any] = {
         "image": list(config.image_shape), "latent": list(model.latent_shape), "classes": list(config.classes),
         "axes": [{"index": a.index, "nats": a.nats, "mean": a.mean, "std": a.std} for a in config.axes],

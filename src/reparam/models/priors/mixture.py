@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -38,6 +39,11 @@ class GaussianMixture(FromNoise):
     def mean(self) -> Tensor:
         return (self.log_weights.exp()[:, None] * self.locs).sum(0).unflatten(-1, self.shape)
 
+    @cached_property
+    def scales(self) -> Tensor:
+        """P_m⁻¹, (M, D, D): rows ε of noise become rows ε P⁻¹, of covariance P⁻ᵀ P⁻¹ = (P Pᵀ)⁻¹."""
+        return torch.linalg.solve_triangular(self.factors, torch.eye(self.locs.shape[1]).to(self.factors), upper=True)
+
     def noise(self, n: int) -> Tensor:
         return torch.randn(n, 1 + self.locs.shape[1], device=self.locs.device)
 
@@ -45,12 +51,10 @@ class GaussianMixture(FromNoise):
         """The first number chooses a component by their weights; the others, multiplied by the temperature, are the noise
         around its mean."""
         m, z = choice(self.log_weights.exp(), u[:, 0]), torch.zeros_like(u[:, 1:])
-        for component, (loc, factor) in enumerate(zip(self.locs, self.factors, strict=True)):
-            # loc + P⁻ᵀ ε has covariance P⁻ᵀ P⁻¹ = (P Pᵀ)⁻¹; component by component to spare memory
+        for component, (loc, scale) in enumerate(zip(self.locs, self.scales, strict=True)):  # one by one to spare memory
             mine = m == component
             if torch.compiler.is_exporting() or mine.any():
-                drawn = loc + temperature * torch.linalg.solve_triangular(factor, u[:, 1:], upper=True, left=False)
-                z = torch.where(mine[:, None], drawn, z)
+                z = torch.where(mine[:, None], loc + temperature * u[:, 1:] @ scale, z)
         return z.reshape(-1, *self.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
