@@ -2,6 +2,7 @@
 
     python benchmarks/downstream.py models /data                     all cells of a part; goes on where it stopped
     python benchmarks/downstream.py directions /data --only kept     one cell
+    python benchmarks/downstream.py tables /data                     docs/latents-measured.md, from all results
 
     models       four sets of images, four presets, five minutes of one core each: trained first, or when a part needs them
     anomalies    odd images among usual ones: how well scores part them, false discoveries, patches found
@@ -30,6 +31,7 @@ import torch
 from reparam.files.writing import write_json
 
 RESULTS = Path(__file__).parent / "results" / "downstream"
+PAGE = Path(__file__).parents[1] / "docs" / "latents-measured.md"
 PARTS = ("models", "directions", "anomalies", "m2", "search", "geometry", "classify", "sampling")
 """Modules of downstream_parts; each names its cells."""
 
@@ -43,12 +45,17 @@ def processor() -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("part", choices=PARTS)
+    options.add_argument("part", choices=(*PARTS, "tables"))
     options.add_argument("data", type=Path, help="folder of the data sets")
     options.add_argument("--only", help="one cell, or the beginning of several")
     options.add_argument("--work", type=Path, default=Path("runs/downstream"), help="where models are kept")
     chosen = options.parse_args()
     torch.set_num_threads(1)
+    if chosen.part == "tables":
+        from downstream_parts.tables import page
+
+        PAGE.write_text(page(RESULTS), encoding="utf-8")
+        return
     for name, cell in import_module(f"downstream_parts.{chosen.part}").cells(chosen.data, chosen.work).items():
         path = RESULTS / f"{chosen.part}-{name}.json"
         if not name.startswith(chosen.only or "") or path.exists():
