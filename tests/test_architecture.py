@@ -20,6 +20,7 @@ LAYERS = (
     ("objectives", "metrics", "pretrained"),
     ("trainer", "doctor", "downstream", "exporters"),
     ("runs", "estimator"),
+    ("explorer",),
     ("cli",),
 )
 """From the ground up. Packages of one line do not know each other."""

@@ -16,7 +16,7 @@ from ..text import counted
 from . import cache
 from .archives import Members, Skipped, check_regular, is_archive, members
 from .arrays import open_arrays, open_digits, open_shapes
-from .decode import BYTES_PER_PIXEL, MAX_PIXELS, File, Header, read_header, read_image
+from .decode import BYTES_PER_PIXEL, MAX_PIXELS, File, Header, Named, read_header, read_image
 from .folders import Said, read_folders
 from .formats import accepted, is_read
 from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough
@@ -161,6 +161,20 @@ def read_like(sources: Sequence[str | Path], shape: Shape, *, background: str = 
     none = np.zeros(len(names), np.bool_)
     return assemble(np.stack(images), np.array(digests, np.uint64), Labels(), none, none, tuple(skips), (), source, names,
                     joining=True)
+
+
+def read_photo(data: bytes, shape: Shape, *, background: str = "white", value_range: Range | None = None,
+               max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The bytes of one image file as an image (H, W, C), uint8, of a model's shape (C, H, W), as by `read_like`.
+
+    Raises:
+        UnreadableImage: it is no image file, or one that does not fit.
+    """
+    settings = _Settings(None, _drawn_on(background, shape), value_range, max_pixels, shape)
+    result = _Joining(shape, settings).decode(Named("the file", data))
+    if isinstance(result, UnreadableImage):
+        raise UnreadableImage(result.reason, "the file")
+    return result[0]
 
 
 def _drawn_on(background: str, like: Shape | None) -> str:

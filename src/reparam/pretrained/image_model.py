@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ from .files import load_model
 from .layout import Layout
 from .pictures import grid
 
+T = TypeVar("T")
 CHUNK = 250
 """Images that pass through a model at a time."""
 
@@ -217,14 +219,20 @@ class ImageModel:
 
     def sample_pixels(self, n: int, options: Draw = Draw(), *, seed: int | None = None) -> Tensor:
         """`sample` as (n, C, H, W), about [0, 1] and not clipped to it."""
+        return self.drawn(n, options, seed=seed)[1]
+
+    def drawn(self, n: int, options: Draw = Draw(), *, seed: int | None = None) -> tuple[Tensor, Tensor]:
+        """The codes (n, *latent) of n new images, and the images as `sample_pixels` gives them."""
         IMAGES.check("n", n)
         SEED.check("seed", seed)
-        return self._seeded(seed, lambda: self._drawn(n, options)).float().cpu()
+        codes, images = self._seeded(seed, lambda: self._drawn(n, options))
+        return codes.float().cpu(), images.float().cpu()
 
-    def _drawn(self, n: int, options: Draw) -> Tensor:
+    def _drawn(self, n: int, options: Draw) -> tuple[Tensor, Tensor]:
         chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [1]
         codes = [self.sampler.codes(count, options) for count in chunks]
-        return torch.cat([self.sampler.images(z, options) for z in codes])[:n]
+        images = [self.sampler.images(z, options) for z in codes]
+        return torch.cat(codes)[:n], torch.cat(images)[:n]
 
     def encode_pixels(self, x: Tensor, *, sample: bool = False) -> Tensor:
         """`encode` of (n, C, H, W)."""
@@ -322,7 +330,7 @@ class ImageModel:
                 return f(t.new_zeros(1, *t.shape[1:]).to(self.device)).float().cpu()[:0]
             return torch.cat([f(chunk.to(self.device)).float().cpu() for chunk in t.split(CHUNK)])
 
-    def _seeded(self, seed: int | None, draw: Callable[[], Tensor]) -> Tensor:
+    def _seeded(self, seed: int | None, draw: Callable[[], T]) -> T:
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ..data.archives import Skipped
 from ..data.imageset import ImageSet
-from ..data.open import read_like
+from ..data.open import read_like, read_photo
 from ..progress import Reporter, Silent
 from .config import Config
 
@@ -27,18 +30,32 @@ def read_inputs(config: Config, sources: Sequence[str | Path], report: Reporter 
     Raises:
         DataError: a file is missing, nothing can be read, or the channels do not fit the model.
     """
-    made, report = config.data, report or Silent()
-    bounds = made.get("value_range")
+    report = report or Silent()
 
     def progress(done: int, total: int) -> None:
         if total >= WORTH_COUNTING:
             report.count("reading images", done, total)
 
-    found = read_like(sources, config.image_shape, background=made.get("background", "white"),
-                      value_range=(float(bounds[0]), float(bounds[1])) if bounds else None,
-                      progress=progress)
+    background, bounds = _as_trained(config)
+    found = read_like(sources, config.image_shape, background=background, value_range=bounds, progress=progress)
     tell_skipped(found.skipped, report)
     return found
+
+
+def read_input(config: Config, data: bytes) -> npt.NDArray[np.uint8]:
+    """The bytes of one image file as an image (H, W, C) of a model of this `config`.
+
+    Raises:
+        DataError: it cannot be read, or its channels do not fit the model.
+    """
+    background, bounds = _as_trained(config)
+    return read_photo(data, config.image_shape, background=background, value_range=bounds)
+
+
+def _as_trained(config: Config) -> tuple[str, tuple[float, float] | None]:
+    """The background and the range of values that the model's images were read with."""
+    bounds = config.data.get("value_range")
+    return config.data.get("background", "white"), (float(bounds[0]), float(bounds[1])) if bounds else None
 
 
 def tell_skipped(skipped: Sequence[Skipped], report: Reporter) -> None:

@@ -1,0 +1,82 @@
+"""Figures of each image that take long: computed piece by piece when they are first looked at, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.stream import to_batch
+from ..downstream.anomaly import Detector
+from ..errors import ModelFileError
+from ..runs.anomalies import FILE
+from .explored import Explored
+
+PIECE = 32
+"""Images that are measured at a time, between which others are answered."""
+
+
+@dataclass(frozen=True)
+class FigureOf:
+    """A figure of images, as a column."""
+
+    name: str
+    title: str
+    measure: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
+    """(m,) of the points at m rows."""
+
+
+def figures_of(run: Explored) -> dict[str, FigureOf]:
+    """Those that this model has, by name."""
+    points, likelihood = run.points, run.likelihood
+    if points is None or likelihood is None or not len(run.codes):
+        return {}
+
+    def error(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return errors(points.pixels(rows), run.decoded(run.codes[rows], detail=False))
+
+    found = [FigureOf("error", "error of the reconstruction, levels of 255", error)]
+    if likelihood.has_density:
+        def bound(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+            return run.model.score_pixels(to_batch(points.pixels(rows))).numpy()
+
+        found.append(FigureOf("elbo", "lower bound of log p(x), nats", bound))
+    detector = _detector(run)
+    if detector is not None:
+        def score(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+            return detector.judge(points.pixels(rows)).score.astype(np.float32)
+
+        found.append(FigureOf("score", "how odd it is", score))
+    return {each.name: each for each in found}
+
+
+def errors(images: npt.NDArray[np.uint8], rebuilt: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """(n,): root mean square difference of images (n, H, W, C), in levels of 255."""
+    apart = images.astype(np.float32) - rebuilt.astype(np.float32)
+    return np.sqrt((apart**2).mean((1, 2, 3)))
+
+
+def measured(run: Explored, figure: FigureOf) -> Iterator[npt.NDArray[np.float32] | None]:
+    """None after each piece, and (n,) of all points at last."""
+    kept, n = run.kept, len(run.codes)
+    if kept is None:
+        return
+    values = kept.arrays.get(figure.name)
+    if values is None or values.shape != (n,):
+        values = np.empty(n, np.float32)
+        for begin in range(0, n, PIECE):
+            rows = np.arange(begin, min(begin + PIECE, n))
+            values[rows] = figure.measure(rows)
+            yield None
+        kept.keep(figure.name, np.nan_to_num(values, posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min))
+    yield kept.arrays[figure.name]
+
+
+def _detector(run: Explored) -> Detector | None:
+    """What is typical of the model's images, where `reparam anomalies` has measured it."""
+    try:
+        return Detector.load(run.folder / FILE, run.model, again="reparam anomalies RUN DATA")
+    except (FileNotFoundError, ModelFileError):
+        return None

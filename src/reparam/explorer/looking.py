@@ -1,0 +1,107 @@
+"""What the page asks to see: planes, columns, images, codes and their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import UsageError, nearest
+from ..parts.ranges import Within
+from ..pretrained.inputs import read_input
+from .explored import Explored
+from .figures import errors, figures_of, measured
+from .planes import code_at, titles_of
+from .questions import FINITE, MOST_IMAGES, Answer, Array, Question
+
+PIECE = 32
+"""Images that are decoded at a time, between which others are answered."""
+NEIGHBOURS = Within(1, 200, whole=True)
+
+
+def plane(run: Explored, question: Question) -> Answer:
+    name = question.text("plane")
+    found = run.plane(name)
+    trust = found.trustworthiness
+    return Answer({"titles": titles_of(name, found, run.codes), "exact": run.is_plain and found.axes is not None,
+                   "trustworthiness": trust if np.isfinite(trust) else None}, {"xy": np.asarray(found.xy, np.float32)})
+
+
+def at(run: Explored, question: Question) -> Answer:
+    code = code_at(run.plane(question.text("plane")), question.number("x", FINITE), question.number("y", FINITE))
+    return with_image(run, run.placed(code))
+
+
+def decode(run: Explored, question: Question) -> Iterator[Answer | None]:
+    codes, detail = run.placed(question.codes(run.d)), question.flag("detail", True)
+    for images in decoded_in_pieces(run, codes, detail):
+        yield None if images is None else Answer(arrays={"images": images})
+
+
+def decoded_in_pieces(run: Explored, codes: Array, detail: bool = True) -> Iterator[Array | None]:
+    """None between pieces of the work, and images of all codes at last."""
+    pieces: list[Array] = []
+    for begin in range(0, len(codes), PIECE):
+        if begin:
+            yield None
+        pieces.append(run.decoded(codes[begin : begin + PIECE], detail=detail))
+    yield np.concatenate(pieces)
+
+
+def column(run: Explored, question: Question) -> Iterator[Answer | None]:
+    """Numbers of classes, or values; NaN where nothing is known."""
+    name, points = question.text("name"), run.some_points()
+    figures = figures_of(run)
+    if name in points.known:
+        known = points.known[name]
+        values = known.values.astype(np.float32)
+        yield Answer(arrays={"values": np.where(values < 0, np.float32(np.nan), values) if known.classes else values})
+    elif name in figures:
+        for values in measured(run, figures[name]):
+            yield None if values is None else Answer(arrays={"values": values})
+    else:
+        raise UsageError(f"unknown column {name!r}{nearest(name, (*points.known, *figures))}")
+
+
+def thumbs(run: Explored, question: Question) -> Answer:
+    points = run.some_points()
+    return Answer(arrays={"images": points.pixels(question.rows(len(points), most=MOST_IMAGES))})
+
+
+def of_row(run: Explored, question: Question) -> Answer:
+    """One of the images, its code, and what becomes of it."""
+    points = run.some_points()
+    row = question.whole("row", Within(0, len(points) - 1, whole=True))
+    image = points.pixels(np.array([row]))
+    known = {name: each.cells[row] for name, each in points.known.items()}
+    fields = {"name": points.names(np.array([row]))[0], "label": known.get("label", ""), "known": known}
+    if not len(run.codes):
+        return Answer(fields, {"image": image})
+    code = run.codes[[row]]
+    return Answer(fields, {"image": image, "code": code, "reconstruction": run.decoded(code), "nats": run.nats(image[0])})
+
+
+def encode(run: Explored, question: Question) -> Answer:
+    """A file of an image, its code, and what becomes of it."""
+    _ = run.model.vae  # which tells a GAN
+    image = read_input(run.model.config, question.file)[None]
+    code = run.encoded(image)
+    rebuilt = run.decoded(code)
+    return Answer({"difference": float(errors(image, rebuilt)[0])},
+                  {"image": image, "code": code, "reconstruction": rebuilt, "nats": run.nats(image[0])})
+
+
+def neighbours(run: Explored, question: Question) -> Answer:
+    """The points whose codes are nearest to a code or to one of them."""
+    index = run.index
+    if "row" in question:
+        query = run.codes[[question.whole("row", Within(0, len(run.codes) - 1, whole=True))]]
+    else:
+        query = question.code(run.d)
+    found = index.search(query, min(question.whole("n", NEIGHBOURS, 12), len(run.codes)))
+    return Answer(arrays={"rows": found.rows[0].astype(np.int32), "distances": found.distance[0]})
+
+
+def with_image(run: Explored, code: Array) -> Answer:
+    """A code (1, d) and its image."""
+    return Answer(arrays={"code": code, "image": run.decoded(code)})
