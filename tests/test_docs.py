@@ -22,8 +22,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 HISTORY = ("status.md", "decisions.md")
 """Pages that tell of what was, too."""
 CURRENT = [page for page in PAGES if page.name not in HISTORY]
-OTHERS = {"--jaxtyping-packages", "--num_processes"}
-"""Flags of pytest and accelerate."""
+OTHERS = {"--jaxtyping-packages", "--num_processes", "--logdir", "--x", "--y"}
+"""Flags of pytest, accelerate, TensorBoard and Embedding Atlas."""
 for file in pkgutil.iter_modules(cli.__path__):
     importlib.import_module(f"reparam.cli.{file.name}")  # which adds its commands to `app`
 

@@ -20,7 +20,7 @@ from reparam.downstream import image_index
 from reparam.downstream.approximate import Graph
 from reparam.downstream.duplicates import Threshold, duplicates, threshold_of
 from reparam.downstream.image_index import FILE, ImageIndex, Pieces, Space, read_index
-from reparam.downstream.recognition import calibrate, vote
+from reparam.downstream.recognition import Recogniser, calibrate, vote
 from reparam.downstream.search import Found, Index
 from reparam.errors import ModelFileError, UsageError
 
@@ -68,6 +68,40 @@ def test_the_threshold_refuses_classes_that_nobody_has_seen():
     answer, share, d = vote(Index.of(vectors).search(fresh, 5), y[seen])
     assert (d <= made.threshold).mean() == pytest.approx(made.kept, abs=0.08)
     assert made.confidence(share).mean() == pytest.approx((answer == of).mean(), abs=0.06)
+
+
+def test_a_calibration_asks_with_each_class_left_out_as_an_index_without_it_would_answer():
+    x, y = clusters(300, 5, 0)
+    made = calibrate(x, y, np.arange(300), np.zeros(300, bool), 5, 0.9)
+    for c in range(5):
+        others = NearestNeighbors(n_neighbors=5).fit(x[y != c])
+        assert np.allclose(made.unknown[made.left_out == c], others.kneighbors(x[y == c])[0].mean(1), atol=1e-4)
+    assert np.allclose(made.known, NearestNeighbors(n_neighbors=6).fit(x).kneighbors(x)[0][:, 1:].mean(1), atol=1e-4)
+
+
+def cone(n, axes, seed, lean=3.0):
+    """n codes around directions that lean to one side, each as far from any other: classes that can change places."""
+    rng = np.random.default_rng(seed)
+    y = rng.choice(axes, n)
+    x = rng.normal(0, 0.1, (n, 36))
+    x[:, 0] += lean
+    x[np.arange(n), y + 1] += 1
+    return torch.from_numpy(x).float(), y.astype(np.int64)
+
+
+@pytest.mark.parametrize("refused", [0.5, 0.9])
+def test_of_classes_like_those_that_set_the_threshold_the_stated_share_is_refused(refused):
+    x, y = cone(1600, range(30), 0)
+    index = ImageIndex(None, tuple(map(str, range(1600))), y, tuple(map(str, range(30))),  # type: ignore
+                       np.arange(1600), np.arange(1600), np.arange(1600) >= 1200, {"codes": x},
+                       Pieces.of([b""] * 1600), "made")
+    who = Recogniser.of(index, refused=refused)
+    assert (who.calibration.unknown > who.calibration.threshold).mean() == pytest.approx(refused, abs=0.003)
+    (fresh, of), (new, _), (apart, _) = cone(800, range(30), 1), cone(800, range(30, 35), 2), cone(800, range(30), 3, -3.0)
+    known, new, apart = (who(index.space().place({"codes": codes})) for codes in (fresh, new, apart))
+    assert (~new.known).mean() == pytest.approx(refused, abs=0.06)
+    assert known.known.mean() > 0.99 and (known.answer == of).mean() > 0.99
+    assert not apart.known.any()
 
 
 def test_an_image_does_not_vouch_for_itself_or_its_copies():
@@ -176,22 +210,21 @@ def test_an_image_of_the_index_is_found_and_the_page_shows_it(here, tmp_path, ca
     assert html.count("<figure>") == 6 and html.count("data:image/webp") == 6 and f"b/{query.name}" in html
 
 
-def test_who_is_told_with_a_confidence_and_strangers_are_unknown(here, tmp_path, capsys):
-    assert main(["search", str(here / "run"), str(here / "digits"), "--who", "--refuse", "0.5", "--out", "who.html"]) == 0
+def test_who_is_told_with_a_confidence_and_who_is_unknown_by_the_threshold_alone(here, tmp_path, capsys):
+    known = {}
+    for refuse in ("0.5", "0.9"):
+        out = f"who-{refuse}.html"
+        asked = ["search", str(here / "run"), str(here / "digits"), "--who", "--refuse", refuse, "--out", out, "--json"]
+        assert main(asked) == 0
+        said = json.loads(capsys.readouterr().out)
+        rows = list(csv.DictReader((tmp_path / out).with_suffix(".csv").read_text().splitlines()))
+        assert all((row["known"] == "1") == (float(row["distance"]) <= said["unknown"]["threshold"]) for row in rows)
+        assert all(0 < float(row["confidence"]) < 1 for row in rows)
+        known[refuse] = {row["query"] for row in rows if row["known"] == "1"}
+    assert known["0.9"] < known["0.5"]  # who refuses more strangers refuses more of whom it knows
+    assert np.mean([row["query"][0] == row["class"] for row in rows]) > 0.9
+    assert main(["search", str(here / "run"), str(here / "digits"), "--who"]) == 0
     assert "of known classes" in capsys.readouterr().out
-    rows = list(csv.DictReader((tmp_path / "who.csv").read_text().splitlines()))
-    known = [row for row in rows if row["known"] == "1"]
-    assert len(known) > 0.7 * len(rows) and np.mean([row["query"][0] == row["class"] for row in known]) > 0.9
-    assert all(0 < float(row["confidence"]) < 1 for row in rows)
-    run = shutil.copytree(here / "run", tmp_path / "run")
-    for k in "bcd":
-        shutil.copytree(here / "digits" / k, tmp_path / "three" / k)
-    assert main(["index", str(run), "three"]) == 0
-    capsys.readouterr()
-    assert main(["search", str(run), str(here / "digits" / "a"), "--who", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    strangers = np.mean([query["known"] for query in said["queries"]])
-    assert strangers < said["unknown"]["kept_of_known"] - 0.2
 
 
 def test_queries_of_other_sizes_and_colours_are_read_and_others_told(here, capsys):
