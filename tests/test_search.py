@@ -93,7 +93,7 @@ def cone(n, axes, seed, lean=3.0):
 def test_of_classes_like_those_that_set_the_threshold_the_stated_share_is_refused(refused):
     x, y = cone(1600, range(30), 0)
     index = ImageIndex(None, tuple(map(str, range(1600))), y, tuple(map(str, range(30))),  # type: ignore
-                       np.arange(1600), np.arange(1600), np.arange(1600) >= 1200, {"codes": x},
+                       np.arange(1600), np.arange(1600), np.zeros(1600, bool), {"codes": x},
                        Pieces.of([b""] * 1600), "made")
     who = Recogniser.of(index, refused=refused)
     assert (who.calibration.unknown > who.calibration.threshold).mean() == pytest.approx(refused, abs=0.003)
@@ -256,6 +256,7 @@ def test_duplicates_of_a_folder_and_of_the_index(here, tmp_path, capsys):
 @pytest.mark.parametrize(("given", "words"), [
     ((), "name at least 1 image"), (("q.png", "-n", "0"), "-n must be"), (("q.png", "--out", "a.png"), "an .html file"),
     (("q.png", "--who", "--duplicates"), "two questions"), (("q.png", "--who", "--refuse", "1"), "above 0 and below 1"),
+    (("q.png", "--refuse", "0.5"), "for --who"), (("q.png", "--rate", "0.5"), "for --duplicates"),
     (("q.png", "--by", "features"), "no image features"), (("--duplicates", "--rate", "0"), "above 0 and below 1")])
 def test_what_makes_no_sense_is_refused(here, capsys, given, words):
     shutil.copy(first_of(here / "digits" / "a"), "q.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from ..progress import aligned, tell
 from ..text import counted, for_shell
 from .app import LATENTS, app, print_json
@@ -76,8 +76,10 @@ def _labels(found: ImageSet, table: str | None, column: str | None) -> tuple[np.
     import numpy as np
 
     if table is None or column is None:
-        known = found.labels is not None and bool((found.labels >= 0).any())
-        return (found.labels if known else None), found.classes
+        if found.labels is None or not bool((found.labels >= 0).any()):
+            return None, found.classes
+        _tell_missing(int((found.labels < 0).sum()), len(found.labels), "a label")
+        return found.labels, found.classes
     from ..metrics.factors import known_column, read_table
 
     cells = known_column(read_table(table), column, found.names)
@@ -85,12 +87,14 @@ def _labels(found: ImageSet, table: str | None, column: str | None) -> tuple[np.
     if len(values) > max(20, len(cells) // 10):
         raise UsageError(f"the column {column} of {table} has {len(values):,} values for {len(cells):,} images, too many "
                          "to be classes: name a column of words or of few numbers")
-    missing = sum(not cell for cell in cells)
-    if missing:
-        tell(f"{counted(missing, 'image')} of {len(cells):,} without a value of {column}: taken as images without a label",
-             error=True)
+    _tell_missing(sum(not cell for cell in cells), len(cells), f"a value of {column}")
     number = {value: i for i, value in enumerate(values)} | {"": -1}
     return np.array([number[cell or ""] for cell in cells], np.int64), tuple(values)
+
+
+def _tell_missing(missing: int, n: int, what: str) -> None:
+    if missing:
+        tell(f"{missing:,} of {counted(n, 'image')} without {what}: only how their codes lie is learned from", error=True)
 
 
 def _learn(run: str, model: ImageModel, found: ImageSet, y: np.ndarray, names: tuple[str, ...], most: int | None,
@@ -112,6 +116,9 @@ def _learn(run: str, model: ImageModel, found: ImageSet, y: np.ndarray, names: t
     column[classifier.probe.classes] = np.arange(len(classifier.classes))
     known = rows[(y[rows] >= 0) & (column[y[rows]] >= 0)]
     unknown = [names[i] if names else str(i) for i in np.unique(y[rows][y[rows] >= 0]) if column[i] < 0]
+    if not len(known):
+        raise DataError(f"a classifier could not be measured: of {counted(len(rows), f'{kind} image')} none is of a class "
+                        f"that {counted(len(training), 'training image')} show. Give more images of each class, ten or so")
     notes = [f"measured without the classes {', '.join(unknown)}, which no labelled training image has"] if unknown else []
     judged = judge(classifier.probabilities(found.images[known]), column[y[known]])
     own = _of_model(model, found.images[known], y[known], names)

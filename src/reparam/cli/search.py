@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..downstream.image_index import ImageIndex
     from ..runs.searching import Searched
 
+REFUSED, RATE = 0.9, 0.01
 TOLD = 10
 """Queries, and images or groups of each kind, that are listed on screen."""
 
@@ -45,7 +47,9 @@ def index(run: str, data: str | None = None, /, *, features: bool = False, devic
     made = build_index(run, data, features=features, device=device, report=for_this_terminal())
     made.save(Path(run))
     path, classes = Path(run) / FILE, len(made.classes) if made.has_labels else 0
-    labelled = f" of {counted(classes, 'class', 'classes')}" if classes else " without labels"
+    known = int((made.labels >= 0).sum())
+    which = "" if known == len(made) else f", {known:,} with a label,"
+    labelled = f"{which} of {counted(classes, 'class', 'classes')}" if classes else " without labels"
     if json:
         print_json({"index": str(path), "images": len(made), "classes": classes, "by": list(made.vectors),
                     "approximate": bool(made.graphs), "bytes": path.stat().st_size})
@@ -56,8 +60,8 @@ def index(run: str, data: str | None = None, /, *, features: bool = False, devic
 
 @app.command(group=LATENTS)
 def search(run: str, /, *images: str, n: Annotated[int, Parameter(name=["--number", "-n"])] = 20,
-           by: Literal["codes", "features", "both"] = "codes", who: bool = False, refuse: float = 0.9,
-           duplicates: bool = False, rate: float = 0.01, out: str | None = None, table_out: TableOut = None,
+           by: Literal["codes", "features", "both"] = "codes", who: bool = False, refuse: float | None = None,
+           duplicates: bool = False, rate: float | None = None, out: str | None = None, table_out: TableOut = None,
            device: Device = "auto", json: Json = False) -> None:
     """Find the images of an index that are nearest to others, say of which class an image is, or find duplicates.
 
@@ -75,21 +79,15 @@ def search(run: str, /, *images: str, n: Annotated[int, Parameter(name=["--numbe
     who
         Say of which class each image is, by a vote of its neighbours, or that it is of none of the index.
     refuse
-        The share of images of unknown classes that --who is to call unknown.
+        The share of images of unknown classes that --who is to call unknown. [default: 0.9]
     duplicates
         Find images of the same pixels, and near-duplicates.
     rate
-        The share of images without a duplicate that may be called one by mistake.
+        The share of images without a duplicate that --duplicates may call one by mistake. [default: 0.01]
     out
         The page, an .html; search.html or duplicates.html by default.
     """
-    if who and duplicates:
-        raise UsageError("--who and --duplicates are two questions: give one of them")
-    if not images and not duplicates:
-        raise UsageError("name at least 1 image file to search for, or a folder of them; or --duplicates, for those of the "
-                         "index")
-    if n < 1:
-        raise UsageError(f"-n must be at least 1, got {n}")
+    _check(images, n, who, refuse, duplicates, rate)
     page = Path(out if out is not None else "duplicates.html" if duplicates else "search.html")
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out must be an .html file; got {out!r}")
@@ -102,18 +100,32 @@ def search(run: str, /, *images: str, n: Annotated[int, Parameter(name=["--numbe
     _hint(made, json)
     title = Path(run).resolve().name
     if duplicates or found is None:
-        _duplicates(made, found, by, rate, title, page, table, json)
+        _duplicates(made, found, by, RATE if rate is None else rate, title, page, table, json)
         return
     from ..runs.reports.search_page import search_dict, write_search
     from ..runs.searching import search as search_for
 
-    answer = search_for(made, found, n=n, by=by, refused=refuse if who else None)
+    answer = search_for(made, found, n=n, by=by, refused=(REFUSED if refuse is None else refuse) if who else None)
     write_search(answer, title, page, table)
     if json:
         print_json({"page": str(page), "table": str(table), **search_dict(answer), "skipped": skipped_of(found)})
         return
     _tell(answer)
     tell("", f"{page} shows them; {table} lists {'all' if who else 'all distances'}")
+
+
+def _check(images: Sequence[str], n: int, who: bool, refuse: float | None, duplicates: bool, rate: float | None) -> None:
+    """Whether flags go together, before anything is read."""
+    if who and duplicates:
+        raise UsageError("--who and --duplicates are two questions: give one of them")
+    for flag, of, given, meant in (("--refuse", "--who", refuse, who), ("--rate", "--duplicates", rate, duplicates)):
+        if given is not None and not meant:
+            raise UsageError(f"{flag} is a share for {of}: give both")
+    if not images and not duplicates:
+        raise UsageError("name at least 1 image file to search for, or a folder of them; or --duplicates, for those of the "
+                         "index")
+    if n < 1:
+        raise UsageError(f"-n must be at least 1, got {n}")
 
 
 def _hint(made: ImageIndex, as_json: bool) -> None:
@@ -146,7 +158,7 @@ def _duplicates(made: ImageIndex, found: ImageSet | None, by: Literal["codes", "
         print_json({"page": str(page), "table": str(table), **duplicates_dict(doubled),
                     "skipped": skipped_of(found) if found is not None else []})
         return
-    tell(f"{sentence_of_duplicates(doubled)}.", "")
+    tell(f"{sentence_of_duplicates(doubled)}.", *([""] if doubled.duplicates.groups else []))
     tell(*(f"  {', '.join(short(doubled.names[row], 32) for row in group.rows[:4])}"
            + (f", and {len(group.rows) - 4} more" if len(group.rows) > 4 else "")
            for group in doubled.duplicates.groups[:TOLD]))

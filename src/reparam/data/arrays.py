@@ -16,7 +16,7 @@ import psutil
 
 from ..errors import DataError
 from . import shapes
-from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough
+from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough, in_colour
 from .labels import Labels, numbered
 from .pixels import (
     MAX_CHANNELS,
@@ -94,7 +94,8 @@ def _from_array(pixels: Pixels, labels: Labels, validation: npt.NDArray[np.bool_
     if like is None:
         size, notes = choose_size(Counter({(width, height): n}), image_size)
     else:
-        pixels, size, notes = _joined(pixels, like[0], source), (like[2], like[1]), list[str]()
+        notes = in_colour(n) if like[0] == 1 < pixels.shape[3] else []
+        pixels, size = _joined(pixels, like[0], source), (like[2], like[1])
     if size != (width, height):
         pixels = np.stack([fit(image, size) for image in pixels])
     digests = np.fromiter((digest(image) for image in pixels), np.uint64, n)

@@ -26,6 +26,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Rows: TypeAlias = npt.NDArray[np.int64]
 Shape: TypeAlias = tuple[int, int, int]
+AS_BRIGHTNESS = " in colour, of which this grey model sees the brightness alone"
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +67,11 @@ class ImageSet:
     def about_labels(self) -> str:
         """What was noted of the labels, such as why they were left aside; "" when nothing was."""
         return "; ".join(note for note in self.notes if note.startswith("labels "))
+
+    @property
+    def about_colour(self) -> str:
+        """Of images for a grey model: how many are in colour; "" when none is."""
+        return next((note for note in self.notes if note.endswith(AS_BRIGHTNESS)), "")
 
     def split(self, fraction: float = HELD_OUT) -> tuple[Rows, ...]:
         """Indices of the training, validation and test images, each in ascending order.
@@ -122,14 +128,19 @@ def _at_least(chosen: Flags, groups: npt.NDArray[np.uint64]) -> Flags:
     return chosen
 
 
+def in_colour(n: int) -> list[str]:
+    """What to note of n images in colour that a grey model reads."""
+    return [counted(n, "image is", "images are") + AS_BRIGHTNESS] if n else []
+
+
 def enough(n: int, skipped: Sequence[Skipped], source: str, least: int = FEWEST) -> None:
     """Raises DataError unless there are images enough: by default, to train on."""
     if n >= least:
         return
     bad = f", {len(skipped)} not" if skipped else ""
-    why = "".join(f"\n  {each.name}: {each.reason}" for each in skipped[:3])
+    why = "; ".join(f"{each.name}: {each.reason}" for each in skipped[:3])
     raise DataError(f"{source} has {n} readable image{'s' if n != 1 else ''}{bad}; at least "
-                    f"{least} {'is' if least == 1 else 'are'} needed. Add images{' or repair' if skipped else ''}.{why}")
+                    f"{least} {'is' if least == 1 else 'are'} needed. Add images{f' or repair {why}' if skipped else ''}")
 
 
 def assemble(images: Pixels, digests: npt.NDArray[np.uint64], labels: Labels, validation: Flags, test: Flags,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from .arrays import open_arrays, open_digits, open_shapes
 from .decode import BYTES_PER_PIXEL, MAX_PIXELS, File, Header, Named, read_header, read_image
 from .folders import Said, read_folders
 from .formats import accepted, is_read
-from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough
+from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough, in_colour
 from .labels import Labels
 from .parallel import in_parallel
 from .pixels import (
@@ -147,7 +147,8 @@ def read_like(sources: Sequence[str | Path], shape: Shape, *, background: str = 
     files = [(str(path), _present(path)) for path in sources]
     source = files[0][0] if len(files) == 1 else f"{len(files)} files"
     skips, kept = _Skips(on_bad), list[tuple[str, Pixels, int]]()
-    for done, (name, result) in enumerate(in_parallel(_Joining(shape, settings).decode, files), 1):
+    plan = _Joining(shape, settings)
+    for done, (name, result) in enumerate(in_parallel(plan.decode, files), 1):
         if isinstance(result, UnreadableImage):
             skips.skip(name, result.reason)
         else:
@@ -159,8 +160,8 @@ def read_like(sources: Sequence[str | Path], shape: Shape, *, background: str = 
     enough(len(kept), skips, source, 1)
     names, images, digests = zip(*kept, strict=True)
     none = np.zeros(len(names), np.bool_)
-    return assemble(np.stack(images), np.array(digests, np.uint64), Labels(), none, none, tuple(skips), (), source, names,
-                    joining=True)
+    return assemble(np.stack(images), np.array(digests, np.uint64), Labels(), none, none, tuple(skips),
+                    in_colour(len(plan.coloured)), source, names, joining=True)
 
 
 def read_photo(data: bytes, shape: Shape, *, background: str = "white", value_range: Range | None = None,
@@ -288,6 +289,8 @@ class _Joining:
 
     shape: Shape
     settings: _Settings
+    coloured: list[bool] = field(default_factory=list[bool])
+    """One for each file in colour that a grey model has read so far."""
 
     @property
     def channels(self) -> int:
@@ -303,6 +306,8 @@ class _Joining:
             return file
         try:
             header = read_header(file, max_pixels=self.settings.max_pixels)
+            if self.channels == 1 and not header.grey:
+                self.coloured.append(True)
             return _plan_like(header, self.size, self.channels, self.settings).decode(file)
         except UnreadableImage as e:
             return e
@@ -334,6 +339,8 @@ def _decode_all(found: Members[Any], name: str, settings: _Settings, skips: _Ski
                 progress(done, len(names))
         kept = rows.finish()
     enough(len(kept), skips, name, least)
+    if isinstance(plan, _Joining):
+        notes += in_colour(len(plan.coloured))
     images = np.load(temporary / "images.npy", mmap_mode="r")
     return assemble(images, digests[kept], _labels_of(said, kept), said.validation[kept], said.test[kept],
                     tuple(sorted(skips)), notes + found.notes, name, tuple(names[i] for i in kept),

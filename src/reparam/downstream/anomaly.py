@@ -87,7 +87,7 @@ class Detector:
         """
         if len(held_out) < FEWEST:
             raise UsageError(counted(len(held_out), "held-out image is", "held-out images are")
-                             + f" too few to tell what is odd from; {FEWEST} at least")
+                             + f" too few to tell what is odd from; {FEWEST} at least: train on more images")
         held_out = held_out[evenly(len(held_out), min(STATISTICS[name].most for name in names))]
         reference = Reference.fit(model, training, held_out[::2], names)
         statistics, _ = measured(reference, names, np.concatenate([held_out[::2], held_out[1::2]]), report)

@@ -69,16 +69,26 @@ def plane_map(codes: npt.ArrayLike, i: int, j: int) -> Map:
     return Map(z[:, [i, j]], f"latents {i} and {j}", trust(z, z[:, [i, j]]), centre, axes)
 
 
+def umap_package() -> Any:
+    """The package umap-learn.
+
+    Raises:
+        UsageError: it is missing.
+    """
+    try:
+        return import_module("umap")
+    except ImportError:
+        raise UsageError('a map by umap needs a package: pip install "reparam[map]", or take the principal components, pca'
+                         ) from None
+
+
 def neighbour_map(codes: npt.ArrayLike, *, neighbours: int = 15, seed: int = 0) -> Map:
     """Codes (n, d) by UMAP, which keeps neighbourhoods and no distances. (McInnes et al., 2018, arXiv:1802.03426)
 
     Raises:
         UsageError: the package umap-learn is missing, or fewer codes than neighbours.
     """
-    try:
-        umap = import_module("umap")
-    except ImportError:
-        raise UsageError('this map is made by UMAP: pip install "reparam[map]", or take the principal components') from None
+    umap = umap_package()
     z = np.asarray(codes, np.float64)
     if len(z) <= neighbours:
         raise UsageError(counted(len(z), "code is", "codes are")

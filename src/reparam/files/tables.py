@@ -82,7 +82,8 @@ def read_cells(path: str | Path) -> list[list[str]]:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             return [line for line in csv.reader(stream) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise DataError(f"the table {path} cannot be read: {e}") from e
+        why = e.strerror if isinstance(e, OSError) and e.strerror else e
+        raise DataError(f"the table {path} cannot be read: {why}") from e
 
 
 def _cells_of_parquet(file: Path) -> list[list[str]]:

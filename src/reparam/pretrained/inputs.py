@@ -39,6 +39,8 @@ def read_inputs(config: Config, sources: Sequence[str | Path], report: Reporter 
     background, bounds = _as_trained(config)
     found = read_like(sources, config.image_shape, background=background, value_range=bounds, progress=progress)
     tell_skipped(found.skipped, report)
+    if found.about_colour:
+        report.say(found.about_colour)
     return found
 
 

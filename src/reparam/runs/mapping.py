@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..data.imageset import ImageSet
 from ..data.stream import to_batch
-from ..downstream.maps import FEWEST, Known, Map, as_known, neighbour_map, principal_map
+from ..downstream.maps import FEWEST, Known, Map, as_known, neighbour_map, principal_map, umap_package
 from ..downstream.statistics import code_scale
 from ..errors import UsageError, nearest
 from ..metrics.factors import known_column, read_table
@@ -79,6 +79,8 @@ def map_codes(of: ImageModel | Run | str | Path, images: Images | None = None, *
     SOME_IMAGES.check("n", n)
     if method not in METHODS:
         raise UsageError(f"method must be one of {', '.join(METHODS)}; got {method!r}{nearest(method, METHODS)}")
+    if method == "umap":
+        umap_package()  # which tells that it is missing before anything is read
     if table is not None and column is None:
         raise UsageError("a table has columns: say which one colours the map, such as --column hair")
     read = read_table(table) if table is not None else None
@@ -136,7 +138,10 @@ def _notes(known: Known | None, n: int) -> list[str]:
     if known is None:
         return ["nothing is known of these images that could colour the map: labels are sub-folders, or a --column of a "
                 "--table"]
+    notes: list[str] = []
+    if known.classes and len(set(known.cells) - {""}) > max((n - known.unknown) // 2, 1):
+        notes.append(f"hardly any two images share a value of {known.name}, so that the colours say little")
     if known.unknown:
-        return [f"{counted(known.unknown, 'image')} of {n:,} without a {known.name} "
-                f"{'is' if known.unknown == 1 else 'are'} grey"]
-    return []
+        notes.append(f"{counted(known.unknown, 'image')} of {n:,} without a {known.name} "
+                f"{'is' if known.unknown == 1 else 'are'} grey")
+    return notes

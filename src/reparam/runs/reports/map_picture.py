@@ -85,7 +85,7 @@ def draw_map(found: Mapped) -> Image.Image:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(sentence_of(found), fontsize=10, color="#5b6675", labelpad=10)
+    figure.supxlabel(sentence_of(found), x=0.02, ha="left", fontsize=10, color="#5b6675")
     _legend(figure, axes, found.known, colours)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=DPI)

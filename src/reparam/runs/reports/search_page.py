@@ -93,7 +93,8 @@ def about_unknown(by: Recogniser) -> str:
     """How far answers can be trusted, in sentences."""
     c = by.calibration
     shares = c.refused_of_class()
-    said = (f"Unknown is what lies farther than {c.threshold:.2f} from its {counted(by.k, 'neighbour')} on average: "
+    near = "its nearest image" if by.k == 1 else f"its {by.k} nearest on average"
+    said = (f"Unknown is what lies farther than {c.threshold:.2f} from {near}: "
             f"{c.refused:.0%} of {counted(len(c.unknown), 'image')} of classes that were left out of the index in turn")
     if shares:
         low, high = min(shares.values()), max(shares.values())
@@ -155,7 +156,7 @@ def _about(d: Duplicates) -> str:
     t = d.threshold
     if t.distance < 0:
         return (f"Near-duplicates were not looked for: with {counted(t.calibrated_on, 'held-out image')} in the index it "
-                "cannot be told how near different images are; a larger --rate, or an index of more images, takes fewer")
+                "cannot be told how near different images are; a larger --rate needs fewer of them")
     return (f"Near is up to {t.distance:.3f}: of images without a duplicate at most {t.rate:.2g} are called one by mistake, "
             f"here up to {d.mistakes:.0f} (by {counted(t.calibrated_on, 'held-out image')})")
 
