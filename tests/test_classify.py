@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -91,3 +92,22 @@ def test_the_command_learns_a_column_of_a_table(trained, capsys, monkeypatch):
     for wrong, words in ((table, "go together"), ([*table, "--column", "rond"], "no column")):
         assert main(["classify", "run", "labelled", *wrong]) in (1, 2)
         assert words in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_and_images_in_colour_or_without_a_label_are_told(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pictures = sorted((trained / "labelled").rglob("*.png"))
+    for i, picture in enumerate(pictures[::6]):  # one of each class
+        (tmp_path / "one" / f"{i:02}").mkdir(parents=True)
+        shutil.copy(picture, tmp_path / "one" / f"{i:02}")
+    assert main(["classify", str(trained / "run"), "one"]) == 1
+    assert "could not be measured" in capsys.readouterr().err
+    for i, picture in enumerate(pictures):
+        (tmp_path / "half" / "abc"[i % 3]).mkdir(parents=True, exist_ok=True)  # labels that say nothing
+        place = tmp_path / "half" / "abc"[i % 3] if i % 2 else tmp_path / "half"
+        Image.open(picture).convert("RGB").save(place / picture.name)
+    assert main(["classify", str(trained / "run"), "half"]) == 0
+    said = capsys.readouterr().err
+    assert f"{len(pictures[::2])} images of {len(pictures)} without a label" in said
+    assert f"{len(pictures)} images are in colour, of which this grey model sees the brightness alone" in said
+    assert "that this is better has not been shown" in (trained / "run/classifier.html").read_text(encoding="utf-8")

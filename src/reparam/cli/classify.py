@@ -94,7 +94,7 @@ def _labels(found: ImageSet, table: str | None, column: str | None) -> tuple[np.
 
 def _tell_missing(missing: int, n: int, what: str) -> None:
     if missing:
-        tell(f"{missing:,} of {counted(n, 'image')} without {what}: only how their codes lie is learned from", error=True)
+        tell(f"{counted(missing, 'image')} of {n:,} without {what}: only how their codes lie is learned from", error=True)
 
 
 def _learn(run: str, model: ImageModel, found: ImageSet, y: np.ndarray, names: tuple[str, ...], most: int | None,

@@ -54,18 +54,26 @@ class Measured:
 def classifier_html(run: str, measured: Measured) -> str:
     """The page."""
     c, judged = measured.classifier, measured.judged
-    accuracy = judged.scores()[0]
     notes = joined(markup("<p class='soft'>{}.</p>", note) for note in measured.left_out)
     return page(f"{run}: {counted(len(c.classes), 'class').replace('classs', 'classes')}", LOOKS, markup(
-        "<p class='soft'>{} learned from {} of <code>{}</code> and measured on {} {} images.</p>{}"
-        "<div class='verdict'><strong>{:.1%} right</strong><p>Between {:.1%} and {:.1%}, with 95 % confidence.</p></div>"
+        "<p class='soft'>{} learned from {} of <code>{}</code> and measured on {} {} images.</p>{}{}"
         "<h2>Figures</h2>{}<h2>Which class is taken for which</h2>{}<h2>The commonest mistakes</h2>{}"
         "<h2>How it was chosen</h2>{}",
         _named(c), counted(c.learned_from, "labelled image"), measured.source, f"{len(judged.truth):,}", measured.kind,
-        notes,
-        accuracy.value, *(accuracy.interval or (accuracy.value, accuracy.value)),
+        notes, _verdict(judged),
         _figures(judged.scores(), measured.inferred),
         _confusion(judged, c.classes), _mistakes(measured), _choice(c)))
+
+
+def _verdict(judged: Judged) -> Html:
+    """The share of right answers, and whether it is surely more than the commonest class alone would give."""
+    accuracy = judged.scores()[0]
+    low, high = accuracy.interval or (accuracy.value, accuracy.value)
+    commonest = float(np.bincount(judged.truth).max()) / len(judged.truth)
+    better = low > commonest
+    return markup("<div class='verdict{}'><strong>{:.1%} right</strong><p>Between {:.1%} and {:.1%}, with 95 % "
+                  "confidence.{}</p></div>", "" if better else " problem", accuracy.value, low, high, "" if better else
+                  f" The commonest class alone would give {commonest:.1%}: that this is better has not been shown.")
 
 
 def _named(c: Classifier) -> str:

@@ -34,13 +34,14 @@ canvas { display: block; width: 100%; height: min(74vh, 52rem); touch-action: no
                  border-radius: 50%; margin-right: .35rem; }
 #legend .shades { width: 14rem; height: .8rem; border-radius: .3rem; align-self: center; }
 """
-HOW = ("Point at a dot to see its image; turn the wheel to look closer, drag to move, double-click to see all. "
-       "A class goes away and comes back by its button.")
+HOW = ("Point at a dot to see its image; turn the wheel to look closer, drag to move, double-click to see all.")
+BUTTONS = " A class goes away and comes back by its button."
 SCRIPT = """
 const data = JSON.parse(document.getElementById('data').textContent);
 const canvas = document.querySelector('#map > canvas'), pen = canvas.getContext('2d');
 const card = document.getElementById('card'), shown = card.querySelector('canvas'), text = card.querySelector('div');
 const sprite = document.getElementById('sprite'), [w, h] = data.size, hidden = new Set();
+const large = Math.max(1, 28 / Math.max(w, h));
 let view = null, held = null, over = -1;
 const width = () => canvas.clientWidth, height = () => canvas.clientHeight;
 function whole() {
@@ -57,6 +58,7 @@ function draw() {
   const zoom = window.devicePixelRatio || 1;
   canvas.width = zoom * width(); canvas.height = zoom * height();
   pen.setTransform(zoom, 0, 0, zoom, 0, 0);
+  pen.imageSmoothingEnabled = large === 1;
   pen.globalAlpha = .8;
   const inside = data.order.filter(i => { const [x, y] = place(i);
     return visible(i) && x > -w && y > -h && x < width() + w && y < height() + h; });
@@ -65,7 +67,7 @@ function draw() {
     pen.fillStyle = data.colours[data.colour[i]]; pen.beginPath(); pen.arc(x, y, 3, 0, 7); pen.fill();
   }
   pen.globalAlpha = 1;
-  const taken = new Map(), space = 1.9 * Math.max(w, h);
+  const taken = new Map(), space = 1.9 * large * Math.max(w, h);
   for (const i of inside) {
     const [x, y] = place(i), a = Math.floor(x / space), b = Math.floor(y / space);
     let free = true;
@@ -73,9 +75,9 @@ function draw() {
       const at = taken.get(p + ',' + q);
       if (at && Math.max(Math.abs(at[0] - x), Math.abs(at[1] - y)) < space) free = false;
     }
-    if (free) { taken.set(a + ',' + b, [x, y]); framed(i, x, y, 1); }
+    if (free) { taken.set(a + ',' + b, [x, y]); framed(i, x, y, large); }
   }
-  if (over >= 0) framed(over, ...place(over), 1.5);
+  if (over >= 0) framed(over, ...place(over), 1.5 * large);
 }
 function framed(i, x, y, by) {
   pen.fillStyle = data.colours[data.colour[i]];
@@ -142,8 +144,9 @@ def map_html(found: Mapped, title: str) -> str:
         "<p>{}.</p>{}<p class='soft'>{}</p><div id='legend'>{}</div>"
         "<div id='map'><canvas role='img' aria-label='a map of images'></canvas><div id='card'><canvas></canvas><div "
         "style='white-space: pre-line'></div></div></div><img id='sprite' alt='' src='data:image/webp;base64,{}'>"
-        "<script type='application/json' id='data'>{}</script><script>{}</script>", sentence_of(found), notes, HOW,
-        _legend(found), Html(encoded), _data(found, pictures.shape[1:3]), Html(SCRIPT)))
+        "<script type='application/json' id='data'>{}</script><script>{}</script>", sentence_of(found), notes,
+        HOW + (BUTTONS if found.known is not None and found.known.classes else ""), _legend(found),
+        Html(encoded), _data(found, pictures.shape[1:3]), Html(SCRIPT)))
 
 
 def sprite(pictures: np.ndarray) -> Image.Image:
@@ -173,8 +176,8 @@ def _legend(found: Mapped) -> Html:
         return Html()
     if not known.classes:
         low, high = known.span
-        return markup("<span>{} {:g}</span><span class='shades' style='background: linear-gradient(to right, {})'></span>"
-                      "<span>{:g}</span>", known.name, low, ", ".join(colours[:-1:7]), high)
+        return markup("<span>{} {:.3g}</span><span class='shades' style='background: linear-gradient(to right, {})'></span>"
+                      "<span>{:.3g}</span>", known.name, low, ", ".join(colours[:-1:7]), high)
     names = [*enumerate(known.classes), *([(len(known.classes), f"no {known.name}")] if known.unknown else [])]
     return joined(markup("<button type='button' aria-pressed='true' data-colour='{}'><i style='background: {}'></i>{}"
                          "</button>", i, colours[i] if i < len(known.classes) else UNKNOWN, name) for i, name in names)

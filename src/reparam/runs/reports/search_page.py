@@ -157,8 +157,9 @@ def _about(d: Duplicates) -> str:
     if t.distance < 0:
         return (f"Near-duplicates were not looked for: with {counted(t.calibrated_on, 'held-out image')} in the index it "
                 "cannot be told how near different images are; a larger --rate needs fewer of them")
-    return (f"Near is up to {t.distance:.3f}: of images without a duplicate at most {t.rate:.2g} are called one by mistake, "
-            f"here up to {d.mistakes:.0f} (by {counted(t.calibrated_on, 'held-out image')})")
+    return (f"Near is up to {t.distance:.3f}: of images without a duplicate at most {100 * t.rate:.3g}% are called one by "
+            f"mistake, here up to {d.mistakes:.0f} (by {counted(t.calibrated_on, 'held-out image')}). In a group "
+            "each image is that near to another, not always to the first")
 
 
 def duplicates_html(found: Doubled, title: str) -> str:
