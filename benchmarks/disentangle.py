@@ -3,9 +3,11 @@
     python benchmarks/disentangle.py                                        the grid; goes on where it stopped
     python benchmarks/disentangle.py --model beta_tcvae --seed 3            one cell of it
     python benchmarks/disentangle.py --trials                               how β was chosen
+    python benchmarks/disentangle.py --model ada_gvae --seed 0              beside them: pairs that differ in one factor
 
     beta_vae     nll + β kl                  (Higgins et al., 2017)
     beta_tcvae   nll + mi + β tc + dwkl      (Chen et al., 2018, arXiv:1802.04942)
+    ada_gvae     nll + β kl, posterior adaptive, from pairs     (Locatello et al., 2020, arXiv:2002.02886)
 
 Both have the same network and take the same number of steps: as many as β-TCVAE, the slower, takes in `--budget` seconds of
 one core. Of the 13,824 pictures of sprites.py, 12,000 are for training and 1,824 held out. nll, KL and DCI's accuracy are of
@@ -14,6 +16,9 @@ are of the codes of all pictures. Codes are posterior means; `mig_of_draws` is o
 of `--trials` by MIG at a seed outside the grid, so that for each method it was chosen with the factors at hand; for β-TCVAE it
 is the largest tried. Intervals: 95 %, Student's t over seeds; differences are paired by seed, which sets the first weights and
 the order of the pictures.
+
+ada_gvae is no part of the grid, since it is told more: each training picture has one partner, a training picture in which one
+factor, drawn for each, may differ. Its β is β-VAE's, not tried. A batch holds 64 pairs, so each step has as many pictures.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ import sprites
 import torch
 from scipy import stats
 
+from reparam.data.pairs import differing
 from reparam.data.stream import to_batch
 from reparam.files.writing import replacing
 from reparam.functional.disentanglement import dci, factor_vae_score, mig, sap
@@ -43,7 +49,10 @@ from reparam.trainer.assembly import Assembly
 
 RESULTS = Path(__file__).parent / "results" / "disentangle.json"
 OBJECTIVES = {"beta_vae": "nll + {b:g}*kl", "beta_tcvae": "nll + mi + {b:g}*tc + dwkl"}
-BETA = {"beta_vae": 4.0, "beta_tcvae": 8.0}
+GRID = tuple(OBJECTIVES)
+PAIRED = "ada_gvae"
+OBJECTIVES[PAIRED] = OBJECTIVES["beta_vae"]
+BETA = {"beta_vae": 4.0, "beta_tcvae": 8.0, PAIRED: 4.0}
 TRIED = (2.0, 4.0, 8.0)
 TRIAL_SEED = 100
 SEEDS = range(5)
@@ -58,13 +67,15 @@ FIGURES = {"mig": "", "mig_of_draws": "", "D": "", "C": "", "I": "", "sap": "", 
 
 
 def recipe_of(model: str, beta: float) -> Recipe:
-    return BASE.but(objective=OBJECTIVES[model].format(b=beta))
+    return BASE.but(objective=OBJECTIVES[model].format(b=beta), posterior="adaptive" if model == PAIRED else BASE.posterior)
 
 
 def train(recipe: Recipe, images: np.ndarray, *, seed: int, steps: int) -> tuple[VAE, float, float]:
     """The averaged model, the loss of the last step, and the seconds of one core that it took."""
     assembly = Assembly(recipe.but(seed=seed, steps=steps), (1, sprites.SIZE, sprites.SIZE))
-    began, stream = time.process_time(), assembly.stream(images, TRAIN)
+    columns = dict(zip(sprites.NAMES, FACTORS.T, strict=True))
+    partners = differing(columns, TRAIN, 1, seed) if assembly.model.latent.in_pairs else None
+    began, stream = time.process_time(), assembly.stream(images, TRAIN, partners=partners)
     for state in assembly.training(stream, assembly.budget(stream)):
         pass
     return state.ema.eval(), state.loss, time.process_time() - began
@@ -161,11 +172,11 @@ def table(budget: float) -> dict:
     """Each figure over the seeds that both models have, and the paired differences."""
     rows = {(r["model"], r["seed"]): r for r in load().get("runs", {}).values()
             if r["budget"] == budget and r["beta"] == BETA[r["model"]]}
-    seeds = [s for s in SEEDS if all((m, s) in rows for m in OBJECTIVES)]
+    seeds = [s for s in SEEDS if all((m, s) in rows for m in GRID)]
     if len(seeds) < 2:
         return {}
-    each = {m: {k: [rows[m, s][k] for s in seeds] for k in FIGURES} for m in OBJECTIVES}
-    return {k: {**{m: interval(each[m][k]) for m in OBJECTIVES}, "unit": unit, "beta_tcvae - beta_vae": interval(
+    each = {m: {k: [rows[m, s][k] for s in seeds] for k in FIGURES} for m in GRID}
+    return {k: {**{m: interval(each[m][k]) for m in GRID}, "unit": unit, "beta_tcvae - beta_vae": interval(
         [b - a for a, b in zip(each["beta_vae"][k], each["beta_tcvae"][k], strict=True)])} for k, unit in FIGURES.items()}
 
 
@@ -179,7 +190,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     images = sprites.draw(FACTORS)
-    models = [given.model] if given.model else list(OBJECTIVES)
+    models = [given.model] if given.model else list(GRID)
     if given.trials:
         for beta, model in product(TRIED, models):
             cell("trials", model, beta, TRIAL_SEED, given.budget, images, None)
@@ -189,7 +200,7 @@ def main() -> None:
     save({**load(), "beta": BETA, "recipe": {k: v for k, v in BASE.to_dict().items() if v is not None and k != "objective"},
           "figures": {**load().get("figures", {}), f"{given.budget:g} s": table(given.budget)}})
     for name, row in table(given.budget).items():
-        print(f"{name:13}", *(f"{k} {row[k]['mean']:8.3f} {row[k]['interval']}" for k in (*OBJECTIVES, "beta_tcvae - beta_vae")))
+        print(f"{name:13}", *(f"{k} {row[k]['mean']:8.3f} {row[k]['interval']}" for k in (*GRID, "beta_tcvae - beta_vae")))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def train(
     out: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
     resume: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
     init: Annotated[str | None, Parameter(group=GROUPS[COMMON])] = None,
+    pairs: Annotated[str | None, Parameter(group=GROUPS["Images in training"])] = None,
     changes: Overrides = Overrides(),
     reading: Reading = Reading(),
     device: Annotated[Device, Parameter(group=GROUPS["Machine"])] = "auto",
@@ -60,19 +61,24 @@ def train(
         Continue the run in this folder exactly where it stopped.
     init
         Start from the weights of the model in this folder, which has the same parts; data and objective may differ.
+    pairs
+        Which images are partners, for the posterior adaptive: a .csv or .parquet with a column 'partner' beside the images'
+        names, or "factors(1)", which takes images that differ in one of the factors that are known of the data.
     """
     given = {k: v for k, v in vars(changes).items() if v is not None}
-    _train(data, preset, out, resume, init, given, reading, device, json)
+    _train(data, preset, out, resume, {"init": init, "pairs": pairs}, given, reading, device, json)
 
 
-def _train(data: str | None, preset: str | None, out: str | None, resumed: str | None, init: str | None,
+def _train(data: str | None, preset: str | None, out: str | None, resumed: str | None, beside: dict[str, str | None],
            given: dict[str, Any], reading: Reading, device: str, as_json: bool) -> None:
     if (data is None) == (resumed is None):
         raise UsageError("name the DATA to train on, or a run to continue with --resume; one of the two")
     if resumed is not None and (preset or out):
         raise UsageError("a resumed run keeps its preset and its folder: leave out --preset and --out")
-    if resumed is not None and init is not None:
+    if resumed is not None and beside["init"] is not None:
         raise UsageError("a resumed run goes on from its own weights: leave out --init")
+    if resumed is not None and beside["pairs"] is not None:
+        raise UsageError("a resumed run keeps its pairs: leave out --pairs")
     from ..runs import train as runs
 
     report = _reporter(as_json)
@@ -82,7 +88,7 @@ def _train(data: str | None, preset: str | None, out: str | None, resumed: str |
         options = runs.DataOptions(reading.image_size, reading.background, _range(reading.value_range), reading.on_bad,
                                    reading.max_pixels)
         run = runs.train(str(data), preset=preset or "default", out=out, options=options, device=device, report=report,
-                         init=init, **given)
+                         **beside, **given)
     _conclude(run, as_json)
 
 

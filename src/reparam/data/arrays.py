@@ -133,7 +133,13 @@ def open_shapes(image_size: int | None, value_range: Range | None, like: Shape |
     pixels = to_uint8(shapes.draw(factors), value_range)
     none = np.zeros(len(pixels), np.bool_)
     labels = replace(numbered(factors["kind"], len(pixels)), factors=factors)
-    return _from_array(pixels, labels, none, none, "shapes", image_size, like)
+    made = _from_array(pixels, labels, none, none, "shapes", image_size, like)
+    _, h, w, c = made.images.shape
+
+    def redraw(others: shapes.Factors) -> Pixels:
+        return from_arrays(shapes.draw(others), value_range=value_range, like=(c, h, w)).images
+
+    return replace(made, redraw=redraw)
 
 
 def open_arrays(path: Path, name: str, image_size: int | None, value_range: Range | None,

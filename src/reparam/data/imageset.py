@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -46,6 +46,7 @@ class ImageSet:
     fingerprint: str                      # hash of everything above that training depends on
     names: tuple[str, ...]                # of each image: a file's in its folder or archive, an array's row
     factors: Mapping[str, Array] | None = None  # (n,) each: what images were drawn from, where that is known
+    redraw: Callable[[Mapping[str, Array]], Pixels] | None = None  # pictures of other factors, where they are drawn
 
     def __len__(self) -> int:
         return len(self.images)

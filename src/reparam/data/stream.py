@@ -62,6 +62,9 @@ class Stream:
     Each pass visits every image once in a new order; a batch may straddle two passes. Where fewer than `LEAST_LABELLED` of
     the images have a label, that share of each batch is drawn from those that do, in passes of their own. With several
     processes, each takes every `processes`-th image of the batch.
+
+    With `partners`, passes take half a batch, and each image is followed by its partner: rows 2i and 2i + 1 are a pair,
+    which stays together on one process. One that is its own partner comes twice.
     """
 
     images: np.ndarray  # (n, H, W, C), uint8 or floats in [0, 1]
@@ -75,12 +78,14 @@ class Stream:
     processes: int = 1
     start: int = 0
     labels: np.ndarray | None = None  # (n,), −1 for an image without
+    partners: np.ndarray | None = None  # (n,), the number of each one's partner among the images
 
     def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
-        data = torch.from_numpy(np.ascontiguousarray(self.images[self.indices]))
+        rows = self.indices if self.partners is None else np.concatenate([self.indices, self.partners[self.indices]])
+        data = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
         if torch.device(self.device).type == "cuda" and data.numel() < torch.cuda.mem_get_info()[0] // 4:
             data = data.to(self.device)
-        labels = None if self.labels is None else torch.from_numpy(self.labels[self.indices]).to(self.device)
+        labels = None if self.labels is None else torch.from_numpy(self.labels[rows]).to(self.device)
         for at in map(torch.from_numpy, self._positions()):
             x = self._finish(data[at.to(data.device)])
             yield x if labels is None else (x, labels[at.to(labels.device)])
@@ -92,14 +97,16 @@ class Stream:
         return torch.bernoulli(x) if self.binarize else x
 
     def _positions(self) -> Iterator[np.ndarray]:
-        """Where in `indices` the images of each step stand."""
+        """Where in `indices` the images of each step stand; a partner stands as far behind their end."""
         few = self._few()
-        share = int(LEAST_LABELLED * self.batch_size) if len(few) else 0
+        size = self.batch_size if self.partners is None else self.batch_size // 2
+        share = int(LEAST_LABELLED * size) if len(few) else 0
         labelled = Passes(max(len(few), 1), share, self.seed, 1)
-        others = Passes(len(self.indices), self.batch_size - share, self.seed)
+        others = Passes(len(self.indices), size - share, self.seed)
         for step in itertools.count(self.start):
             positions = others.at(step) if not share else np.concatenate([few[labelled.at(step)], others.at(step)])
-            yield positions[self.process :: self.processes]
+            own = positions[self.process :: self.processes]
+            yield own if self.partners is None else np.stack([own, own + len(self.indices)], 1).ravel()
 
     def _few(self) -> np.ndarray:
         """Where in `indices` images with a label stand, if batches would else hold less than their share of them."""

@@ -130,6 +130,9 @@ PRESETS: dict[str, Preset] = {
     "hyperbolic": _ink("Codes in hyperbolic space, which has room for trees: general near the origin, special far out.",
                        "Nagano et al., 2019, arXiv:1902.02992; Mathieu et al., 2019, arXiv:1901.06033",
                        latent="flat(8)", posterior="hyperbolic"),
+    "ada_gvae": _any("Learns from pairs of images, --pairs, of which it is known only that they share some factors: "
+                     "latents in which two partners differ little are made the same for both.",
+                     "Locatello et al., 2020, arXiv:2002.02886", posterior="adaptive", latent="flat(16)"),
     "gumbel": _ink("Twenty categorical latents of ten classes each, relaxed.",
                    "Jang et al., 2017, arXiv:1611.01144; Maddison et al., 2017, arXiv:1611.00712",
                    latent="flat(200)", posterior="relaxed_categorical(10)", prior="relaxed"),

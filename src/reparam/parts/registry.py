@@ -180,8 +180,8 @@ encoder = Role[Any]("encoder", ("image_shape", "grid"), _NETS)
 decoder = Role[Any]("decoder", ("latent_shape", "out_shape"), _NETS)
 latent = Role[Any]("latent", ("image_shape",), _in("models.latents", "flat", "top_down", "labelled"))
 posterior = Role[Any]("posterior", ("features", "shape"),
-                      _in("models.posteriors", "gaussian", "flow", "planar", "hamiltonian", "sphere", "hyperbolic", "point",
-                          "relaxed", "quantized"))
+                      _in("models.posteriors", "gaussian", "flow", "planar", "hamiltonian", "adaptive", "sphere",
+                          "hyperbolic", "point", "relaxed", "quantized"))
 prior = Role[Any]("prior", ("space",), _in("models.priors", "normal", "coupling_flow", "mixture", "flows", "vamp", "sphere",
                                            "relaxed", "discrete", "flow_matching", "two_stage", "riemannian"))
 velocity = Role[Any]("velocity", ("shape", "out_shape", "condition"), _in("nets", "velocity"))

@@ -46,6 +46,7 @@ from ..trainer.state_file import check_state, load_state, save_state
 from .folder import ARRAY, Run, held_in_memory, images_of, open_data
 from .initial import find_init, start_from
 from .journal import Journal
+from .pairing import Pairs, check_pairs, find_pairs
 
 DEFAULT_MINUTES = 5.0
 SAVE_EVERY = 5.0
@@ -54,7 +55,8 @@ SAVE_EVERY = 5.0
 
 def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default", out: str | Path | None = None,
           options: DataOptions | None = None, labels: npt.ArrayLike | None = None, device: str = "auto",
-          report: Reporter | None = None, init: str | Path | None = None, **fields: Any) -> Run:
+          report: Reporter | None = None, init: str | Path | None = None, pairs: str | Path | None = None,
+          **fields: Any) -> Run:
     """Trains a model on `data` and leaves everything in a new folder, `runs/<name>` unless `out` names one.
 
     Data are what the command takes, or an array of images, (n, H, W), (n, H, W, C) or (n, C, H, W), with its `labels` (n,).
@@ -62,6 +64,8 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
 
     With `init`, a folder of a model or run, training starts from its weights; the model's parts have to be the same, while
     objective, optimizer and data may differ. What was trained after that model, such as a fitted prior, is trained anew.
+
+    `pairs` names partners for a posterior that learns from pairs: a table with a column 'partner', or "factors(1)".
 
     `fields` are those of `Recipe` and replace the preset's, as in `train("photos/", preset="mlp", minutes=30)`.
 
@@ -74,7 +78,9 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     recipe = find(preset).recipe.but(**fields)
     autotune.check_threads(recipe.threads)
     started = find_init(init, recipe) if init is not None else None
-    Assembly(recipe, (1, 32, 32)).check()  # unknown parts, or parts that do not fit, are refused before anything is read
+    made = Assembly(recipe, (1, 32, 32)).check()  # unknown parts, or parts that do not fit, are refused before reading
+    pairs = str(Path(pairs).absolute()) if pairs is not None and Path(pairs).is_file() else pairs and str(pairs)
+    check_pairs(pairs, made.model, recipe.posterior)
     if not isinstance(data, str | Path | np.ndarray) or (isinstance(data, str) and not data):  # pyright: ignore
         raise UsageError(f"name the data: a folder of images, a .zip, .npy or .npz file, 'digits', 'shapes', or an array of "
                          f"images; got {'nothing' if data == '' else type(data).__name__}")
@@ -94,7 +100,8 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
         _check_outside(folder, path)
         source = str(path.absolute()) if path.exists() else str(data)
         images = open_data(source, options, report)
-    run = Run(folder, source, options, recipe, facts={"init": started} if started is not None else {})
+    facts = {"init": started, "pairs": pairs}
+    run = Run(folder, source, options, recipe, facts={k: v for k, v in facts.items() if v is not None})
     return _RunTrainer(run, images, device, report).carry_out()
 
 
@@ -172,6 +179,7 @@ class _RunTrainer:
         if "init" in run.facts and not run.state_file.exists():
             start_from(run.facts["init"], self.assembly.model, self.recipe, self.image_shape)
         self.labels = self._labels(self.assembly.model.latent.classes)
+        self.pairs = self._pairs(run.facts.get("pairs"))
         self.accelerator = Accelerator(cpu=device == "cpu")
         self.stopped = False
         self.made: list[Path] = []
@@ -227,7 +235,8 @@ class _RunTrainer:
     def _train(self) -> State[Model]:
         run, recipe, assembly = self.run, self.recipe, self.assembly
         saved = load_state(run.state_file) if run.state_file.exists() else None
-        stream = assembly.stream(self.images.images, self.training_set, self.labels, accelerator=self.accelerator,
+        images, partners = self.pairs or (self.images.images, None)
+        stream = assembly.stream(images, self.training_set, self.labels, partners=partners, accelerator=self.accelerator,
                                  start=int(saved[1]["step"]) if saved else 0)
         budget = self._budget(stream)
         self._choose_speed(stream, budget.steps)
@@ -239,6 +248,19 @@ class _RunTrainer:
                       and self.accelerator.num_processes == 1)
             return self._follow(loop, Journal(run, self._watched(), self.report),
                                 autotune.ThreadTuner(counts[0], counts[-1]) if adapts else None)
+
+    def _pairs(self, given: Any) -> Pairs | None:
+        """Partners, for a posterior that learns from pairs; those that were drawn have no label."""
+        check_pairs(given, self.assembly.model, self.recipe.posterior)
+        if given is None:
+            return None
+        pairs, rows = find_pairs(str(given), self.images, self.training_set, self.recipe.seed), self.training_set
+        if self.labels is not None:
+            self.labels = np.concatenate([self.labels, np.full(len(pairs.images) - len(self.images), -1)])
+        paired = int((pairs.partners[rows] != rows).sum())
+        self.report.say(f"{paired:,} of {counted(len(rows), 'training image')} have a partner"
+                        + ("" if paired == len(rows) else "; the others are learned from alone"))
+        return pairs
 
     def _labels(self, classes: int) -> np.ndarray | None:
         """Labels that training may see, for a latent that knows of so many classes."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..data.augment import parse_augmentation
+from ..data.pairs import check_partners
 from ..data.stream import Stream
 from ..errors import UsageError
 from ..models.build import build_model
@@ -122,14 +123,26 @@ class Assembly:
         return TimeSplit.of(self.recipe, self.model)
 
     def stream(self, images: np.ndarray, rows: np.ndarray | None = None, labels: np.ndarray | None = None, *,
-               accelerator: Processes | None = None, start: int = 0) -> Stream:
+               partners: np.ndarray | None = None, accelerator: Processes | None = None, start: int = 0) -> Stream:
         """Batches of images (n, H, W, C), uint8 or floats in [0, 1], as the recipe draws them: of those in `rows`, from step
-        `start` on, with their `labels` (n,), −1 for none. Of several processes each gets its part."""
+        `start` on, with their `labels` (n,), −1 for none. With the row of each one's partner, `partners` (n,), batches are
+        of pairs. Of several processes each gets its part.
+
+        Raises:
+            UsageError: partners of another shape, or of images that are not there; a batch of one.
+        """
         recipe, rows = self.recipe, np.arange(len(images)) if rows is None else rows
-        return Stream(images, rows, min(recipe.batch_size, len(rows)), recipe.seed, parse_augmentation(recipe.augment),
+        size = min(recipe.batch_size, len(rows))
+        if partners is not None:
+            check_partners(partners, len(images))
+            size -= size % 2
+            if not size:
+                raise UsageError("a batch of one image holds no pair: give a batch_size of 2 or more")
+        return Stream(images, rows, size, recipe.seed, parse_augmentation(recipe.augment),
                       recipe.binarize, accelerator.device if accelerator is not None else "cpu",
                       0 if accelerator is None else accelerator.process_index,
-                      accelerator.num_processes if accelerator is not None else 1, start=start, labels=labels)
+                      accelerator.num_processes if accelerator is not None else 1, start=start, labels=labels,
+                      partners=partners)
 
     def budget(self, stream: Stream) -> Budget:
         """How long the recipe trains, stages included; neither steps nor minutes where it names no end."""

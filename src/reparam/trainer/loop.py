@@ -230,8 +230,9 @@ class _Loop(Generic[M]):
         weights = torch.tensor([*self._weights(), 1.0], device=device)
         total = torch.zeros_like(weights)
         progress = torch.tensor(self.state.progress, device=device)
-        labels = y.chunk(self.accumulate) if y is not None else [None] * self.accumulate
-        pieces = [*zip(x.chunk(self.accumulate), labels, strict=False)]
+        size = self.task.together * -(-len(x) // (self.task.together * self.accumulate))
+        labels = y.split(size) if y is not None else [None] * self.accumulate
+        pieces = [*zip(x.split(size), labels, strict=False)]
         with self.task.one_batch(pieces if turn.update_model else [], self.processes, self.bf16):
             for piece, piece_labels in pieces:
                 losses = self.losses_of(piece, piece_labels, progress, turn.critic is not None, turn.update_model)

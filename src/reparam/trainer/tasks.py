@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..data.stream import Stream
+from ..errors import UsageError
 from ..models.priors import Prior
 from ..models.refiner import Refiner
 from ..models.resampler import Resampler
@@ -37,6 +39,8 @@ class Task(ABC, Generic[M]):
     module: M
     names: list[str]
     adversary: Adversary | None = None
+    together: int = 1
+    """Rows of a batch that stay together when it is taken in pieces: rows 2i and 2i + 1 where these are partners."""
 
     @abstractmethod
     def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_model: bool
@@ -88,6 +92,7 @@ class ModelTask(Task[Model]):
                  ) -> None:
         self.module, self.objective, self.adversary, self.dataset_size = model, objective, adversary, dataset_size
         self.names = objective.names
+        self.together = 2 if model.latent.in_pairs else 1
 
     def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_model: bool
                ) -> Float[Tensor, "n"]:
@@ -101,6 +106,9 @@ class ModelTask(Task[Model]):
         return torch.cat([parts, critic[None]])
 
     def batches(self, batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
+        if self.module.latent.in_pairs and isinstance(batches, Stream) and batches.partners is None:
+            raise UsageError("this model's posterior learns from pairs of images, and these have no partners: name each "
+                             "one's with --pairs, in Python as the stream's partners, or choose the posterior gaussian")
         return read_images(batches, self.module, device)
 
     @property

@@ -98,6 +98,11 @@ class Latents(nn.Module, ABC):
         raise UsageError("nothing can be fitted to the codes of this latent: choose a learned --prior")
 
     @property
+    def in_pairs(self) -> bool:
+        """Whether it learns from batches of pairs, rows 2i and 2i + 1."""
+        return any(q.in_pairs for q in self.modules() if isinstance(q, Posterior))
+
+    @property
     def prior_is_learned(self) -> bool:
         """Whether the model's own prior follows the codes already."""
         return True

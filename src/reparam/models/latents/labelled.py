@@ -207,7 +207,7 @@ class LabelledSpec(LatentSpec):
         if q.space.kind != "real":
             raise UsageError("a latent with classes holds real numbers beside them: choose the posterior gaussian")
         layer = OneLayer(q, prior(q, False), (self.dim,))
-        if self.dropout is None and q.asks:
+        if self.dropout is None and (q.asks or q.in_pairs):
             raise UsageError("the latent semi_supervised draws z for each class that it infers, and this posterior is for "
                              "latents drawn for an image: choose the posterior gaussian, or the latent conditional")
         if self.dropout is None:

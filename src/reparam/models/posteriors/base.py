@@ -24,6 +24,9 @@ class Posterior(nn.Module, ABC):
     asks: ClassVar[bool] = False
     """Whether it asks for log p(x, z), so that `guided` gives another posterior than the features alone."""
 
+    in_pairs: ClassVar[bool] = False
+    """Whether it takes rows 2i and 2i + 1 of a batch in training for partners, images known to share something."""
+
     @abstractmethod
     def forward(self, h: Tensor) -> Reparameterized:
         """The posterior of each example with features h (B, *features)."""
