@@ -75,9 +75,9 @@ def _train(data: str | None, preset: str | None, out: str | None, resumed: str |
         raise UsageError("name the DATA to train on, or a run to continue with --resume; one of the two")
     if resumed is not None and (preset or out):
         raise UsageError("a resumed run keeps its preset and its folder: leave out --preset and --out")
-    if resumed is not None and beside["init"] is not None:
+    if resumed is not None and beside.get("init") is not None:
         raise UsageError("a resumed run goes on from its own weights: leave out --init")
-    if resumed is not None and beside["pairs"] is not None:
+    if resumed is not None and beside.get("pairs") is not None:
         raise UsageError("a resumed run keeps its pairs: leave out --pairs")
     from ..runs import train as runs
 
@@ -133,7 +133,7 @@ def demo(*, out: str = "runs/demo", minutes: float = 0.5, json: Json = False) ->
     """
     Recipe(minutes=minutes)  # refused before the last demo is removed
     _clear_demo(Path(out))
-    _train("shapes", "quick", out, None, None, {"minutes": minutes}, Reading(), "auto", json)
+    _train("shapes", "quick", out, None, {}, {"minutes": minutes}, Reading(), "auto", json)
 
 
 def _clear_demo(folder: Path) -> None:

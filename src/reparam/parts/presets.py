@@ -14,8 +14,9 @@ from typing import Any
 from ..errors import UsageError, nearest
 from .recipe import Recipe
 
-INK, ANY, CLASSES = "ink", "any", "classes"
-DATA = {INK: "ink on paper: MNIST and the like", ANY: "any images", CLASSES: "ink on paper with class labels"}
+INK, ANY, CLASSES, PAIRS = "ink", "any", "classes", "pairs"
+DATA = {INK: "ink on paper: MNIST and the like", ANY: "any images", CLASSES: "ink on paper with class labels",
+        PAIRS: "images of which some are known to be partners"}
 """What a preset is for."""
 
 
@@ -130,9 +131,10 @@ PRESETS: dict[str, Preset] = {
     "hyperbolic": _ink("Codes in hyperbolic space, which has room for trees: general near the origin, special far out.",
                        "Nagano et al., 2019, arXiv:1902.02992; Mathieu et al., 2019, arXiv:1901.06033",
                        latent="flat(8)", posterior="hyperbolic"),
-    "ada_gvae": _any("Learns from pairs of images, --pairs, of which it is known only that they share some factors: "
-                     "latents in which two partners differ little are made the same for both.",
-                     "Locatello et al., 2020, arXiv:2002.02886", posterior="adaptive", latent="flat(16)"),
+    "ada_gvae": Preset(Recipe(posterior="adaptive", latent="flat(16)"),
+                       "Learns from pairs of images, --pairs, of which it is known only that they share some factors: "
+                       "latents in which two partners differ little are made the same for both.",
+                       "Locatello et al., 2020, arXiv:2002.02886", PAIRS),
     "gumbel": _ink("Twenty categorical latents of ten classes each, relaxed.",
                    "Jang et al., 2017, arXiv:1611.01144; Maddison et al., 2017, arXiv:1611.00712",
                    latent="flat(200)", posterior="relaxed_categorical(10)", prior="relaxed"),
