@@ -14,7 +14,14 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
-from reparam.downstream.directions import edit, find_direction, principal_directions, visible_directions
+from reparam.downstream.directions import (
+    calibrated,
+    edit,
+    encoded_again,
+    find_direction,
+    principal_directions,
+    visible_directions,
+)
 from reparam.downstream.meaning import anova, associations, effect_of, explained, noncentral_f
 from reparam.errors import UsageError
 from reparam.models.codes import latent_axes
@@ -131,6 +138,33 @@ def test_the_kind_of_an_image_is_told_as_by_a_discriminant():
     assert np.abs(found.step(z, 1) - step).mean() < 0.03
 
 
+def faintly(gain, seed=0):
+    """Encodes again what a linear decoder draws, of which the part along `glasses` is `gain` times what it was."""
+    axis = np.array([2, 0, 0, 1]) / 5**0.5
+    decoder = np.random.default_rng(seed).normal(size=(4, 16))
+    return lambda z: (z + (gain - 1) * np.outer(z @ axis, axis)) @ decoder @ np.linalg.pinv(decoder)
+
+
+@pytest.mark.parametrize("gain", [0.6, 0.8])
+def test_a_strength_of_1_is_what_images_show(gain):
+    z, glasses, beard = confounded()
+    again, found = faintly(gain), find_direction("glasses", z, glasses, {"beard": beard})
+    longer = calibrated(found, z[~glasses], again)
+    assert longer.shown == pytest.approx(gain, abs=0.02)
+    seen = again(z + longer.step(z, 1)) - again(z)
+    assert np.allclose(seen, found.step(z, 1), atol=0.12) and np.allclose(longer.step(z, -1), found.step(z, -1))
+    shown = calibrated(find_direction("beard", z, beard, {"glasses": glasses}), z[~beard], again)
+    assert shown.shown == pytest.approx(1, abs=0.02)  # it is another axis
+
+
+def test_a_strength_is_made_at_most_twice_as_long_and_never_shorter():
+    z, glasses, _ = confounded()
+    found = find_direction("glasses", z, glasses)
+    for gain, times in ((0.1, 2), (-1, 2), (1.5, 1)):
+        assert np.allclose(calibrated(found, z[~glasses], faintly(gain)).step(z, 1), times * found.step(z, 1))
+    assert calibrated(found, z[:1] + 100, lambda z: z).shown == 1
+
+
 def test_few_of_a_kind_are_taken_together():
     z, kind = colours(400)
     rare = np.where(kind == 4, 4 + np.arange(400) % 80, kind)  # one of each, or two
@@ -193,6 +227,11 @@ def test_an_edit_of_nothing_is_the_image_and_detail_comes_back(model):
     assert (both == moved.reshape(images.shape)).all()
     with pytest.raises(UsageError, match="detail"):
         edit(model, images, [(vector, 1.0)], detail=1.5)
+
+
+def test_codes_of_decoded_images(model):
+    z = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    assert np.allclose(encoded_again(model, z), model.encode(model.decode(z)).reshape(5, 4))
 
 
 def test_the_benchmark_of_edits_counts_what_is_reached_and_what_else_changes(monkeypatch, tmp_path):

@@ -172,9 +172,11 @@ def test_a_label_two_folders_and_a_column_give_the_same_direction(at, capsys):
     assert main(["direction", "run", "data", "--table", "table.csv", "--column", "round"]) == 0
     assert main(["direction", "run", "data", "--table", "table.csv", "--column", "shade", "--json", "--table-out",
                  "found.parquet"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["directions"][0]["shown"]
     (heads, row), found = read_cells("found.parquet"), kept(at)
-    assert heads == ["direction", "accuracy", "low", "high", "n", "keeps"] and row[0] == "shade"
+    assert heads == ["direction", "accuracy", "low", "high", "n", "shown", "keeps"] and row[0] == "shade"
     assert list(found) == ["a", "not b", "folders", "round", "shade"]
+    assert told == found["shade"].shown == pytest.approx(float(row[5])) != 1
     difference = codes(at, "a").mean(0) - codes(at, "b").mean(0)
     for name in ("a", "not b", "folders", "round"):
         assert np.allclose(found[name].vector, difference, atol=1e-4), name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import reparam
-from reparam.downstream.directions import Direction, edit, find_direction
+from reparam.downstream.directions import Direction, calibrated, edit, encoded_again, find_direction
 from reparam.functional.intervals import wilson
 from reparam.metrics.factors import read_table
 from reparam.pretrained.pictures import grid, save_png
@@ -140,9 +140,12 @@ def judged(faces: Faces, keep: bool) -> dict:
         has, column = levels[factor] == value, names.index(factor)
         lacking = TRAINED + np.flatnonzero(~has[TRAINED:])[:EDITED]
         before = faces.images[lacking]
-        way = direction(codes, levels, factor, value) if keep else difference(codes, has[:TRAINED])
+        if keep:
+            way = calibrated(direction(codes, levels, factor, value), codes[~has[:TRAINED]], partial(encoded_again, faces.model))
+        else:
+            way = difference(codes, has[:TRAINED])
         after = edit(faces.model, before, [(way, STEP)])
-        row = {"edit": f"{factor}={value}", "faces": len(lacking),
+        row = {"edit": f"{factor}={value}", "faces": len(lacking), **({"shown": way.shown} if keep else {}),
                **effect(faces.judge(before), faces.judge(after), column, np.unique(levels[factor]).tolist().index(value))}
         rows.append(row)
         strips.append(np.concatenate([before[:8], after[:8]]))

@@ -173,7 +173,7 @@ def _list(run: str, device: str, table: Path | None, as_json: bool) -> None:
 
 def _facts(found: Direction) -> dict[str, Any]:
     return {"name": found.name, "accuracy": found.accuracy, "interval": list(found.interval), "n": found.n,
-            "keeps": list(found.kept)}
+            "shown": found.shown, "keeps": list(found.kept)}
 
 
 def _write(found: Sequence[Direction], table: Path | None) -> None:
@@ -183,16 +183,16 @@ def _write(found: Sequence[Direction], table: Path | None) -> None:
         write_table(table, {
             "direction": [d.name for d in found], "accuracy": [d.accuracy for d in found],
             "low": [d.interval[0] for d in found], "high": [d.interval[1] for d in found], "n": [d.n for d in found],
-            "keeps": [", ".join(d.kept) for d in found]})
+            "shown": [d.shown for d in found], "keeps": [", ".join(d.kept) for d in found]})
 
 
 def _table(found: Sequence[Direction]) -> list[str]:
-    rows = [(d.name, f"{d.accuracy:.3f}", f"{d.interval[0]:.3f} … {d.interval[1]:.3f}", f"{d.n:,}", _shown(d.kept))
-            for d in found]
-    return aligned([("direction", "accuracy", "95 % interval", "images", "keeps"), *rows], right=(1, 3))
+    rows = [(d.name, f"{d.accuracy:.3f}", f"{d.interval[0]:.3f} … {d.interval[1]:.3f}", f"{d.n:,}", f"{d.shown:.0%}",
+             _columns(d.kept)) for d in found]
+    return aligned([("direction", "accuracy", "95 % interval", "images", "shown", "keeps"), *rows], right=(1, 3, 4))
 
 
-def _shown(kept: Sequence[str]) -> str:
+def _columns(kept: Sequence[str]) -> str:
     columns = list(dict.fromkeys(each.partition(":")[0] for each in kept))
     return ", ".join(columns) or "–"
 
@@ -276,13 +276,12 @@ def _find(model: ImageModel, images: np.ndarray, columns: dict[str, Column], wis
           ) -> tuple[list[Direction], dict[str, str]]:
     """Directions, and those that could not be found with the reason."""
     from ..downstream.attributes import all_attributes, held
-    from ..downstream.directions import direction_of
 
     if not wished.every:
         wanted = wished.attribute(columns)
         kept = held(columns, wished.keep, wanted)
         codes = model.encode(images).reshape(len(images), -1)
-        return [direction_of(codes, wanted, kept)], {}
+        return [_calibrated(model, codes, wanted, kept)], {}
     everything = all_attributes(columns)
     if not everything:
         raise UsageError("nothing is known of these images that differs among them: give labels, or a --table")
@@ -292,12 +291,21 @@ def _find(model: ImageModel, images: np.ndarray, columns: dict[str, Column], wis
     for wanted in everything:
         others = list(dict.fromkeys(each.column for each in everything if each.column != wanted.column))
         try:
-            found.append(direction_of(codes, wanted, held(columns, others, wanted)))
+            found.append(_calibrated(model, codes, wanted, held(columns, others, wanted)))
         except UsageError as e:
             failed[wanted.name] = str(e)
     if not found:
         raise UsageError(next(iter(failed.values())))
     return found, failed
+
+
+def _calibrated(model: ImageModel, codes: np.ndarray, wanted: Attribute, kept: dict[str, Attribute]) -> Direction:
+    from functools import partial
+
+    from ..downstream.directions import calibrated, direction_of, encoded_again
+
+    without = codes[wanted.known & ~wanted.has]
+    return calibrated(direction_of(codes, wanted, kept), without, partial(encoded_again, model))
 
 
 def _keep(run: str, model: ImageModel, images: np.ndarray, found: Sequence[Direction], picture: Path) -> None:

@@ -6,8 +6,8 @@ deviation of the codes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -29,6 +29,10 @@ Array = npt.NDArray[Any]
 FOLDS = 5
 LEAST_LEFT = 0.1
 """Share of an attribute's variance that the others may not explain: below it they cannot be told apart."""
+ENCODED_AGAIN = 100
+"""Images on which it is measured how much of a step a model's images show."""
+LEAST_SHOWN = 0.5
+"""What shows less of its step than this is not made longer for it: much of the attribute is beyond the model."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,16 @@ class Direction:
     n: int
     kept: tuple[str, ...] = ()
     """Attributes that the direction leaves alone."""
+    shown: float = 1.0
+    """Share of a step that the model's images show, as `calibrated` measures it."""
 
     def step(self, codes: npt.ArrayLike, strength: float) -> Array:
         """What to add to each of codes (n, *d), (n, d).
 
         A strength of 1 puts the mean of the images with the attribute in place of the mean of an image's own kind, which is
-        the mean of the kinds as likely as its code makes each of them; what exceeds 1 goes on `beyond`. Below 0 an image
-        loses the attribute as far as it is likely to have it; what falls below -1 goes on against `vector`.
+        the mean of the kinds as likely as its code makes each of them; what exceeds 1 goes on `beyond`. Where the model's
+        images show but a part of this, all of it is longer, up to twice. Below 0 an image loses the attribute as far as it
+        is likely to have it; what falls below -1 goes on against `vector`.
         """
         z = np.asarray(codes, np.float64).reshape(len(np.asarray(codes)), -1)
         odds = z @ self.normals.T + self.offsets
@@ -71,7 +78,8 @@ class Direction:
         first, further = min(abs(strength), 1.0), max(abs(strength) - 1.0, 0.0)
         if strength < 0:
             return -(first * share[:, :1] + further) * self.vector
-        return first * (self.means[0] - share @ self.means) + further * self.beyond
+        way = first * (self.means[0] - share @ self.means) + further * self.beyond
+        return way / min(max(self.shown, LEAST_SHOWN), 1.0)
 
 
 Change = tuple[Direction | npt.ArrayLike, float]
@@ -108,6 +116,28 @@ def find_direction(name: str, codes: npt.ArrayLike, has: npt.ArrayLike, keep: Ma
     return Direction(name, vector=vector * scale, beyond=_beyond(means, vector, precision) * scale,
                      means=means * scale + center, normals=normals / scale, offsets=offsets - normals @ (center / scale),
                      accuracy=accuracy, interval=wilson(accuracy, right), n=len(y), kept=tuple(others))
+
+
+def calibrated(found: Direction, codes: npt.ArrayLike, again: Callable[[Array], Array]) -> Direction:
+    """The direction with its strengths in units of what the model's images show of them.
+
+    `codes`, (n, d), are of images without the attribute, and `again` encodes what codes are decoded to. A decoder that draws
+    an attribute more faintly than it was gives images that are encoded again on this side of the place to which they
+    were sent: what is measured is the change of log p(attribute) − mean_k log p(k), which is linear in a code, as a share of
+    the change that was asked for, over both means of at most 100 codes.
+    """
+    z = np.asarray(codes, np.float64)
+    z = z[np.linspace(0, len(z) - 1, min(len(z), ENCODED_AGAIN)).astype(int)]
+    normal, step = found.normals[0] - found.normals[1:].mean(0), replace(found, shown=1.0).step(z, 1.0)
+    asked = float((step @ normal).mean())
+    reached = float(((again(z + step) - again(z)) @ normal).mean())
+    return replace(found, shown=reached / asked if asked > 0 else 1.0)
+
+
+def encoded_again(model: ImageModel, codes: npt.ArrayLike) -> Array:
+    """The codes (n, d) of the images that codes (n, d) are decoded to."""
+    z = np.asarray(codes, np.float64).reshape(-1, *model.latent_shape)
+    return model.encode(model.decode(moved(model, z, steps(z, ())))).reshape(len(z), -1).astype(np.float64)
 
 
 def direction_of(codes: npt.ArrayLike, wanted: Attribute, keep: Mapping[str, Attribute] | None = None) -> Direction:
@@ -298,6 +328,7 @@ class Facts(TypedDict):
     interval: list[float]
     n: int
     kept: list[str]
+    shown: float
 
 
 FILE, WHAT = "directions.safetensors", "directions"
@@ -307,7 +338,8 @@ ARRAYS = ("vector", "beyond", "means", "normals", "offsets")
 
 def save_directions(folder: str | Path, model: ImageModel, directions: Mapping[str, Direction]) -> None:
     """Keeps directions by name beside a model; what was kept before is replaced."""
-    facts = [Facts(name=d.name, accuracy=d.accuracy, interval=list(d.interval), n=d.n, kept=list(d.kept))
+    facts = [Facts(name=d.name, accuracy=d.accuracy, interval=list(d.interval), n=d.n, kept=list(d.kept),
+                   shown=d.shown)
              for d in directions.values()]
     arrays = {f"{i}.{name}": np.asarray(getattr(d, name), np.float32)
               for i, d in enumerate(directions.values()) for name in ARRAYS}
@@ -334,5 +366,5 @@ def read_directions(folder: str | Path, model: ImageModel) -> dict[str, Directio
             raise ModelFileError(f"{path} does not hold directions of {d} numbers as this version of reparam finds them. "
                                  f"Write it again with: {AGAIN}")
         found[f["name"]] = Direction(f["name"], **of_one, accuracy=f["accuracy"], n=f["n"], kept=tuple(f["kept"]),
-                                     interval=(f["interval"][0], f["interval"][1]))
+                                     interval=(f["interval"][0], f["interval"][1]), shown=f["shown"])
     return found
