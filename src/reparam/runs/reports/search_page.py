@@ -85,8 +85,9 @@ def _answers(found: Searched) -> dict[str, Column]:
 def sentence_of(found: Searched) -> str:
     """What was searched, in a sentence."""
     n, k = found.found.rows.shape
-    return (f"{counted(n, 'image')}, each with the {counted(k, 'nearest image', 'nearest')} of the {len(found.index):,} of "
-            f"{Path(found.index.source).name}, by {WORDS[found.by]}")
+    near = f"{' each' if n > 1 else ''} with the {counted(k, 'nearest image', 'nearest')}"
+    return (f"{counted(n, 'image')},{near} of the {len(found.index):,} of {Path(found.index.source).name}, by "
+            f"{WORDS[found.by]}")
 
 
 def about_unknown(by: Recogniser) -> str:
@@ -94,13 +95,13 @@ def about_unknown(by: Recogniser) -> str:
     c = by.calibration
     shares = c.refused_of_class()
     near = "its nearest image" if by.k == 1 else f"its {by.k} nearest on average"
-    said = (f"Unknown is what lies farther than {c.threshold:.2f} from {near}: "
-            f"{c.refused:.0%} of {counted(len(c.unknown), 'image')} of classes that were left out of the index in turn")
+    said = (f"An image is called unknown when it lies farther than {c.threshold:.2f} from {near}, as {c.refused:.0%} do of "
+            f"{counted(len(c.unknown), 'image')} whose class was left out of the index")
     if shares:
         low, high = min(shares.values()), max(shares.values())
         mean = sum(shares.values()) / len(shares)
-        said += (f"; with the threshold set by the other classes alone, {mean:.0%} of a class's images "
-                 f"({low:.0%} to {high:.0%} by class)")
+        said += (f". Of a class that had no part in this threshold, {mean:.0%} are to be expected to ({low:.0%} to "
+                 f"{high:.0%} by class)")
     if math.isnan(c.kept):
         return f"{said}. How many of known classes are kept cannot be told: no class has two images."
     interval = " to ".join(f"{v:.1%}" for v in wilson(c.kept, len(c.known)))
