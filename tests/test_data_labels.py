@@ -146,3 +146,5 @@ def test_few_labels_are_kept_evenly_over_the_classes_that_are_there():
     np.testing.assert_array_equal(np.unique(kept), np.arange(-1, 1000))
     few = keep_labels(np.where(labels == 7, -1, labels), np.arange(3010), 8, seed=0)
     assert (few >= 0).sum() == 8
+    uneven = keep_labels(np.arange(3000) % 10, np.arange(3000), 25, seed=0)
+    assert np.bincount(uneven[uneven >= 0]).tolist() == [3] * 5 + [2] * 5  # no class goes without

@@ -56,6 +56,15 @@ def test_around_one_centroid_draws_are_gaussian(temperature):
     assert np.abs(np.corrcoef(u.T) - np.eye(d)).max() < 0.08
 
 
+def test_draws_without_noise_are_peaks_and_centroids_where_these_stand_apart():
+    p = some_volume()
+    z = p.tempered((50,), 0.0)
+    assert p.slope(z).abs().max() < 1e-3  # nothing is likelier nearby
+    assert (p.log_volume(z) + 1e-6 >= p.log_volume(p.centroids.means).min()).all()
+    apart = RiemannianUniform(Centroids(20 * torch.eye(3), torch.ones(3, 3), 1.0), (3,))
+    assert torch.cdist(apart.tempered((50,), 0.0), apart.centroids.means).amin(1).max() < 1e-4
+
+
 def overlapping():
     """Two centroids in one dimension whose kernels overlap, and the distribution function of their volume."""
     p = RiemannianUniform(Centroids(torch.tensor([[0.0], [1.5]]), torch.tensor([[0.5], [1.5]]), 1.0), (1,))

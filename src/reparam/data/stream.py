@@ -121,7 +121,8 @@ def keep_labels(labels: np.ndarray, indices: np.ndarray, most: int | None, seed:
     with_label = np.random.default_rng(seed).permutation(indices[labels[indices] >= 0])
     counts = np.unique(labels[with_label], return_counts=True)[1]
     of_class = np.split(with_label[np.argsort(labels[with_label], kind="stable")], np.cumsum(counts)[:-1])
-    kept = np.concatenate([members[: -(-most // len(of_class))] for members in of_class])[:most]
+    each, more = divmod(most, len(of_class))  # the first few classes get one more
+    kept = np.concatenate([members[: each + (i < more)] for i, members in enumerate(of_class)])
     subset = np.full_like(labels, -1)
     subset[kept] = labels[kept]
     return subset

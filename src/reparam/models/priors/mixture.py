@@ -42,7 +42,8 @@ class GaussianMixture(FromNoise):
     @cached_property
     def scales(self) -> Tensor:
         """P_m⁻¹, (M, D, D): rows ε of noise become rows ε P⁻¹, of covariance P⁻ᵀ P⁻¹ = (P Pᵀ)⁻¹."""
-        return torch.linalg.solve_triangular(self.factors, torch.eye(self.locs.shape[1]).to(self.factors), upper=True)
+        p = self.factors
+        return torch.linalg.solve_triangular(p, torch.eye(p.shape[-1], dtype=p.dtype, device=p.device), upper=True)
 
     def noise(self, n: int) -> Tensor:
         return torch.randn(n, 1 + self.locs.shape[1], device=self.locs.device)

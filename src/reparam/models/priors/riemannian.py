@@ -23,6 +23,8 @@ FLOOR, DECAY = 1e-3, 1.0
 """λ and τ: the metric far from all centroids, whose volume is finite."""
 ROUNDS = 10
 """Proposals for each draw, which begins near a centroid."""
+CLIMBS = 30
+"""Steps to the nearest peak, for draws without noise."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class RiemannianUniform(FromNoise):
         return torch.randn(n, 1 + d + ROUNDS * (d + 2), device=self.centroids.means.device)
 
     def from_noise(self, u: Tensor, temperature: float = 1.0) -> Tensor:
-        """Draws of p(z)^(1/T²), whose spread around a centroid is multiplied by the temperature T; at 0 the centroids.
+        """Draws of p(z)^(1/T²), whose spread around a centroid is multiplied by the temperature T; at 0 the nearest peaks.
 
         The first number chooses a centroid, the next d a start around it, and the others are those of `moved`.
         """
@@ -89,10 +91,22 @@ class RiemannianUniform(FromNoise):
         with no_autocast(means):
             chosen = (uniform(u[:, 0]) * len(means)).long()
             z = means[chosen]
-            if temperature:
+            if temperature == 0:
+                z = self.peak(z)
+            else:
                 scale = temperature * self.centroids.width * (self.centroids.variances[chosen] / d).sqrt()
                 z = self.moved(z + scale * u[:, 1 : d + 1], scale, u[:, d + 1 :].unflatten(1, (ROUNDS, d + 2)), temperature)
             return z.reshape(-1, *self.shape)
+
+    def peak(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """The peaks of p that mean shift leads to: z' = z + ρ² ∇ / Σ_i a_i Σ_i⁻¹, with ∇ and a_i of `slope`. A centroid that
+        is far from all others stays where it is. (Comaniciu & Meer, 2002, doi:10.1109/34.1000236)"""
+        precision = 1 / self.centroids.variances
+        for _ in range(CLIMBS):
+            weights, _, metric, _ = self._metric(z)
+            held = (weights * (1 / metric @ precision.T)) @ precision
+            z = z + self.centroids.width**2 / held * self.slope(z)
+        return z
 
     def moved(self, z: Float[Tensor, "n d"], scale: Float[Tensor, "n d"], u: Float[Tensor, "n rounds k"],
               temperature: float = 1.0) -> Float[Tensor, "n d"]:
