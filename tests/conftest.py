@@ -236,3 +236,34 @@ def trained_stage(name, sampler, recipe, x, y=None, **budget):
 
     stages = [stage for stage in STAGES if stage.name == name]
     return fit_stages(sampler, recipe, Data(x, y), lambda _: StageBudget(**budget), stages=stages).get(name)
+
+
+@pytest.fixture(scope="session")
+def explorable(tmp_path_factory):
+    """The folder of a run of the digits, as training leaves it, but of a model that has learned nothing:
+    `explorable(prior="vamp", stages={"fitted_prior": "mixture(3)"})`."""
+
+    def make(*, data="digits", stages=None, **changes):
+        from reparam.data.open import open_images
+        from reparam.data.stream import to_batch
+        from reparam.models.codes import latent_axes
+        from reparam.models.sampler import build_sampler
+        from reparam.parts.recipe import Recipe
+        from reparam.pretrained.config import Config
+        from reparam.pretrained.files import save_model
+        from reparam.runs.folder import DataOptions, Run
+
+        images, folder = open_images(data), tmp_path_factory.mktemp("explorable")
+        recipe = Recipe(encoder="mlp(hidden=(16,))", decoder="mlp(hidden=(16,))", latent="flat(4)", prior="normal",
+                        fitted_prior="none").but(**changes)
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            sampler = build_sampler(recipe, (1, 8, 8), stages or {}).eval()
+            for p in sampler.parameters():
+                p.add_(0.3 * torch.randn_like(p))
+            axes = latent_axes(sampler.model, to_batch(images.images[:100]))
+        save_model(folder, sampler, Config(recipe, (1, 8, 8), axes, images.classes, stages=stages or {}))
+        Run(folder, data, DataOptions(), recipe, "finished", images.fingerprint).save()
+        return folder
+
+    return make

@@ -175,7 +175,7 @@ def read_photo(data: bytes, shape: Shape, *, background: str = "white", value_ra
     result = _Joining(shape, settings).decode(Named("the file", data))
     if isinstance(result, UnreadableImage):
         raise UnreadableImage(result.reason, "the file")
-    return result[0]
+    return np.array(result[0])  # of its own, which Pillow's need not be
 
 
 def _drawn_on(background: str, like: Shape | None) -> str:

@@ -33,6 +33,8 @@ NAMED, LOOKED_AT = 32, 5_000
 """Latents that are named by what they go along with, and images that tell it."""
 LEAST_EXPLAINED = 0.1
 """Share of a latent's variance that lies between the values of a column, for the column's name to stand beside it."""
+PIXELS = 40_000
+"""Of the images that are worked on at a time, between which others are answered: a few hundredths of a second."""
 ENDS = (0.5, 99.5)
 """Percentiles of the codes between which a slider moves."""
 
@@ -71,6 +73,12 @@ class Explored:
             self.planes[name] = made
         return self.planes[name]
 
+    @property
+    def piece(self) -> int:
+        """Images that are worked on at a time."""
+        _, h, w = self.model.config.image_shape
+        return min(32, max(1, PIXELS // (h * w)))
+
     def some_points(self) -> Points:
         """Raises UsageError where there are none."""
         if self.points is None:
@@ -93,9 +101,8 @@ class Explored:
     def placed(self, codes: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Codes (n, d), brought to where this model's codes can be."""
         z = np.asarray(codes, np.float64).reshape(-1, *self.model.latent_shape)
-        space = self.model.network.latent.space
-        if space.kind == "codes":
-            return z.round().clip(0, max(space.levels - 1, 0)).reshape(len(z), -1).astype(np.float32)
+        if self.model.network.latent.space.kind == "codes":  # vectors of a codebook, between which it decodes as well
+            return z.reshape(len(z), -1).astype(np.float32)
         return moved(self.model, z, np.zeros(self.d)).reshape(len(z), -1)
 
     def decoded(self, codes: npt.ArrayLike, *, detail: bool = True) -> npt.NDArray[np.uint8]:

@@ -14,9 +14,6 @@ from ..errors import ModelFileError
 from ..runs.anomalies import FILE
 from .explored import Explored
 
-PIECE = 32
-"""Images that are measured at a time, between which others are answered."""
-
 
 @dataclass(frozen=True)
 class FigureOf:
@@ -66,12 +63,12 @@ def measured(run: Explored, figure: FigureOf) -> Iterator[npt.NDArray[np.float32
     values = kept.arrays.get(figure.name)
     if values is None or values.shape != (n,):
         values = np.empty(n, np.float32)
-        for begin in range(0, n, PIECE):
-            rows = np.arange(begin, min(begin + PIECE, n))
+        for begin in range(0, n, run.piece):
+            rows = np.arange(begin, min(begin + run.piece, n))
             values[rows] = figure.measure(rows)
             yield None
-        kept.keep(figure.name, np.nan_to_num(values, posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min))
-    yield kept.arrays[figure.name]
+        kept.keep(figure.name, values)
+    yield values
 
 
 def _detector(run: Explored) -> Detector | None:

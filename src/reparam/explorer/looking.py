@@ -14,8 +14,6 @@ from .figures import errors, figures_of, measured
 from .planes import code_at, titles_of
 from .questions import FINITE, MOST_IMAGES, Answer, Array, Question
 
-PIECE = 32
-"""Images that are decoded at a time, between which others are answered."""
 NEIGHBOURS = Within(1, 200, whole=True)
 
 
@@ -41,10 +39,10 @@ def decode(run: Explored, question: Question) -> Iterator[Answer | None]:
 def decoded_in_pieces(run: Explored, codes: Array, detail: bool = True) -> Iterator[Array | None]:
     """None between pieces of the work, and images of all codes at last."""
     pieces: list[Array] = []
-    for begin in range(0, len(codes), PIECE):
+    for begin in range(0, len(codes), run.piece):
         if begin:
             yield None
-        pieces.append(run.decoded(codes[begin : begin + PIECE], detail=detail))
+        pieces.append(run.decoded(codes[begin : begin + run.piece], detail=detail))
     yield np.concatenate(pieces)
 
 

@@ -116,10 +116,11 @@ class Kept:
         return Facts(fingerprint=self.points.images.fingerprint, images=len(self.points))
 
     def keep(self, name: str, array: Array) -> None:
-        """Keeps one more array; in memory alone where the folder cannot be written to."""
+        """Keeps one more array; in memory alone where not all of it is finite, or the folder cannot be written to."""
         self.arrays[name] = array
+        finite = {name: array for name, array in self.arrays.items() if np.isfinite(array).all()}
         try:
-            save_fitted(self.path, WHAT, self.model, self.arrays, self.facts)
+            save_fitted(self.path, WHAT, self.model, finite, self.facts)
         except ReparamError:
             return
 

@@ -36,6 +36,7 @@ What cannot be answered has an `error` in words, without paths. No path, module 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Iterator
@@ -57,14 +58,12 @@ from .session import Session
 
 WEB = Path(__file__).parent / "web"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-MOST_BYTES = 20_000_000
-"""Of a message."""
-MOST_SOCKETS, MOST_LONG = 8, 2
+MOST_SOCKETS, MOST_LONG = 8, 16
 """Open at once, and questions of one socket that take long and are worked on at once."""
 PATIENCE = 30.0
 """Seconds that a page may take to read an answer."""
-TOO_MANY, TOO_BIG = 1013, 1009
-"""A socket's codes for "try again later" and for a message beyond what is read."""
+TOO_MANY = 1013
+"""A socket's code for "try again later"."""
 FAILED = "this could not be answered; where the explorer was started stands more"
 log = logging.getLogger("reparam.explorer")
 
@@ -116,8 +115,7 @@ class _Conversation:
 
     def __init__(self, socket: WebSocket, answering: Answering) -> None:
         self._socket, self._answering, self._waiting = socket, answering, Waiting()
-        self._sending, self._long = asyncio.Lock(), asyncio.Semaphore(MOST_LONG)
-        self._lasting = set[asyncio.Task[None]]()
+        self._sending, self._lasting = asyncio.Lock(), set[asyncio.Task[None]]()
 
     async def go_on(self) -> None:
         """Until the page leaves."""
@@ -140,9 +138,6 @@ class _Conversation:
             if message["type"] == "websocket.disconnect":
                 return
             content = message.get("text") or message.get("bytes") or b""
-            if len(content) > MOST_BYTES:
-                await self._socket.close(TOO_BIG, "too long a message")
-                return
             try:
                 self._waiting.put(read_question(content))
             except UsageError as e:
@@ -158,21 +153,20 @@ class _Conversation:
             told = await self._step(question, steps)
             if told is not None:
                 await self._send(told)
+            elif len(self._lasting) >= MOST_LONG:
+                await self._send(write_error(_id(question), "too much is asked for at once: wait for what was asked before"))
             else:
-                await self._long.acquire()
                 task = asyncio.create_task(self._go_through(question, steps))
                 self._lasting.add(task)
                 task.add_done_callback(self._lasting.discard)
 
     async def _go_through(self, question: Question, steps: Iterator[Answer | None]) -> None:
         """The rest of what takes long, in steps between which others are answered."""
-        try:
-            told = None
-            while told is None:
-                told = await self._step(question, steps)
+        told = None
+        while told is None:
+            told = await self._step(question, steps)
+        with contextlib.suppress(WebSocketDisconnect, TimeoutError, RuntimeError, OSError):  # as `go_on` finds
             await self._send(told)
-        finally:
-            self._long.release()
 
     async def _step(self, question: Question, steps: Iterator[Answer | None]) -> bytes | None:
         """The answer as it is sent, or None where there is more to do."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import sys
 import webbrowser
 from collections.abc import Callable
 
@@ -11,11 +13,11 @@ import uvicorn
 
 from ..errors import ReparamError
 from .guard import Guard, new_token
-from .server import MOST_BYTES, application
+from .server import application
 from .session import Session
 
-MOST_AT_ONCE = 64
-"""Connections."""
+MOST_AT_ONCE, MOST_BYTES = 64, 20_000_000
+"""Connections, and bytes of a message."""
 
 
 def listening_on(port: int) -> socket.socket:
@@ -28,6 +30,7 @@ def listening_on(port: int) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(("127.0.0.1", port))
+        made.listen(MOST_AT_ONCE)  # so that who opens the link at once is waited for
     except OSError as e:
         made.close()
         raise ReparamError(f"port {port} cannot be listened on: {e.strerror or e}. Leave out --port, and a free one is "
@@ -44,9 +47,15 @@ def serve(session: Session, port: int, told: Callable[[str], None], *, open_page
     with contextlib.closing(listening_on(port)) as listening:
         guard = Guard(application(session), int(listening.getsockname()[1]), new_token())
         told(guard.link)
-        if open_page:
+        if open_page and has_display():
             webbrowser.open(guard.link)
-        server_of(guard).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):
+            server_of(guard).run(sockets=[listening])
+
+
+def has_display() -> bool:
+    """Whether a browser has a screen to open on, other than this terminal."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def server_of(guard: Guard) -> uvicorn.Server:

@@ -74,7 +74,7 @@ class Session:
         """
         op = question.text("op")
         if op not in (HELLO, *OPS):
-            raise UsageError(f"unknown op {op!r}{nearest(op, (HELLO, *OPS))}")
+            raise UsageError(f"unknown op {op!r}{nearest(op, (HELLO, *OPS))}. There are {', '.join((HELLO, *OPS))}")
         made = self.hello() if op == HELLO else OPS[op](self.of(question), question)
         if isinstance(made, Answer):
             yield made
@@ -128,7 +128,7 @@ def _points(runs: Sequence[Run | None], models: Sequence[ImageModel], table: Tab
             except DataError:
                 notes.append("The images that this run was trained on are gone or changed, so that there is no map of them.")
         if images is not None:
-            return points_of(images, table, most), []
+            return points_of(images, table, most), notes
     return None, list(dict.fromkeys(notes))
 
 
