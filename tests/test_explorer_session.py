@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,6 +167,9 @@ def test_what_is_kept_of_other_images_or_weights_is_not_believed(explorable):
     other = explorable(latent="flat(3)")
     shutil.copy(folder / points.FILE, other / points.FILE)
     assert Session.open([other], most=40, device="cpu").runs[0].codes.shape == (40, 3)
+    of_others = replace(first.points, images=replace(first.points.images, fingerprint="others"))
+    points.Kept(folder / points.FILE, first.model, of_others).keep("codes", np.zeros((50, 4), np.float32))
+    np.testing.assert_array_equal(Session.open([folder], most=50, device="cpu").runs[0].codes, first.codes)
     (folder / points.FILE).write_bytes(b"nonsense")
     np.testing.assert_array_equal(Session.open([folder], most=50, device="cpu").runs[0].codes, first.codes)
 
