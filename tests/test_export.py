@@ -84,7 +84,7 @@ def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, mon
     m, _ = model
     program = programs(m)["decoder"]
     data = onnx_bytes("decoder", program)
-    assert difference(data, program) < 1e-5
+    assert difference(data, program) < 1e-5 and b".py" not in data  # nor does it name files of this machine
     with torch.no_grad():
         for p in program.module.parameters():
             p.add_(0.1)

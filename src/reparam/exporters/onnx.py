@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import ReparamError, UsageError
 from ..files.writing import replacing, write_json
@@ -49,11 +50,7 @@ def export_onnx(model: ImageModel, folder: str | Path) -> list[Written]:
     to, written = Path(folder), []
     to.mkdir(parents=True, exist_ok=True)
     for name, program in programs(model).items():
-        data = onnx_bytes(name, program)
-        apart = difference(data, program)
-        if not apart < MOST_APART:
-            raise ReparamError(f"{name}.onnx differs from PyTorch by {apart:.2g}, more than rounding explains; it was not "
-                               "written")
+        data, apart = compared(name, program)
         with replacing(to / f"{name}.onnx") as file:
             file.write_bytes(data)
         written.append(Written(to / f"{name}.onnx", len(data), apart))
@@ -72,6 +69,21 @@ def check_packages() -> None:
                          f"pip install {' '.join(missing)}")
 
 
+def compared(name: str, program: Program) -> tuple[bytes, float]:
+    """A program as an ONNX file, and how far it is from PyTorch.
+
+    Raises:
+        UsageError: it computes what ONNX has no words for.
+        ReparamError: the file does not compute what PyTorch does.
+    """
+    data = onnx_bytes(name, program)
+    apart = difference(data, program)
+    if not apart < MOST_APART:
+        raise ReparamError(f"{name}.onnx differs from PyTorch by {apart:.2g}, more than rounding explains; it was not "
+                           "written")
+    return data, apart
+
+
 def onnx_bytes(name: str, program: Program) -> bytes:
     """A program as an ONNX file, in float32.
 
@@ -87,18 +99,29 @@ def onnx_bytes(name: str, program: Program) -> bytes:
         raise UsageError(f"the {name} of this model cannot be exported to ONNX: {first[:200]}") from e
     if made is None:
         raise UsageError(f"the {name} of this model cannot be exported to ONNX")
-    return made.model_proto.SerializeToString()
+    return _bare(made.model_proto)
 
 
-def difference(data: bytes, program: Program) -> float:
-    """The greatest absolute difference between a file's outputs and PyTorch's, of `ROWS` random rows."""
+def _bare(proto: Any) -> bytes:
+    """A program without the exporter's notes, which name the files of this machine that each operator came from."""
+    graph = proto.graph
+    values = (*graph.value_info, *graph.input, *graph.output, *graph.initializer)
+    for told in (proto, graph, *graph.node, *values, *proto.functions):
+        told.ClearField("metadata_props")
+        told.ClearField("doc_string")
+    return proto.SerializeToString()
+
+
+def difference(data: bytes, program: Program, rows: Mapping[str, Tensor] | None = None) -> float:
+    """The greatest absolute difference between a file's outputs and PyTorch's, of `ROWS` random rows or those given."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    seeded = torch.Generator().manual_seed(0)
-    rows = {name: torch.rand((ROWS, *example.shape[1:]), generator=seeded) for name, example in program.inputs.items()}
+    if rows is None:
+        seeded = torch.Generator().manual_seed(0)
+        rows = {name: torch.rand((ROWS, *example.shape[1:]), generator=seeded) for name, example in program.inputs.items()}
     (got,) = session.run(None, {name: x.numpy() for name, x in rows.items()})
     return float(np.abs(np.asarray(got, np.float64) - program(*rows.values()).double().numpy()).max())
 

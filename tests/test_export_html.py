@@ -1,0 +1,269 @@
+"""Models as one page: in a browser, from a file and without a network, it gives PyTorch's images."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import reparam
+from reparam.cli.app import main
+from reparam.errors import UsageError
+from reparam.exporters import html as exporter
+from reparam.exporters.half import FEWEST, with_half_weights
+from reparam.exporters.html import MODULES, WEB, export_html, policy
+from reparam.exporters.onnx import difference, onnx_bytes
+from reparam.exporters.programs import Decode, Encode, Program
+from reparam.models.codes import Axis
+from reparam.models.priors import FlowMatching
+from reparam.models.sampler import Sampler
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.image_model import ImageModel
+
+pytest.importorskip("onnxruntime")
+CHROMIUM = shutil.which("chromium")
+ROWS = 6
+
+
+def made(small, shape, stages=None, **recipe):
+    """An untrained model in hand, as `load` would give it; its axes are the first of its latents."""
+    torch.manual_seed(3)
+    vae = small(shape, **recipe).eval()
+    axes = tuple(Axis(k, 1 / (k + 1), 0.1 * k, 1.0) for k in range(min(vae.latent.shape[0], 4)))
+    return ImageModel(Sampler(vae, stages and stages(vae)), Config(
+        Recipe(**{name: str(value) for name, value in recipe.items()}), shape, axes if len(vae.latent.shape) == 1 else ()))
+
+
+def flow(vae):
+    prior = FlowMatching(vae.latent.fit_space, "mlp(16, 1)", steps=3)
+    torch.nn.init.normal_(next(reversed(list(prior.velocity.parameters()))))
+    prior.prepare(3 + 2 * torch.randn(50, *vae.latent.fit_space.shape))
+    return {"fitted_prior": prior}
+
+
+MODELS = {
+    "mixture": {"shape": (1, 8, 8), "latent": "flat(20)", "prior": "mixture(3)"},
+    "flow_matching": {"shape": (3, 8, 8), "latent": "spatial(2, 4)", "encoder": "conv(width=8)", "decoder": "conv(width=8)",
+                      "stages": flow},
+    "vq": {"shape": (3, 8, 8), "latent": "spatial(4, 4)", "posterior": "vq(8)", "prior": "autoregressive(8, 1, 2)"},
+    "cvae": {"shape": (1, 8, 8), "latent": "conditional(4, 3)"},
+    "gan": {"shape": (3, 8, 8), "encoder": "none", "decoder": "dcgan(8)", "likelihood": "implicit",
+            "objective": "adversarial", "adversary": "images"},
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request, small, tmp_path_factory):
+    """A model, and its page."""
+    model = made(small, **MODELS[request.param])
+    path = tmp_path_factory.mktemp("page") / "model.html"
+    return model, export_html(model, path, title=f"a {request.param} <model>")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=CHROMIUM, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--no-first-run"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a page; afterwards nothing was asked for but the file itself, and nothing complained."""
+    requests, problems = [], []
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+
+    def open_page(path):
+        page.goto(path.as_uri())
+        page.wait_for_selector("body[data-ready]", timeout=120_000)
+        return page
+
+    yield open_page
+    page.close()
+    assert not problems
+    assert [url for url in requests if not url.startswith("blob:")] == requests[:1] and requests[0].startswith("file:")
+
+
+def levels(values):
+    return np.round(np.clip(np.asarray(values), 0, 1) * 255)
+
+
+def asked(page, call, *arrays):
+    """What the page's model answers, flat."""
+    flat = [np.asarray(a, np.float32).ravel().tolist() for a in arrays]
+    return np.array(page.evaluate(f"async (a) => Array.from(await model.{call})", [*flat]), np.float32)
+
+
+def compare(page, model, within):
+    """The page's images, codes and draws with PyTorch's, of the same numbers."""
+    torch.manual_seed(4)
+    latent, prior = model.network.latent, model.sampler.fitted_prior
+    noise = latent.noise(ROWS, prior)
+    with torch.inference_mode():
+        codes = latent.from_noise(noise, prior=prior)
+        images = model.decode_pixels(codes)
+    got = asked(page, f"fromNoise(new Float32Array(a[0]), {ROWS})", noise)
+    np.testing.assert_allclose(got.reshape(codes.shape), codes, atol=0.02 if within > 1 else 1e-4)
+    got = asked(page, "decode(new Float32Array(a[0]))", codes)
+    assert np.abs(levels(got.reshape(images.shape)) - levels(images)).max() <= within
+    if model.network.has_encoder:
+        x = torch.randint(0, 256, images.shape) / 255
+        got = asked(page, "encode(new Float32Array(a[0]))", x)
+        np.testing.assert_allclose(got.reshape(codes.shape), model.encode_pixels(x), atol=0.02 if within > 1 else 1e-4)
+
+
+def test_the_page_gives_pytorchs_images(exported, opened):
+    model, written = exported
+    page = opened(written.path)
+    compare(page, model, within=2)
+    sliders = page.eval_on_selector_all(".slider", "all => all.length")
+    assert sliders == {"vq": 0, "flow_matching": 8}.get(page.title().split()[1], 4)
+    assert page.is_visible("#open") == model.network.has_encoder
+    assert page.eval_on_selector_all("#samples canvas", "all => all.map(c => c.width)") == [8] * 12
+
+
+def test_weights_in_float32_give_the_same_levels(small, opened, tmp_path):
+    model = made(small, **MODELS["mixture"])
+    compare(opened(export_html(model, tmp_path / "model.html", half=False).path), model, within=1)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Black and white digits, of a run."""
+    folder = tmp_path_factory.mktemp("export") / "digits"
+    reparam.train("digits", steps=30, encoder="mlp((32,))", decoder="mlp((32,))", latent="flat(4)", likelihood="bernoulli",
+                  binarize=True, threads=1, out=folder)
+    assert main(["export", str(folder), "--format", "html"]) == 0
+    return reparam.load(folder, device="cpu"), folder
+
+
+SETTLED = """async () => {
+    for (let last; last !== model.last; await new Promise((done) => setTimeout(done, 20))) await (last = model.last);
+}"""
+"""Waits until nothing more is computed."""
+
+
+def test_a_person_edits_an_own_photo(digits, opened, tmp_path):
+    model, folder = digits
+    page = opened(folder / "model.html")
+    assert page.inner_text("h1") == "digits"
+    image = reparam.open_images("digits").images[3]
+    Image.fromarray(image[:, :, 0]).save(tmp_path / "photo.png")
+    page.set_input_files("#file", str(tmp_path / "photo.png"))
+    page.wait_for_selector("#photo", state="visible")
+    shown = "c => Array.from(c.getContext('2d').getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 == 0)"
+    np.testing.assert_array_equal(page.eval_on_selector("#original", shown), image.ravel())
+    before = page.eval_on_selector("#image", shown)
+    assert np.abs(np.array(before) - model.reconstruct(image[None])[0].ravel()).max() <= 2
+
+    page.focus("#sliders input[type=range]")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("c => c != document.querySelector('#image').toDataURL()", arg=page.eval_on_selector(
+        "#reconstruction", "c => c.toDataURL()"))
+    first, said = model.config.axes[0], page.get_attribute("#sliders input[type=range]", "aria-valuetext")
+    assert re.fullmatch(rf"z{first.index}: -?\d+\.\d\d, {first.nats:.2f} nats", said)
+    page.fill("#sliders input[type=number]", "4.5")
+    code = model.encode(image[None])
+    code[0, first.index] = 4.5
+    page.evaluate(SETTLED)
+    edited = page.eval_on_selector("#image", shown)
+    assert np.abs(np.array(edited) - model.decode(code)[0].ravel()).max() <= 2 and edited != before
+    with page.expect_download() as saved:
+        page.click("#save")
+    png = Image.open(io.BytesIO(saved.value.path().read_bytes()))
+    assert saved.value.suggested_filename == "digits.png" and np.asarray(png)[..., 0].ravel().tolist() == edited
+    page.click(".slider button")
+    page.evaluate(SETTLED)
+    assert page.eval_on_selector("#image", shown) == before
+
+
+def test_the_command_says_what_it_wrote(digits, capsys, tmp_path):
+    _, folder = digits
+    assert main(["export", str(folder), "--format", "html", "--out", str(tmp_path / "it.html"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == (tmp_path / "it.html").stat().st_size < 6e6 and set(told["largest_difference"]) == {
+        "encoder", "decoder", "prior"}
+    assert all(apart <= 2 / 255 for apart in told["largest_difference"].values())
+
+
+def test_the_policy_lets_nothing_in_and_the_page_names_nothing_outside():
+    text = exporter.page({"title": "<b>", "sliders": []}, {"decoder": b"weights"})
+    script = re.search(r'<script type="module">(.*)</script>', text, re.S)[1]
+    style = re.search(r"<style>(.*)</style>", text, re.S)[1]
+    allowed = policy(style, script)
+    assert f'content="{allowed}"' in text and allowed.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-inline" not in allowed and "*" not in allowed
+    assert "unsafe-eval" not in allowed.replace("wasm-unsafe-eval", "")
+    assert "&lt;b&gt;" in text and "{{" not in text and not re.search(r"https?://", style + script)
+    assert not re.search(r"^(import|export) ", script, re.M)
+    assert {p.name for p in WEB.glob("*.js")} == set(MODULES)
+
+
+def weights_of(data):
+    import onnx
+
+    return [(t.data_type, math.prod(t.dims)) for t in onnx.load_from_string(data).graph.initializer]
+
+
+def test_half_precision_is_of_storage_alone(small):
+    from onnx import TensorProto
+
+    vae = small((1, 12, 12), latent="flat(8)", decoder="mlp((64,))", moved=0.05).eval()
+    program = Program(Decode(Sampler(vae)).eval(), {"codes": torch.zeros(2, 8)}, "images")
+    whole = onnx_bytes("decoder", program)
+    halved = with_half_weights(whole)
+    assert len(halved) < 0.6 * len(whole) and TensorProto.FLOAT16 in dict(weights_of(halved))
+    apart = difference(halved, program)
+    assert 1e-6 < apart < 2 / 255
+    with torch.no_grad():  # PyTorch with rounded weights computes the same in float32
+        for p in vae.parameters():
+            if p.numel() >= FEWEST:
+                p.copy_(p.half().float())
+    assert difference(halved, program) < 1e-5 < apart
+
+
+def test_what_is_compared_with_or_too_large_keeps_its_precision(small):
+    from onnx import TensorProto
+
+    vae = small((1, 24, 24)).eval()
+    model = ImageModel(Sampler(vae), Config(Recipe(latent="flat(4)", binarize=True), (1, 24, 24)))
+    program = Program(Encode(model).eval(), {"images": torch.rand(2, 1, 24, 24)}, "codes")
+    with torch.no_grad():
+        next(vae.encoder.parameters())[0, 0] = 1e6
+    halved = weights_of(with_half_weights(onnx_bytes("encoder", program)))
+    assert sorted(size for kind, size in halved if kind == TensorProto.FLOAT and size >= FEWEST) == [576, 9216]
+
+
+def test_what_cannot_go_is_refused_before_anything_is_written(small, tmp_path):
+    parts = {"latent": "top_down(3, (1, 2), 2, 8, 2)", "encoder": "resnet(width=8, patch=2)",
+             "decoder": "resnet(width=8, patch=1)"}
+    with pytest.raises(UsageError, match=r"needs two programs in turn: fit another prior first"):
+        export_html(made(small, (1, 8, 8), stages=flow, **parts), tmp_path / "model.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_rounding_would_show_in_keeps_float32(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(exporter, "programs", lambda model: {"decoder": Program(
+        Decode(model.sampler).eval(), {"codes": torch.zeros(2, 4)}, "images")})
+    monkeypatch.setattr(exporter, "MOST_APART_IN_HALF", 0.0)
+    written = export_html(made(small, (1, 8, 8)), tmp_path / "model.html")
+    assert written.single == ("decoder",) and written.apart["decoder"] < 1e-5
