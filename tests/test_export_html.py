@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import re
 import shutil
@@ -11,10 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-import reparam
-from reparam.cli.app import main
 from reparam.errors import UsageError
 from reparam.exporters import html as exporter
 from reparam.exporters.half import FEWEST, with_half_weights
@@ -53,7 +48,6 @@ MODELS = {
     "mixture": {"shape": (1, 8, 8), "latent": "flat(20)", "prior": "mixture(3)"},
     "flow_matching": {"shape": (3, 8, 8), "latent": "spatial(2, 4)", "encoder": "conv(width=8)", "decoder": "conv(width=8)",
                       "stages": flow},
-    "vq": {"shape": (3, 8, 8), "latent": "spatial(4, 4)", "posterior": "vq(8)", "prior": "autoregressive(8, 1, 2)"},
     "cvae": {"shape": (1, 8, 8), "latent": "conditional(4, 3)"},
     "gan": {"shape": (3, 8, 8), "encoder": "none", "decoder": "dcgan(8)", "likelihood": "implicit",
             "objective": "adversarial", "adversary": "images"},
@@ -135,74 +129,9 @@ def test_the_page_gives_pytorchs_images(exported, opened):
     page = opened(written.path)
     compare(page, model, within=2)
     sliders = page.eval_on_selector_all(".slider", "all => all.length")
-    assert sliders == {"vq": 0, "flow_matching": 8}.get(page.title().split()[1], 4)
+    assert sliders == {"flow_matching": 8}.get(page.title().split()[1], 4)
     assert page.is_visible("#open") == model.network.has_encoder
     assert page.eval_on_selector_all("#samples canvas", "all => all.map(c => c.width)") == [8] * 12
-
-
-def test_weights_in_float32_give_the_same_levels(small, opened, tmp_path):
-    model = made(small, **MODELS["mixture"])
-    compare(opened(export_html(model, tmp_path / "model.html", half=False).path), model, within=1)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """Black and white digits, of a run."""
-    folder = tmp_path_factory.mktemp("export") / "digits"
-    reparam.train("digits", steps=30, encoder="mlp((32,))", decoder="mlp((32,))", latent="flat(4)", likelihood="bernoulli",
-                  binarize=True, threads=1, out=folder)
-    assert main(["export", str(folder), "--format", "html"]) == 0
-    return reparam.load(folder, device="cpu"), folder
-
-
-SETTLED = """async () => {
-    for (let last; last !== model.last; await new Promise((done) => setTimeout(done, 20))) await (last = model.last);
-}"""
-"""Waits until nothing more is computed."""
-
-
-def test_a_person_edits_an_own_photo(digits, opened, tmp_path):
-    model, folder = digits
-    page = opened(folder / "model.html")
-    assert page.inner_text("h1") == "digits"
-    image = reparam.open_images("digits").images[3]
-    Image.fromarray(image[:, :, 0]).save(tmp_path / "photo.png")
-    page.set_input_files("#file", str(tmp_path / "photo.png"))
-    page.wait_for_selector("#photo", state="visible")
-    shown = "c => Array.from(c.getContext('2d').getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 == 0)"
-    np.testing.assert_array_equal(page.eval_on_selector("#original", shown), image.ravel())
-    before = page.eval_on_selector("#image", shown)
-    assert np.abs(np.array(before) - model.reconstruct(image[None])[0].ravel()).max() <= 2
-
-    page.focus("#sliders input[type=range]")
-    for _ in range(5):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_function("c => c != document.querySelector('#image').toDataURL()", arg=page.eval_on_selector(
-        "#reconstruction", "c => c.toDataURL()"))
-    first, said = model.config.axes[0], page.get_attribute("#sliders input[type=range]", "aria-valuetext")
-    assert re.fullmatch(rf"z{first.index}: -?\d+\.\d\d, {first.nats:.2f} nats", said)
-    page.fill("#sliders input[type=number]", "4.5")
-    code = model.encode(image[None])
-    code[0, first.index] = 4.5
-    page.evaluate(SETTLED)
-    edited = page.eval_on_selector("#image", shown)
-    assert np.abs(np.array(edited) - model.decode(code)[0].ravel()).max() <= 2 and edited != before
-    with page.expect_download() as saved:
-        page.click("#save")
-    png = Image.open(io.BytesIO(saved.value.path().read_bytes()))
-    assert saved.value.suggested_filename == "digits.png" and np.asarray(png)[..., 0].ravel().tolist() == edited
-    page.click(".slider button")
-    page.evaluate(SETTLED)
-    assert page.eval_on_selector("#image", shown) == before
-
-
-def test_the_command_says_what_it_wrote(digits, capsys, tmp_path):
-    _, folder = digits
-    assert main(["export", str(folder), "--format", "html", "--out", str(tmp_path / "it.html"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["bytes"] == (tmp_path / "it.html").stat().st_size < 6e6 and set(told["largest_difference"]) == {
-        "encoder", "decoder", "prior"}
-    assert all(apart <= 2 / 255 for apart in told["largest_difference"].values())
 
 
 def test_the_policy_lets_nothing_in_and_the_page_names_nothing_outside():
@@ -213,7 +142,7 @@ def test_the_policy_lets_nothing_in_and_the_page_names_nothing_outside():
     assert f'content="{allowed}"' in text and allowed.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in allowed and "*" not in allowed
     assert "unsafe-eval" not in allowed.replace("wasm-unsafe-eval", "")
-    assert "&lt;b&gt;" in text and "{{" not in text and not re.search(r"https?://", style + script)
+    assert "&lt;b&gt;" in text and not re.search(r"\{\{\w+\}\}", text) and not re.search(r"https?://", style + script)
     assert not re.search(r"^(import|export) ", script, re.M)
     assert {p.name for p in WEB.glob("*.js")} == set(MODULES)
 
@@ -259,11 +188,3 @@ def test_what_cannot_go_is_refused_before_anything_is_written(small, tmp_path):
     with pytest.raises(UsageError, match=r"needs two programs in turn: fit another prior first"):
         export_html(made(small, (1, 8, 8), stages=flow, **parts), tmp_path / "model.html")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_program_that_rounding_would_show_in_keeps_float32(small, monkeypatch, tmp_path):
-    monkeypatch.setattr(exporter, "programs", lambda model: {"decoder": Program(
-        Decode(model.sampler).eval(), {"codes": torch.zeros(2, 4)}, "images")})
-    monkeypatch.setattr(exporter, "MOST_APART_IN_HALF", 0.0)
-    written = export_html(made(small, (1, 8, 8)), tmp_path / "model.html")
-    assert written.single == ("decoder",) and written.apart["decoder"] < 1e-5

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,7 +127,7 @@ def difference(data: bytes, program: Program, rows: Mapping[str, Tensor] | None 
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[Any]:
+def _quiet() -> Generator[Any]:
     """The exporter tells its progress and its doubts to the screen; what comes of it is checked instead."""
     levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
     for name in levels:
