@@ -1,0 +1,240 @@
+/** The page: asks the server what there is, builds the views, and keeps the address in step with them. */
+
+import { overSocket } from "./backend.js";
+import { byId, el, say, tried } from "./dom.js";
+import { offer, ofPath, ofSamples, ofWorkbench } from "./copy.js";
+import { Groups } from "./groups.js";
+import { Map2D } from "./map.js";
+import { Paths } from "./paths.js";
+import { inside } from "./plot.js";
+import { Samples } from "./samples.js";
+import { amounts, fromAmounts, fromPolygon, listed, numbers, packed, polygon, read, unpacked, write } from "./state.js";
+import { Workbench } from "./workbench.js";
+
+/**
+ * @typedef {{index: number, nats: number, mean: number, std: number, low: number, high: number, name: string}} Axis
+ * @typedef {{name: string, image: number[], latent: number[], axes: Axis[], directions: {name: string, accuracy: number}[],
+ *            priors: string[], classes: string[], has_encoder: boolean, refines: boolean}} Run
+ * @typedef {{runs: Run[], points: {n: number, columns: {name: string, title?: string, kind: string, values?: string[]}[]},
+ *            planes: {name: string, title: string, exact: boolean}[], training: boolean, notes?: string[]}} Hello
+ * @typedef {{backend: import("./backend.js").Backend, hello: Hello, changed: () => void, plane: () => string,
+ *            tab: (name: string) => void, tool: (lasso: boolean) => void}} Context
+ */
+
+const TABS = { work: "work", path: "path", draw: "drawing" };
+const ANY = "two latents";
+
+class App {
+  /** @param {import("./backend.js").Backend} backend @param {Hello} hello */
+  constructor(backend, hello) {
+    /** @type {Context} */
+    this.context = { backend, hello, changed: () => this.remember(), plane: () => this.map.plane, tab: (name) => this.tab(name),
+      tool: (lasso) => byId("lasso").setAttribute("aria-pressed", String(lasso)) };
+    this.run = hello.runs[0];
+    this.hasMap = hello.points.n > 0;
+    this.restoring = true;
+    this.map = new Map2D(this.context, { pick: (spot) => this.pick(spot), lasso: (corners, rows) => this.groups.add(corners, rows) });
+    this.work = new Workbench(this.context, (code) => { this.map.marked = code; this.map.draw(); });
+    this.groups = new Groups(this.context, this.map, this.work);
+    this.paths = new Paths(this.context, { current: () => this.work.code.value(), walked: (codes) => { this.map.way = codes; this.map.draw(); },
+      take: (code, title) => this.take(code, title) });
+    this.samples = new Samples(this.context, (code, title) => this.take(code, title));
+    this.title();
+    this.controls();
+    this.tabs();
+  }
+
+  title() {
+    const { name, image, latent, priors } = this.run, [h, w] = image, n = this.context.hello.points.n;
+    document.title = `${name} · reparam explore`;
+    byId("run").textContent = name;
+    byId("about").textContent = [`${w}×${h} pixels`, `${latent.reduce((a, b) => a * b, 1).toLocaleString("en")} latents`,
+      n && `${n.toLocaleString("en")} images`, priors.length && `${priors[0]} prior`].filter(Boolean).join(" · ");
+    const notes = this.context.hello.notes ?? [];
+    byId("notes").hidden = !notes.length;
+    byId("notes").textContent = notes.join(" ");
+    document.body.classList.toggle("nomap", !this.hasMap);
+  }
+
+  controls() {
+    const { hello } = this.context, planes = hello.planes.filter((p) => !p.name.startsWith("latents:"));
+    byId("plane").replaceChildren(...planes.map((p) => el("option", { value: p.name }, sentence(p.title))), this.run.axes.length > 1 && el("option", { value: ANY }, "Two latents"));
+    for (const [id, k] of /** @type {[string, number][]} */ ([["right", 0], ["up", 1]])) {
+      byId(id).replaceChildren(...this.work.axes.slice(0, 64).map((axis, i) => el("option", { value: axis.index, selected: i === k }, axis.name ? `${axis.index} ${axis.name}` : String(axis.index))));
+      byId(id).onchange = () => this.plane(`latents:${byId("right").value},${byId("up").value}`);
+    }
+    byId("plane").onchange = () => this.plane(byId("plane").value === ANY ? `latents:${byId("right").value},${byId("up").value}` : byId("plane").value);
+    const colours = [...hello.points.columns.map((c) => [c.name, c.title ?? c.name]), ["density", "density"], ["lassos", "lassos"]];
+    byId("colour").replaceChildren(...colours.map(([name, title]) => el("option", { value: name }, sentence(title))), el("option", { value: "" }, "One colour"));
+    byId("colour").onchange = async () => { await this.map.setColour(byId("colour").value); this.remember(); };
+    byId("lasso").onclick = () => this.map.drag.lasso(!this.map.drag.lassoing);
+    byId("in").onclick = () => this.map.zoom(1.5);
+    byId("out").onclick = () => this.map.zoom(1 / 1.5);
+    byId("fit").onclick = () => { this.map.fit(); this.remember(); };
+    byId("copyas").onclick = () => this.copy();
+    for (const dialog of document.querySelectorAll("dialog")) dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
+    byId("helping").onclick = () => byId("help").showModal();
+    addEventListener("keydown", (e) => {
+      const typing = e.target instanceof HTMLInputElement && e.target.type !== "range" || e.target instanceof HTMLSelectElement;
+      if (e.key === "?" && !typing && !document.querySelector("dialog[open]")) byId("help").showModal();
+    });
+  }
+
+  tabs() {
+    const all = Object.keys(TABS);
+    for (const name of all) {
+      byId(`tab-${name}`).onclick = () => this.tab(name);
+      byId(`tab-${name}`).onkeydown = (/** @type {KeyboardEvent} */ e) => {
+        const by = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+        if (!by) return;
+        const next = all[(all.indexOf(name) + by + all.length) % all.length];
+        this.tab(next);
+        byId(`tab-${next}`).focus();
+      };
+    }
+  }
+
+  /** @param {string} shown */
+  tab(shown) {
+    this.shown = shown;
+    for (const [name, panel] of Object.entries(TABS)) {
+      byId(panel).hidden = name !== shown;
+      byId(`tab-${name}`).setAttribute("aria-selected", String(name === shown));
+      byId(`tab-${name}`).tabIndex = name === shown ? 0 : -1;
+    }
+    if (shown !== "path") this.paths.stop();
+    if (shown === "draw" && !this.samples.drawn && !this.restoring) this.samples.draw();
+    this.remember();
+  }
+
+  /** @param {string} plane */
+  async plane(plane) {
+    if (!this.hasMap) return false;
+    const done = await this.map.setPlane(plane);
+    if (done) {
+      const two = plane.startsWith("latents:");
+      byId("plane").value = two ? ANY : plane;
+      byId("two").hidden = !two;
+      if (two) [byId("right").value, byId("up").value] = plane.slice(8).split(",");
+      this.map.recolour();
+      this.remember();
+    }
+    return done;
+  }
+
+  /** What was picked on the map goes to the workbench, or onto the path. @param {import("./map.js").Spot} spot */
+  async pick(spot) {
+    if (this.shown !== "path") {
+      if (this.shown !== "work") this.tab("work");
+      return "row" in spot ? this.work.row(spot.row) : this.work.place(spot.x, spot.y);
+    }
+    const { backend } = this.context;
+    const answer = await tried(() => ("row" in spot ? backend.call("of_row", { run: 0, row: spot.row }) : backend.call("at", { run: 0, plane: this.map.plane, x: spot.x, y: spot.y })));
+    if (answer) await this.paths.add(Array.from(answer.arrays.code.data));
+  }
+
+  /** @param {number[]} code @param {string} title */
+  take(code, title) {
+    this.work.take(code, title);
+    this.tab("work");
+  }
+
+  copy() {
+    const { source, code, pulls } = this.work;
+    const shown = { run: this.run.name, latent: this.run.latent, code: code.value(), amounts: [...code.amounts], plane: this.map.plane, colour: this.map.colour,
+      kept: new Set(this.run.directions.map((d) => d.name)), photo: source.kind === "photo" ? source.name : null };
+    if (this.shown === "path" && this.paths.stops.length > 1) offer(ofPath(shown, this.paths.stops, this.paths.count, byId("geodesic").checked), "This path");
+    else if (this.shown === "draw") offer(ofSamples(shown, this.samples.asked()), "These samples");
+    else offer(ofWorkbench(shown), `The workbench's image${pulls.size && code.amounts.size ? " and its directions" : ""}`);
+  }
+
+  /** Puts what is seen into the address, a little later and once. */
+  remember() {
+    if (this.restoring) return;
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => write(this.state()), 150);
+  }
+
+  state() {
+    const { map, work, paths, samples } = this, { code, source } = work, { w } = map.size();
+    const own = source.kind === "row" ? { row: source.row } : { code: packed(code.base), of: source.kind === "code" ? source.title : "your photo" };
+    const lassos = map.groups.filter((g) => g.plane === map.plane);
+    return { tab: this.shown !== "work" && this.shown, plane: map.plane, colour: map.colour || "none", hide: listed([...map.hidden]),
+      view: !map.fitted && listed([map.view.x, map.view.y, w / map.view.scale]), ...own, set: amounts(code.change), add: amounts(code.amounts),
+      lock: listed([...code.locked]), lasso: lassos.map((g) => polygon(g.corners)).join("|"),
+      turn: [...work.pulls.keys()].filter((name) => name.includes(" → ")).map((name) => name.replace(" → ", ">")).join(","),
+      stops: paths.state, frames: paths.stops.length > 0 && paths.count, geodesic: byId("geodesic").checked && "1", draw: samples.state };
+  }
+
+  /** Shows what the address says, or what is best to begin with. */
+  async restore() {
+    const asked = read(), { hello } = this.context, { map, work } = this;
+    this.restoring = true;
+    if (this.hasMap) await this.restoreMap(asked);
+    await work.saved();
+    for (const turn of (asked.get("turn") ?? "").split(",").filter(Boolean)) await this.groups.direction(...(/** @type {[string, string]} */ (turn.split(">"))));
+    const d = this.run.latent.reduce((a, b) => a * b, 1), code = unpacked(asked.get("code") ?? "");
+    if (code.length === d) work.take(code, asked.get("of") ?? "");
+    else if (!this.hasMap || !(await work.row(Math.max(0, Math.min(hello.points.n - 1, Math.floor(Number(asked.get("row") ?? 0)) || 0))))) work.take(this.middle(d), "the mean of all codes");
+    for (const [i, by] of fromAmounts(asked.get("set"))) if (+i >= 0 && +i < d) work.code.change.set(+i, by);
+    for (const [name, amount] of fromAmounts(asked.get("add"))) if (work.pulls.has(name)) work.code.amounts.set(name, amount);
+    for (const i of numbers(asked.get("lock"))) if (i < d) work.code.locked.add(i);
+    await work.redraw();
+    await this.paths.restore(asked, d);
+    await this.samples.restore(asked);
+    const tab = asked.get("tab") ?? "work";
+    this.tab(tab in TABS ? tab : "work");
+    this.restoring = false;
+    if (this.shown === "draw" && !this.samples.drawn) this.samples.draw();
+    this.remember();
+    document.body.classList.add("ready");
+  }
+
+  /** @param {URLSearchParams} asked */
+  async restoreMap(asked) {
+    const { hello } = this.context, { map } = this, first = hello.planes[0]?.name, columns = hello.points.columns.map((c) => c.name);
+    if (columns.includes("label")) await map.column("label");
+    if (!(await this.plane(asked.get("plane") ?? first)) && asked.get("plane") !== first) await this.plane(first);
+    const classes = hello.points.columns.filter((c) => c.kind === "class").map((c) => c.name);
+    const colour = asked.get("colour") ?? (classes.includes("label") ? "label" : classes[0] ?? "none");
+    byId("colour").value = colour === "none" ? "" : colour;
+    await map.setColour(byId("colour").value);
+    for (const k of numbers(asked.get("hide"))) map.hidden.add(k);
+    map.recolour();
+    const [x, y, across] = numbers(asked.get("view"));
+    if (across > 0) {
+      map.view = { x, y, scale: map.size().w / across };
+      map.fitted = false;
+    }
+    for (const text of (asked.get("lasso") ?? "").split("|").filter(Boolean)) {
+      const corners = fromPolygon(text);
+      if (corners.length > 2) this.groups.add(corners, inside(map.xy, corners, () => true));
+    }
+    map.draw();
+  }
+
+  /** The mean of the codes. @param {number} d */
+  middle(d) {
+    const code = new Array(d).fill(0);
+    for (const axis of this.run.axes) code[axis.index] = axis.mean;
+    return code;
+  }
+}
+
+const sentence = (/** @type {string} */ text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+async function start() {
+  let lost = 0;
+  const backend = overSocket((open) => {
+    clearTimeout(lost);
+    if (open) byId("lost").hidden = true;
+    else lost = setTimeout(() => { byId("lost").hidden = false; }, 1000);
+  });
+  const hello = await tried(() => backend.call("hello"));
+  if (!hello) return;
+  const app = new App(backend, /** @type {Hello} */ (/** @type {unknown} */ (hello.header)));
+  await app.restore();
+  addEventListener("hashchange", () => location.reload());
+}
+
+start().catch((error) => say(String(error?.message ?? error), true));

@@ -1,0 +1,69 @@
+/** Small helpers for the page: elements, what is said aloud, and files handed to the user. */
+
+/**
+ * An element with properties, attributes (`aria-…`, `data-…`, `role`, `for`), listeners (`onclick`) and children.
+ * @param {string} tag @param {Record<string, any>} [given] @param {...(Node | string | null | undefined | false)} children
+ * @returns {any}
+ */
+export function el(tag, given = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined || value === null) continue;
+    if (name.includes("-") || name === "role" || name === "for" || name === "list") made.setAttribute(name, String(value));
+    else Object.assign(made, { [name]: value });
+  }
+  made.append(...children.filter((c) => c || c === "").map((c) => /** @type {Node | string} */ (c)));
+  return made;
+}
+
+/** The element of the page with this id. @param {string} id @returns {any} */
+export function byId(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no #${id}`);
+  return found;
+}
+
+/** Shows a sentence for a moment, and has a screen reader say it. @param {string} text */
+export function say(text, bad = false) {
+  const line = byId("said");
+  line.textContent = text;
+  line.classList.toggle("bad", bad);
+  line.classList.add("shown");
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => line.classList.remove("shown"), bad ? 8000 : 3500);
+}
+/** @type {any} */ say.timer = 0;
+
+/** Runs what may fail, and says why it did. @template T @param {() => Promise<T>} act @returns {Promise<T | null>} */
+export async function tried(act) {
+  try {
+    return await act();
+  } catch (error) {
+    say(error instanceof Error ? error.message : String(error), true);
+    return null;
+  }
+}
+
+/** Hands a file that the server wrote to the user. @param {import("./backend.js").Answer | null} answer */
+export function download(answer) {
+  if (!answer) return;
+  const bytes = new Uint8Array(answer.arrays.file.data);
+  const url = URL.createObjectURL(new Blob([bytes], { type: answer.header.type }));
+  const link = el("a", { href: url, download: answer.header.name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+  say(`Saved ${answer.header.name}`);
+}
+
+/** A number as people write it: three digits that count. @param {number} value */
+export function short(value) {
+  if (!Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  return size >= 1000 || (size < 0.001 && size > 0) ? value.toPrecision(3) : String(+value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2));
+}
+
+/** Whether things may move by themselves. */
+export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+export const dark = () => matchMedia("(prefers-color-scheme: dark)").matches;

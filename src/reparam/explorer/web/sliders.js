@@ -1,0 +1,49 @@
+/** One slider: a name, what it tells, a range, the value to type, and a lock. */
+
+import { el, short } from "./dom.js";
+
+/**
+ * @typedef {{name: string, note: string, share: number, low: number, high: number, unit: string,
+ *            set: (value: number) => void, lock?: (on: boolean) => void, remove?: () => void}} Wanted
+ */
+
+export class Slider {
+  /** @param {Wanted} wanted */
+  constructor(wanted) {
+    this.wanted = wanted;
+    const { low, high, name } = wanted, step = (high - low) / 400 || 0.01;
+    this.range = el("input", { type: "range", min: low, max: high, step: "any", className: "range", "aria-label": name,
+      oninput: () => wanted.set(+this.range.value), onkeydown: (/** @type {KeyboardEvent} */ e) => this.key(e, step) });
+    this.box = el("input", { type: "number", step: +step.toPrecision(1), className: "value", "aria-label": `${name}, value`,
+      onchange: () => this.box.value !== "" && wanted.set(+this.box.value) });
+    this.lock = wanted.lock && el("button", { type: "button", className: "lock", title: "Keep this value when another image is picked",
+      "aria-label": `Lock ${name}`, "aria-pressed": "false", onclick: () => wanted.lock?.(this.lock.getAttribute("aria-pressed") !== "true") });
+    this.tick = el("i", { className: "tick" });
+    const share = el("i", { className: "share" });
+    share.style.width = `${Math.round(100 * Math.max(0.02, Math.min(1, wanted.share)))}%`;
+    this.root = el("div", { className: "slider" },
+      el("div", { className: "name", title: `${name}: ${wanted.note}` }, el("b", {}, name), el("small", {}, wanted.note), el("span", { className: "bar" }, share)),
+      el("div", { className: "track" }, this.tick, this.range), this.box,
+      this.lock ?? (wanted.remove && el("button", { type: "button", className: "remove", title: "Take this slider away", "aria-label": `Remove ${name}`, onclick: wanted.remove }, "×")));
+  }
+
+  /** Steps of 1/400 of the range by arrows, 1/20 by pages: `step=any` alone leaves them to the browser. @param {KeyboardEvent} e @param {number} step */
+  key(e, step) {
+    const by = /** @type {Record<string, number>} */ ({ ArrowLeft: -4, ArrowDown: -4, ArrowRight: 4, ArrowUp: 4, PageDown: -20, PageUp: 20 })[e.key];
+    if (!by) return;
+    e.preventDefault();
+    this.range.value = String(+this.range.value + by * step);
+    this.wanted.set(+this.range.value);
+  }
+
+  /** @param {number} value @param {number} origin where it started @param {boolean} locked */
+  show(value, origin, locked = false) {
+    const { low, high, unit, note, name } = this.wanted;
+    this.range.value = String(value);
+    if (document.activeElement !== this.box || this.box.value === "") this.box.value = value.toFixed(2);
+    this.range.setAttribute("aria-valuetext", `${name} ${short(value)} ${unit}, ${note}`);
+    this.tick.style.left = `${100 * Math.max(0, Math.min(1, (origin - low) / (high - low || 1)))}%`;
+    this.root.classList.toggle("moved", Math.abs(value - origin) > 1e-4);
+    this.lock?.setAttribute("aria-pressed", String(locked));
+  }
+}

@@ -1,0 +1,189 @@
+/** One image large, and everything that can be done to it. */
+
+import { byId, download, el, say, short, tried } from "./dom.js";
+import { Code } from "./code.js";
+import { difference, picture, rowOf, show } from "./pixels.js";
+import { Slider } from "./sliders.js";
+
+/** @typedef {import("./app.js").Context} Context @typedef {import("./backend.js").NamedArray} NamedArray */
+/** @typedef {{kind: "row", row: number} | {kind: "photo", name: string} | {kind: "code", title: string}} Source */
+
+const AT_FIRST = 10;
+
+export class Workbench {
+  /** @param {Context} context @param {(code: number[]) => void} moved told where the code is now */
+  constructor(context, moved) {
+    this.context = context;
+    this.moved = moved;
+    this.code = new Code();
+    this.run = context.hello.runs[0];
+    /** @type {Source} */ this.source = { kind: "code", title: "" };
+    /** @type {Map<number, Slider>} */ this.sliders = new Map();
+    /** @type {Map<string, Slider>} */ this.pulls = new Map();
+    /** @type {NamedArray | null} */ this.own = null;
+    this.shown = Math.min(AT_FIRST, this.run.axes.length);
+    this.axes = [...this.run.axes].sort((a, b) => b.nats - a.nats);
+    byId("more").onclick = () => { this.shown += AT_FIRST; this.build(); this.refresh(); };
+    byId("reset").onclick = () => { this.code.reset(); this.redraw(); };
+    byId("save").onclick = () => tried(async () => download(await this.context.backend.call("save", { run: 0, kind: "png", codes: [this.code.value()] })));
+    byId("alike").onclick = () => this.neighbours();
+    byId("detail").hidden = !this.run.refines;
+    byId("detailbox").onchange = () => this.redraw();
+    byId("photo").hidden = !this.run.has_encoder;
+    byId("photo").onclick = () => byId("file").click();
+    byId("file").onchange = () => { const file = byId("file").files[0]; byId("file").value = ""; if (file) this.photo(file); };
+    if (this.run.has_encoder) this.accept();
+    this.build();
+  }
+
+  /** Photos are dropped anywhere, or pasted. */
+  accept() {
+    const over = (/** @type {boolean} */ on) => document.body.classList.toggle("dropping", on);
+    addEventListener("dragover", (e) => { e.preventDefault(); over(true); });
+    addEventListener("dragleave", (e) => e.relatedTarget ?? over(false));
+    addEventListener("drop", (e) => { e.preventDefault(); over(false); const file = e.dataTransfer?.files[0]; if (file) this.photo(file); });
+    addEventListener("paste", (e) => { const file = e.clipboardData?.files[0]; if (file) this.photo(file); });
+  }
+
+  /** The sliders of the most informative latents. */
+  build() {
+    const most = Math.max(...this.axes.map((a) => a.nats), 1e-9);
+    this.sliders.clear();
+    for (const axis of this.axes.slice(0, this.shown)) {
+      const wide = 0.08 * (axis.high - axis.low) || 1;
+      this.sliders.set(axis.index, new Slider({ name: axis.name || `latent ${axis.index}`, note: `${short(axis.nats)} nats`, share: axis.nats / most,
+        low: axis.low - wide, high: axis.high + wide, unit: "", set: (value) => { this.code.set(axis.index, value); this.redraw(); },
+        lock: (on) => { on ? this.code.locked.add(axis.index) : this.code.locked.delete(axis.index); this.refresh(); this.context.changed(); } }));
+    }
+    byId("sliders").replaceChildren(...[...this.sliders.values()].map((s) => s.root));
+    byId("more").hidden = this.shown >= this.axes.length;
+    byId("more").textContent = `Show ${Math.min(AT_FIRST, this.axes.length - this.shown)} more of ${this.axes.length - this.shown}`;
+  }
+
+  /** A slider for a direction: kept with the model, or made from two lassos. @param {string} name @param {number[]} vector
+   *  @param {number} accuracy @param {boolean} [made] whether it can be taken away again */
+  pull(name, vector, accuracy, made = false) {
+    const note = Number.isFinite(accuracy) ? `told apart ${Math.round(100 * accuracy)} %` : "a direction";
+    this.code.directions.set(name, vector);
+    this.pulls.get(name)?.root.remove();
+    const slider = new Slider({ name, note, share: accuracy, low: -3, high: 3, unit: "times the direction",
+      set: (value) => { this.code.amounts.set(name, value); this.redraw(); },
+      remove: made ? () => { this.forget(name); this.redraw(); } : undefined });
+    this.pulls.set(name, slider);
+    byId("directions").append(slider.root);
+    byId("directionsbox").hidden = false;
+    this.refresh();
+  }
+
+  /** @param {string} name */
+  forget(name) {
+    this.pulls.get(name)?.root.remove();
+    this.pulls.delete(name);
+    this.code.directions.delete(name);
+    this.code.amounts.delete(name);
+    byId("directionsbox").hidden = !this.pulls.size;
+  }
+
+  /** Sliders of the directions that are kept with the model. */
+  async saved() {
+    for (const { name, accuracy } of this.run.directions) {
+      const answer = await tried(() => this.context.backend.call("direction", { run: 0, name }));
+      if (answer) this.pull(name, rowOf(answer.arrays.vector), answer.header.accuracy ?? accuracy);
+    }
+  }
+
+  /** Takes an image of the data. @param {number} row */
+  async row(row) {
+    const answer = await tried(() => this.context.backend.call("of_row", { run: 0, row }, "pick"));
+    if (!answer) return false;
+    const { name, label } = answer.header;
+    this.begin({ kind: "row", row }, rowOf(answer.arrays.code), [name || `image ${row}`, label].filter((t) => t !== undefined && t !== null && t !== "").join(" · "));
+    this.compare(answer.arrays.image, answer.arrays.reconstruction);
+    return true;
+  }
+
+  /** Takes the code of a place of the map. @param {number} x @param {number} y */
+  async place(x, y) {
+    const answer = await tried(() => this.context.backend.call("at", { run: 0, plane: this.context.plane(), x, y }, "pick"));
+    if (answer) this.take(rowOf(answer.arrays.code), "a place on the map");
+  }
+
+  /** Takes any code. @param {number[]} code @param {string} title */
+  take(code, title) {
+    this.begin({ kind: "code", title }, code, title);
+    this.compare(null, null);
+  }
+
+  /** Takes one's own photo. @param {File} file */
+  async photo(file) {
+    await tried(async () => {
+      say(`Reading ${file.name || "the picture"} …`);
+      const answer = await this.context.backend.call("encode", { run: 0 }, "pick", await file.arrayBuffer());
+      if (!answer) return;
+      this.begin({ kind: "photo", name: file.name || "pasted picture" }, rowOf(answer.arrays.code), `your photo · ${file.name || "pasted"}`);
+      this.compare(answer.arrays.image, answer.arrays.reconstruction);
+      say(`Encoded ${file.name || "the picture"}`);
+    });
+  }
+
+  /** @param {Source} source @param {number[]} base @param {string} title */
+  begin(source, base, title) {
+    this.source = source;
+    this.code.start(base);
+    byId("title").textContent = title;
+    byId("similar").replaceChildren();
+    this.redraw();
+  }
+
+  /** The image itself, what the model rebuilds, and where they differ. @param {NamedArray | null} image @param {NamedArray | null} rebuilt */
+  compare(image, rebuilt) {
+    const box = byId("originals");
+    box.hidden = !image || !rebuilt;
+    if (!image || !rebuilt) return box.replaceChildren();
+    const one = (/** @type {NamedArray} */ pixels, /** @type {string} */ label) => {
+      const canvas = picture(label);
+      show(canvas, pixels);
+      return el("figure", {}, canvas, el("figcaption", {}, label));
+    };
+    const off = image.data.reduce((sum, v, i) => sum + Math.abs(v - rebuilt.data[i]), 0) / image.data.length / 255;
+    box.replaceChildren(one(image, "original"), one(rebuilt, "rebuilt"), one(difference(image, rebuilt), `off by ${(100 * off).toFixed(1)} %`));
+  }
+
+  /** Sliders after the code, and the image after both. */
+  redraw() {
+    this.refresh();
+    this.context.changed();
+    const code = this.code.value();
+    this.moved(code);
+    return tried(async () => {
+      const detail = this.run.refines && byId("detailbox").checked;
+      const answer = await this.context.backend.call("decode", { run: 0, codes: [code], detail }, "work");
+      if (!answer) return;
+      show(byId("image"), answer.arrays.images);
+      byId("image").dispatchEvent(new CustomEvent("shown", { detail: code }));
+    });
+  }
+
+  refresh() {
+    const code = this.code.value();
+    if (!code.length) return;
+    for (const [i, slider] of this.sliders) slider.show(code[i], this.code.base[i], this.code.locked.has(i));
+    for (const [name, slider] of this.pulls) slider.show(this.code.amounts.get(name) ?? 0, 0);
+    byId("reset").disabled = !this.code.edited;
+  }
+
+  /** The images of the data that are nearest to the code. */
+  async neighbours() {
+    await tried(async () => {
+      const answer = await this.context.backend.call("neighbours", { run: 0, code: this.code.value(), n: 8 }, "near");
+      if (!answer) return;
+      const rows = Array.from(answer.arrays.rows.data), thumbs = await this.context.backend.call("thumbs", { rows });
+      if (!thumbs) return;
+      byId("similar").replaceChildren(...rows.map((row, k) => {
+        const canvas = picture(`image ${row}`);
+        show(canvas, thumbs.arrays.images, k);
+        return el("button", { type: "button", className: "thumb", title: `image ${row}, distance ${short(answer.arrays.distances.data[k])}`, onclick: () => this.row(row) }, canvas);
+      }));
+    });
+  }
+}

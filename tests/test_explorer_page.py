@@ -1,0 +1,358 @@
+"""The explorer's page in a browser, against a stand-in for the server that knows a linear model and keeps to the protocol."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import reparam
+
+WEB = Path(reparam.__file__).parent / "explorer" / "web"
+CHROMIUM = shutil.which("chromium")
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+          "frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+N, D, SIDE = 300, 6, 8
+HOME = "http://localhost:1/"
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+@dataclass
+class Server:
+    """A linear model whose images tell their code, and the codes of 300 images."""
+
+    asked: list[dict] = field(default_factory=list)
+
+    def __post_init__(self):
+        draws = np.random.default_rng(0)
+        self.codes = draws.normal(0, 1, (N, D)).astype(np.float32)
+        self.labels = (self.codes[:, 0] > 0).astype(np.float32)
+        self.weight = draws.normal(0, 24, (D, SIDE * SIDE * 3))
+
+    def decode(self, codes):
+        z = np.asarray(codes, np.float32).reshape(-1, D)
+        return np.clip(128 + z @ self.weight, 0, 255).astype(np.uint8).reshape(-1, SIDE, SIDE, 3)
+
+    def encode(self, pixels):
+        found = np.linalg.lstsq(self.weight.T, pixels.reshape(-1).astype(float) - 128, rcond=None)[0]
+        return found[None].astype(np.float32)
+
+    def hello(self, _):
+        axes = [{"index": i, "nats": D - i, "mean": 0, "std": 1, "low": -3, "high": 3, "name": "hue" if i == 2 else ""}
+                for i in range(D)]
+        run = {"name": "fish", "image": [SIDE, SIDE, 3], "latent": [D], "axes": axes, "priors": ["normal"],
+               "directions": [{"name": "smiling", "accuracy": 0.9}], "classes": ["round", "long"], "has_encoder": True,
+               "refines": False}
+        columns = [{"name": "label", "kind": "class", "values": ["round", "long"]}, {"name": "size", "kind": "number"}]
+        return {"runs": [run], "points": {"n": N, "columns": columns}, "training": False,
+                "planes": [{"name": "pca", "title": "principal components", "exact": True}]}, {}
+
+    def axes(self, plane):
+        return [0, 1] if plane == "pca" else [int(i) for i in plane.removeprefix("latents:").split(",")]
+
+    def plane(self, q):
+        i, j = self.axes(q["plane"])
+        return {"titles": [f"latent {i}", f"latent {j}"], "exact": True, "trustworthiness": 0.9}, {"xy": self.codes[:, [i, j]]}
+
+    def column(self, q):
+        return {}, {"values": self.labels if q["name"] == "label" else self.codes[:, 5]}
+
+    def thumbs(self, q):
+        return {}, {"images": self.decode(self.codes[q["rows"]])}
+
+    def at(self, q):
+        code = np.zeros((1, D), np.float32)
+        code[0, self.axes(q["plane"])] = q["x"], q["y"]
+        return {}, {"code": code, "image": self.decode(code)}
+
+    def of_row(self, q):
+        code = self.codes[[q["row"]]]
+        image = self.decode(code)
+        return {"name": f"{q['row']}.png", "label": "round"}, {"code": code, "image": image, "reconstruction": image}
+
+    def answer(self, q, file):
+        match q["op"]:
+            case "decode":
+                return {}, {"images": self.decode(q["codes"])}
+            case "direction":
+                if "name" in q:
+                    return {"accuracy": 0.9}, {"vector": np.eye(D, dtype=np.float32)[[3]]}
+                ends = [self.codes[q[side]].mean(0) for side in "ab"]
+                return {"accuracy": 0.8}, {"vector": (ends[1] - ends[0])[None]}
+            case "encode":
+                pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB").resize((SIDE, SIDE)))
+                code = self.encode(pixels)
+                return {}, {"code": code, "image": pixels[None], "reconstruction": self.decode(code)}
+            case "mean":
+                code = self.codes[q["rows"]].mean(0)[None]
+                return {}, {"code": code, "image": self.decode(code)}
+            case "neighbours":
+                far = np.linalg.norm(self.codes - np.asarray(q["code"], np.float32), axis=1)
+                rows = np.argsort(far)[: q["n"]]
+                return {}, {"rows": rows.astype(np.int32), "distances": far[rows].astype(np.float32)}
+            case "path":
+                t = np.linspace(0, 1, q["frames"])[:, None]
+                codes = ((1 - t) * q["codes"][0] + t * np.asarray(q["codes"][-1])).astype(np.float32)
+                return {}, {"images": self.decode(codes), "codes": codes}
+            case "sample":
+                codes = np.random.default_rng(q["seed"]).normal(0, q["temperature"], (q["n"], D)).astype(np.float32)
+                return {}, {"images": self.decode(codes), "codes": codes}
+            case "save":
+                return {"name": f"fish.{q['kind']}", "type": "image/gif"}, {"file": np.frombuffer(b"GIF89a saved", np.uint8)}
+        return getattr(self, q["op"])(q)
+
+    def reply(self, message):
+        """A message's answer, as the protocol writes it."""
+        file = b""
+        if isinstance(message, bytes):
+            end = 4 + struct.unpack("<I", message[:4])[0]
+            message, file = message[4:end], message[end:]
+        question = json.loads(message)
+        self.asked.append(question)
+        fields, arrays = self.answer(question, file)
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        fields |= {"id": question["id"], "arrays": [{"name": name, "dtype": str(a.dtype), "shape": a.shape}
+                                                    for name, a in arrays.items()]}
+        header = json.dumps(fields).encode()
+        header += b" " * (-(4 + len(header)) % 4)
+        parts = [struct.pack("<I", len(header)), header]
+        for array in arrays.values():
+            parts += [array.tobytes(), b"\0" * (-array.nbytes % 4)]
+        return b"".join(parts)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=CHROMIUM, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--no-first-run"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+@pytest.fixture
+def opened(browser, server):
+    """Opens the page; afterwards nothing may have complained, and nothing been asked for elsewhere."""
+    pages, problems, elsewhere = [], [], []
+
+    def file(route):
+        path = WEB / (route.request.url.removeprefix(HOME).split("#")[0].split("?")[0] or "index.html")
+        route.fulfill(path=path, content_type=TYPES[path.suffix], headers={"content-security-policy": POLICY})
+
+    def open_at(address=HOME, **options):
+        page = browser.new_page(viewport={"width": 1200, "height": 800}, reduced_motion="reduce", **options)
+        page.route("**/*", lambda route: file(route) if route.request.url.startswith(HOME) else route.abort())
+        page.route_web_socket("ws://localhost:1/ws", lambda ws: ws.on_message(lambda m: ws.send(server.reply(m))))
+        page.on("request", lambda r: elsewhere.append(r.url) if not r.url.startswith((HOME, "blob:")) else None)
+        page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: problems.append(str(e)))
+        page.goto(address)
+        page.wait_for_selector("body.ready")
+        pages.append(page)
+        return page
+
+    yield open_at
+    for page in pages:
+        page.close()
+    assert not problems and not elsewhere
+
+
+def pixels(page, canvas):
+    """What a canvas shows, (h, w, 3)."""
+    data = page.evaluate("""id => { const c = document.getElementById(id);
+        return [c.height, c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data] }""", canvas)
+    return np.array(data[2:], np.uint8).reshape(data[0], data[1], 4)[..., :3]
+
+
+def place(page, server, x, y):
+    """Where a point of the plane lies on the screen, while the whole map is in view."""
+    box = page.locator("#over").bounding_box()
+    xy = server.codes[:, server.axes(address(page)["plane"])]
+    middle, extent = (xy.min(0) + xy.max(0)) / 2, np.ptp(xy, axis=0)
+    scale = 0.92 * min(box["width"] / extent[0], box["height"] / extent[1])
+    return (float(box["x"] + box["width"] / 2 + (x - middle[0]) * scale),
+            float(box["y"] + box["height"] / 2 - (y - middle[1]) * scale))
+
+
+def address(page):
+    """What the page's address says, once it has come to rest."""
+    page.wait_for_timeout(250)
+    return dict(part.split("=") for part in page.url.split("#")[1].split("&"))
+
+
+def lasso(page, server, x0, x1, y0, y1):
+    page.click("#lasso")
+    box = page.locator("#over").bounding_box()
+    low, high = np.array([box["x"], box["y"]]) + 2, np.array([box["x"] + box["width"], box["y"] + box["height"]]) - 2
+    corners = [np.clip(place(page, server, x, y), low, high).tolist() for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner)
+    page.mouse.up()
+
+
+def test_pointing_shows_an_image_and_between_them_what_the_model_makes(opened, server):
+    page = opened()
+    row = int(np.argmax(server.codes[:, 0]))  # alone at the edge
+    page.mouse.move(*place(page, server, *server.codes[row, :2]))
+    page.wait_for_function("document.getElementById('cardtext').textContent.startsWith('image')")
+    assert page.inner_text("#cardtext") == f"image {row} · long"
+    assert (pixels(page, "cardimage") == server.decode(server.codes[row])[0]).all()
+    page.mouse.move(*place(page, server, 2.9, -2.4))
+    page.wait_for_function("document.getElementById('cardtext').textContent.startsWith('what the model')")
+    asked = [q for q in server.asked if q["op"] == "at"][-1]
+    assert abs(asked["x"] - 2.9) < 0.05 and abs(asked["y"] + 2.4) < 0.05 and asked["lane"] == "hover"
+    assert (pixels(page, "cardimage") == server.at(asked)[1]["image"][0]).all()
+
+
+def test_a_click_brings_an_image_to_the_workbench_and_the_last_of_200_drags_is_what_is_seen(opened, server):
+    page = opened()
+    page.mouse.click(*place(page, server, *server.codes[int(np.argmax(server.codes[:, 0])), :2]))
+    row = int(np.argmax(server.codes[:, 0]))
+    page.wait_for_function(f"document.getElementById('title').textContent.startsWith('{row}.png')")
+    names = page.locator("#sliders .range").evaluate_all("all => all.map(r => r.getAttribute('aria-label'))")
+    assert names == ["latent 0", "latent 1", "hue", "latent 3", "latent 4", "latent 5"]
+    before = len(server.asked)
+    page.evaluate("""async () => {
+        const slider = document.querySelector('#sliders .range[aria-label=hue]');
+        for (let k = 0; k < 200; k++) {
+            slider.value = 2.5 * Math.sin(k / 15); slider.dispatchEvent(new Event('input'));
+            if (k % 5 === 0) await new Promise(requestAnimationFrame);
+        } }""")
+    page.wait_for_timeout(400)
+    code = server.codes[row].copy()
+    code[2] = 2.5 * np.sin(199 / 15)
+    assert np.abs(pixels(page, "image").astype(int) - server.decode(code)[0]).max() <= 1
+    assert 1 < len(server.asked) - before <= 200 and server.asked[-1]["lane"] == "work"
+    said = page.locator("#sliders .range[aria-label=hue]").get_attribute("aria-valuetext")
+    assert said.startswith("hue 1.") and said.endswith("4 nats")
+
+
+def test_what_is_typed_reset_and_locked(opened, server):
+    page = opened()
+    box = page.locator("#sliders .value[aria-label='hue, value']")
+    box.fill("1.5")
+    box.press("Enter")
+    page.locator("#sliders .lock[aria-label='Lock hue']").click()
+    page.evaluate("document.getElementById('over').focus()")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.getElementById('title').textContent !== '0.png · round'")
+    page.wait_for_timeout(200)
+    assert float(box.input_value()) == 1.5  # the lock holds for another image
+    other = page.locator("#sliders .range[aria-label='latent 1']")
+    other.focus()
+    was = float(other.input_value())
+    page.keyboard.press("ArrowRight")
+    assert 0.05 < float(other.input_value()) - was < 0.2
+    page.click("#reset")
+    assert abs(float(other.input_value()) - was) < 1e-3 and float(box.input_value()) == 1.5
+
+
+def test_lassos_have_means_files_and_a_direction_between_them(opened, server):
+    page = opened()
+    lasso(page, server, -4, -0.5, -4, 4)
+    lasso(page, server, 0.5, 4, -4, 4)
+    inside = [np.flatnonzero(server.codes[:, 0] < -0.5), np.flatnonzero(server.codes[:, 0] > 0.5)]
+    counts = page.locator("#groups .count").all_inner_texts()
+    assert all(abs(int(text.split()[0]) - len(rows)) <= 4 for text, rows in zip(counts, inside, strict=True))
+    page.click("#turn")
+    page.wait_for_selector("#directions [aria-label='A → B']")
+    slider = page.locator("#directions .range[aria-label='A → B']")
+    slider.evaluate("s => { s.value = 1; s.dispatchEvent(new Event('input')) }")
+    page.wait_for_timeout(300)
+    vector = server.codes[inside[1]].mean(0) - server.codes[inside[0]].mean(0)
+    assert np.abs(pixels(page, "image").astype(int) - server.decode(server.codes[0] + vector)[0]).mean() < 4
+    page.click("#groups li:first-child >> text=Average")
+    page.wait_for_function("document.getElementById('title').textContent === 'average of lasso A'")
+    with page.expect_download() as saved:
+        page.click("#groups li:first-child >> text=Files")
+    assert saved.value.suggested_filename == "fish.csv"
+
+
+def test_a_photo_is_dropped_in(opened, server):
+    page = opened()
+    file = io.BytesIO()
+    photo = server.decode(np.full(D, 0.7))[0]
+    Image.fromarray(photo).save(file, "PNG")
+    page.evaluate("""bytes => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], 'me.png', {type: 'image/png'}));
+        dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true})); }""", list(file.getvalue()))
+    page.wait_for_function("document.getElementById('title').textContent === 'your photo · me.png'")
+    page.wait_for_timeout(300)
+    assert np.abs(pixels(page, "image").astype(int) - photo).max() <= 3
+    assert page.locator("#originals figcaption").all_inner_texts()[:2] == ["original", "rebuilt"]
+    assert "me.png" not in page.url
+
+
+def test_a_link_shows_the_same(opened, server):
+    page = opened()
+    page.select_option("#plane", "two latents")
+    page.select_option("#right", "3")
+    page.click("#legend button >> nth=1")
+    lasso(page, server, 0.3, 4, -4, 4)
+    page.locator("#sliders .range[aria-label=hue]").evaluate("s => { s.value = 2; s.dispatchEvent(new Event('input')) }")
+    page.locator("#directions .range").first.evaluate("s => { s.value = -1; s.dispatchEvent(new Event('input')) }")
+    page.wait_for_timeout(300)
+    link, image, points = address(page), pixels(page, "image"), pixels(page, "points")
+    again = opened(page.url)
+    again.wait_for_timeout(400)
+    assert address(again) == link and (pixels(again, "image") == image).all() and (pixels(again, "points") == points).all()
+    assert link["plane"] == "latents:3,1" and link["set"].startswith("2:") and link["add"] == "smiling:-1" and link["hide"] == "1"
+
+
+def test_a_path_is_walked_and_saved(opened, server):
+    page = opened()
+    page.click("#tab-path")
+    for x in (-2.9, 2.9):
+        page.mouse.click(*place(page, server, x, 2.4))
+        page.wait_for_timeout(200)
+    page.wait_for_selector("#film:not([hidden])")
+    page.locator("#scrub").evaluate("s => { s.value = 23; s.dispatchEvent(new Event('input')) }")
+    stops = [q for q in server.asked if q["op"] == "path"][-1]["codes"]
+    assert len(stops) == 2 and (pixels(page, "walk") == server.decode(stops[1])[0]).all()
+    with page.expect_download() as saved:
+        page.click("#savegif")
+    assert saved.value.suggested_filename == "fish.gif" and Path(saved.value.path()).read_bytes() == b"GIF89a saved"
+
+
+def test_samples_are_drawn_and_opened(opened, server):
+    page = opened()
+    page.click("#tab-draw")
+    page.wait_for_selector("#drawn .tile")
+    asked = [q for q in server.asked if q["op"] == "sample"][-1]
+    page.click("#drawn .tile:nth-child(3) .thumb")
+    page.wait_for_timeout(300)
+    assert (pixels(page, "image") == server.decode(server.answer(asked, b"")[1]["codes"][2])[0]).all()
+    page.click("#copyas")
+    assert "reparam.load(\"fish\")" in page.inner_text("#aspython") and page.inner_text("#ascommand").startswith("reparam traverse fish")
+    page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_telephone_in_light_and_dark(opened, scheme):
+    page = opened(color_scheme=scheme)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    corner = pixels(page, "points")[0, 0]
+    assert (corner.mean() < 128) == (scheme == "dark") == (sum(map(int, ground[4:-1].split(","))) < 3 * 128)
