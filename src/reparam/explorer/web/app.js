@@ -2,6 +2,7 @@
 
 import { overSocket } from "./backend.js";
 import { byId, el, say, tried } from "./dom.js";
+import { Compare } from "./compare.js";
 import { offer, ofPath, ofSamples, ofWorkbench } from "./copy.js";
 import { Groups } from "./groups.js";
 import { Map2D } from "./map.js";
@@ -21,7 +22,7 @@ import { Workbench } from "./workbench.js";
  *            tab: (name: string) => void, tool: (lasso: boolean) => void}} Context
  */
 
-const TABS = { work: "work", path: "path", draw: "drawing" };
+const TABS = { work: "work", path: "path", draw: "drawing", both: "both" };
 const ANY = "two latents";
 
 class App {
@@ -39,6 +40,8 @@ class App {
     this.paths = new Paths(this.context, { current: () => this.work.code.value(), walked: (codes) => { this.map.way = codes; this.map.draw(); },
       take: (code, title) => this.take(code, title) });
     this.samples = new Samples(this.context, (code, title) => this.take(code, title));
+    this.compare = new Compare(this.context, this.work);
+    byId("tab-both").hidden = hello.runs.length < 2;
     this.title();
     this.controls();
     this.tabs();
@@ -47,7 +50,7 @@ class App {
   title() {
     const { name, image, latent, priors } = this.run, [h, w] = image, n = this.context.hello.points.n;
     document.title = `${name} · reparam explore`;
-    byId("run").textContent = name;
+    byId("run").textContent = this.context.hello.runs.map((r) => r.name).join(" and ");
     byId("about").textContent = [`${w}×${h} pixels`, `${latent.reduce((a, b) => a * b, 1).toLocaleString("en")} latents`,
       n && `${n.toLocaleString("en")} images`, priors.length && `${priors[0]} prior`].filter(Boolean).join(" · ");
     const notes = this.context.hello.notes ?? [];
@@ -81,7 +84,7 @@ class App {
   }
 
   tabs() {
-    const all = Object.keys(TABS);
+    const all = Object.keys(TABS).filter((name) => !byId(`tab-${name}`).hidden);
     for (const name of all) {
       byId(`tab-${name}`).onclick = () => this.tab(name);
       byId(`tab-${name}`).onkeydown = (/** @type {KeyboardEvent} */ e) => {
@@ -103,6 +106,7 @@ class App {
       byId(`tab-${name}`).tabIndex = name === shown ? 0 : -1;
     }
     if (shown !== "path") this.paths.stop();
+    if (shown === "both") this.compare.open();
     if (shown === "draw" && !this.samples.drawn && !this.restoring) this.samples.draw();
     this.remember();
   }
@@ -125,8 +129,9 @@ class App {
   /** What was picked on the map goes to the workbench, or onto the path. @param {import("./map.js").Spot} spot */
   async pick(spot) {
     if (this.shown !== "path") {
-      if (this.shown !== "work") this.tab("work");
-      return "row" in spot ? this.work.row(spot.row) : this.work.place(spot.x, spot.y);
+      if (this.shown === "draw") this.tab("work");
+      await ("row" in spot ? this.work.row(spot.row) : this.work.place(spot.x, spot.y));
+      return this.shown === "both" && this.compare.images();
     }
     const { backend } = this.context;
     const answer = await tried(() => ("row" in spot ? backend.call("of_row", { run: 0, row: spot.row }) : backend.call("at", { run: 0, plane: this.map.plane, x: spot.x, y: spot.y })));
@@ -183,7 +188,7 @@ class App {
     await this.paths.restore(asked, d);
     await this.samples.restore(asked);
     const tab = asked.get("tab") ?? "work";
-    this.tab(tab in TABS ? tab : "work");
+    this.tab(tab in TABS && !byId(`tab-${tab}`).hidden ? tab : "work");
     this.restoring = false;
     if (this.shown === "draw" && !this.samples.drawn) this.samples.draw();
     this.remember();
@@ -208,7 +213,7 @@ class App {
     }
     for (const text of (asked.get("lasso") ?? "").split("|").filter(Boolean)) {
       const corners = fromPolygon(text);
-      if (corners.length > 2) this.groups.add(corners, inside(map.xy, corners, () => true));
+      if (corners.length > 2) this.groups.add(corners, inside(map.xy, corners, map.shown));
     }
     map.draw();
   }

@@ -50,6 +50,9 @@ export function difference(a, b) {
   return { data: Uint8Array.from(a.data, (v, i) => Math.max(0, Math.min(255, 128 + v - b.data[i]))), shape: a.shape };
 }
 
+/** Mean absolute difference of two images, from 0 to 1. @param {NamedArray} a @param {NamedArray} b */
+export const apart = (a, b) => a.data.reduce((sum, v, i) => sum + Math.abs(v - b.data[i]), 0) / a.data.length / 255;
+
 /** A new canvas for an image, with what a screen reader says of it. @param {string} label */
 export function picture(label, className = "pixels") {
   const canvas = document.createElement("canvas");

@@ -42,7 +42,7 @@ export class Slider {
     this.range.value = String(value);
     if (document.activeElement !== this.box || this.box.value === "") this.box.value = value.toFixed(2);
     this.range.setAttribute("aria-valuetext", `${name} ${short(value)} ${unit}, ${note}`);
-    this.tick.style.left = `${100 * Math.max(0, Math.min(1, (origin - low) / (high - low || 1)))}%`;
+    this.tick.style.left = `calc(8px + ${Math.max(0, Math.min(1, (origin - low) / (high - low || 1)))} * (100% - 16px))`;
     this.root.classList.toggle("moved", Math.abs(value - origin) > 1e-4);
     this.lock?.setAttribute("aria-pressed", String(locked));
   }

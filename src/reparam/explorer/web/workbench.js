@@ -2,7 +2,7 @@
 
 import { byId, download, el, say, short, tried } from "./dom.js";
 import { Code } from "./code.js";
-import { difference, picture, rowOf, show } from "./pixels.js";
+import { apart, difference, picture, rowOf, show } from "./pixels.js";
 import { Slider } from "./sliders.js";
 
 /** @typedef {import("./app.js").Context} Context @typedef {import("./backend.js").NamedArray} NamedArray */
@@ -20,7 +20,7 @@ export class Workbench {
     /** @type {Source} */ this.source = { kind: "code", title: "" };
     /** @type {Map<number, Slider>} */ this.sliders = new Map();
     /** @type {Map<string, Slider>} */ this.pulls = new Map();
-    /** @type {NamedArray | null} */ this.own = null;
+    /** @type {ArrayBuffer | null} the photo's */ this.file = null;
     this.shown = Math.min(AT_FIRST, this.run.axes.length);
     this.axes = [...this.run.axes].sort((a, b) => b.nats - a.nats);
     byId("more").onclick = () => { this.shown += AT_FIRST; this.build(); this.refresh(); };
@@ -118,8 +118,9 @@ export class Workbench {
   async photo(file) {
     await tried(async () => {
       say(`Reading ${file.name || "the picture"} …`);
-      const answer = await this.context.backend.call("encode", { run: 0 }, "pick", await file.arrayBuffer());
+      const bytes = await file.arrayBuffer(), answer = await this.context.backend.call("encode", { run: 0 }, "pick", bytes);
       if (!answer) return;
+      this.file = bytes;
       this.begin({ kind: "photo", name: file.name || "pasted picture" }, rowOf(answer.arrays.code), `your photo · ${file.name || "pasted"}`);
       this.compare(answer.arrays.image, answer.arrays.reconstruction);
       say(`Encoded ${file.name || "the picture"}`);
@@ -145,8 +146,7 @@ export class Workbench {
       show(canvas, pixels);
       return el("figure", {}, canvas, el("figcaption", {}, label));
     };
-    const off = image.data.reduce((sum, v, i) => sum + Math.abs(v - rebuilt.data[i]), 0) / image.data.length / 255;
-    box.replaceChildren(one(image, "original"), one(rebuilt, "rebuilt"), one(difference(image, rebuilt), `off by ${(100 * off).toFixed(1)} %`));
+    box.replaceChildren(one(image, "original"), one(rebuilt, "rebuilt"), one(difference(image, rebuilt), `off by ${(100 * apart(image, rebuilt)).toFixed(1)} %`));
   }
 
   /** Sliders after the code, and the image after both. */
