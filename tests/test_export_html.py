@@ -48,6 +48,7 @@ MODELS = {
     "mixture": {"shape": (1, 8, 8), "latent": "flat(20)", "prior": "mixture(3)"},
     "flow_matching": {"shape": (3, 8, 8), "latent": "spatial(2, 4)", "encoder": "conv(width=8)", "decoder": "conv(width=8)",
                       "stages": flow},
+    "vq": {"shape": (3, 8, 8), "latent": "spatial(4, 4)", "posterior": "vq(8)", "prior": "autoregressive(8, 1, 2)"},
     "cvae": {"shape": (1, 8, 8), "latent": "conditional(4, 3)"},
     "gan": {"shape": (3, 8, 8), "encoder": "none", "decoder": "dcgan(8)", "likelihood": "implicit",
             "objective": "adversarial", "adversary": "images"},
@@ -129,9 +130,14 @@ def test_the_page_gives_pytorchs_images(exported, opened):
     page = opened(written.path)
     compare(page, model, within=2)
     sliders = page.eval_on_selector_all(".slider", "all => all.length")
-    assert sliders == {"flow_matching": 8}.get(page.title().split()[1], 4)
+    assert sliders == {"vq": 0, "flow_matching": 8}.get(page.title().split()[1], 4)
     assert page.is_visible("#open") == model.network.has_encoder
     assert page.eval_on_selector_all("#samples canvas", "all => all.map(c => c.width)") == [8] * 12
+
+
+def test_weights_in_float32_give_the_same_levels(small, opened, tmp_path):
+    model = made(small, **MODELS["mixture"])
+    compare(opened(export_html(model, tmp_path / "model.html", half=False).path), model, within=1)
 
 
 def test_the_policy_lets_nothing_in_and_the_page_names_nothing_outside():
