@@ -31,6 +31,7 @@ class Server:
     """A linear model whose images tell their code, and the codes of 300 images."""
 
     asked: list[dict] = field(default_factory=list)
+    names: tuple[str, ...] = ("fish",)
 
     def __post_init__(self):
         draws = np.random.default_rng(0)
@@ -58,8 +59,9 @@ class Server:
         run = {"name": "fish", "image": [SIDE, SIDE, 3], "latent": [D], "axes": axes, "priors": ["normal"],
                "directions": [{"name": "smiling", "accuracy": 0.9}], "classes": ["round", "long"], "has_encoder": True,
                "refines": False}
+        runs = [run | {"name": name} for name in self.names]
         columns = [{"name": "label", "kind": "class", "values": ["round", "long"]}, {"name": "size", "kind": "number"}]
-        return {"runs": [run], "points": {"n": N, "columns": columns}, "training": False,
+        return {"runs": runs, "points": {"n": N, "columns": columns}, "training": False,
                 "planes": [{"name": "pca", "title": "principal components", "exact": True}]}, {}
 
     def axes(self, plane):
@@ -111,7 +113,7 @@ class Server:
                 codes = ((1 - t) * q["codes"][0] + t * np.asarray(q["codes"][-1])).astype(np.float32)
                 return {}, {"images": self.decode(codes), "codes": codes}
             case "sample":
-                codes = np.random.default_rng(q["seed"]).normal(0, q["temperature"], (q["n"], D)).astype(np.float32)
+                codes = np.random.default_rng(q["seed"]).normal(0, q.get("temperature", 1), (q["n"], D)).astype(np.float32)
                 return {}, {"images": self.decode(codes), "codes": codes}
             case "save":
                 return {"name": f"fish.{q['kind']}", "type": "image/gif"}, {"file": np.frombuffer(b"GIF89a saved", np.uint8)}
@@ -380,6 +382,17 @@ def test_samples_are_drawn_and_opened(opened, server):
     assert 'reparam.load("fish")' in page.inner_text("#aspython")
     assert page.inner_text("#ascommand").startswith("reparam traverse fish")
     page.keyboard.press("Escape")
+
+
+def test_two_runs_stand_side_by_side_and_one_alone_does_not(opened, server):
+    assert not opened().locator("#tab-both").is_visible()
+    server.names = ("fish", "birds")
+    page = opened()
+    page.click("#tab-both")
+    until(page, lambda: page.locator("#bothsamples canvas").count() == 32)
+    until(page, lambda: page.locator("#bothimages h2").all_inner_texts() == ["fish", "birds"])
+    asked = [(q["op"], q["run"], q.get("row", q.get("seed"))) for q in server.asked if q["op"] in ("of_row", "sample")]
+    assert {("of_row", 1, 0), ("sample", 0, 0), ("sample", 1, 0)} <= set(asked)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
