@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import math
 import re
 import shutil
@@ -9,7 +12,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import reparam
+from reparam.cli.app import main
 from reparam.errors import UsageError
 from reparam.exporters import html as exporter
 from reparam.exporters.half import FEWEST, with_half_weights
@@ -140,6 +146,75 @@ def test_weights_in_float32_give_the_same_levels(small, opened, tmp_path):
     compare(opened(export_html(model, tmp_path / "model.html", half=False).path), model, within=1)
 
 
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Black and white digits, of a run."""
+    folder = tmp_path_factory.mktemp("export") / "digits"
+    reparam.train("digits", steps=30, encoder="mlp((32,))", decoder="mlp((32,))", latent="flat(4)", likelihood="bernoulli",
+                  binarize=True, threads=1, out=folder)
+    assert main(["export", str(folder), "--format", "html"]) == 0
+    return reparam.load(folder, device="cpu"), folder
+
+
+def red(png):
+    return np.asarray(png)[..., 0].ravel().astype(int)
+
+
+def shown(page, canvas):
+    """The levels of a grey canvas; reading them in the page would change how it draws."""
+    address = page.eval_on_selector(canvas, "c => c.toDataURL()")
+    return red(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
+
+
+SETTLED = """async () => {
+    for (let last; last !== model.last; await new Promise((done) => setTimeout(done, 20))) await (last = model.last);
+}"""
+"""Waits until nothing more is computed."""
+
+
+def test_a_person_edits_an_own_photo(digits, opened, tmp_path):
+    model, folder = digits
+    page = opened(folder / "model.html")
+    assert page.inner_text("h1") == "digits"
+    image = reparam.open_images("digits").images[3]
+    Image.fromarray(image[:, :, 0]).save(tmp_path / "photo.png")
+    page.set_input_files("#file", str(tmp_path / "photo.png"))
+    page.wait_for_selector("#photo", state="visible")
+    np.testing.assert_array_equal(shown(page, "#original"), image.ravel())
+    before = shown(page, "#image")
+    assert np.abs(before - model.reconstruct(image[None])[0].ravel()).max() <= 2
+
+    page.focus("#sliders input[type=range]")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("c => c != document.querySelector('#image').toDataURL()", arg=page.eval_on_selector(
+        "#reconstruction", "c => c.toDataURL()"))
+    first, said = model.config.axes[0], page.get_attribute("#sliders input[type=range]", "aria-valuetext")
+    assert re.fullmatch(rf"z{first.index}: -?\d+\.\d\d, {first.nats:.2f} nats", said)
+    page.fill("#sliders input[type=number]", "4.5")
+    code = model.encode(image[None])
+    code[0, first.index] = 4.5
+    page.evaluate(SETTLED)
+    edited = shown(page, "#image")
+    assert np.abs(edited - model.decode(code)[0].ravel()).max() <= 2 and (edited != before).any()
+    with page.expect_download() as saved:
+        page.click("#save")
+    png = Image.open(io.BytesIO(saved.value.path().read_bytes()))
+    assert saved.value.suggested_filename == "digits.png" and (red(png) == edited).all()
+    page.click(".slider button")
+    page.evaluate(SETTLED)
+    np.testing.assert_array_equal(shown(page, "#image"), before)
+
+
+def test_the_command_says_what_it_wrote(digits, capsys, tmp_path):
+    _, folder = digits
+    assert main(["export", str(folder), "--format", "html", "--out", str(tmp_path / "it.html"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == (tmp_path / "it.html").stat().st_size < 6e6 and set(told["largest_difference"]) == {
+        "encoder", "decoder", "prior"}
+    assert all(apart <= 2 / 255 for apart in told["largest_difference"].values())
+
+
 def test_the_policy_lets_nothing_in_and_the_page_names_nothing_outside():
     text = exporter.page({"title": "<b>", "sliders": []}, {"decoder": b"weights"})
     script = re.search(r'<script type="module">(.*)</script>', text, re.S)[1]
@@ -194,3 +269,11 @@ def test_what_cannot_go_is_refused_before_anything_is_written(small, tmp_path):
     with pytest.raises(UsageError, match=r"needs two programs in turn: fit another prior first"):
         export_html(made(small, (1, 8, 8), stages=flow, **parts), tmp_path / "model.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_rounding_would_show_in_keeps_float32(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(exporter, "programs", lambda model: {"decoder": Program(
+        Decode(model.sampler).eval(), {"codes": torch.zeros(2, 4)}, "images")})
+    monkeypatch.setattr(exporter, "MOST_APART_IN_HALF", 0.0)
+    written = export_html(made(small, (1, 8, 8)), tmp_path / "model.html")
+    assert written.single == ("decoder",) and written.apart["decoder"] < 1e-5
