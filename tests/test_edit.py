@@ -291,7 +291,7 @@ def test_directions_of_other_weights_are_refused(at, capsys):
     assert "directions.safetensors" in said and "Write it again with: reparam direction" in said and "Traceback" not in said
     assert main(["direction", "run", "data", "--label", "b"]) == 0  # as the message advises
     assert list(kept(at)) == ["b"]
-    facts = [{"name": "b", "accuracy": 1.0, "interval": [0.9, 1.0], "n": 20, "kept": []}]
+    facts = [{"name": "b", "accuracy": 1.0, "interval": [0.9, 1.0], "n": 20, "kept": [], "shown": 1.0}]
     save_fitted(at / "run/directions.safetensors", "directions", load(at / "run", device="cpu"), {"0": np.ones(6)}, facts)
     assert main(["sample", "run", "--add", "b"]) == 1  # written before directions knew of kinds
     assert "this version of reparam" in capsys.readouterr().err

@@ -240,7 +240,7 @@ def test_the_numbers_of_a_state_are_read_by_type(change, tmp_path):
 @pytest.mark.parametrize("size", [1e25, math.inf])
 def test_no_prior_is_fitted_to_codes_beyond_measure(size):
     model = build_model(RECIPE, SHAPE)
-    model.latent.to_fit = lambda h, draws: torch.full((draws, len(h), 4), size)
+    model.latent.to_fit = lambda seen, draws: torch.full((draws, len(seen.h), 4), size)
     with pytest.raises(ModelFileError, match="beyond measure"):
         codes_to_fit(model, torch.rand(20, *SHAPE))
 
