@@ -113,7 +113,7 @@ def test_training_names_its_folder_first_and_commands_that_work_last(tmp_path, c
     assert "16×16" not in err and "8×8, 1 channel; what is made goes to my run" in err.splitlines()[0] + err
     assert "1 thread, float32" in err and "1 threads" not in err
     commands = re.findall(r"^  reparam (\w+) 'my run'", out, re.M)
-    assert commands == ["sample", "traverse", "evaluate"] and "'my run/report.html'" in out
+    assert commands == ["sample", "traverse", "evaluate", "explore"] and "'my run/report.html'" in out
     for command in commands[:2]:
         assert main([command, "my run"]) == 0
 

@@ -117,7 +117,8 @@ def _next(run: Run) -> list[tuple[str, str]]:
             (f"reparam sample {folder}", "64 new images in samples.png"),
             (f"reparam {'interpolate' if gan else 'traverse'} {folder}",
              "from one draw to another" if gan else "what each latent changes"),
-            (f"reparam evaluate {folder}", "measure it on all of its held-out images")]
+            (f"reparam evaluate {folder}", "measure it on all of its held-out images"),
+            (f"reparam explore {folder}", "walk in its latent space, in the browser")]
 
 
 @app.command(group=TRAINING)
