@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import shutil
 
 import pytest
 import torch
@@ -213,6 +214,22 @@ def images():
         return levels.float() / 255
 
     return draw
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's chromium, by playwright."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=chromium, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--no-first-run"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,11 @@ from PIL import Image
 import reparam
 
 WEB = Path(reparam.__file__).parent / "explorer" / "web"
-CHROMIUM = shutil.which("chromium")
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
           "frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 N, D, SIDE = 300, 6, 8
 HOME = "http://localhost:1/"
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 @dataclass
@@ -137,18 +134,6 @@ class Server:
         for array in arrays.values():
             parts += [array.tobytes(), b"\0" * (-array.nbytes % 4)]
         return b"".join(parts)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=CHROMIUM, args=[
-            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--no-first-run"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

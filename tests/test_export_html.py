@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -30,7 +29,6 @@ from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
 
 pytest.importorskip("onnxruntime")
-CHROMIUM = shutil.which("chromium")
 ROWS = 6
 
 
@@ -67,20 +65,6 @@ def exported(request, small, tmp_path_factory):
     model = made(small, **MODELS[request.param])
     path = tmp_path_factory.mktemp("page") / "model.html"
     return model, export_html(model, path, title=f"a {request.param} <model>")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=CHROMIUM, args=[
-            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--no-first-run"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

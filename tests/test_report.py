@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -299,29 +298,19 @@ def test_sixteen_images_are_enough_for_a_report(tmp_path, monkeypatch):
 # In a browser
 
 
-CHROMIUM = shutil.which("chromium")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_opens_in_a_browser(run, evaluation, scheme):
-    from playwright.sync_api import sync_playwright
-
+def test_the_report_opens_in_a_browser(run, evaluation, scheme, browser):
     requests, problems = [], []
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=[
-            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--no-first-run"])
-        page = browser.new_page(color_scheme=scheme, viewport={"width": 400, "height": 800})
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto((run.folder / "report.html").as_uri())
-        widths = page.eval_on_selector_all("img", "all => all.map(i => i.complete ? i.naturalWidth : 0)")
-        title, verdict = page.title(), page.inner_text(".verdict strong")
-        colors = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
-        boxes = page.eval_on_selector_all("img", "all => all.map(i => i.getBoundingClientRect().right)")
-        browser.close()
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 400, "height": 800})
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto((run.folder / "report.html").as_uri())
+    widths = page.eval_on_selector_all("img", "all => all.map(i => i.complete ? i.naturalWidth : 0)")
+    title, verdict = page.title(), page.inner_text(".verdict strong")
+    colors = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+    boxes = page.eval_on_selector_all("img", "all => all.map(i => i.getBoundingClientRect().right)")
+    page.close()
     assert not problems
     assert requests[0].startswith("file:") and all(url.startswith(("file:", "data:")) for url in requests)
     assert sum(url.startswith("file:") for url in requests) == 1
