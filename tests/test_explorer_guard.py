@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from reparam.explorer.guard import Guard
-from reparam.explorer.serving import listening_on, server_of
+from reparam.explorer.launch import listening_on, server_of
 
 TOKEN = "t" * 43
 

@@ -17,10 +17,10 @@ from websockets.sync.client import connect
 
 from reparam.errors import ReparamError, UsageError
 from reparam.explorer import server as serving
+from reparam.explorer.launch import MOST_BYTES
 from reparam.explorer.messages import read_question, write_answer
 from reparam.explorer.questions import Answer
 from reparam.explorer.server import MOST_LONG, MOST_SOCKETS, application, without_paths
-from reparam.explorer.serving import MOST_BYTES
 
 SECONDS = 30
 
@@ -328,7 +328,7 @@ def test_a_header_without_end_is_cut_off(port):
 
 def test_the_command_prints_the_link_that_opens_the_page(explorable, capsys, monkeypatch):
     from reparam.cli import main
-    from reparam.explorer import serving as started
+    from reparam.explorer import launch as started
 
     servers, own = [], started.server_of
     monkeypatch.setattr(started, "server_of", lambda guard: servers.append((guard, own(guard))) or servers[0][1])
@@ -367,7 +367,7 @@ def test_the_command_refuses_in_a_line(arguments, said, capsys):
 
 
 def test_a_port_that_is_taken_is_told():
-    from reparam.explorer.serving import listening_on
+    from reparam.explorer.launch import listening_on
 
     with contextlib.closing(listening_on(0)) as taken, pytest.raises(ReparamError, match="--port"):
         listening_on(taken.getsockname()[1])

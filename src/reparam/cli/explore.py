@@ -44,7 +44,7 @@ def explore(run: str, other: str | None = None, /, *, table: str | None = None, 
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(f'the explorer needs {", ".join(missing)}: pip install "reparam[explore]"')
-    from ..explorer.serving import serve
+    from ..explorer.launch import serve
     from ..explorer.session import Session
 
     folders = [run] if other is None else [run, other]

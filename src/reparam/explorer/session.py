@@ -20,7 +20,7 @@ from ..progress import Reporter, Silent
 from ..runs.evaluate import own_images
 from ..runs.folder import Run
 from ..runs.measuring import run_of
-from . import looking, making
+from . import synthesis, views
 from .explored import Explored
 from .figures import figures_of
 from .planes import PCA
@@ -107,8 +107,8 @@ class Session:
 
 Op = Callable[[Explored, Question], Answer | Iterator[Answer | None]]
 OPS: dict[str, Op] = {op.__name__: op for op in (
-    looking.plane, looking.at, looking.decode, looking.column, looking.thumbs, looking.of_row, looking.encode,
-    looking.neighbours, making.mean, making.path, making.direction, making.sample, making.save)}
+    views.plane, views.at, views.decode, views.column, views.thumbs, views.of_row, views.encode,
+    views.neighbours, synthesis.mean, synthesis.path, synthesis.direction, synthesis.sample, synthesis.save)}
 """What can be asked of a run, by name."""
 
 

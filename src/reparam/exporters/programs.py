@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,6 @@ from ..distributions import Distribution
 from ..errors import UsageError
 from ..models.latents.base import Latents
 from ..models.latents.flat import Drawn, OneLayer
-from ..models.latents.labelled import Classed
-from ..models.latents.top_down import TopDown
 from ..models.posteriors import Posterior
 from ..models.priors import FlowMatching, Prior
 from ..models.refiner import Refiner
@@ -150,11 +148,7 @@ def programs(model: ImageModel) -> dict[str, Program]:
 
 def top_prior(sampler: Sampler) -> Prior:
     """What draws the codes of the topmost layer: the fitted prior, or the model's own."""
-    if sampler.fitted_prior is not None:
-        return sampler.fitted_prior
-    latent = sampler.model.latent
-    return latent.top.prior if isinstance(latent, TopDown) else latent.layer.prior if isinstance(latent, Classed) else \
-        cast("OneLayer | Drawn", latent).prior
+    return sampler.fitted_prior if sampler.fitted_prior is not None else sampler.model.latent.top_prior
 
 
 def description(model: ImageModel) -> dict[str, Any]:

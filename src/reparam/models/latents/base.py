@@ -64,6 +64,11 @@ class Latents(nn.Module, ABC):
     def read(self, code: Float[Tensor, "k b *d"]) -> Float[Tensor, "k b *f"]:
         """What the decoder reads of a code."""
 
+    @property
+    @abstractmethod
+    def top_prior(self) -> Prior:
+        """The model's own prior of the topmost layer's draws."""
+
     @abstractmethod
     def noise(self, n: int, prior: Prior | None = None) -> Float[Tensor, "n m"]:
         """Standard normal numbers of n codes; of its topmost layer for `prior`, where one is given in place of its own."""

@@ -45,6 +45,10 @@ class OneLayer(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
+    @property
+    def top_prior(self) -> Prior:
+        return self.prior
+
     def noise(self, n: int, prior: Prior | None = None) -> Tensor:
         return (prior or self.prior).noise(n)
 
@@ -84,6 +88,10 @@ class Drawn(Latents):
 
     def read(self, code: Tensor) -> Tensor:
         return code
+
+    @property
+    def top_prior(self) -> Prior:
+        return self.prior
 
     def noise(self, n: int, prior: Prior | None = None) -> Tensor:
         return (prior or self.prior).noise(n)

@@ -59,6 +59,10 @@ class Classed(Latents):
     def read(self, code: Tensor) -> Tensor:
         return code
 
+    @property
+    def top_prior(self) -> Prior:
+        return self.layer.top_prior
+
     def noise(self, n: int, prior: Prior | None = None) -> Tensor:
         z = self.layer.noise(n, prior)
         return torch.cat([z, torch.randn(n, 1, device=z.device)], 1)

@@ -199,6 +199,10 @@ class TopDown(Latents):
                              lambda layer, path, at: next(rest).unflatten(1, layer.zero.shape))
         return path.unflatten(0, code.shape[:2])
 
+    @property
+    def top_prior(self) -> Prior:
+        return self.top.top_prior
+
     def noise(self, n: int, prior: Prior | None = None) -> Tensor:
         top = self.top.noise(n, prior)
         return torch.cat([top, torch.randn(n, sum(self.sizes[1:]), device=top.device)], 1)

@@ -12,9 +12,9 @@ from ..downstream.geometry import shortest_path
 from ..errors import UsageError, nearest
 from ..parts.ranges import GUIDANCE, SEED, TEMPERATURE, Within
 from .explored import Explored
-from .looking import decoded_in_pieces, with_image
 from .questions import Answer, Array, Question
 from .saving import KINDS, Chosen, file_of
+from .views import decoded_in_pieces, with_image
 
 FRAMES = Within(2, 480, whole=True)
 STOPS = 64
