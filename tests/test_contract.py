@@ -461,7 +461,7 @@ def test_models_are_exported_for_any_number_of_images(role, part, model_of, imag
     programs = {"encoder": (lambda m, x: m.encode(x), images(5, IMAGE)),
                 "decoder": (lambda m, z: m.decode(z[None]).mean[0], model.latent.generate(5)[0]),
                 "draws": (lambda m, u: m.latent.from_noise(u), model.latent.noise(5))}
-    for name in EXPORTED.get(role, ()):
+    for name in EXPORTED[role]:
         compute, five = programs[name]
         with torch.no_grad():
             whole = torch.export.export(Program(model, compute), (five[:2],), dynamic_shapes=(
