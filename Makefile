@@ -19,9 +19,16 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/pytest -n 2
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready node_modules/.ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/node node_modules/typescript/bin/tsc
+
+# the checker of the pages' modules, by the node and npm that the virtual environment brings
+node_modules/.ready: package-lock.json $(VENV)/.ready
+	$(BIN)/npm ci --silent --no-fund --no-audit || \
+	  { echo "make lint needs npm's registry once, for the TypeScript that package-lock.json names"; exit 1; }
+	@touch $@
 
 docs: $(VENV)/.ready
 	$(BIN)/python docs/make_reference.py
@@ -33,4 +40,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/kill_and_resume.py
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) node_modules runs

@@ -21,7 +21,7 @@ export class Map2D {
     this.over = byId("over");
     this.card = byId("card");
     this.plane = "";
-    this.xy = new Float32Array(0);
+    /** @type {Float32Array} 2n coordinates */ this.xy = new Float32Array(0);
     this.nearest = new Nearest(this.xy);
     this.view = { x: 0, y: 0, scale: 1 };
     this.exact = true;
@@ -37,6 +37,7 @@ export class Map2D {
     /** @type {Spot | null} */ this.pointed = null;
     /** @type {Map<number, any>} */ this.thumbs = new Map();
     this.drag = new Drag(this);
+    /** @type {number | undefined} a frame that is asked for */ this.waiting = undefined;
     this.fitted = true;
     new ResizeObserver(() => (this.fitted ? this.fit() : this.draw())).observe(this.over);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());

@@ -51,7 +51,11 @@ export function difference(a, b) {
 }
 
 /** Mean absolute difference of two images, from 0 to 1. @param {NamedArray} a @param {NamedArray} b */
-export const apart = (a, b) => a.data.reduce((sum, v, i) => sum + Math.abs(v - b.data[i]), 0) / a.data.length / 255;
+export function apart(a, b) {
+  let sum = 0;
+  for (let i = 0; i < a.data.length; i++) sum += Math.abs(a.data[i] - b.data[i]);
+  return sum / a.data.length / 255;
+}
 
 /** A new canvas for an image, with what a screen reader says of it. @param {string} label */
 export function picture(label, className = "pixels") {

@@ -11,6 +11,8 @@ export class Model {
     this.told = told;
     this.ort = ort;
     this.sessions = sessions;
+    /** @type {Float32Array | undefined} of a refiner: the one noise of all decoded codes */
+    this.detailNoise = undefined;
     /** @type {Promise<any>} */
     this.last = Promise.resolve();
     this.codeSize = told.latent.reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b, 1);
