@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import os
 import shutil
+from collections import Counter
 
 import pytest
 import torch
@@ -81,6 +83,30 @@ COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
     ("term", "entropy"): {"posterior": "lfq(2)", "prior": "uniform"},
 }
 """Recipe fields that a part cannot do without, such as a prior over codes for a posterior that gives codes."""
+
+
+EVERYTHING = "REPARAM_TEST_EVERYTHING"
+"""Set where no test may be left out, as `.ci/run` does: each that is skipped then fails the run."""
+
+
+def program(name):
+    """The path of a program that tests need; where it is missing they are skipped, and the end of the run says so."""
+    return shutil.which(name) or pytest.skip(f"{name} is not installed. On Debian: apt-get install {name}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    left_out = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", ()))
+    if left_out:
+        failing = EVERYTHING in os.environ
+        terminalreporter.section(f"not tested{f', though {EVERYTHING} is set' if failing else ''}", red=failing, yellow=True)
+        for reason, times in left_out.items():
+            terminalreporter.line(f"{times}: {reason}")
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if EVERYTHING in os.environ and reporter and reporter.stats.get("skipped") and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def training(model, objective, batches, *, adversary=None, dataset_size=0, accelerator=None, resume=None, **how):
@@ -219,9 +245,7 @@ def images():
 @pytest.fixture(scope="module")
 def browser():
     """Debian's chromium, by playwright."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
+    chromium = program("chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:

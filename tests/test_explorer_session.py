@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import program
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
@@ -298,13 +299,15 @@ def test_arrays_and_tables(ask, session):
     assert table[1] == ["1", "2", "3", "4.5"]
 
 
-def test_a_film_takes_ffmpeg(ask):
-    said = {"kind": "mp4", "codes": np.eye(4).tolist()}
-    if shutil.which("ffmpeg") is None:
-        with pytest.raises(UsageError, match="ffmpeg"):
-            ask("save", **said)
-    else:
-        assert ask("save", **said).arrays["file"].tobytes()[4:8] == b"ftyp"
+def test_a_film_is_saved_by_ffmpeg(ask):
+    program("ffmpeg")
+    assert ask("save", kind="mp4", codes=np.eye(4).tolist()).arrays["file"].tobytes()[4:8] == b"ftyp"
+
+
+def test_without_ffmpeg_a_film_is_refused(ask, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="ffmpeg"):
+        ask("save", kind="mp4", codes=np.eye(4).tolist())
 
 
 # what cannot be
