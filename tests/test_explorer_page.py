@@ -147,7 +147,8 @@ def opened(browser, server):
     pages, problems, elsewhere = [], [], []
 
     def file(route):
-        path = WEB / (route.request.url.removeprefix(HOME).split("#")[0].split("?")[0] or "index.html")
+        asked = route.request.url.removeprefix(HOME).split("#")[0].split("?")[0] or "index.html"
+        path = (WEB.parents[1] if asked.startswith("web/") else WEB) / asked
         route.fulfill(path=path, content_type=TYPES[path.suffix], headers={"content-security-policy": POLICY})
 
     def open_at(address=HOME, **options):

@@ -312,7 +312,7 @@ def test_only_the_files_of_the_table_are_sent(port, path):
 
 def test_files_have_their_types_and_nothing_is_posted(port):
     for path, kind in (("/", "html"), ("/index.html", "html"), ("/app.js", "javascript"), ("/style.css", "css"),
-                       ("/vendored/plot.js", "javascript")):
+                       ("/vendored/plot.js", "javascript"), ("/web/map.js", "javascript")):
         status, answer = request(port, line=f"GET {path} HTTP/1.1")
         assert status == 200 and f"content-type: text/{kind}" in answer.lower() and "inside" in answer
     assert request(port, line="POST / HTTP/1.1", Origin="http://127.0.0.1:{port}", Content_Length="0")[0] == 405

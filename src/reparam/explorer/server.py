@@ -57,6 +57,9 @@ from .questions import Answer, Question
 from .session import Session
 
 WEB = Path(__file__).parent / "web"
+SHARED = Path(__file__).parents[1] / "web"
+"""Modules that exported pages have too. The page names them ../../web/…, which is /web/… in a browser: there is nothing
+above /."""
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 MOST_SOCKETS, MOST_LONG = 8, 16
 """Open at once, and questions of one socket that take long and are worked on at once."""
@@ -70,8 +73,9 @@ log = logging.getLogger("reparam.explorer")
 
 def application(session: Session, web: Path = WEB) -> Starlette:
     """The page's files and its socket. What a request asks for is looked up in a table and never in the file system."""
-    routes: list[BaseRoute] = [_file(f"/{path.relative_to(web).as_posix()}", path)
-                               for path in sorted(web.rglob("*")) if path.suffix in TYPES]
+    routes: list[BaseRoute] = [_file(f"{address}/{path.relative_to(folder).as_posix()}", path)
+                               for address, folder in (("", web), ("/web", SHARED))
+                               for path in sorted(folder.rglob("*")) if path.suffix in TYPES]
     answering = Answering(session)
     return Starlette(routes=[_file("/", web / "index.html"), *routes, WebSocketRoute("/ws", answering.talk)])
 

@@ -1,13 +1,13 @@
 /** The page: asks the server what there is, builds the views, and keeps the address in step with them. */
 
 import { overSocket } from "./backend.js";
-import { byId, el, say, tried } from "./dom.js";
+import { byId, el, say, tried } from "../../web/dom.js";
 import { Compare } from "./compare.js";
 import { offer, ofPath, ofSamples, ofWorkbench } from "./copy.js";
 import { Groups } from "./groups.js";
-import { Map2D } from "./map.js";
+import { Map2D } from "../../web/map.js";
 import { Paths } from "./paths.js";
-import { inside } from "./plot.js";
+import { inside } from "../../web/plot.js";
 import { Samples } from "./samples.js";
 import { amounts, fromAmounts, fromPolygon, listed, numbers, packed, polygon, read, unpacked, write } from "./state.js";
 import { Workbench } from "./workbench.js";
@@ -126,7 +126,7 @@ class App {
     return done;
   }
 
-  /** What was picked on the map goes to the workbench, or onto the path. @param {import("./map.js").Spot} spot */
+  /** What was picked on the map goes to the workbench, or onto the path. @param {import("../../web/map.js").Spot} spot */
   async pick(spot) {
     if (this.shown !== "path") {
       if (this.shown === "draw") this.tab("work");

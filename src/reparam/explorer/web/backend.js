@@ -4,10 +4,9 @@
  * An answer is a header of JSON and named arrays. Of the calls in one lane only the latest is asked once the one before it
  * has been answered, so that a dragged slider never leaves a queue behind; calls without a lane are all asked, in order.
  *
- * @typedef {{data: Uint8Array | Float32Array | Int32Array, shape: number[]}} NamedArray
- * @typedef {{header: Record<string, any>, arrays: Record<string, NamedArray>}} Answer
- * @typedef {{call: (op: string, fields?: Record<string, any>, lane?: string, file?: ArrayBuffer) => Promise<Answer | null>,
- *            listen: (heard: (answer: Answer) => void) => void}} Backend
+ * @typedef {import("../../web/types.js").NamedArray} NamedArray
+ * @typedef {import("../../web/types.js").Answer} Answer
+ * @typedef {import("../../web/types.js").Asked & {listen: (heard: (answer: Answer) => void) => void}} Backend
  */
 
 const KINDS = { uint8: Uint8Array, float32: Float32Array, int32: Int32Array };

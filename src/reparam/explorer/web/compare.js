@@ -1,7 +1,7 @@
 /** Two runs side by side: what each rebuilds of the same image, and samples of both from the same seed. */
 
-import { byId, el, tried } from "./dom.js";
-import { apart, difference, picture, show } from "./pixels.js";
+import { byId, el, tried } from "../../web/dom.js";
+import { apart, difference, picture, show } from "../../web/pixels.js";
 
 /** @typedef {import("./app.js").Context} Context @typedef {import("./backend.js").NamedArray} NamedArray */
 

@@ -1,6 +1,6 @@
 /** "Copy as command" and "Copy as Python": what the view shows, for a terminal and for a program. */
 
-import { byId, say } from "./dom.js";
+import { byId, say } from "../../web/dom.js";
 
 const quoted = (/** @type {string} */ text) => (/^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const text = (/** @type {string} */ value) => JSON.stringify(value);

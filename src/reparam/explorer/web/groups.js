@@ -1,13 +1,13 @@
 /** Lassoed groups of images: their mean, their files, and the direction from one to another. */
 
-import { byId, download, el, say, tried } from "./dom.js";
-import { rowOf } from "./pixels.js";
+import { byId, download, el, say, tried } from "../../web/dom.js";
+import { rowOf } from "../../web/pixels.js";
 
 /** @typedef {import("./app.js").Context} Context */
 const INKS = ["#d1495b", "#00798c", "#b07d00", "#6a4c93", "#3d8b37", "#c1666b"];
 
 export class Groups {
-  /** @param {Context} context @param {import("./map.js").Map2D} map @param {import("./workbench.js").Workbench} work */
+  /** @param {Context} context @param {import("../../web/map.js").Map2D} map @param {import("./workbench.js").Workbench} work */
   constructor(context, map, work) {
     this.context = context;
     this.map = map;

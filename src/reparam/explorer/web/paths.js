@@ -1,7 +1,7 @@
 /** Walks between images: chosen stops, the frames between them, a film of it. */
 
-import { byId, calm, download, el, say, tried } from "./dom.js";
-import { picture, rowOf, show } from "./pixels.js";
+import { byId, calm, download, el, say, tried } from "../../web/dom.js";
+import { picture, rowOf, show } from "../../web/pixels.js";
 import { packed, unpacked } from "./state.js";
 
 /** @typedef {import("./app.js").Context} Context */

@@ -1,7 +1,7 @@
 /** New images from a prior, side by side; those that are kept can be saved. */
 
-import { byId, download, el, tried } from "./dom.js";
-import { picture, rowOf, show } from "./pixels.js";
+import { byId, download, el, tried } from "../../web/dom.js";
+import { picture, rowOf, show } from "../../web/pixels.js";
 
 /** @typedef {import("./app.js").Context} Context */
 

@@ -1,6 +1,6 @@
 /** One slider: a name, what it tells, a range, the value to type, and a lock. */
 
-import { el, short } from "./dom.js";
+import { el, short } from "../../web/dom.js";
 
 /**
  * @typedef {{name: string, note: string, share: number, low: number, high: number, unit: string,

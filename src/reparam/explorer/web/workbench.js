@@ -1,8 +1,8 @@
 /** One image large, and everything that can be done to it. */
 
-import { byId, download, el, say, short, tried } from "./dom.js";
+import { byId, download, el, say, short, tried } from "../../web/dom.js";
 import { Code } from "./code.js";
-import { apart, difference, picture, rowOf, show } from "./pixels.js";
+import { apart, difference, picture, rowOf, show } from "../../web/pixels.js";
 import { Slider } from "./sliders.js";
 
 /** @typedef {import("./app.js").Context} Context @typedef {import("./backend.js").NamedArray} NamedArray */

@@ -1,6 +1,6 @@
 /** Images and colours: from arrays of bytes to canvases, and from values to colours that colour-blind eyes tell apart. */
 
-/** @typedef {import("./backend.js").NamedArray} NamedArray */
+/** @typedef {import("./types.js").NamedArray} NamedArray */
 
 /** Ten hues that stay apart under the common kinds of colour blindness, on white and on black. */
 const HUES = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8833", "#7fbf9a", "#9b7fd1", "#8c6d4f"];

@@ -5,7 +5,7 @@ import { Drag } from "./drag.js";
 import { fromHex, hues, ramp, rowOf, show, UNKNOWN } from "./pixels.js";
 import { bounds, drawDensity, drawPoints, inside, Nearest, placed } from "./plot.js";
 
-/** @typedef {import("./app.js").Context} Context */
+/** @typedef {import("./types.js").MapContext} Context */
 /** @typedef {{row: number} | {x: number, y: number}} Spot an image of the data, or a place of the map */
 
 const MANY = 300000;

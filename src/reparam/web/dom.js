@@ -44,7 +44,7 @@ export async function tried(act) {
   }
 }
 
-/** Hands a file that the server wrote to the user. @param {import("./backend.js").Answer | null} answer */
+/** Hands a file that the server wrote to the user. @param {import("./types.js").Answer | null} answer */
 export function download(answer) {
   if (!answer) return;
   const bytes = new Uint8Array(answer.arrays.file.data);
