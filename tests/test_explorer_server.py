@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket as sockets
+import stat
 import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +20,9 @@ from websockets.sync.client import connect
 
 from reparam.errors import ReparamError, UsageError
 from reparam.explorer import server as serving
+from reparam.explorer.lanes import MOST_BYTES_WAITING
 from reparam.explorer.launch import MOST_BYTES
-from reparam.explorer.messages import read_question, write_answer
+from reparam.explorer.messages import MOST_TEXT, read_question, write_answer
 from reparam.explorer.questions import Answer
 from reparam.explorer.server import MOST_LONG, MOST_SOCKETS, application, without_paths
 
@@ -124,7 +128,8 @@ def test_a_question_and_its_answer(port):
 
 
 @pytest.mark.parametrize("message", ["", "[]", "3", "{", "nonsense", '{"a": 1' + "}" * 3, "[" * 100_000, b"", b"\x01",
-                                     b"\xff" * 8, struct.pack("<I", 4) + b"[1]x"], ids=range(11))
+                                     b"\xff" * 8, struct.pack("<I", 4) + b"[1]x", "[" + "0," * MOST_TEXT + "0]"],
+                         ids=range(12))
 def test_what_is_no_question_is_told(message):
     with pytest.raises(UsageError, match="question"):
         read_question(message)
@@ -253,6 +258,33 @@ def test_too_many_questions_end_their_page_alone(port, fake):
         assert told(other)[0]["id"] == 1
 
 
+def test_files_that_wait_are_bounded_together(port, fake):
+    """Of one lane only the latest waits, so that what it takes the place of does not count."""
+    with page(port) as other, page(port) as socket:
+        ask(socket, id=0, op="wait")
+        assert fake.begun.wait(SECONDS)
+
+        def send(i, **said):
+            text = json.dumps({"id": i, "op": "x", **said}).encode()
+            socket.send(struct.pack("<I", len(text)) + text + bytes(MOST_BYTES_WAITING // 3))
+
+        for i in range(1, 6):
+            send(i, lane="pick")
+        fake.gate.set()
+        while told(socket)[0]["id"] != 5:
+            pass
+        fake.gate.clear()
+        ask(socket, id=6, op="wait")
+        with pytest.raises(ConnectionClosed, match="wait"):
+            for i in range(7, 12):
+                send(i)
+            while True:
+                socket.recv(SECONDS)
+        fake.gate.set()
+        ask(other, id=1, op="x")
+        assert told(other)[0]["id"] == 1
+
+
 def test_too_many_pages_are_turned_away(port):
     with contextlib.ExitStack() as stack:
         pages = [stack.enter_context(page(port)) for _ in range(MOST_SOCKETS)]
@@ -271,8 +303,6 @@ def test_too_many_pages_are_turned_away(port):
 
 
 def test_a_slow_reader_does_not_stop_others(port, fake):
-    import socket as sockets
-
     with page(port) as other, sockets.create_connection(("127.0.0.1", port), timeout=SECONDS) as slow:
         slow.sendall((f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: http://127.0.0.1:{port}\r\n"
                       f"Connection: Upgrade\r\nCookie: reparam-{port}={TOKEN}\r\nUpgrade: websocket\r\n"
@@ -323,18 +353,46 @@ def test_a_header_without_end_is_cut_off(port):
     assert status in (0, 400, 431)
 
 
+def test_requests_that_never_end_do_not_keep_others_out(fake, web, monkeypatch):
+    from reparam.explorer import launch
+
+    monkeypatch.setattr(launch, "PATIENCE", 1.0)
+    with live(application(fake, web)) as guard, contextlib.ExitStack() as held, page(guard.port) as socket:
+        head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{guard.port}\r\nContent-Length: 1000000\r\n"
+        slow = [held.enter_context(sockets.create_connection(("127.0.0.1", guard.port), timeout=SECONDS))
+                for _ in range(launch.MOST_AT_ONCE)]
+        for i, each in enumerate(slow):  # not a byte; half a head; a body that goes on and on
+            each.sendall((("", head, head + "\r\n")[i % 3]).encode())
+        deadline = time.monotonic() + SECONDS
+        for status in (503, 200):
+            while request(guard.port, line="GET /app.js HTTP/1.1")[0] != status:
+                for each in slow[2::3]:
+                    with contextlib.suppress(OSError):
+                        each.sendall(b"x")
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        ask(socket, id=1, op="x")  # what lasts is a page's socket
+        assert told(socket)[0]["id"] == 1
+
+
 # the command
 
 
-def test_the_command_prints_the_link_that_opens_the_page(explorable, capsys, monkeypatch):
+def test_the_command_prints_the_link_that_opens_the_page(explorable, capsys, monkeypatch, tmp_path):
     from reparam.cli import main
     from reparam.explorer import launch as started
 
     servers, own = [], started.server_of
     monkeypatch.setattr(started, "server_of", lambda guard: servers.append((guard, own(guard))) or servers[0][1])
     opened = []
-    monkeypatch.setattr(started.webbrowser, "open", opened.append)
+
+    def open_page(address):
+        file = Path(address.removeprefix("file://"))
+        opened.append((address, file.read_text(), stat.S_IMODE(file.stat().st_mode)))
+
+    monkeypatch.setattr(started.webbrowser, "open", open_page)
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("HOME", str(tmp_path))
     code = []
     folder = str(explorable())
     thread = threading.Thread(target=lambda: code.append(main(["explore", folder, "--most", "20", "--device", "cpu"])))
@@ -353,7 +411,22 @@ def test_the_command_prints_the_link_that_opens_the_page(explorable, capsys, mon
     finally:
         server.should_exit = True
         thread.join(SECONDS)
-    assert code == [0] and opened == [guard.link] and guard.link in capsys.readouterr().out
+    (address, door, mode), = opened
+    assert code == [0] and guard.link in capsys.readouterr().out
+    assert guard.token not in address, "others on the machine see what a browser is started with"
+    assert f'content="0; url={guard.link}"' in door and mode == 0o600 and not list(tmp_path.iterdir())
+
+
+def test_the_door_is_closed_after_a_while(monkeypatch, tmp_path):
+    from reparam.explorer import launch
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(launch, "STANDS_OPEN", 0.05)
+    with launch.door_to("http://127.0.0.1:1/?token=t") as door:
+        deadline = time.monotonic() + SECONDS
+        while door.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -8,7 +8,8 @@ from typing import Any
 
 from .questions import Question
 
-MOST_WAITING = 256
+MOST_WAITING, MOST_BYTES_WAITING = 256, 20_000_000
+"""Messages, and bytes of all of them."""
 
 
 class Full(Exception):
@@ -19,21 +20,28 @@ class Waiting:
     """Questions of one connection, first come, first served; one that takes the place of an older one has its turn."""
 
     def __init__(self) -> None:
-        self._questions: OrderedDict[tuple[str, Any], Question] = OrderedDict()
+        self._questions: OrderedDict[tuple[str, Any], tuple[Question, int]] = OrderedDict()
+        self._bytes = 0
         self._some = asyncio.Event()
         self._numbered = 0
 
     def __len__(self) -> int:
         return len(self._questions)
 
-    def put(self, question: Question) -> None:
-        """Raises Full."""
+    def put(self, question: Question, size: int) -> None:
+        """A question that came in a message of so many bytes.
+
+        Raises Full.
+        """
         lane = question.said.get("lane")
         self._numbered += 1
         key = ("lane", lane) if isinstance(lane, str) and lane else ("alone", self._numbered)
-        if key not in self._questions and len(self._questions) >= MOST_WAITING:
+        _, before = self._questions.get(key, (None, 0))
+        is_new = key not in self._questions
+        if (is_new and len(self) >= MOST_WAITING) or self._bytes - before + size > MOST_BYTES_WAITING:
             raise Full
-        self._questions[key] = question
+        self._questions[key] = question, size
+        self._bytes += size - before
         self._some.set()
 
     async def take(self) -> Question:
@@ -41,4 +49,6 @@ class Waiting:
         while not self._questions:
             self._some.clear()
             await self._some.wait()
-        return self._questions.popitem(last=False)[1]
+        question, size = self._questions.popitem(last=False)[1]
+        self._bytes -= size
+        return question

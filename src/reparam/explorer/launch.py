@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
 import sys
+import tempfile
+import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from pathlib import Path
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import ReparamError
 from .guard import Guard, new_token
@@ -18,6 +24,12 @@ from .session import Session
 
 MOST_AT_ONCE, MOST_BYTES = 64, 20_000_000
 """Connections, and bytes of a message."""
+PATIENCE = 10.0
+"""Seconds within which a request must have come and been answered."""
+STANDS_OPEN = 60.0
+"""Seconds that a browser has to open the page."""
+DOOR = """<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">
+<meta http-equiv="refresh" content="0; url={link}"><title>reparam explore</title><p><a href="{link}">Open the explorer</a>"""
 
 
 def listening_on(port: int) -> socket.socket:
@@ -44,11 +56,12 @@ def serve(session: Session, port: int, told: Callable[[str], None], *, open_page
     Raises:
         ReparamError: the port cannot be listened on.
     """
-    with contextlib.closing(listening_on(port)) as listening:
+    with contextlib.closing(listening_on(port)) as listening, contextlib.ExitStack() as until_the_end:
         guard = Guard(application(session), int(listening.getsockname()[1]), new_token())
         told(guard.link)
         if open_page and has_display():
-            webbrowser.open(guard.link)
+            with contextlib.suppress(OSError):  # no door can be made: the link that was told opens the page
+                webbrowser.open(until_the_end.enter_context(door_to(guard.link)).as_uri())
         with contextlib.suppress(KeyboardInterrupt):
             server_of(guard).run(sockets=[listening])
 
@@ -58,8 +71,58 @@ def has_display() -> bool:
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
+@contextlib.contextmanager
+def door_to(link: str) -> Generator[Path]:
+    """A file, for a minute, that leads a browser to the link: of what it is started with others see the file's name alone.
+
+    It lies in the home directory: a browser that is confined, as a snap, reads none of the temporary directory.
+    """
+    made, name = tempfile.mkstemp(".html", "reparam-explore-", Path.home())  # of mode 0600
+    path = Path(name)
+    closing = threading.Timer(STANDS_OPEN, path.unlink, kwargs={"missing_ok": True})
+    closing.daemon = True
+    try:
+        with os.fdopen(made, "w", encoding="utf-8") as file:
+            file.write(DOOR.format(link=link))
+        closing.start()
+        yield path
+    finally:
+        closing.cancel()
+        path.unlink(missing_ok=True)
+
+
+class Prompt(H11Protocol):
+    """HTTP that cuts off a connection whose request does not come to an end, which would take another's place."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._stop_waiting()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._late = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+
+
 def server_of(guard: Guard) -> uvicorn.Server:
     """A server of this app that says nothing unless something fails, and reads no more than it must."""
     return uvicorn.Server(uvicorn.Config(
-        guard, ws="websockets-sansio", ws_max_size=MOST_BYTES, ws_per_message_deflate=False, lifespan="off",
+        guard, http=Prompt, ws="websockets-sansio", ws_max_size=MOST_BYTES, ws_per_message_deflate=False, lifespan="off",
         limit_concurrency=MOST_AT_ONCE, log_level="error", server_header=False, timeout_graceful_shutdown=1))

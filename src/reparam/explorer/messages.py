@@ -13,6 +13,8 @@ from ..errors import UsageError
 from .questions import Answer, Question
 
 ALIGNED = 4
+MOST_TEXT = 8_000_000
+"""Bytes of a question without its file, which takes many times as much when it is read."""
 DTYPES = ("uint8", "int32", "float32")
 
 
@@ -23,6 +25,8 @@ def read_question(message: str | bytes) -> Question:
         UsageError: it is no question.
     """
     text, file = (message, b"") if isinstance(message, str) else _parts(message)
+    if len(text) > MOST_TEXT:
+        raise UsageError(f"a question has {MOST_TEXT // 1_000_000} MB at most, without its file")
     try:
         said = json.loads(text)
     except (ValueError, RecursionError) as e:

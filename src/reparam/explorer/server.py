@@ -143,7 +143,7 @@ class _Conversation:
                 return
             content = message.get("text") or message.get("bytes") or b""
             try:
-                self._waiting.put(read_question(content))
+                self._waiting.put(read_question(content), len(content))
             except UsageError as e:
                 await self._send(write_error(None, str(e)))
             except Full:
