@@ -196,7 +196,8 @@ async function main() {
   });
   try {
     const model = await Model.load(told);
-    Object.assign(globalThis, { model });
+    Object.assign(globalThis, { model, draw: async (/** @type {HTMLCanvasElement} */ canvas, /** @type {Float32Array} */ code) =>
+      show(canvas, await model.decode(code), told.image) });
     await start(model);
     document.body.dataset.ready = String(Math.round(performance.now()));
   } catch (error) {

@@ -1,0 +1,114 @@
+"""Part `html` of explorer.py: pages of `reparam export --format html`, opened from a file.
+
+Each preset is trained on the bundled fish at 64×64 for half a minute (or taken from --work), exported with weights in float32 and in half
+precision, and opened. Images of the same codes, and a reconstruction of the same image, are compared with PyTorch's on the canvas, in
+levels of 255; so is what the same noise becomes. The time is from a code to pixels on the canvas.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from in_chromium import chromium, percentiles
+from playwright.sync_api import Page
+
+import reparam
+from reparam.data.options import DataOptions
+from reparam.errors import UsageError
+from reparam.exporters.html import export_html
+from reparam.pretrained.image_model import ImageModel
+
+PAGE = "exporting.md"
+CELLS = ("default", "mlp", "cvae", "flow_prior", "vq_vae", "ladder", "latent_flow", "generate32", "dcgan")
+SIDE, ROWS, TIMES = 64, 8, 60
+CANVAS = """async ([codes, rows, times]) => {
+    const size = codes.length / rows, took = [], images = [], canvas = document.createElement("canvas");
+    for (let i = 0; i < Math.max(rows, times); i++) {
+        const code = new Float32Array(codes.slice(i % rows * size, (i % rows + 1) * size)), began = performance.now();
+        await draw(canvas, code);
+        took.push(performance.now() - began);
+        if (i < rows) images.push(Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data));
+    }
+    return [images, took];
+}"""
+
+
+def model_of(preset: str, given: argparse.Namespace) -> ImageModel:
+    """A trained model of a preset, from the folder of work or trained now."""
+    folder = given.work / preset
+    if not folder.exists():
+        reparam.train("shapes", preset=preset, minutes=given.minutes, threads=1, out=folder, options=DataOptions(image_size=SIDE))
+    return reparam.load(folder, device="cpu")
+
+
+def measure(cell: str, given: argparse.Namespace) -> dict[str, Any]:
+    model, path = model_of(cell, given), given.work / f"{cell}.html"
+    found: dict[str, Any] = {"image": list(model.config.image_shape),
+                             "parameters": sum(p.numel() for p in model.sampler.parameters())}
+    try:
+        for name, half in (("float32", False), ("half", True)):
+            written = export_html(model, path, title=cell, half=half)
+            found[name] = {"bytes": written.bytes, "single": list(written.single), **opened(path, model)}
+    except UsageError as e:
+        found["refused"] = str(e)
+    return found
+
+
+def opened(path: Path, model: ImageModel) -> dict[str, Any]:
+    """A page's figures."""
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(path.absolute().as_uri())
+        page.wait_for_selector("body[data-ready]", timeout=600_000)
+        ready = int(page.get_attribute("body", "data-ready") or 0)
+        codes, apart = with_noise(page, model)
+        images, times = page.evaluate(CANVAS, [codes.flatten().tolist(), ROWS, TIMES])
+        return {"ready_ms": ready, "image_ms": percentiles(times), "browser": browser.version, "codes_of_noise": apart,
+                "levels_of_samples": levels_apart(images, model.decode_pixels(codes)), "levels_of_reconstruction": rebuilt(page, model)}
+
+
+def with_noise(page: Page, model: ImageModel) -> tuple[torch.Tensor, float]:
+    """PyTorch's codes of some noise, and how far the page's of the same noise are from them, greatest of all numbers."""
+    torch.manual_seed(1)
+    latent, prior = model.network.latent, model.sampler.fitted_prior
+    noise = latent.noise(ROWS, prior)
+    with torch.inference_mode():
+        codes = latent.from_noise(noise, prior=prior)
+    got = page.evaluate("async ([n, rows]) => Array.from(await model.fromNoise(new Float32Array(n), rows))",
+                        [noise.flatten().tolist(), ROWS])
+    return codes, float(np.abs(np.array(got) - codes.flatten().numpy()).max())
+
+
+def rebuilt(page: Page, model: ImageModel) -> int | None:
+    """Levels by which one image's reconstruction differs; None of a GAN."""
+    if not model.network.has_encoder:
+        return None
+    x = torch.from_numpy(reparam.open_images("shapes", image_size=SIDE).images[:1]).permute(0, 3, 1, 2).float() / 255
+    code = page.evaluate("async (x) => Array.from(await model.encode(new Float32Array(x)))", x.flatten().tolist())
+    images, _ = page.evaluate(CANVAS, [code, 1, 1])
+    return levels_apart(images, model.decode_pixels(model.encode_pixels(x)))
+
+
+def levels_apart(canvas: list[list[int]], images: torch.Tensor) -> int:
+    """The greatest difference between pixels (n, H · W · 4) of a canvas and PyTorch's images (n, C, H, W)."""
+    want = np.rint(images.clamp(0, 1).permute(0, 2, 3, 1).double().numpy() * 255)
+    n, h, w, c = want.shape
+    return int(np.abs(np.array(canvas).reshape(n, h, w, 4)[..., :c] - want).max())
+
+
+def table(found: dict[str, dict]) -> list[str]:
+    lines = ["| preset | million parameters | MB, half / float32 | ready, s | an image, ms: median / p95 | levels from PyTorch, half / float32 |",
+             "|---|---|---|---|---|---|"]
+    for cell, r in found.items():
+        if "refused" in r:
+            lines.append(f"| `{cell}` | {r['parameters'] / 1e6:.2f} | refused: {r['refused']} | | | |")
+            continue
+        half, single = r["half"], r["float32"]
+        apart = " / ".join(str(max(each["levels_of_samples"], each["levels_of_reconstruction"] or 0)) for each in (half, single))
+        lines.append(f"| `{cell}` | {r['parameters'] / 1e6:.2f} | {half['bytes'] / 1e6:.1f} / {single['bytes'] / 1e6:.1f} | {half['ready_ms'] / 1000:.1f} | "
+                     f"{half['image_ms']['median']} / {half['image_ms']['p95']} | {apart} |")
+    return lines
