@@ -16,14 +16,14 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 
 from ..errors import DataError
 from .decode import File, Named
-from .folders import is_below, made_by_a_device, runs_among
+from .folders import Said, is_below, made_by_a_device, read_folders, runs_among
 from .formats import is_read, why_unread
 from .parallel import in_parallel
 from .pixels import UnreadableImage
@@ -69,12 +69,20 @@ class Members(ABC, Generic[Entry]):
 
     def files(self, names: Iterable[str]) -> Iterator[tuple[str, File | UnreadableImage]]:
         """Each of the named members, in the order in which they lie, read when its turn comes."""
-        for name in sorted(names, key=lambda n: self._place(self.entries[n])):
+        for name in self.in_order(names):
             try:
                 file = self._fetch(name, self.entries[name])
             except BROKEN as e:
                 file = UnreadableImage(str(e) or type(e).__name__)
             yield name, file
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """The names in the order in which their files lie."""
+        return sorted(names, key=lambda name: self._place(self.entries[name]))
+
+    def said(self, names: Sequence[str]) -> Said:
+        """Labels and splits of the named members."""
+        return read_folders(names)
 
     def key(self, settings: str) -> str:
         """Hash of everything that the decoded images depend on."""

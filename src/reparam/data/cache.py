@@ -8,7 +8,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -16,35 +17,77 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ReparamError
+from ..files.writing import replacing
+from ..text import for_json
 from .archives import BROKEN
 from .pixels import Pixels
 
 ARRAYS = ("digests", "groups", "validation", "test")
 WORDS = ("classes", "skipped", "notes", "fingerprint", "names")
 """What is kept of every set beside its images and labels."""
+PROGRESS = "progress.npz"
+NOTE_EVERY = 2.0
+NOTE_SHARE = 20
+"""Seconds between notes of how far a build got, at least; and so many times what noting takes."""
+KEEP_FOR = 7 * 24 * 3600.0
+"""Seconds for which an interrupted build waits to be taken up again."""
+_NOBODY = 0
 
 
 class Rows:
-    """An .npy file of n images (uint8) filled in any order; rows never put are dropped at the end.
+    """An .npy file of n images (uint8) filled in any order, with their digests; rows never put are dropped at the end.
 
-    Written through a plain file: writing to a memory map on a full disk kills the process.
+    How far it got is noted every few seconds, so that what a kill interrupts goes on from there. Written through a plain
+    file: writing to a memory map on a full disk kills the process.
+
+    Attributes:
+        done: how many files were worked on, in the order in which they lie, when it was last noted.
     """
 
-    def __init__(self, path: Path, n: int, shape: tuple[int, int, int]) -> None:
-        self._file: IO[bytes] = path.open("w+b")
-        self._shape = shape
-        self._row = int(np.prod(shape))
-        self._filled = np.zeros(n, np.bool_)
+    def __init__(self, entry: Path, n: int, shape: tuple[int, int, int]) -> None:
+        self._path, self._progress = entry / "images.npy", entry / PROGRESS
+        self._shape, self._row = shape, int(np.prod(shape))
+        self._filled, self.digests, self.done = np.zeros(n, np.bool_), np.zeros(n, np.uint64), 0
+        begun = self._begun()
+        self._file: IO[bytes] = self._path.open("r+b" if begun else "w+b")
         self._start = self._write_header(n)
+        self._noted, self._pause = time.monotonic(), NOTE_EVERY
 
-    def put(self, index: int, image: Pixels) -> None:
+    def _begun(self) -> bool:
+        """Takes over what an interrupted build noted, if there is such and it is of the same images."""
+        try:
+            with np.load(self._progress, allow_pickle=False) as noted:
+                filled, digests, done = noted["filled"], noted["digests"], int(noted["done"])
+                size = int(noted["row"])
+        except (*BROKEN, KeyError):
+            return False
+        if not (filled.shape == digests.shape == self._filled.shape and size == self._row and self._path.exists()):
+            return False
+        self._filled, self.digests, self.done = filled, digests, done
+        return True
+
+    def put(self, index: int, image: Pixels, digest: int) -> None:
         self._file.seek(self._start + index * self._row)
         self._file.write(np.ascontiguousarray(image).data)
-        self._filled[index] = True
+        self._filled[index], self.digests[index] = True, digest
+
+    def note(self, done: int, words: Callable[[], dict[str, Any]]) -> None:
+        """Says that so many files are done, and more `words`; kept from time to time."""
+        began = time.monotonic()
+        if began - self._noted < self._pause:
+            return
+        self._flush()
+        with replacing(self._progress) as temporary, temporary.open("wb") as file:
+            np.savez(file, filled=self._filled, digests=self.digests, done=done, row=self._row,
+                     words=np.array(for_json(words())))
+        self._noted = time.monotonic()
+        self._pause = max(NOTE_EVERY, NOTE_SHARE * (self._noted - began))
 
     def finish(self) -> npt.NDArray[np.int64]:
         """Drops the rows never put, flushes to disk, and says which rows are left."""
         kept = np.flatnonzero(self._filled)
+        if len(kept) < len(self._filled):
+            self._progress.unlink(missing_ok=True)  # from here on rows move
         for to, source in enumerate(kept.tolist()):
             if to != source:
                 self._file.seek(self._start + source * self._row)
@@ -53,8 +96,7 @@ class Rows:
                 self._file.write(row)
         self._write_header(len(kept))
         self._file.truncate(self._start + len(kept) * self._row)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._flush()
         return kept
 
     def __enter__(self) -> Rows:
@@ -63,12 +105,25 @@ class Rows:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def _flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
     def _write_header(self, n: int) -> int:
         # NumPy pads its header so that the number of rows can be changed in place.
         self._file.seek(0)
         np.lib.format.write_array_header_1_0(
             self._file, {"descr": "|u1", "fortran_order": False, "shape": (n, *self._shape)})
         return self._file.tell()
+
+
+def noted(entry: Path) -> dict[str, Any]:
+    """The words that an interrupted build noted; none of a new one."""
+    try:
+        with np.load(entry / PROGRESS, allow_pickle=False) as found:
+            return json.loads(str(found["words"]))
+    except (*BROKEN, KeyError):
+        return {}
 
 
 def folder() -> Path:
@@ -102,7 +157,9 @@ def load(key: str) -> Stored | None:
 
 @contextlib.contextmanager
 def building(key: str) -> Generator[Path]:
-    """A temporary folder that becomes the entry `key` when the block ends well, and else vanishes.
+    """A temporary folder that becomes the entry `key` when the block ends well, and vanishes when it fails.
+
+    What a kill or Ctrl-C leaves behind is given to the next build of this key.
 
     Raises:
         ReparamError: the disk is full, or the cache folder cannot be written.
@@ -111,21 +168,47 @@ def building(key: str) -> Generator[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         _sweep(root)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=root))
+        temporary = _taken_up(root, key) or Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-{key}-", dir=root))
         try:
             yield temporary
             _install(temporary, root / key)
-        finally:
+        except Exception:
             shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        finally:  # of an interruption
+            with contextlib.suppress(OSError):
+                temporary.rename(_renamed(temporary, _NOBODY))
     except OSError as e:
         raise ReparamError(f"cannot keep decoded images in {root}: {e.strerror or e}. Free some "
                            "space, or set REPARAM_CACHE to a folder that has some.") from e
+
+
+def _taken_up(root: Path, key: str) -> Path | None:
+    """What is left of an interrupted build of this key, now of this process."""
+    for left in root.glob(f"{_prefix()}*-{key}-*"):
+        if not _owned(left):
+            own = _renamed(left, os.getpid())
+            with contextlib.suppress(OSError):  # another process was quicker
+                left.rename(own)
+                return own
+    return None
+
+
+def _renamed(left: Path, pid: int) -> Path:
+    return left.with_name(f"{_prefix()}{pid}-{left.name.removeprefix(_prefix()).partition('-')[2]}")
+
+
+def _owned(left: Path) -> bool:
+    """Whether a process is at work on it, as far as its name says."""
+    pid = left.name.removeprefix(_prefix()).partition("-")[0]
+    return not pid.isdigit() or (int(pid) != _NOBODY and _alive(int(pid)))
 
 
 def save(temporary: Path, arrays: dict[str, Any], words: dict[str, Any]) -> None:
     """Writes what stands beside images.npy in an entry that is being built."""
     np.savez(temporary / "arrays.npz", **arrays)
     (temporary / "words.json").write_text(json.dumps(words), encoding="utf-8")
+    (temporary / PROGRESS).unlink(missing_ok=True)
 
 
 def _install(temporary: Path, entry: Path) -> None:
@@ -141,11 +224,12 @@ def _prefix() -> str:
 
 
 def _sweep(root: Path) -> None:
-    """Removes what builds of this machine left behind when their process died."""
+    """Removes what builds of this machine left behind, where it cannot be taken up or nobody did for long."""
     for left in root.glob(f"{_prefix()}*"):
-        pid = left.name.removeprefix(_prefix()).split("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            waits = (left / PROGRESS).exists() and time.time() - left.stat().st_mtime < KEEP_FOR
+            if not _owned(left) and not waits:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:

@@ -20,12 +20,13 @@ Folders = list[tuple[str, ...]]
 
 
 class Said(NamedTuple):
-    """What folders say of the images in them."""
+    """What folders, or columns beside them, say of images."""
 
     labels: npt.NDArray[np.int64] | None  # (n,); −1 for an image outside every class's folder
     classes: tuple[str, ...]
     validation: npt.NDArray[np.bool_]     # (n,)
     test: npt.NDArray[np.bool_]           # (n,)
+    note: str = ""                        # what was done to get the labels
 
 
 def made_by_a_device(parts: Iterable[str]) -> bool:

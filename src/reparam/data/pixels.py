@@ -31,7 +31,10 @@ class UnreadableImage(DataError):
 
     def __init__(self, reason: str, name: str = "") -> None:
         super().__init__(f"cannot read {name}: {reason}" if name else reason)
-        self.reason = reason
+        self.reason, self.name = reason, name
+
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[str, str]]:
+        return type(self), (self.reason, self.name)
 
 
 def check_image_size(image_size: int | None) -> None:
