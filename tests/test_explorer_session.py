@@ -64,7 +64,11 @@ def picture_of(image, form="PNG", **how):
 def test_hello_says_all(ask, session):
     said = json.loads(json.dumps(ask("hello").fields, allow_nan=False))
     (run,) = said["runs"]
-    assert run["image"] == [8, 8, 1] and run["latent"] == [4] and run["priors"] == ["mixture", "normal"]
+    assert run["image"] == [8, 8, 1] and run["latent"] == [4] and run["folder"] == str(session.runs[0].folder)
+    assert run["ways"] == [
+        {"prior": "mixture", "title": "mixture, fitted", "resample": False, "labels": False, "guides": False},
+        {"prior": "normal", "title": "normal, the model's own", "resample": False, "labels": False, "guides": False}]
+    assert run["plain"]
     assert run["has_encoder"] and not run["refines"] and run["classes"] == [str(i) for i in range(10)]
     assert run["directions"] == [{"name": "bold", "accuracy": 0.9}]
     assert sorted(axis["index"] for axis in run["axes"]) == [0, 1, 2, 3]
@@ -289,8 +293,9 @@ def test_pictures_and_animations_hold_no_metadata(ask, kind):
 
 def test_arrays_and_tables(ask, session):
     rows = [8, 2, 5]
-    images = np.load(io.BytesIO(ask("save", kind="npy", rows=rows).arrays["file"].tobytes()))
-    np.testing.assert_array_equal(images, session.points.pixels(np.array(rows)))
+    for said in ({"rows": rows}, {"codes": session.runs[0].codes[rows].tolist()}):
+        codes = np.load(io.BytesIO(ask("save", kind="npy", **said).arrays["file"].tobytes()))
+        np.testing.assert_allclose(codes, session.runs[0].codes[rows], rtol=1e-6)
     table = list(csv.reader(io.StringIO(ask("save", kind="csv", rows=rows).arrays["file"].tobytes().decode())))
     assert table[0] == ["name", "label", "z0", "z1", "z2", "z3"]
     assert [line[0] for line in table[1:]] == session.points.names(np.array(rows))

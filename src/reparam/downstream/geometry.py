@@ -8,12 +8,13 @@ and has constant speed where it does.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +33,8 @@ KNOTS = 12
 """Free points of a curve; between them it is a cubic spline."""
 STEPS = 64
 """Straight pieces into which a curve is cut while it is shortened."""
+LEG = 12
+"""Points of a leg of a way through several codes, between which the usual way goes."""
 CENTROIDS = 500
 WIDTH = 0.5
 """Of kernels around centroids, in distances from one centroid to the next."""
@@ -196,6 +199,20 @@ def shortest_path(model: ImageModel, ends: Float[Tensor, "2 *d"], steps: int, me
 
     found = shortest(metric, lambda t: model.between(ends, t).flatten(), steps, place=place, free=free.flatten())
     return Shortest(found.codes.unflatten(1, shape).cpu(), found.length, found.begun_with)
+
+
+def shortest_legs(model: ImageModel, stops: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+    """The shortest way through codes (k, *latent) by the decoder's metric, leg by leg: points (m, *latent), as far apart in
+    time on all legs. The first leg has both its ends, the others their last.
+
+    Raises:
+        UsageError: fewer than two codes, or codes between which there is nothing.
+    """
+    if len(stops) < 2:
+        raise UsageError("a way leads through two codes at least")
+    for i in range(len(stops) - 1):
+        leg = shortest_path(model, torch.from_numpy(stops[i : i + 2]), LEG).codes.detach().numpy()
+        yield leg[min(i, 1) :]
 
 
 @torch.no_grad()

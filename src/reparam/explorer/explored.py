@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from ..data.stream import binarized, to_batch
@@ -22,7 +23,6 @@ from ..errors import ModelFileError, UsageError
 from ..models.codes import Axis, codes_of
 from ..models.draw import Draw
 from ..models.likelihoods import Likelihood
-from ..parts.call import parse_call
 from ..pretrained.image_model import ImageModel
 from ..tensors import evenly
 from .planes import plane_of
@@ -51,6 +51,10 @@ class Explored:
     codes: npt.NDArray[np.float32]
     """(n, d) of the points; (0, d) without them or without an encoder."""
     planes: dict[str, Map] = field(default_factory=dict[str, Map])
+    other: Explored | None = field(default=None, repr=False)
+    """The run beside it."""
+    overlay: tuple[Ridge, float] | None = None
+    """From its codes to those of the run beside it, and how well; see `beside.counterpart`."""
 
     @property
     def name(self) -> str:
@@ -105,6 +109,10 @@ class Explored:
             return z.reshape(len(z), -1).astype(np.float32)
         return moved(self.model, z, np.zeros(self.d)).reshape(len(z), -1)
 
+    def shaped(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Codes (n, d) in the latent's shape, (n, *latent)."""
+        return codes.reshape(-1, *self.model.latent_shape)
+
     def decoded(self, codes: npt.ArrayLike, *, detail: bool = True) -> npt.NDArray[np.uint8]:
         """Images (n, H, W, C) of codes (n, d) as they are."""
         z = np.asarray(codes, np.float32).reshape(-1, *self.model.latent_shape)
@@ -145,13 +153,6 @@ class Explored:
         except ModelFileError:
             return {}
 
-    @property
-    def priors(self) -> list[str]:
-        """The one that is drawn from by default first."""
-        config = self.model.config
-        names = [config.fitted_prior, config.recipe.prior]
-        return list(dict.fromkeys(parse_call(name).name for name in names if name))
-
     @cached_property
     def axis_names(self) -> dict[int, str]:
         """For each column that latents go along with, the place of the one that does most."""
@@ -185,7 +186,8 @@ class Explored:
             low, high = self.ends(axis)
             axes.append({"index": axis.index, "nats": axis.nats, "mean": axis.mean, "std": axis.std, "low": low,
                          "high": high, "name": self.axis_names.get(axis.index, "")})
-        return {"name": self.name, "image": [h, w, c], "latent": list(self.model.latent_shape), "axes": axes,
+        return {"name": self.name, "folder": str(self.folder), "image": [h, w, c],
+                "latent": list(self.model.latent_shape), "axes": axes,
                 "directions": [{"name": d.name, "accuracy": d.accuracy} for d in self.directions.values()],
-                "priors": self.priors, "classes": list(self.model.config.classes),
+                "plain": self.is_plain, "classes": list(self.model.config.classes),
                 "has_encoder": self.model.network.has_encoder, "refines": self.model.sampler.refiner is not None}

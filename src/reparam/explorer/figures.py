@@ -14,6 +14,9 @@ from ..errors import ModelFileError
 from ..runs.anomalies import FILE
 from .explored import Explored
 
+ERROR, WORSE = "error", "worse"
+"""The error of an image's reconstruction, and by how much it is greater in the run beside it."""
+
 
 @dataclass(frozen=True)
 class FigureOf:
@@ -34,7 +37,7 @@ def figures_of(run: Explored) -> dict[str, FigureOf]:
     def error(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         return errors(points.pixels(rows), run.decoded(run.codes[rows], detail=False))
 
-    found = [FigureOf("error", "error of the reconstruction, levels of 255", error)]
+    found = [FigureOf(ERROR, "error of the reconstruction, levels of 255", error)]
     if likelihood.has_density:
         def bound(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
             return run.model.score_pixels(to_batch(points.pixels(rows))).numpy()
@@ -47,6 +50,29 @@ def figures_of(run: Explored) -> dict[str, FigureOf]:
 
         found.append(FigureOf("score", "how odd it is", score))
     return {each.name: each for each in found}
+
+
+def titles_of(run: Explored) -> dict[str, str]:
+    """What figures of images there are, and their titles."""
+    found = {each.name: each.title for each in figures_of(run).values()}
+    if run.other is not None and ERROR in found and ERROR in figures_of(run.other):
+        found[WORSE] = f"error of {run.other.name} less that of {run.name}, levels of 255"
+    return found
+
+
+def values_of(run: Explored, name: str) -> Iterator[npt.NDArray[np.float32] | None]:
+    """None after each piece of the work, and a figure of all n points at last, (n,)."""
+    if name != WORSE or run.other is None:
+        yield from measured(run, figures_of(run)[name])
+        return
+    both: list[npt.NDArray[np.float32]] = []
+    for each in (run.other, run):
+        for values in measured(each, figures_of(each)[ERROR]):
+            if values is None:
+                yield None
+            else:
+                both.append(values)
+    yield both[0] - both[1]
 
 
 def errors(images: npt.NDArray[np.uint8], rebuilt: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

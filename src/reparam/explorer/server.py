@@ -15,12 +15,12 @@ Images are uint8 (n, h, w, c), codes float32 (n, d), flattened, rows numbers of 
 
 | op | asks with | answer |
 |---|---|---|
-| hello | | runs: [{name, image: [h, w, c], latent: […], axes: [{index, nats, mean, std, low, high, name}], directions: [{name, accuracy}], priors: […], classes: […], has_encoder, refines}], points: {n, columns: [{name, title, kind: "class" or "number", values?: […]}]}, planes: [{name, title, exact}], notes: […], training: bool |
+| hello | | runs: [{name, folder, image: [h, w, c], latent: […], axes: [{index, nats, mean, std, low, high, name}], directions: [{name, accuracy}], ways: [{prior, title, resample, labels, guides}], classes: […], has_encoder, refines, plain}], points: {n, columns: [{name, title, kind: "class" or "number", values?: […]}]}, planes: [{name, title, exact}], notes: […], training: bool |
 | plane | run, plane ("pca", "latents:3,7") | xy float32 (n, 2), titles: [x, y], exact, trustworthiness |
-| column | run, name ("label", "part", a table's column, "error", "elbo", "score", …) | values float32 (n): numbers of classes or values, NaN where unknown |
-| thumbs | rows | images |
+| column | run, name ("label", "part", a table's column, "error", "elbo", "score", "worse", …) | values float32 (n): numbers of classes or values, NaN where unknown |
+| thumbs | rows | images, names |
 | at | run, plane, x, y | code (1, d), image (1, …) |
-| decode | run, codes: [[…]], detail? | images |
+| decode | run, codes: [[…]] or rows, detail? | images |
 | of_row | run, row | image (its own); code, reconstruction, nats (d); name, label, known: {column: text} |
 | encode | run; binary: a file | image, code, reconstruction, nats (d), difference (root mean square, levels of 255) |
 | neighbours | run, code: […] or row, n | rows int32, distances float32 |
@@ -28,7 +28,9 @@ Images are uint8 (n, h, w, c), codes float32 (n, d), flattened, rows numbers of 
 | path | run, codes (two or more), frames, geodesic? | images (frames, …), codes |
 | direction | run, a: rows, b: rows; or the name of a kept one | vector (1, d), accuracy, interval, n |
 | sample | run, prior?, n, label?, temperature?, guidance?, resample?, detail?, seed | images, codes |
-| save | run, kind: "png", "gif", "webp", "mp4", "npy" or "csv", and codes or rows | file uint8 (m), name, type |
+| variations | run, code: […], n, variation, detail?, seed | images, codes |
+| counterpart | run, codes: [[…]], detail? | images and codes of the other run, explained |
+| save | run, kind: "png", "strip", "zip", "gif", "webp", "mp4", "npy" or "csv", and codes, detail? or rows | file uint8 (m), name, type |
 
 What cannot be answered has an `error` in words, without paths. No path, module or name of a run is taken from a message.
 """  # noqa: E501

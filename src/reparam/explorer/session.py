@@ -20,9 +20,9 @@ from ..progress import Reporter, Silent
 from ..runs.evaluate import own_images
 from ..runs.folder import Run
 from ..runs.measuring import run_of
-from . import synthesis, views
+from . import beside, draws, synthesis, views
 from .explored import Explored
-from .figures import figures_of
+from .figures import titles_of
 from .planes import PCA
 from .points import Kept, Points, classes_of, codes_of_points, points_of
 from .questions import Answer, Question
@@ -64,6 +64,8 @@ class Session:
         points, notes = _points(runs, models, attributes, most, report)
         explored = tuple(_explored(Path(folder), model, points, report)
                          for folder, model in zip(folders, models, strict=True))
+        if len(explored) == 2:
+            explored[0].other, explored[1].other = explored[1], explored[0]
         return Session(explored, points, tuple(notes))
 
     def steps(self, question: Question) -> Iterator[Answer | None]:
@@ -99,8 +101,9 @@ class Session:
             planes.append({"name": f"latents:{two[0]},{two[1]}", "title": f"latents {two[0]} and {two[1]}",
                            "exact": first.is_plain})
         columns = [] if self.points is None else classes_of(list(self.points.known.values()))
-        columns += [{"name": each.name, "title": each.title, "kind": "number"} for each in figures_of(first).values()]
-        return Answer({"runs": [run.summary() for run in self.runs], "planes": planes, "training": False,
+        columns += [{"name": name, "title": title, "kind": "number"} for name, title in titles_of(first).items()]
+        runs = [run.summary() | {"ways": draws.ways_of(run)} for run in self.runs]
+        return Answer({"runs": runs, "planes": planes, "training": False,
                        "points": {"n": 0 if self.points is None else len(self.points), "columns": columns},
                        "notes": list(self.notes)})
 
@@ -108,7 +111,8 @@ class Session:
 Op = Callable[[Explored, Question], Answer | Iterator[Answer | None]]
 OPS: dict[str, Op] = {op.__name__: op for op in (
     views.plane, views.at, views.decode, views.column, views.thumbs, views.of_row, views.encode,
-    views.neighbours, synthesis.mean, synthesis.path, synthesis.direction, synthesis.sample, synthesis.save)}
+    views.neighbours, synthesis.mean, synthesis.path, synthesis.direction, synthesis.save, draws.sample,
+    draws.variations, beside.counterpart)}
 """What can be asked of a run, by name."""
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from ..errors import UsageError, nearest
 from ..parts.ranges import Within
 from ..pretrained.inputs import read_input
+from . import figures
 from .explored import Explored
-from .figures import errors, figures_of, measured
 from .planes import code_at, titles_of
 from .questions import FINITE, MOST_IMAGES, Answer, Array, Question
 
@@ -31,7 +31,10 @@ def at(run: Explored, question: Question) -> Answer:
 
 
 def decode(run: Explored, question: Question) -> Iterator[Answer | None]:
-    codes, detail = run.placed(question.codes(run.d)), question.flag("detail", True)
+    """Images of codes, or what the model rebuilds of some of the images."""
+    detail = question.flag("detail", True)
+    codes = run.some_codes()[question.rows(len(run.codes), most=MOST_IMAGES)] if "rows" in question else \
+        run.placed(question.codes(run.d))
     for images in decoded_in_pieces(run, codes, detail):
         yield None if images is None else Answer(arrays={"images": images})
 
@@ -49,21 +52,22 @@ def decoded_in_pieces(run: Explored, codes: Array, detail: bool = True) -> Itera
 def column(run: Explored, question: Question) -> Iterator[Answer | None]:
     """Numbers of classes, or values; NaN where nothing is known."""
     name, points = question.text("name"), run.some_points()
-    figures = figures_of(run)
+    measured = figures.titles_of(run)
     if name in points.known:
         known = points.known[name]
         values = known.values.astype(np.float32)
         yield Answer(arrays={"values": np.where(values < 0, np.float32(np.nan), values) if known.classes else values})
-    elif name in figures:
-        for values in measured(run, figures[name]):
+    elif name in measured:
+        for values in figures.values_of(run, name):
             yield None if values is None else Answer(arrays={"values": values})
     else:
-        raise UsageError(f"unknown column {name!r}{nearest(name, (*points.known, *figures))}")
+        raise UsageError(f"unknown column {name!r}{nearest(name, (*points.known, *measured))}")
 
 
 def thumbs(run: Explored, question: Question) -> Answer:
     points = run.some_points()
-    return Answer(arrays={"images": points.pixels(question.rows(len(points), most=MOST_IMAGES))})
+    rows = question.rows(len(points), most=MOST_IMAGES)
+    return Answer({"names": points.names(rows)}, {"images": points.pixels(rows)})
 
 
 def of_row(run: Explored, question: Question) -> Answer:
@@ -85,7 +89,7 @@ def encode(run: Explored, question: Question) -> Answer:
     image = read_input(run.model.config, question.file)[None]
     code = run.encoded(image)
     rebuilt = run.decoded(code)
-    return Answer({"difference": float(errors(image, rebuilt)[0])},
+    return Answer({"difference": float(figures.errors(image, rebuilt)[0])},
                   {"image": image, "code": code, "reconstruction": rebuilt, "nats": run.nats(image[0])})
 
 

@@ -194,6 +194,20 @@ class ImageModel:
         around = self.prior_is_normal or self.network.latent.space.kind == "sphere"
         return (slerp if around else torch.lerp)(ends[:1], ends[1:], t)[0]
 
+    def along(self, codes: npt.ArrayLike, steps: int) -> np.ndarray:
+        """`steps` codes on the way through several codes (k, *latent), float32: from each to the next as `interpolate` goes,
+        all of these ways in equal times.
+
+        Raises:
+            UsageError: fewer than two codes.
+        """
+        PATH_STEPS.check("steps", steps)
+        stops = torch.from_numpy(np.asarray(codes, np.float32)).reshape(-1, *self.latent_shape)
+        if len(stops) < 2:
+            raise UsageError("a way leads through two codes at least")
+        times = [(t, min(int(t), len(stops) - 2)) for t in np.linspace(0, len(stops) - 1, steps).tolist()]
+        return torch.stack([self.between(stops[i : i + 2], t - i) for t, i in times]).numpy()
+
     def traverse(self, image: npt.ArrayLike | None = None, *, dims: int = 8, steps: int = 9,
                  width: float = 2.5) -> np.ndarray:
         """Images (dims, steps, H, W[, C]), uint8, each row moving along one of the most informative latents.
