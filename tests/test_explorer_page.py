@@ -21,6 +21,8 @@ POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'sel
           "frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 N, D, SIDE = 300, 6, 8
 HOME = "http://localhost:1/"
+WAYS = [{"prior": "mixture", "title": "mixture, fitted", "resample": False, "labels": True, "guides": True},
+        {"prior": "normal", "title": "normal, the model's own", "resample": False, "labels": False, "guides": False}]
 
 
 @dataclass
@@ -53,12 +55,13 @@ class Server:
     def hello(self, _):
         axes = [{"index": i, "nats": D - i, "mean": 0, "std": 1, "low": -3, "high": 3, "name": "hue" if i == 2 else ""}
                 for i in range(D)]
-        run = {"name": "fish", "image": [SIDE, SIDE, 3], "latent": [D], "axes": axes, "priors": ["normal"],
+        run = {"name": "fish", "image": [SIDE, SIDE, 3], "latent": [D], "axes": axes, "ways": WAYS,
+               "folder": "runs/fish", "plain": True,
                "directions": [{"name": "smiling", "accuracy": 0.9}], "classes": ["round", "long"], "has_encoder": True,
                "refines": False}
         runs = [run | {"name": name} for name in self.names]
         columns = [{"name": "label", "kind": "class", "values": ["round", "long"]}, {"name": "size", "kind": "number"}]
-        return {"runs": runs, "points": {"n": N, "columns": columns}, "training": False,
+        return {"runs": runs, "points": {"n": N, "columns": columns}, "training": False, "films": True,
                 "planes": [{"name": "pca", "title": "principal components", "exact": True}]}, {}
 
     def axes(self, plane):
@@ -73,7 +76,7 @@ class Server:
         return {}, {"values": self.labels if q["name"] == "label" else self.codes[:, 5]}
 
     def thumbs(self, q):
-        return {}, {"images": self.decode(self.codes[q["rows"]])}
+        return {"names": [f"{row}.png" for row in q["rows"]]}, {"images": self.decode(self.codes[q["rows"]])}
 
     def at(self, q):
         code = np.zeros((1, D), np.float32)
@@ -88,7 +91,13 @@ class Server:
     def answer(self, q, file):
         match q["op"]:
             case "decode":
-                return {}, {"images": self.decode(q["codes"])}
+                return {}, {"images": self.decode(q["codes"] if "codes" in q else self.codes[q["rows"]])}
+            case "counterpart":
+                codes = -np.asarray(q["codes"], np.float32)
+                return {"explained": 0.8}, {"codes": codes, "images": self.decode(codes)}
+            case "variations":
+                codes = np.asarray(q["code"]) + q["variation"] * np.random.default_rng(q["seed"]).normal(0, 1, (q["n"], D))
+                return {}, {"images": self.decode(codes), "codes": codes.astype(np.float32)}
             case "direction":
                 if "name" in q:
                     return {"accuracy": 0.9}, {"vector": np.eye(D, dtype=np.float32)[[3]]}
@@ -365,8 +374,8 @@ def test_samples_are_drawn_and_opened(opened, server):
     page.click("#drawn .tile:nth-child(3) .thumb")
     shows(page, "image", server.decode(server.answer(asked, b"")[1]["codes"][2])[0])
     page.click("#copyas")
-    assert 'reparam.load("fish")' in page.inner_text("#aspython")
-    assert page.inner_text("#ascommand").startswith("reparam traverse fish")
+    assert 'reparam.load("runs/fish")' in page.inner_text("#aspython")
+    assert page.inner_text("#ascommand").startswith("reparam decode runs/fish --code=")
     page.keyboard.press("Escape")
 
 

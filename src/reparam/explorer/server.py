@@ -15,7 +15,7 @@ Images are uint8 (n, h, w, c), codes float32 (n, d), flattened, rows numbers of 
 
 | op | asks with | answer |
 |---|---|---|
-| hello | | runs: [{name, folder, image: [h, w, c], latent: […], axes: [{index, nats, mean, std, low, high, name}], directions: [{name, accuracy}], ways: [{prior, title, resample, labels, guides}], classes: […], has_encoder, refines, plain}], points: {n, columns: [{name, title, kind: "class" or "number", values?: […]}]}, planes: [{name, title, exact}], notes: […], training: bool |
+| hello | | runs: [{name, folder, image: [h, w, c], latent: […], axes: [{index, nats, mean, std, low, high, name}], directions: [{name, accuracy}], ways: [{prior, title, resample, labels, guides}], classes: […], has_encoder, refines, plain}], points: {n, columns: [{name, title, kind: "class" or "number", values?: […], factor?}]}, planes: [{name, title, exact}], notes: […], films, training: bool |
 | plane | run, plane ("pca", "latents:3,7") | xy float32 (n, 2), titles: [x, y], exact, trustworthiness |
 | column | run, name ("label", "part", a table's column, "error", "elbo", "score", "worse", …) | values float32 (n): numbers of classes or values, NaN where unknown |
 | thumbs | rows | images, names |

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +102,11 @@ class Session:
             planes.append({"name": f"latents:{two[0]},{two[1]}", "title": f"latents {two[0]} and {two[1]}",
                            "exact": first.is_plain})
         columns = [] if self.points is None else classes_of(list(self.points.known.values()))
+        factors = {} if self.points is None else self.points.images.factors or {}
+        columns = [each | {"factor": each["name"] in factors} for each in columns]
         columns += [{"name": name, "title": title, "kind": "number"} for name, title in titles_of(first).items()]
         runs = [run.summary() | {"ways": draws.ways_of(run)} for run in self.runs]
-        return Answer({"runs": runs, "planes": planes, "training": False,
+        return Answer({"runs": runs, "planes": planes, "training": False, "films": shutil.which("ffmpeg") is not None,
                        "points": {"n": 0 if self.points is None else len(self.points), "columns": columns},
                        "notes": list(self.notes)})
 

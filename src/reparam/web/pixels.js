@@ -45,6 +45,13 @@ export function show(canvas, images, index = 0) {
   /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).putImageData(out, 0, 0);
 }
 
+/** Draws all images of an array (n, h, w, c) beside one another. @param {HTMLCanvasElement} canvas @param {NamedArray} images */
+export function filmstrip(canvas, images) {
+  const [n, h, w] = images.shape, one = document.createElement("canvas"), draws = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  Object.assign(canvas, { width: n * w, height: h });
+  for (let k = 0; k < n; k++) show(one, images, k), draws.drawImage(one, k * w, 0);
+}
+
 /** Where two images differ: grey is equal, lighter is more in `a`. @param {NamedArray} a @param {NamedArray} b @returns {NamedArray} */
 export function difference(a, b) {
   return { data: Uint8Array.from(a.data, (v, i) => Math.max(0, Math.min(255, 128 + v - b.data[i]))), shape: a.shape };

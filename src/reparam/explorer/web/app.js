@@ -2,24 +2,28 @@
 
 import { overSocket } from "./backend.js";
 import { byId, el, say, tried } from "../../web/dom.js";
+import { Around } from "./around.js";
 import { Compare } from "./compare.js";
-import { offer, ofPath, ofSamples, ofWorkbench } from "./copy.js";
+import { offer, ofBoth, ofCodes, ofMap, ofPath, ofSamples, ofSum } from "./copy.js";
 import { Groups } from "./groups.js";
+import { Kept } from "./kept.js";
 import { Map2D } from "../../web/map.js";
 import { Paths } from "./paths.js";
 import { inside } from "../../web/plot.js";
 import { Samples } from "./samples.js";
+import { Sums } from "./sums.js";
 import { amounts, fromAmounts, fromPolygon, listed, numbers, packed, polygon, read, unpacked, write } from "./state.js";
 import { Workbench } from "./workbench.js";
 
 /**
  * @typedef {{index: number, nats: number, mean: number, std: number, low: number, high: number, name: string}} Axis
- * @typedef {{name: string, image: number[], latent: number[], axes: Axis[], directions: {name: string, accuracy: number}[],
- *            priors: string[], classes: string[], has_encoder: boolean, refines: boolean}} Run
- * @typedef {{runs: Run[], points: {n: number, columns: {name: string, title?: string, kind: string, values?: string[]}[]},
- *            planes: {name: string, title: string, exact: boolean}[], training: boolean, notes?: string[]}} Hello
+ * @typedef {{prior: string, title: string, resample: boolean, labels: boolean, guides: boolean}} Way of drawing new images
+ * @typedef {{name: string, folder: string, image: number[], latent: number[], axes: Axis[], directions: {name: string, accuracy: number}[],
+ *            ways: Way[], classes: string[], has_encoder: boolean, refines: boolean, plain: boolean}} Run
+ * @typedef {{runs: Run[], points: {n: number, columns: {name: string, title?: string, kind: string, values?: string[], factor?: boolean}[]},
+ *            planes: {name: string, title: string, exact: boolean}[], training: boolean, films: boolean, notes?: string[]}} Hello
  * @typedef {{backend: import("./backend.js").Backend, hello: Hello, changed: () => void, plane: () => string,
- *            tab: (name: string) => void, tool: (lasso: boolean) => void}} Context
+ *            pick: (spot: import("../../web/map.js").Spot) => void, take: (code: number[], title: string) => void, tab: (name: string) => void, tool: (lasso: boolean) => void}} Context
  */
 
 const TABS = { work: "work", path: "path", draw: "drawing", both: "both" };
@@ -29,18 +33,24 @@ class App {
   /** @param {import("./backend.js").Backend} backend @param {Hello} hello */
   constructor(backend, hello) {
     /** @type {Context} */
-    this.context = { backend, hello, changed: () => this.remember(), plane: () => this.map.plane, tab: (name) => this.tab(name),
+    this.context = { backend, hello, changed: () => this.remember(), plane: () => this.map.plane,
+      pick: (spot) => this.pick(spot), take: (code, title) => this.take(code, title), tab: (name) => this.tab(name),
       tool: (lasso) => byId("lasso").setAttribute("aria-pressed", String(lasso)) };
     this.run = hello.runs[0];
     this.hasMap = hello.points.n > 0;
     this.restoring = true;
     this.map = new Map2D(this.context, { pick: (spot) => this.pick(spot), lasso: (corners, rows) => this.groups.add(corners, rows) });
-    this.work = new Workbench(this.context, (code) => { this.map.marked = code; this.map.draw(); });
+    const take = this.context.take, walk = (/** @type {number[][]} */ codes) => this.walk(codes);
+    this.work = new Workbench(this.context, (code) => this.moved(code));
+    this.kept = new Kept(this.context, { current: () => this.work.code.value(), take, walk });
+    this.around = new Around(this.context, this.work, this.kept);
     this.groups = new Groups(this.context, this.map, this.work);
     this.paths = new Paths(this.context, { current: () => this.work.code.value(), walked: (codes) => { this.map.way = codes; this.map.draw(); },
-      take: (code, title) => this.take(code, title) });
-    this.samples = new Samples(this.context, (code, title) => this.take(code, title));
+      open: (code, title) => this.open(code, title) });
+    this.sums = new Sums(this.context, { current: () => [this.work.code.value(), this.work.title], take: (code, title) => this.open(code, title), walk });
+    this.samples = new Samples(this.context, this.kept);
     this.compare = new Compare(this.context, this.work);
+    byId("savemp4").hidden = !hello.films;
     byId("tab-both").hidden = hello.runs.length < 2;
     this.title();
     this.controls();
@@ -48,11 +58,11 @@ class App {
   }
 
   title() {
-    const { name, image, latent, priors } = this.run, [h, w] = image, n = this.context.hello.points.n;
+    const { name, image, latent, ways } = this.run, [h, w] = image, n = this.context.hello.points.n;
     document.title = `${name} · reparam explore`;
     byId("run").textContent = this.context.hello.runs.map((r) => r.name).join(" and ");
     byId("about").textContent = [`${w}×${h} pixels`, `${latent.reduce((a, b) => a * b, 1).toLocaleString("en")} latents`,
-      n && `${n.toLocaleString("en")} images`, priors.length && `${priors[0]} prior`].filter(Boolean).join(" · ");
+      n && `${n.toLocaleString("en")} images`, ways.length && `${ways[0].prior} prior`].filter(Boolean).join(" · ");
     const notes = this.context.hello.notes ?? [];
     byId("notes").hidden = !notes.length;
     byId("notes").textContent = notes.join(" ");
@@ -126,7 +136,7 @@ class App {
     return done;
   }
 
-  /** What was picked on the map goes to the workbench, or onto the path. @param {import("../../web/map.js").Spot} spot */
+  /** What was picked goes to the workbench, or with the path's tab open onto the path or into the sum. @param {import("../../web/map.js").Spot} spot */
   async pick(spot) {
     if (this.shown !== "path") {
       if (this.shown === "draw") this.tab("work");
@@ -135,22 +145,45 @@ class App {
     }
     const { backend } = this.context;
     const answer = await tried(() => ("row" in spot ? backend.call("of_row", { run: 0, row: spot.row }) : backend.call("at", { run: 0, plane: this.map.plane, x: spot.x, y: spot.y })));
-    if (answer) await this.paths.add(Array.from(answer.arrays.code.data));
+    if (answer) await this.take(Array.from(answer.arrays.code.data), answer.header.name || "a place on the map");
   }
 
-  /** @param {number[]} code @param {string} title */
+  /** A code goes where picks go. @param {number[]} code @param {string} title */
   take(code, title) {
+    if (this.shown !== "path") return this.open(code, title);
+    return byId("pickssum").checked ? this.sums.add(code, title) : this.paths.add(code);
+  }
+
+  /** Shows a code in the workbench. @param {number[]} code @param {string} title */
+  open(code, title) {
     this.work.take(code, title);
-    this.tab("work");
+    if (this.shown !== "both") this.tab("work");
+  }
+
+  /** Codes go onto the path. @param {number[][]} codes */
+  async walk(codes) {
+    for (const code of codes) await this.paths.add(code);
+    this.tab("path");
+  }
+
+  /** The workbench's code is another. @param {number[]} code */
+  moved(code) {
+    this.map.marked = code;
+    this.map.draw();
+    this.kept.follow(code);
+    this.compare.follow(code);
   }
 
   copy() {
-    const { source, code, pulls } = this.work;
-    const shown = { run: this.run.name, latent: this.run.latent, code: code.value(), amounts: [...code.amounts], plane: this.map.plane, colour: this.map.colour,
-      kept: new Set(this.run.directions.map((d) => d.name)), photo: source.kind === "photo" ? source.name : null };
-    if (this.shown === "path" && this.paths.stops.length > 1) offer(ofPath(shown, this.paths.stops, this.paths.count, byId("geodesic").checked), "This path");
-    else if (this.shown === "draw") offer(ofSamples(shown, this.samples.asked()), "These samples");
-    else offer(ofWorkbench(shown), `The workbench's image${pulls.size && code.amounts.size ? " and its directions" : ""}`);
+    const { run, work, paths, sums, samples, kept, compare } = this, { runs, points } = this.context.hello;
+    /** @type {Record<string, import("./copy.js").Copied>} */ const views = { Workbench: ofCodes(run, [work.code.value()], work.detail, "image.png") };
+    if (paths.stops.length > 1) views.Path = ofPath(run, paths.stops, paths.count, byId("geodesic").checked);
+    if (sums.parts.length > 1) views.Sum = ofSum(run, sums.parts, sums.total());
+    if (samples.drawn) views.Samples = ofSamples(run, samples.asked());
+    if (kept.codes.length) views.Kept = ofCodes(run, kept.codes, true, "kept.png");
+    if (runs.length > 1) views.Compare = ofBoth(runs, compare.seed);
+    if (this.hasMap) views.Map = ofMap(run, points.columns.find((column) => column.factor && column.name === this.map.colour)?.name ?? "", points.n);
+    offer(views, { path: views.Path ? "Path" : "Sum", draw: "Samples", both: "Compare" }[this.shown ?? ""] ?? "Workbench");
   }
 
   /** Puts what is seen into the address, a little later and once. */
@@ -161,32 +194,37 @@ class App {
   }
 
   state() {
-    const { map, work, paths, samples } = this, { code, source } = work, { w } = map.size();
+    const { map, work, paths, sums, samples, kept, compare } = this, { code, source } = work, { w } = map.size();
     const own = source.kind === "row" ? { row: source.row } : { code: packed(code.base), of: source.kind === "code" ? source.title : "your photo" };
     const lassos = map.groups.filter((g) => g.plane === map.plane);
     return { tab: this.shown !== "work" && this.shown, plane: map.plane, colour: map.colour || "none", hide: listed([...map.hidden]),
       view: !map.fitted && listed([map.view.x, map.view.y, w / map.view.scale]), ...own, set: amounts(code.change), add: amounts(code.amounts),
-      lock: listed([...code.locked]), lasso: lassos.map((g) => polygon(g.corners)).join("|"),
+      heat: code.temperature !== 1 && code.temperature, lock: listed([...code.locked]), bare: !work.strips.on && "1", detail: this.run.refines && !work.detail && "0", lasso: lassos.map((g) => polygon(g.corners)).join("|"),
       turn: [...work.pulls.keys()].filter((name) => name.includes(" → ")).map((name) => name.replace(" → ", ">")).join(","),
-      stops: paths.state, frames: paths.stops.length > 0 && paths.count, geodesic: byId("geodesic").checked && "1", draw: samples.state };
+      stops: paths.state, frames: paths.stops.length > 0 && paths.count, geodesic: byId("geodesic").checked && "1", sum: sums.state, to: byId("pickssum").checked && "sum", draw: samples.state, kept: kept.state, ...compare.state };
   }
 
   /** Shows what the address says, or what is best to begin with. */
   async restore() {
     const asked = read(), { hello } = this.context, { map, work } = this;
     this.restoring = true;
+    byId("previews").checked = asked.get("bare") !== "1";
+    byId("detailbox").checked = asked.get("detail") !== "0";
+    work.strips.toggle();
     if (this.hasMap) await this.restoreMap(asked);
     await work.saved();
     for (const turn of (asked.get("turn") ?? "").split(",").filter(Boolean)) await this.groups.direction(...(/** @type {[string, string]} */ (turn.split(">"))));
     const d = this.run.latent.reduce((a, b) => a * b, 1), code = unpacked(asked.get("code") ?? "");
     if (code.length === d) work.take(code, asked.get("of") ?? "");
-    else if (!this.hasMap || !(await work.row(Math.max(0, Math.min(hello.points.n - 1, Math.floor(Number(asked.get("row") ?? 0)) || 0))))) work.take(this.middle(d), "the mean of all codes");
+    else if (!this.hasMap || !(await work.row(Math.max(0, Math.min(hello.points.n - 1, Math.floor(Number(asked.get("row") ?? 0)) || 0))))) work.take(work.code.middle, "the mean of all codes");
     for (const [i, by] of fromAmounts(asked.get("set"))) if (+i >= 0 && +i < d) work.code.change.set(+i, by);
     for (const [name, amount] of fromAmounts(asked.get("add"))) if (work.pulls.has(name)) work.code.amounts.set(name, amount);
     for (const i of numbers(asked.get("lock"))) if (i < d) work.code.locked.add(i);
+    if (asked.has("heat") && Number.isFinite(Number(asked.get("heat")))) work.code.temperature = Number(asked.get("heat"));
     await work.redraw();
-    await this.paths.restore(asked, d);
-    await this.samples.restore(asked);
+    byId("pickssum").checked = asked.get("to") === "sum";
+    await Promise.all([this.paths.restore(asked, d), this.sums.restore(asked, d), this.kept.restore(asked, d), this.samples.restore(asked)]);
+    this.compare.restore(asked);
     const tab = asked.get("tab") ?? "work";
     this.tab(tab in TABS && !byId(`tab-${tab}`).hidden ? tab : "work");
     this.restoring = false;
@@ -216,13 +254,6 @@ class App {
       if (corners.length > 2) this.groups.add(corners, inside(map.xy, corners, map.shown));
     }
     map.draw();
-  }
-
-  /** The mean of the codes. @param {number} d */
-  middle(d) {
-    const code = new Array(d).fill(0);
-    for (const axis of this.run.axes) code[axis.index] = axis.mean;
-    return code;
   }
 }
 

@@ -1,64 +1,101 @@
-/** "Copy as command" and "Copy as Python": what the view shows, for a terminal and for a program. */
+/** "Copy as command" and "Copy as Python": what a view shows, for a terminal and for a program. Both run as they stand. */
 
-import { byId, say } from "../../web/dom.js";
+import { byId, el, say } from "../../web/dom.js";
 
-const quoted = (/** @type {string} */ text) => (/^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const quoted = (/** @type {string} */ text) => (/^[\w./+-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const text = (/** @type {string} */ value) => JSON.stringify(value);
+const digits = (/** @type {number} */ v) => String(+v.toPrecision(7));
+/** Characters of a command that a terminal takes. */
+const MOST = 100_000;
+
+/** @typedef {import("./app.js").Run} Run @typedef {{command: string, python: string}} Copied */
 
 /** A list of numbers as Python writes it, broken into lines. @param {number[]} code */
 function array(code) {
   const lines = [];
-  for (let i = 0; i < code.length; i += 8) lines.push(`    ${code.slice(i, i + 8).map((v) => v.toFixed(4)).join(", ")},`);
+  for (let i = 0; i < code.length; i += 8) lines.push(`    ${code.slice(i, i + 8).map(digits).join(", ")},`);
   return `np.array([\n${lines.join("\n")}\n], np.float32)`;
 }
 
-/**
- * @typedef {{run: string, latent: number[], code: number[], amounts: [string, number][], kept: Set<string>, photo: string | null,
- *            plane: string, colour: string}} Shown
- */
-
-const opening = (/** @type {Shown} */ s) => `import numpy as np\nimport reparam\n\nmodel = reparam.load(${text(s.run)})\n`;
-const shape = (/** @type {Shown} */ s) => `.reshape(1, ${s.latent.join(", ")})`;
-
-/** The workbench: edits along kept directions where only those were made, else the latents' own walks. @param {Shown} s */
-export function ofWorkbench(s) {
-  const kept = s.amounts.filter(([name, amount]) => s.kept.has(name) && Math.abs(amount) > 1e-6);
-  const image = quoted(s.photo ?? "IMAGE.png");
-  const command = kept.length ? `reparam edit ${quoted(s.run)} ${image} ${kept.map(([name, a]) => `--add ${quoted(`${name}=${+a.toFixed(3)}`)}`).join(" ")}`
-    : `reparam traverse ${quoted(s.run)}${s.photo ? ` ${image}` : ""} --out latents.png`;
-  return { command, python: `${opening(s)}z = ${array(s.code)}${shape(s)}\nimage = model.decode(z)[0]\n` };
+/** @param {number[][]} codes @param {Run} run */
+function arrays(codes, run) {
+  const names = codes.map((_, k) => `z${k + 1}`);
+  return `${codes.map((code, k) => `${names[k]} = ${array(code)}`).join("\n")}\nz = np.stack([${names.join(", ")}]).reshape(-1, ${run.latent.join(", ")})\n`;
 }
 
-/** @param {Shown} s @param {number[][]} codes @param {number} frames @param {boolean} geodesic */
-export function ofPath(s, codes, frames, geodesic) {
-  const stops = codes.map((code, k) => `${"abcdefghijklmnopqrstuvwxyz"[k % 26]}${k >= 26 ? k : ""} = ${array(code)}`);
-  const command = `reparam interpolate ${quoted(s.run)} A.png B.png --steps ${frames}${geodesic ? " --geodesic" : ""} --out path.gif`;
-  const names = stops.map((line) => line.slice(0, line.indexOf(" ")));
-  const python = opening(s).replace("import reparam", "import reparam\nimport torch") + `${stops.join("\n")}\n`
-    + `stops = torch.from_numpy(np.stack([${names.join(", ")}]).reshape(-1, ${s.latent.join(", ")}))\n`
-    + `z = []\nfor t in np.linspace(0, len(stops) - 1, ${frames}):\n    i = min(int(t), len(stops) - 2)\n`
-    + `    z.append(model.between(stops[i : i + 2], t - i))\nimages = model.decode(torch.stack(z))\n`;
-  return { command, python };
+/** @param {Run} run */
+const opening = (run) => `import numpy as np\nimport reparam\n\nmodel = reparam.load(${text(run.folder)})\n`;
+/** @param {Run} run @param {boolean} detail */
+const decoding = (run, detail) => (run.refines && !detail ? "images = model.decode(z, reparam.Draw(refine=False))\n" : "images = model.decode(z)\n");
+
+/** The command that decodes these codes. @param {Run} run @param {number[][]} codes @param {...string | false} options */
+function decode(run, codes, ...options) {
+  const end = options.filter(Boolean).join(" "), given = codes.map((code) => `--code=${code.map(digits).join(",")}`).join(" ");
+  const command = `reparam decode ${quoted(run.folder)} ${given} ${end}`;
+  return command.length < MOST ? command
+    : `# Codes of this model are too long for a terminal. Keep the images, save their codes (NPY), then:\nreparam decode ${quoted(run.folder)} reparam.npy ${end}`;
 }
 
-/** @param {Shown} s @param {{n: number, seed: number, temperature: number, prior: string, label: string, guidance: number}} drawn */
-export function ofSamples(s, drawn) {
-  const { n, seed, temperature, prior, label } = drawn;
-  const options = [prior && `--prior ${quoted(prior)}`, label && `--label ${quoted(label)}`, temperature !== 1 && `--temperature ${temperature}`].filter(Boolean);
-  const named = [prior && `prior=${text(prior)}`, label && `label=${text(label)}`, temperature !== 1 && `temperature=${temperature}`].filter(Boolean);
-  return { command: ["reparam sample", quoted(s.run), `-n ${n}`, `--seed ${seed}`, ...options, "--out samples.png"].join(" "),
-    python: `import reparam\n\nmodel = reparam.load(${text(s.run)})\nimages = model.sample(${[n, `seed=${seed}`, ...named].join(", ")})\n` };
+/** Images of codes: the workbench's, a sum, what is kept. @param {Run} run @param {number[][]} codes @param {boolean} detail @param {string} out @returns {Copied} */
+export function ofCodes(run, codes, detail, out) {
+  return { command: decode(run, codes, run.refines && !detail && "--no-refine", `--out ${out}`), python: opening(run) + arrays(codes, run) + decoding(run, detail) };
 }
 
-/** Opens the window with both. @param {{command: string, python: string}} as @param {string} of */
-export function offer(as, of) {
-  const box = byId("copybox");
-  byId("copyof").textContent = of;
+/** A sum of codes. @param {Run} run @param {{weight: number, code: number[]}[]} parts @param {number[]} total @returns {Copied} */
+export function ofSum(run, parts, total) {
+  const { command } = ofCodes(run, [total], true, "sum.png");
+  return { command, python: `${opening(run)}${arrays(parts.map((part) => part.code), run)}z = np.tensordot([${parts.map((part) => digits(part.weight)).join(", ")}], z, 1)[None]\n${decoding(run, true)}` };
+}
+
+/** @param {Run} run @param {number[][]} stops @param {number} frames @param {boolean} geodesic @returns {Copied} */
+export function ofPath(run, stops, frames, geodesic) {
+  const python = opening(run).replace("import reparam\n", `import reparam\n${geodesic ? "from reparam.downstream.geometry import shortest_legs\n" : ""}`)
+    + arrays(stops, run) + (geodesic ? "z = np.concatenate(list(shortest_legs(model, z)))\n" : "") + `z = model.along(z, ${frames})\n` + decoding(run, true);
+  return { command: decode(run, stops, `--steps ${frames}`, geodesic && "--geodesic", "--out path.gif"), python };
+}
+
+/** @param {Run} run @param {import("./samples.js").Drawn[]} asked @returns {Copied} */
+export function ofSamples(run, asked) {
+  const commands = [], lines = [];
+  for (const { way, n, seed, temperature, label, guidance } of asked) {
+    const plain = run.ways.some((each) => each.resample && each.prior === way.prior) && !way.resample;
+    commands.push(["reparam sample", quoted(run.folder), `-n ${n}`, `--seed ${seed}`, `--prior ${quoted(way.prior)}`, label && `--label ${quoted(label)}`, temperature !== 1 && `--temperature ${temperature}`,
+      guidance !== 1 && `--guidance ${guidance}`, plain && "--no-resample", `--out samples-${way.prior}${way.resample ? "-resampled" : ""}.png`].filter(Boolean).join(" "));
+    lines.push(`images = model.sample(${[n, `seed=${seed}`, `prior=${text(way.prior)}`, label && `label=${text(label)}`, temperature !== 1 && `temperature=${temperature}`,
+      guidance !== 1 && `guidance=${guidance}`, plain && "resample=False"].filter(Boolean).join(", ")})  # ${way.title}`);
+  }
+  return { command: commands.join("\n"), python: `import reparam\n\nmodel = reparam.load(${text(run.folder)})\n${lines.join("\n")}\n` };
+}
+
+/** Samples of both runs from one seed. @param {Run[]} runs @param {number} seed @returns {Copied} */
+export function ofBoth(runs, seed) {
+  return { command: runs.map((run, k) => `reparam sample ${quoted(run.folder)} -n 16 --seed ${seed} --out samples-${"ab"[k]}.png`).join("\n"),
+    python: `import reparam\n\n${runs.map((run) => `images = reparam.load(${text(run.folder)}).sample(16, seed=${seed})  # ${run.name}`).join("\n")}\n` };
+}
+
+/** The map by principal components. @param {Run} run @param {string} colour a column of the source, or none @param {number} n @returns {Copied} */
+export function ofMap(run, colour, n) {
+  const named = colour && colour !== "label" ? colour : "";
+  return { command: `reparam map ${quoted(run.folder)}${named ? ` --column ${quoted(named)}` : ""} -n ${n} --out map.png`,
+    python: `import reparam\n\nfound = reparam.map_codes(${text(run.folder)}${named ? `, column=${text(named)}` : ""}, n=${n})\nxy, names = found.map.xy, found.names\n` };
+}
+
+/** Opens the window with what each view can be copied as. @param {Record<string, Copied>} views @param {string} shown the one to begin with */
+export function offer(views, shown) {
+  const choose = byId("copyof");
+  choose.replaceChildren(...Object.keys(views).map((name) => el("option", { value: name, selected: name === shown }, name)));
+  choose.onchange = () => put(views[choose.value]);
+  put(views[choose.value]);
+  byId("copybox").showModal();
+}
+
+/** @param {Copied} copied */
+function put(copied) {
   for (const kind of /** @type {const} */ (["command", "python"])) {
-    byId(`as${kind}`).textContent = as[kind];
+    byId(`as${kind}`).textContent = copied[kind];
     byId(`copy${kind}`).onclick = async () => {
       try {
-        await navigator.clipboard.writeText(as[kind]);
+        await navigator.clipboard.writeText(copied[kind]);
         byId(`copy${kind}`).textContent = "Copied";
         setTimeout(() => { byId(`copy${kind}`).textContent = "Copy"; }, 1500);
       } catch {
@@ -67,5 +104,4 @@ export function offer(as, of) {
       }
     };
   }
-  box.showModal();
 }

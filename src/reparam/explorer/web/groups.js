@@ -51,8 +51,7 @@ export class Groups {
   /** @param {string} name */
   async mean(name) {
     const answer = await tried(() => this.context.backend.call("mean", { run: 0, rows: this.rows(name) }));
-    if (answer) this.work.take(rowOf(answer.arrays.code), `average of lasso ${name}`);
-    this.context.tab("work");
+    if (answer) this.context.take(rowOf(answer.arrays.code), `average of lasso ${name}`);
   }
 
   /** @param {string} name */

@@ -8,7 +8,7 @@ import { packed, unpacked } from "./state.js";
 const MOST = 12;
 
 export class Paths {
-  /** @param {Context} context @param {{current: () => number[], walked: (codes: number[][]) => void, take: (code: number[], title: string) => void}} told */
+  /** @param {Context} context @param {{current: () => number[], walked: (codes: number[][]) => void, open: (code: number[], title: string) => void}} told */
   constructor(context, told) {
     this.context = context;
     this.told = told;
@@ -22,8 +22,8 @@ export class Paths {
     byId("geodesic").onchange = () => this.changed();
     byId("play").onclick = () => (this.timer ? this.stop() : this.play());
     byId("scrub").oninput = () => { this.stop(); this.frame(+byId("scrub").value); };
-    byId("openframe").onclick = () => this.codes.length && told.take(this.codes[+byId("scrub").value], `frame ${+byId("scrub").value + 1} of a path`);
-    for (const kind of ["gif", "webp", "mp4", "png"]) byId(`save${kind}`).onclick = () => this.save(kind);
+    byId("openframe").onclick = () => this.codes.length && told.open(this.codes[+byId("scrub").value], `frame ${+byId("scrub").value + 1} of a path`);
+    for (const kind of ["gif", "webp", "mp4", "strip", "zip"]) byId(`save${kind}`).onclick = () => this.save(kind);
     this.list();
   }
 

@@ -1,10 +1,11 @@
-/** One slider: a name, what it tells, a range, the value to type, and a lock. */
+/** One slider: a name, what it tells, a range under a strip of what it would do, the value to type, and a lock. */
 
 import { el, short } from "../../web/dom.js";
 
 /**
- * @typedef {{name: string, note: string, share: number, low: number, high: number, unit: string,
- *            set: (value: number) => void, lock?: (on: boolean) => void, remove?: () => void}} Wanted
+ * @typedef {{name: string, note: string, share?: number, low: number, high: number, unit: string,
+ *            set: (value: number) => void, at: (value: number) => number[], lock?: (on: boolean) => void, remove?: () => void}} Wanted
+ *   `at` is the code that a value would give, `share` how much of the most that any slider tells
  */
 
 export class Slider {
@@ -18,12 +19,15 @@ export class Slider {
       onchange: () => this.box.value !== "" && wanted.set(+this.box.value) });
     this.lock = wanted.lock && el("button", { type: "button", className: "lock", title: "Keep this value when another image is picked",
       "aria-label": `Lock ${name}`, "aria-pressed": "false", onclick: () => wanted.lock?.(this.lock.getAttribute("aria-pressed") !== "true") });
+    this.strip = el("canvas", { className: "pixels preview", width: 9, height: 1, "aria-hidden": "true",
+      onpointerdown: (/** @type {PointerEvent} */ e) => { this.strip.setPointerCapture(e.pointerId); this.point(e); },
+      onpointermove: (/** @type {PointerEvent} */ e) => e.buttons && this.point(e) });
     this.tick = el("i", { className: "tick" });
     const share = el("i", { className: "share" });
-    share.style.width = `${Math.round(100 * Math.max(0.02, Math.min(1, wanted.share)))}%`;
+    share.style.width = `${Math.round(100 * Math.max(0.02, Math.min(1, wanted.share ?? 0)))}%`;
     this.root = el("div", { className: "slider" },
-      el("div", { className: "name", title: `${name}: ${wanted.note}` }, el("b", {}, name), el("small", {}, wanted.note), el("span", { className: "bar" }, share)),
-      el("div", { className: "track" }, this.tick, this.range), this.box,
+      el("div", { className: "name", title: `${name}: ${wanted.note}` }, el("b", {}, name), el("small", {}, wanted.note), wanted.share !== undefined && el("span", { className: "bar" }, share)),
+      el("div", { className: "track" }, this.strip, this.tick, this.range), this.box,
       this.lock ?? (wanted.remove && el("button", { type: "button", className: "remove", title: "Take this slider away", "aria-label": `Remove ${name}`, onclick: wanted.remove }, "×")));
   }
 
@@ -34,6 +38,18 @@ export class Slider {
     e.preventDefault();
     this.range.value = String(+this.range.value + by * step);
     this.wanted.set(+this.range.value);
+  }
+
+  /** The value under the pointer on the strip. @param {PointerEvent} e */
+  point(e) {
+    const { left, width } = this.strip.getBoundingClientRect(), { low, high } = this.wanted;
+    this.wanted.set(low + (high - low) * Math.max(0, Math.min(1, (e.clientX - left) / width)));
+  }
+
+  /** The codes of n values in the middles of as many parts of the range. @param {number} n */
+  along(n) {
+    const { low, high, at } = this.wanted;
+    return Array.from({ length: n }, (_, i) => at(low + ((i + 0.5) / n) * (high - low)));
   }
 
   /** @param {number} value @param {number} origin where it started @param {boolean} locked */

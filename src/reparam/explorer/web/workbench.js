@@ -4,6 +4,7 @@ import { byId, download, el, say, short, tried } from "../../web/dom.js";
 import { Code } from "./code.js";
 import { apart, difference, picture, rowOf, show } from "../../web/pixels.js";
 import { Slider } from "./sliders.js";
+import { Strips } from "./strips.js";
 
 /** @typedef {import("./app.js").Context} Context @typedef {import("./backend.js").NamedArray} NamedArray */
 /** @typedef {{kind: "row", row: number} | {kind: "photo", name: string} | {kind: "code", title: string}} Source */
@@ -15,9 +16,11 @@ export class Workbench {
   constructor(context, moved) {
     this.context = context;
     this.moved = moved;
-    this.code = new Code();
     this.run = context.hello.runs[0];
+    this.code = new Code(middle(this.run));
+    this.strips = new Strips(context);
     /** @type {Source} */ this.source = { kind: "code", title: "" };
+    this.title = "";
     /** @type {Map<number, Slider>} */ this.sliders = new Map();
     /** @type {Map<string, Slider>} */ this.pulls = new Map();
     /** @type {ArrayBuffer | null} the photo's */ this.file = null;
@@ -25,15 +28,23 @@ export class Workbench {
     this.axes = [...this.run.axes].sort((a, b) => b.nats - a.nats);
     byId("more").onclick = () => { this.shown += AT_FIRST; this.build(); this.refresh(); };
     byId("reset").onclick = () => { this.code.reset(); this.redraw(); };
-    byId("save").onclick = () => tried(async () => download(await this.context.backend.call("save", { run: 0, kind: "png", codes: [this.code.value()] })));
-    byId("alike").onclick = () => this.neighbours();
+    byId("save").onclick = () => tried(async () => download(await this.context.backend.call("save", { run: 0, kind: "png", codes: [this.code.value()], detail: this.detail })));
     byId("detail").hidden = !this.run.refines;
     byId("detailbox").onchange = () => this.redraw();
     byId("photo").hidden = !this.run.has_encoder;
     byId("photo").onclick = () => byId("file").click();
     byId("file").onchange = () => { const file = byId("file").files[0]; byId("file").value = ""; if (file) this.photo(file); };
     if (this.run.has_encoder) this.accept();
+    this.heat = new Slider({ name: "temperature", note: "below 1: more typical", low: 0, high: 2, unit: "", set: (value) => { this.code.temperature = value; this.redraw(); },
+      at: (value) => this.code.after((code) => { code.temperature = value; }) });
+    byId("heat").hidden = !this.run.plain;
+    byId("heat").replaceChildren(this.heat.root);
     this.build();
+  }
+
+  /** Whether a refiner adds detail. @returns {boolean} */
+  get detail() {
+    return this.run.refines && byId("detailbox").checked;
   }
 
   /** Photos are dropped anywhere, or pasted. */
@@ -52,12 +63,18 @@ export class Workbench {
     for (const axis of this.axes.slice(0, this.shown)) {
       const wide = 0.08 * (axis.high - axis.low) || 1;
       this.sliders.set(axis.index, new Slider({ name: axis.name || `latent ${axis.index}`, note: `${short(axis.nats)} nats`, share: axis.nats / most,
-        low: axis.low - wide, high: axis.high + wide, unit: "", set: (value) => { this.code.set(axis.index, value); this.redraw(); },
+        low: axis.low - wide, high: axis.high + wide, unit: "",
+        set: (value) => { this.code.set(axis.index, value); this.redraw(); }, at: (value) => this.code.after((code) => code.set(axis.index, value)),
         lock: (on) => { on ? this.code.locked.add(axis.index) : this.code.locked.delete(axis.index); this.refresh(); this.context.changed(); } }));
     }
     byId("sliders").replaceChildren(...[...this.sliders.values()].map((s) => s.root));
+    this.watch();
     byId("more").hidden = this.shown >= this.axes.length;
     byId("more").textContent = `Show ${Math.min(AT_FIRST, this.axes.length - this.shown)} more of ${this.axes.length - this.shown}`;
+  }
+
+  watch() {
+    this.strips.watch([this.heat, ...this.sliders.values(), ...this.pulls.values()]);
   }
 
   /** A slider for a direction: kept with the model, or made from two lassos. @param {string} name @param {number[]} vector
@@ -68,10 +85,12 @@ export class Workbench {
     this.pulls.get(name)?.root.remove();
     const slider = new Slider({ name, note, share: accuracy, low: -3, high: 3, unit: "times the direction",
       set: (value) => { this.code.amounts.set(name, value); this.redraw(); },
+      at: (value) => this.code.after((code) => code.amounts.set(name, value)),
       remove: made ? () => { this.forget(name); this.redraw(); } : undefined });
     this.pulls.set(name, slider);
     byId("directions").append(slider.root);
     byId("directionsbox").hidden = false;
+    this.watch();
     this.refresh();
   }
 
@@ -131,8 +150,8 @@ export class Workbench {
   begin(source, base, title) {
     this.source = source;
     this.code.start(base);
-    byId("title").textContent = title;
-    byId("similar").replaceChildren();
+    this.title = byId("title").textContent = title;
+    byId("around").hidden = true;
     this.redraw();
   }
 
@@ -154,10 +173,10 @@ export class Workbench {
     this.refresh();
     this.context.changed();
     const code = this.code.value();
+    this.strips.stale();
     this.moved(code);
     return tried(async () => {
-      const detail = this.run.refines && byId("detailbox").checked;
-      const answer = await this.context.backend.call("decode", { run: 0, codes: [code], detail }, "work");
+      const answer = await this.context.backend.call("decode", { run: 0, codes: [code], detail: this.detail }, "work");
       if (!answer) return;
       show(byId("image"), answer.arrays.images);
       byId("image").dispatchEvent(new CustomEvent("shown", { detail: code }));
@@ -169,21 +188,14 @@ export class Workbench {
     if (!code.length) return;
     for (const [i, slider] of this.sliders) slider.show(code[i], this.code.base[i], this.code.locked.has(i));
     for (const [name, slider] of this.pulls) slider.show(this.code.amounts.get(name) ?? 0, 0);
+    this.heat.show(this.code.temperature, 1);
     byId("reset").disabled = !this.code.edited;
   }
+}
 
-  /** The images of the data that are nearest to the code. */
-  async neighbours() {
-    await tried(async () => {
-      const answer = await this.context.backend.call("neighbours", { run: 0, code: this.code.value(), n: 8 }, "near");
-      if (!answer) return;
-      const rows = Array.from(answer.arrays.rows.data), thumbs = await this.context.backend.call("thumbs", { rows });
-      if (!thumbs) return;
-      byId("similar").replaceChildren(...rows.map((row, k) => {
-        const canvas = picture(`image ${row}`);
-        show(canvas, thumbs.arrays.images, k);
-        return el("button", { type: "button", className: "thumb", title: `image ${row}, distance ${short(answer.arrays.distances.data[k])}`, onclick: () => this.row(row) }, canvas);
-      }));
-    });
-  }
+/** The mean of all codes. @param {import("./app.js").Run} run */
+function middle(run) {
+  const code = new Array(run.latent.reduce((a, b) => a * b, 1)).fill(0);
+  for (const axis of run.axes) code[axis.index] = axis.mean;
+  return code;
 }
