@@ -58,8 +58,9 @@ def test_codes_are_named_on_the_command_line_and_walked_through(run, model, tmp_
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ([], "name a file of codes"), (["codes.npy", "--code=1,2,3,4"], "name a file of codes"), (["--code=1,2"], "has 4 numbers"),
-    (["--code=a,b"], "takes numbers"), (["--code=1,2,3,4", "--geodesic"], "--steps"), (["codes.txt"], ".npz"),
+    ([], "name a file of codes"), (["codes.npy", "--code=1,2,3,4"], "name a file of codes"),
+    (["--code=1,2"], "has 4 numbers"), (["--code=a,b"], "takes numbers"),
+    (["--code=1,2,3,4", "--geodesic"], "--steps"), (["codes.txt"], ".npz"),
     (["--code=1,2,3,4", "--steps", "5"], "two codes"), (["none.npy"], "no file"), (["images.npy"], "holds no codes"),
     (["nan.npy"], "NaN")])
 def test_what_cannot_be_decoded_is_told(run, words, said, tmp_path, monkeypatch, capsys):
