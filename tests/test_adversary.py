@@ -523,9 +523,9 @@ def test_five_broken_steps_of_the_critic_roll_both_back(play, images):
         if state.step == 15:
             assert "rolled back to step 0 at half the learning rate: the term critic is not finite" in state.event
             assert all(torch.equal(a, numbers_of(b)) for a, b in zip(starts, (model, adversary), strict=True))
-            assert not state.optimizer.state_dict()["state"] and not state.critic.optimizer.state_dict()["state"]
+            assert not state.side.optimizer.state_dict()["state"] and not state.critic.optimizer.state_dict()["state"]
     assert state.rollbacks == 1
-    assert [o.param_groups[0]["lr"] for o in (state.optimizer, state.critic.optimizer)] == pytest.approx([0.005, 0.005])
+    assert [side.groups[0]["lr"] for side in (state.side, state.critic)] == pytest.approx([0.005, 0.005])
 
 
 @pytest.mark.parametrize("name", ["images('reconstructions')", "images('reconstructions', patch=2)"])
@@ -559,7 +559,7 @@ def test_the_players_have_their_own_rates_on_one_schedule(play, images):
                                        adversary=adversary, optimizer="adam(lr=0.01)", critic_optimizer="adam(lr=0.04)",
                                        schedule="linear(0.4)")):
         factor = ROLES["schedule"].make("linear(0.4)")(i / 5)
-        rates = [o.param_groups[0]["lr"] for o in (state.optimizer, state.critic.optimizer)]
+        rates = [side.groups[0]["lr"] for side in (state.side, state.critic)]
         assert rates == pytest.approx([0.01 * factor, 0.04 * factor])
 
 

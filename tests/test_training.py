@@ -219,11 +219,11 @@ def test_five_broken_steps_in_a_row_roll_back(small, batch):
         if state.step == 15:
             assert torch.equal(weights_of(model), start)
             assert torch.equal(weights_of(state.ema), start)
-            assert not state.optimizer.state_dict()["state"]
+            assert not state.side.optimizer.state_dict()["state"]
             assert "rolled back to step 0 at half the learning rate: the term shaky is not finite" in state.event
     assert state.rollbacks == 1
     assert state.lr_scale == 0.5
-    assert state.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+    assert state.side.groups[0]["lr"] == pytest.approx(0.005)
     assert state.step == 30
     assert not torch.equal(weights_of(model), start)
 
@@ -430,7 +430,7 @@ def test_schedules_hit_their_end_points(schedule, small, batch):
     assert 0 < factor(0) <= 1e-3
     assert [factor(0.1), factor(0.2), factor(1)] == pytest.approx([0.5, 1, end])
     assert factor(0.6) == pytest.approx((1 + end) / 2)
-    rates = [s.optimizer.param_groups[0]["lr"] for s in
+    rates = [s.side.groups[0]["lr"] for s in
              training(small(), ELBO, forever(batch), steps=10, optimizer="adam(lr=0.01)", schedule=schedule)]
     assert rates == pytest.approx([0.01 * factor(i / 10) for i in range(10)])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -25,6 +27,20 @@ def no_autocast(t: Tensor) -> torch.autocast:
     """A region where arithmetic stays in float32 also under autocast."""
     kind = t.device.type
     return torch.autocast("cpu" if kind == "meta" else kind, enabled=False)  # a model without memory knows no autocast
+
+
+def on_device(numbers: Sequence[float], device: torch.device) -> Tensor:
+    """Numbers of the host on a device, (n,); the host does not wait until they have got there."""
+    there = torch.tensor(numbers, device="cpu", pin_memory=device.type == "cuda")
+    return there.to(device, non_blocking=True)
+
+
+def one_hot(classes: Tensor, n: int) -> Tensor:
+    """Whole numbers (…) as ones among zeros (…, n); zeros alone for one that is no class.
+
+    torch's own waits for the device, to check them.
+    """
+    return (classes[..., None] == torch.arange(n, device=classes.device)).float()
 
 
 def as_pixels(images: Tensor) -> Tensor:

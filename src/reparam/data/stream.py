@@ -94,7 +94,7 @@ class Stream:
         x = as_pixels(batch.to(self.device)).permute(0, 3, 1, 2)
         if self.augment is not None:
             x = self.augment(x)
-        return torch.bernoulli(x) if self.binarize else x
+        return (torch.rand_like(x) < x).float() if self.binarize else x  # torch.bernoulli takes three times as long
 
     def _positions(self) -> Iterator[np.ndarray]:
         """Where in `indices` the images of each step stand; a partner stands as far behind their end."""

@@ -62,7 +62,7 @@ class Journal:
             "step": state.step, "images": state.images, "seconds": round(state.seconds, 3),
             "loss": mean.pop("loss", None), "critic": mean.pop("critic", None), "grad_norm": mean.pop("grad_norm", None),
             "terms": {name: mean.get(name) for name in state.parts},  # null where no step of these had a finite value
-            "lr": state.optimizer.param_groups[0]["lr"], "skipped": state.guard.skipped}
+            "lr": state.rate, "skipped": state.guard.skipped}
         if state.weights:
             record["weights"] = {k: round(v, 6) for k, v in state.weights.items()}
         if state.event:

@@ -11,6 +11,9 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,15 @@ class StepDecision:
 
 FEWEST = 32
 """Norms from which quantiles are taken."""
+
+
+class Limits(NamedTuple):
+    """Bounds of the next gradient's norm, in float32."""
+
+    skip: float
+    """Above it the step is skipped."""
+    clip: float
+    """Above it the gradient is scaled down to it."""
 
 
 @dataclass
@@ -51,29 +63,38 @@ class Guard:
     at_start: float = -math.inf
     """The greatest loss before there were enough norms for quantiles."""
 
-    def judge(self, names: Sequence[str], parts: Sequence[float], norm: float, loss: float = math.nan) -> StepDecision:
+    def limits(self) -> Limits:
+        """Those that the next step is judged by."""
+        typical, high = self._quantiles()
+        skip = self.skip * high if high > 0 and self.in_a_row < self.patience else math.inf
+        clip = self.clip * typical if self.clip and typical else math.inf
+        return Limits(*np.array([skip, clip], np.float32).tolist())
+
+    def judge(self, names: Sequence[str], parts: Sequence[float], norm: float, loss: float = math.nan,
+              limits: Limits | None = None) -> StepDecision:
         """`parts` are the batch means of the terms called `names`; `norm` is the gradient's; `loss` is a value
-        expected to decrease, NaN if there is none (adversarial games)."""
+        expected to decrease, NaN if there is none (adversarial games); `limits` are those that the step was taken by, where
+        other steps have been judged since."""
         if not math.isfinite(norm) or not all(map(math.isfinite, parts)):
             return self._broken(names, parts)
         self.broken_in_a_row = 0
-        typical, high = self._quantiles()
+        most, clip = limits or self.limits()
         if len(self.norms) < FEWEST and loss > self.at_start:
             self.at_start = loss
         self.norms.append(norm)
         if len(self.norms) > self.window:
             self.norms.popleft()
-        if norm > self.skip * high > 0 and self.in_a_row < self.patience:
+        if norm > most:
             self.skipped += 1
             self.in_a_row += 1
             lost = self.in_a_row == self.patience and loss > self.at_start and self.rescues > 0
             if lost:
                 self.rescues, self.in_a_row = self.rescues - 1, 0
+            high = most / self.skip
             reason = f"gradient norm {norm:.3g} is {norm / high:.0f} times the usual high of {high:.3g}"
             return StepDecision(0.0, reason + ", the loss above any at the start" * lost, roll_back=lost)
         self.in_a_row = 0
-        limit = self.clip * typical if self.clip and typical else math.inf
-        return StepDecision(min(1.0, limit / norm) if norm > 0 else 1.0)
+        return StepDecision(min(1.0, clip / norm) if norm > 0 else 1.0)
 
     def _broken(self, names: Sequence[str], parts: Sequence[float]) -> StepDecision:
         self.skipped += 1

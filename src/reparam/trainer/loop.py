@@ -10,6 +10,7 @@ step itself is plain PyTorch, since wrappers cost a small model more than its ar
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 import warnings
@@ -22,17 +23,21 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..errors import ModelFileError, TrainingDiverged, UsageError
-from ..objectives.adversaries.base import Adversary
 from ..parallel import Processes
 from ..parts import registry
+from ..tensors import on_device
 from .budget import Budget, Optimization
-from .guard import Guard, StepDecision
-from .snapshots import MAX_ROLLBACKS, Snapshot, check_snapshot, parameters_of, slots_of
-from .state import CriticState, State
+from .flat import Flat
+from .guard import Limits, StepDecision
+from .side import Side, judge
+from .snapshots import MAX_ROLLBACKS, Snapshot, check_snapshot, slots_of
+from .state import State
 from .tasks import Task
 
 EMA_EVERY = 8
 """Steps between updates of the averaged weights: memory traffic is what an update costs."""
+LATE = {"cuda": 8}
+"""Steps after which the host reads a step's losses and norms, where it need not wait for the device until then."""
 SNAPSHOT_EVERY = 100
 """Steps between the states that a roll-back can return to."""
 M = TypeVar("M", bound=nn.Module)
@@ -84,27 +89,25 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
         loop.step(*batch)
         state.seconds += budget.clock() - began
         state.cpu_seconds += time.process_time() - computed
-        state.progress = budget.progress(state.step, state.seconds)
+        state.progress = budget.progress(state.step, loop.agreed_seconds if processes.num_processes > 1 else state.seconds)
+        if state.progress >= 1:
+            loop.read(0)
         yield state
 
 
 def _begin(task: Task[M], optimization: Optimization, processes: Processes) -> State[M]:
     """The state before the first step."""
-    module = task.module
+    module, adversary = task.module, task.adversary
     _place(module, processes)
     averaged = copy.deepcopy(module).requires_grad_(False) if optimization.ema else module
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return State(module, averaged, registry.optimizer.make(optimization.optimizer, trained), Guard(clip=optimization.clip),
-                 _critic_state(task.adversary, optimization, processes), weights=task.initial_weights)
-
-
-def _critic_state(adversary: Adversary | None, optimization: Optimization, processes: Processes) -> CriticState | None:
+    side = Side((p for p in module.parameters() if p.requires_grad), optimization.optimizer, optimization.clip)
+    if not side.flats:
+        raise UsageError("there is nothing to train: no parameter of the model requires a gradient")
     if adversary is None:
-        return None
+        return State(module, averaged, side, weights=task.initial_weights)
     _place(adversary, processes)
-    own = list(adversary.parameters())
-    optimizer = registry.optimizer.make(optimization.critic_optimizer, own) if own else None
-    return CriticState(adversary, optimizer, Guard(clip=optimization.clip))
+    critic = Side(adversary.parameters(), optimization.critic_optimizer, optimization.clip)
+    return State(module, averaged, side, adversary, critic, weights=task.initial_weights)
 
 
 def _place(module: nn.Module, processes: Processes) -> None:
@@ -121,7 +124,7 @@ def _restore(state: State[M], saved: Snapshot, optimization: Optimization) -> No
     """
     critic = state.critic.optimizer if state.critic is not None else None
     try:
-        slots = slots_of("optimizer", state.optimizer, lambda p: registry.optimizer.make(optimization.optimizer, p)) | \
+        slots = slots_of("optimizer", state.side.optimizer, lambda p: registry.optimizer.make(optimization.optimizer, p)) | \
             slots_of("critic_optimizer", critic, lambda p: registry.optimizer.make(optimization.critic_optimizer, p))
         check_snapshot(saved, state.tensors(), slots)
         state.restore(saved)
@@ -131,11 +134,23 @@ def _restore(state: State[M], saved: Snapshot, optimization: Optimization) -> No
 
 
 class _Turn(NamedTuple):
-    """Which side learns in a step."""
+    """Who learns in a step."""
 
-    critic: CriticState | None
+    critic: Side | None
     """None before it begins to learn, and where there is none."""
     update_model: bool
+
+
+class _Taken(NamedTuple):
+    """A step as it was taken, and the numbers that tell of it."""
+
+    numbers: Tensor
+    """Losses and norms, on the host once `ready`."""
+    ready: torch.cuda.Event | None
+    turn: _Turn
+    limits: list[Limits]
+    weights: list[float]
+    """Of the losses."""
 
 
 class _Loop(Generic[M]):
@@ -146,16 +161,14 @@ class _Loop(Generic[M]):
         self.task, self.state, self.processes = task, state, processes
         self.schedule = registry.schedule.make(optimization.schedule)
         self.ema, self.accumulate, self.bf16 = optimization.ema, optimization.accumulate, budget.precision == "bf16"
-        critic = state.critic.optimizer if state.critic is not None else None
-        self.optimizers = [o for o in (state.optimizer, critic) if o is not None]
-        self.trained, self.critic_trained = parameters_of(state.optimizer), parameters_of(critic)
-        self.peaks = [float(group["lr"]) for group in self._groups()]
-        self.pairs = _ema_pairs(state)
+        self.sides = [side for side in (state.side, state.critic) if side is not None]
+        self.averages = _averages(state)
+        self.agreed_seconds = state.seconds
+        self.late = LATE.get(processes.device.type, 0)
+        self.decisions: list[StepDecision] = []
         self.good: deque[Snapshot] = deque([state.snapshot()], maxlen=2)
+        self.unread: deque[_Taken] = deque()
         self.losses_of = torch.compile(self._losses, fullgraph=True) if optimization.compile else self._losses
-
-    def _groups(self) -> list[dict[str, Any]]:
-        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _losses(self, x: Tensor, y: Tensor | None, progress: Tensor, with_critic: bool, update_model: bool) -> Tensor:
         """Batch means of the losses, and the critic's loss, (losses + 1,)."""
@@ -167,69 +180,41 @@ class _Loop(Generic[M]):
         state.event = ""
         if not state.model.training:
             state.model.train()
-        for group, peak in zip(self._groups(), self.peaks, strict=True):
-            group["lr"] = peak * self.schedule(state.progress) * state.lr_scale
+        for side in self.sides:
+            side.set_rate(self.schedule(state.progress) * state.lr_scale)
         turn = self._turn()
-        losses = self._backward(x, y, turn)
-        gradients = [[p.grad for p in each if p.grad is not None] for each in (self.trained, self.critic_trained)]
-        norms = [_norm(g, like=losses) for g in gradients]
-        decisions = self._judge(torch.cat([losses, *norms]).tolist(), turn)
-        self._update(gradients, decisions, turn)
+        moved = [state.side] * turn.update_model + ([turn.critic] if turn.critic is not None else [])
+        limits, weights = [side.guard.limits() for side in moved], self._weights()
+        # in one copy, which nothing waits for
+        given = on_device([state.progress, *weights, 1.0, *itertools.chain.from_iterable(limits)], self.processes.device)
+        progress, loss_weights, bounds = given.tensor_split((1, len(weights) + 2))
+        losses = self._backward(x, y, turn, progress[0], loss_weights)
+        numbers = self._update(moved, losses, bounds.view(-1, 2)).to("cpu", non_blocking=True)
+        self.unread.append(_Taken(numbers, _recorded(losses.device), turn, limits, weights))
         state.step += 1
         state.images += len(x) * self.processes.num_processes
-        self._conclude(decisions)
+        self.read(self.late)
+        self._conclude()
 
     def _turn(self) -> _Turn:
         """The critic learns from `warmup` before a loss first uses it; the model, in one of so many steps of the critic."""
-        state, critic = self.state, self.state.critic
-        if critic is not None:
-            soon = min(state.progress + critic.adversary.game.warmup, 1.0)
-            critic = critic if self.task.uses_critic(state.progress) or self.task.uses_critic(soon) else None
-        return _Turn(critic, critic is None or critic.optimizer is None or state.step % critic.adversary.game.steps == 0)
-
-    def _judge(self, numbers: list[float], turn: _Turn) -> list[StepDecision]:
-        """Writes a step's losses and norms into the state; what the guards make of them, model first."""
-        state, names = self.state, self.task.names
-        *values, critic_loss, norm, critic_norm = numbers
-        state.critic_loss = critic_loss if turn.critic is not None else math.nan
-        decisions: list[StepDecision] = []
-        if turn.update_model:
-            state.grad_norm = norm
-            state.parts = dict(zip(names, values, strict=True))
-            state.loss = sum(w * v for w, v in zip(self._weights(), values, strict=True))
-            decreasing_loss = state.loss if turn.critic is None else math.nan  # a game's loss need not decrease
-            decisions.append(state.guard.judge(names, values, norm, decreasing_loss))
-        if turn.critic is not None:
-            decisions.append(turn.critic.guard.judge(["critic"], [critic_loss], critic_norm))
-        return decisions
-
-    def _update(self, gradients: list[list[Tensor]], decisions: list[StepDecision], turn: _Turn) -> None:
-        """Steps the optimizers of the sides that have gradients; none of them where one side skips the step."""
-        skipped = next((d for d in decisions if not d.scale), None)
-        if skipped is not None:
-            self.state.event = f"step skipped: {skipped.reason}"
-            return
-        first = 0 if turn.update_model else 1
-        moved = [g for g in gradients[first:] if g]
-        for optimizer, own, decision in zip(self.optimizers[first:], moved, decisions, strict=False):
-            if decision.scale < 1:
-                torch._foreach_mul_(own, decision.scale)  # pyright: ignore
-            optimizer.step()
-        if turn.update_model:
-            self.state.weights = self.task.updated(self.state.weights, self.state.parts)
+        state, adversary = self.state, self.state.adversary
+        if adversary is None or state.critic is None:
+            return _Turn(None, True)
+        soon = min(state.progress + adversary.game.warmup, 1.0)
+        if not self.task.uses_critic(state.progress) and not self.task.uses_critic(soon):
+            return _Turn(None, True)
+        return _Turn(state.critic, state.critic.optimizer is None or state.step % adversary.game.steps == 0)
 
     def _weights(self) -> list[float]:
         """Of the losses, in this step."""
         return self.task.weights(self.state.progress, self.state.weights)
 
-    def _backward(self, x: Tensor, y: Tensor | None, turn: _Turn) -> Tensor:
-        """Accumulates the gradients of the weighted losses and of the critic's; returns their means, (losses + 1,)."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        device = self.processes.device
-        weights = torch.tensor([*self._weights(), 1.0], device=device)
+    def _backward(self, x: Tensor, y: Tensor | None, turn: _Turn, progress: Tensor, weights: Tensor) -> Tensor:
+        """Leaves the gradients of the weighted losses and of the critic's; returns their batch means, (losses + 1,)."""
+        for side in self.sides:
+            side.forget()
         total = torch.zeros_like(weights)
-        progress = torch.tensor(self.state.progress, device=device)
         size = self.task.together * -(-len(x) // (self.task.together * self.accumulate))
         labels = y.split(size) if y is not None else [None] * self.accumulate
         pieces = [*zip(x.split(size), labels, strict=False)]
@@ -239,36 +224,83 @@ class _Loop(Generic[M]):
                 losses = losses * (len(piece) / len(x))
                 (losses * weights).sum().backward()
                 total += losses.detach()
-        return self._average(total) if self.processes.num_processes > 1 else total
+        return total
 
-    def _average(self, losses: Tensor) -> Tensor:
-        """Means of gradients, losses and elapsed time over the processes, in one exchange."""
-        everyone = self.trained + self.critic_trained
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in everyone]
+    def _exchanged(self, moved: list[Side], losses: Tensor) -> Tensor:
+        """Gradients, losses and time become their means over the processes, in one exchange; returns the losses."""
+        vectors = [flat.vector for side in moved for flat in side.flats]
+        gradients = [v.grad if v.grad is not None else torch.zeros_like(v) for v in vectors]
         seconds = losses.new_tensor([self.state.seconds])
-        vector: Any = self.processes.reduce(torch.cat([g.flatten() for g in gradients] + [losses, seconds]), "mean")
-        offset = 0
-        for p, g in zip(everyone, gradients, strict=True):
-            p.grad = torch.empty_like(p).copy_(vector[offset : offset + g.numel()].view_as(g))
-            offset += g.numel()
-        self.state.seconds = float(vector[-1])
-        return vector[offset:-1]
+        shared: Any = self.processes.reduce(torch.cat([*gradients, losses, seconds]), "mean")
+        *means, losses, seconds = shared.split([*map(len, vectors), len(losses), 1])
+        for vector, mean in zip(vectors, means, strict=True):
+            vector.grad = mean.to(vector.dtype)
+        self.agreed_seconds = float(seconds)
+        return losses
 
-    def _conclude(self, decisions: list[StepDecision]) -> None:
-        """Rolls back or takes a snapshot where it is time, and moves the averaged weights."""
-        state = self.state
-        failed = next((d for d in decisions if d.roll_back), None)
+    def _update(self, moved: list[Side], losses: Tensor, limits: Tensor) -> Tensor:
+        """Steps the sides that learn, none of them where one's gradient is refused; returns losses and norms."""
+        for side in moved:
+            side.gather()
+        if self.processes.num_processes > 1:
+            losses = self._exchanged(moved, losses)
+        numbers = torch.cat([losses, *(_norm(side.gradients, like=losses) for side in moved)])
+        verdict = judge(numbers, limits)
+        for side, scale in zip(moved, verdict.scales.split(1), strict=True):
+            side.step(scale, verdict.skip)
+        return numbers
+
+    def read(self, late: int) -> None:
+        """Takes note of the steps that were taken, but for the last few, whose numbers may still be on their way."""
+        while len(self.unread) > late:
+            self._note(self.unread.popleft())
+
+    def _note(self, taken: _Taken) -> None:
+        """Writes a step's losses and norms into the state, and rolls back where the guards say so."""
+        if taken.ready is not None:
+            taken.ready.synchronize()
+        self.decisions = self._judged(taken)
+        skipped = next((d for d in self.decisions if not d.scale), None)
+        failed = next((d for d in self.decisions if d.roll_back), None)
+        if skipped is not None:
+            self.state.event = f"step skipped: {skipped.reason}"
+        elif taken.turn.update_model:
+            self.state.weights = self.task.updated(self.state.weights, self.state.parts)
         if failed is not None:
             self._roll_back(failed.reason)
-        elif state.step % SNAPSHOT_EVERY == 0 and all(d.scale for d in decisions):
-            self.good.append(state.snapshot())
-        if self.pairs and state.step % EMA_EVERY == 0:
+
+    def _judged(self, taken: _Taken) -> list[StepDecision]:
+        """What the guards make of a step, model first."""
+        state, names, turn = self.state, self.task.names, taken.turn
+        numbers, limits = taken.numbers.tolist(), [*taken.limits]
+        values, critic_loss, norms = numbers[: len(names)], numbers[len(names)], numbers[len(names) + 1 :]
+        state.critic_loss = critic_loss if turn.critic is not None else math.nan
+        decisions: list[StepDecision] = []
+        if turn.update_model:
+            state.grad_norm = norms[0]
+            state.parts = dict(zip(names, values, strict=True))
+            state.loss = sum(w * v for w, v in zip(taken.weights, values, strict=True))
+            decreasing_loss = state.loss if turn.critic is None else math.nan  # a game's loss need not decrease
+            decisions.append(state.guard.judge(names, values, norms[0], decreasing_loss, limits[0]))
+        if turn.critic is not None:
+            decisions.append(turn.critic.guard.judge(["critic"], [critic_loss], norms[-1], limits=limits[-1]))
+        return decisions
+
+    def _conclude(self) -> None:
+        """Takes a snapshot where it is time, and moves the averaged weights."""
+        state = self.state
+        if state.step % SNAPSHOT_EVERY == 0:
+            self.read(0)
+            if all(d.scale for d in self.decisions):
+                self.good.append(state.snapshot())
+        if self.averages and state.step % EMA_EVERY == 0:
             decay = min(self.ema, (1 + state.step) / (10 + state.step)) ** EMA_EVERY
-            averaged, current = self.pairs
+            averaged, current = self.averages
             torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore
 
     def _roll_back(self, reason: str) -> None:
         state = self.state
+        self.unread.clear()  # steps from weights that are given up
         state.rollbacks += 1
         if state.rollbacks > MAX_ROLLBACKS:
             raise TrainingDiverged(
@@ -281,17 +313,29 @@ class _Loop(Generic[M]):
                        f"{state.guard.patience} steps in a row")
 
 
+def _recorded(device: torch.device) -> torch.cuda.Event | None:
+    """Tells when numbers that a GPU computes have arrived on the host."""
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record()
+    return event
+
+
 def _norm(gradients: list[Tensor], like: Tensor) -> Tensor:
     """Norm of all gradients together, (1,)."""
-    if not gradients:
-        return like.new_zeros(1)
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))[None]  # pyright: ignore
+    norms = [torch.linalg.vector_norm(g) for g in gradients]
+    return torch.linalg.vector_norm(torch.stack(norms))[None] if norms else like.new_zeros(1)
 
 
-def _ema_pairs(state: State[M]) -> tuple[list[Tensor], list[Tensor]] | None:
-    """Floating-point tensors of the average and of the model, in the same order."""
+def _averages(state: State[M]) -> tuple[list[Tensor], list[Tensor]] | None:
+    """Floating-point tensors of the average and of the model, in the same order; trained parameters as vectors."""
     if state.ema is state.model:
         return None
-    averaged, current = state.ema.state_dict(), state.model.state_dict()
-    names = [k for k, v in current.items() if v.is_floating_point()]
-    return [averaged[k] for k in names], [current[k] for k in names]
+    names, averaged = {p: name for name, p in state.model.named_parameters()}, dict(state.ema.named_parameters())
+    flats = [Flat([averaged[names[p]] for p in flat.parameters]) for flat in state.side.flats]
+    in_flats = {view.data_ptr() for flat in state.side.flats for view in flat.views}
+    own, current = state.ema.state_dict(), state.model.state_dict()
+    others = [k for k, v in current.items() if v.is_floating_point() and v.data_ptr() not in in_flats]
+    return ([f.vector.detach() for f in flats] + [own[k] for k in others],
+            [f.vector.detach() for f in state.side.flats] + [current[k] for k in others])

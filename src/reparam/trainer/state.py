@@ -11,21 +11,12 @@ from torch import Tensor, nn
 
 from ..objectives.adversaries.base import Adversary
 from .guard import Guard
+from .side import Side
 from .snapshots import Snapshot, fill, held_by
 
 M = TypeVar("M", bound=nn.Module)
 COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
 """Numbers of a state that a resumed run continues from."""
-
-
-@dataclass
-class CriticState:
-    """The adversary, with what trains it."""
-
-    adversary: Adversary
-    optimizer: torch.optim.Optimizer | None
-    """None for an adversary that has no parameters of its own."""
-    guard: Guard
 
 
 @dataclass
@@ -36,10 +27,11 @@ class State(Generic[M]):
     """What is trained."""
     ema: M
     """The averaged weights, which everything after training uses."""
-    optimizer: torch.optim.Optimizer
-    guard: Guard
-    critic: CriticState | None = None
-    """The adversary and its optimizer, where there is one."""
+    side: Side
+    """What trains it."""
+    adversary: Adversary | None = None
+    critic: Side | None = None
+    """What trains the adversary, where there is one."""
     step: int = 0
     images: int = 0
     """Images trained on, counted with repetitions, over all processes."""
@@ -63,6 +55,16 @@ class State(Generic[M]):
     event: str = ""
     """What was unusual in this step: that it was skipped, or a roll-back."""
 
+    @property
+    def guard(self) -> Guard:
+        """The model's."""
+        return self.side.guard
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return self.side.groups[0]["lr"]
+
     def line(self, held_out: str = "") -> str:
         """Step, terms, speed and time left in one line, with figures of held-out images."""
         terms = "  ".join(f"{k} {v:,.1f}" for k, v in self.parts.items())
@@ -77,9 +79,9 @@ class State(Generic[M]):
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         if self.ema is not self.model:
             tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        tensors |= held_by("optimizer", self.optimizer)
-        if self.critic is not None:
-            tensors |= {f"critic.{k}": v for k, v in self.critic.adversary.state_dict().items()}
+        tensors |= held_by("optimizer", self.side.optimizer)
+        if self.adversary is not None and self.critic is not None:
+            tensors |= {f"critic.{k}": v for k, v in self.adversary.state_dict().items()}
             tensors |= held_by("critic_optimizer", self.critic.optimizer)
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
@@ -105,9 +107,9 @@ class State(Generic[M]):
         self.model.load_state_dict(groups["model"])
         if self.ema is not self.model:
             self.ema.load_state_dict(groups["ema"])
-        fill(self.optimizer, groups.get("optimizer", {}))
-        if self.critic is not None:
-            self.critic.adversary.load_state_dict(groups.get("critic", {}))
+        fill(self.side.optimizer, groups.get("optimizer", {}))
+        if self.adversary is not None and self.critic is not None:
+            self.adversary.load_state_dict(groups.get("critic", {}))
             fill(self.critic.optimizer, groups.get("critic_optimizer", {}))
         saved_weights = numbers.get("weights", {})  # a state of an earlier version has none
         self.weights = {k: saved_weights.get(k, v) for k, v in self.weights.items()}

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distributions.base import Distribution, Reparameterized, choice, closed_kl
@@ -19,7 +18,7 @@ from ...errors import UsageError
 from ...nets.layers import to_latent
 from ...parts import registry
 from ...parts.ranges import at_least, between
-from ...tensors import Shape
+from ...tensors import Shape, one_hot
 from ..draw import Draw
 from ..priors import Prior
 from ..trace import Layer
@@ -49,7 +48,7 @@ class Classed(Latents):
         """(B, classes); zeros where the class is not known."""
         if y is None:
             return like.new_zeros(like.shape[0], self.classes, dtype=torch.float32)
-        return F.one_hot(y.clamp(min=0), self.classes).float() * (y >= 0)[:, None]
+        return one_hot(y, self.classes)  # of −1: zeros
 
     def seen_with(self, seen: Observed, classes: Tensor) -> Observed:
         """What is known of the images beside their one-hot classes (B, classes): the posterior of z reads both."""
@@ -122,13 +121,13 @@ class ClassPosterior(Reparameterized):
     @property
     def mean(self) -> Tensor:
         """The likeliest class, one-hot."""
-        best = F.one_hot(self.logits.argmax(-1), self.logits.shape[-1]).float()
+        best = one_hot(self.logits.argmax(-1), self.logits.shape[-1])
         return self.known + (1 - self.observed)[:, None] * best
 
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
         uniform = torch.rand((*shape, *self.logits.shape), device=self.logits.device).clamp(1e-9, 1 - 1e-7)
         soft = ((self.logits - (-uniform.log()).log()) / TEMPERATURE).softmax(-1)
-        hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).float() + (soft - soft.detach())
+        hard = one_hot(soft.argmax(-1), soft.shape[-1]) + (soft - soft.detach())
         return self.known + (1 - self.observed)[:, None] * hard
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -147,7 +146,7 @@ class UniformClass(Distribution):
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         n = len(self.weights)
-        return F.one_hot(torch.randint(n, shape, device=self.weights.device), n).float()
+        return one_hot(torch.randint(n, shape, device=self.weights.device), n)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return value.new_full(value.shape[:-1], -math.log(len(self.weights)))

@@ -308,7 +308,7 @@ class LFQ(QuantizedPosterior):
 
     def quantize(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
         codes = ((v > 0) * self.base).sum(-1)
-        signs = torch.tensor([-1.0, 1.0], device=v.device)
+        signs = torch.arange(-1.0, 2.0, 2.0, device=v.device)
         affinities = tuple(-(v[..., i].flatten(1)[:, None, :, None] - signs).square() for i in range(self.cells.dim))
         return v, self.look_up(codes), codes, affinities
 

@@ -108,11 +108,12 @@ def layer_balanced_kl(fraction: Fraction = 0.3) -> Term:
     """
 
     def of(trace: Trace, context: Context) -> Tensor:
-        layers = torch.stack([divergence(q, p, z).mean(0) for z, q, p in trace.layers])
+        kls = [divergence(q, p, z).mean(0) for z, q, p in trace.layers]
+        layers = torch.stack(kls)
         if context.progress is None:
             return layers.sum(0)
-        sizes = layers.new_tensor([z[0, 0].numel() for z, _, _ in trace.layers])
-        used = (layers.detach().mean(1) / sizes).clamp(min=1e-6)
+        each = [kl.detach().mean() / z[0, 0].numel() for kl, (z, _, _) in zip(kls, trace.layers, strict=True)]
+        used = torch.stack(each).clamp(min=1e-6)
         gamma = torch.where(context.progress < fraction, used / used.mean(), 1.0)
         return (gamma[:, None] * layers).sum(0)
 
