@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from reparam.cli.app import main
 from reparam.errors import ReparamError, UsageError
 from reparam.exporters import onnx as exporter
 from reparam.exporters.onnx import difference, export_onnx, onnx_bytes
-from reparam.exporters.programs import programs
+from reparam.exporters.programs import description, programs
+from reparam.models.draw import Draw
+from reparam.models.priors import FlowMatching
+from reparam.models.sampler import Sampler
+from reparam.models.space import Space
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.image_model import ImageModel
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -27,8 +35,9 @@ def model(tmp_path_factory):
     return reparam.load(folder, device="cpu"), folder
 
 
-def ran(path, **inputs):
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def ran(file, **inputs):
+    data = file if isinstance(file, bytes) else file.read_bytes()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return session.run(None, {name: np.asarray(x, np.float32) for name, x in inputs.items()})[0]
 
 
@@ -53,31 +62,76 @@ def test_files_give_what_the_model_gives(model, tmp_path):
     np.testing.assert_allclose(ran(tmp_path / "prior.onnx", noise=noise), drawn, atol=1e-5)
 
 
-def test_flow_matching_is_walked_by_its_caller(small, tmp_path):
-    """Heun's steps outside the file, as model.json describes them, end where the prior's own end."""
-    from reparam.models.priors import FlowMatching
-    from reparam.models.sampler import Sampler
-    from reparam.models.space import Space
-    from reparam.parts.recipe import Recipe
-    from reparam.pretrained.config import Config
-    from reparam.pretrained.image_model import ImageModel
+def flow_of(classes, shape=(4,)):
+    """A prior by flow matching, as if it were fitted."""
+    prior = FlowMatching(Space(shape), "mlp(16, 1)", steps=3, classes=classes)
+    with torch.no_grad():
+        for p in prior.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    y = torch.randint(-1, classes, (50,)) if classes else None
+    prior.prepare(3 + 2 * torch.randn(50, *shape), y)
+    return prior
 
-    vae, prior = small((1, 8, 8)).eval(), FlowMatching(Space((4,)), "mlp(16, 1)", steps=3)
-    torch.nn.init.normal_(next(reversed(list(prior.velocity.parameters()))))
-    prior.prepare(3 + 2 * torch.randn(50, 4))
-    m = ImageModel(Sampler(vae, {"fitted_prior": prior}), Config(Recipe(latent="flat(4)"), (1, 8, 8)))
-    export_onnx(m, tmp_path)
-    told, noise = json.loads((tmp_path / "model.json").read_text()), torch.randn(5, 4)
-    z, h = noise.numpy(), 1 / told["steps"]
+
+FLOWS = {"labelled": (3, {"latent": "flat(4)"}), "beside_a_class": (3, {"latent": "conditional(4, 2)"}),
+         "top_of_a_ladder": (0, {"latent": "top_down(3, (1, 2), 2, 8, 2)", "encoder": "resnet(width=8, patch=2)",
+                                 "decoder": "resnet(width=8, patch=1)"})}
+
+
+def carried(told, run, noise, label=None, guidance=1.0):
+    """Codes by Heun's steps, as model.json describes them, with programs that `run(name, **inputs)` runs."""
+    size, h = math.prod(told["point"]), 1 / told["steps"]
+    z = noise[:, :size].reshape(-1, *told["point"])
+    drawn = (noise[:, size, None] >= told["label_from"]).sum(1) - 1 if "label_from" in told else None
+
+    def velocity(point, t, y):
+        return run("velocity", point=point, time=np.full(len(z), t), **({} if y is None else {"label": y}))
 
     def v(point, t):
-        return ran(tmp_path / "velocity.onnx", point=point, time=np.full(5, t))
+        got = velocity(point, t, drawn if label is None else np.full(len(z), label))
+        return got if guidance == 1 else (1 - guidance) * velocity(point, t, np.full(len(z), -1)) + guidance * got
 
     for i in range(told["steps"]):
         first = v(z, i * h)
         z = z + h / 2 * (first + v(z + h * first, (i + 1) * h))
-    codes = np.array(told["whitening"]["loc"]) + z * np.array(told["whitening"]["scale"])
-    np.testing.assert_allclose(codes, prior.from_noise(noise), atol=1e-4)
+    return run("codes", point=z, noise=noise)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_flow_matching_is_walked_by_its_caller(name, small):
+    """Heun's steps outside the programs, as the description tells them, end where the model's own end: with the labels that
+    the noise draws or one that is asked for, in a latent with layers below or a class beside."""
+    torch.manual_seed(2)
+    classes, parts = FLOWS[name]
+    vae = small((1, 8, 8), **parts).eval()
+    prior = flow_of(classes, vae.latent.space.shape)
+    model = ImageModel(Sampler(vae, {"fitted_prior": prior}), Config(Recipe(**parts), (1, 8, 8)))
+    found, told, noise = programs(model), description(model), vae.latent.noise(40, prior)
+
+    def by_torch(name, **inputs):
+        return found[name].module(**{k: torch.as_tensor(v, dtype=torch.float32) for k, v in inputs.items()}).detach().numpy()
+
+    want = vae.latent.from_noise(noise, prior=prior).detach()
+    np.testing.assert_allclose(carried(told, by_torch, noise.numpy()), want, atol=1e-4)
+    if name == "labelled":
+        files = {name: onnx_bytes(name, found[name]) for name in ("velocity", "codes")}
+        want = vae.latent.from_noise(noise, Draw(label=1, guidance=2.5), prior)
+        got = carried(told, lambda name, **inputs: ran(files[name], **inputs), noise.numpy(), 1, 2.5)
+        np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_codes_that_follow_each_other_are_drawn_in_one_loop(small):
+    """The file holds one step, however many codes there are, and draws what PyTorch draws of the same noise."""
+    import onnx
+
+    torch.manual_seed(2)
+    parts = {"latent": "spatial(4, 4)", "posterior": "rvq(8, 2)"}
+    vae = small((1, 14, 14), prior="autoregressive(16, 2, 2)", moved=0.5, **parts).eval()
+    file = onnx_bytes("prior", programs(ImageModel(Sampler(vae), Config(Recipe(**parts), (1, 14, 14))))["prior"])
+    noise = vae.latent.noise(30)
+    np.testing.assert_allclose(ran(file, noise=noise), vae.latent.from_noise(noise), atol=1e-5)
+    kinds = [node.op_type for node in onnx.load_from_string(file).graph.node]
+    assert kinds.count("Scan") == 1 and len(kinds) < 60
 
 
 def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from reparam.exporters.html import MODULES, WEB, export_html, policy
 from reparam.exporters.onnx import difference, onnx_bytes
 from reparam.exporters.programs import Decode, Encode, Program
 from reparam.models.codes import Axis
+from reparam.models.draw import Draw
 from reparam.models.priors import FlowMatching
 from reparam.models.sampler import Sampler
 from reparam.parts.recipe import Recipe
@@ -29,7 +30,7 @@ from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
 
 pytest.importorskip("onnxruntime")
-ROWS = 6
+ROWS, CLASSES = 6, 3
 
 
 def made(small, shape, stages=None, **recipe):
@@ -42,9 +43,11 @@ def made(small, shape, stages=None, **recipe):
 
 
 def flow(vae):
-    prior = FlowMatching(vae.latent.fit_space, "mlp(16, 1)", steps=3)
-    torch.nn.init.normal_(next(reversed(list(prior.velocity.parameters()))))
-    prior.prepare(3 + 2 * torch.randn(50, *vae.latent.fit_space.shape))
+    prior = FlowMatching(vae.latent.fit_space, "mlp(16, 1)", steps=3, classes=CLASSES)
+    with torch.no_grad():
+        for p in prior.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    prior.prepare(3 + 2 * torch.randn(50, *vae.latent.fit_space.shape), torch.randint(-1, CLASSES, (50,)))
     return {"fitted_prior": prior}
 
 
@@ -107,6 +110,11 @@ def compare(page, model, within):
         images = model.decode_pixels(codes)
     got = asked(page, f"fromNoise(new Float32Array(a[0]), {ROWS})", noise)
     np.testing.assert_allclose(got.reshape(codes.shape), codes, atol=0.02 if within > 1 else 1e-4)
+    if latent.classes or isinstance(prior, FlowMatching):
+        options = Draw(label=1, guidance=1.0 if latent.classes else 2.0)
+        got = asked(page, f"fromNoise(new Float32Array(a[0]), {ROWS}, {{label: 1, guidance: {options.guidance}}})", noise)
+        want = latent.from_noise(noise, options, prior).detach()
+        np.testing.assert_allclose(got.reshape(codes.shape), want, atol=0.03 if within > 1 else 1e-4)
     got = asked(page, "decode(new Float32Array(a[0]))", codes)
     assert np.abs(levels(got.reshape(images.shape)) - levels(images)).max() <= within
     if model.network.has_encoder:
@@ -222,7 +230,7 @@ def test_half_precision_is_of_storage_alone(small):
     from onnx import TensorProto
 
     vae = small((1, 12, 12), latent="flat(8)", decoder="mlp((64,))", moved=0.05).eval()
-    program = Program(Decode(Sampler(vae)).eval(), {"codes": torch.zeros(2, 8)}, "images")
+    program = Program(Decode(Sampler(vae)).eval(), {"codes": torch.rand(5, 8)}, "images")
     whole = onnx_bytes("decoder", program)
     halved = with_half_weights(whole)
     assert len(halved) < 0.6 * len(whole) and TensorProto.FLOAT16 in dict(weights_of(halved))
@@ -240,7 +248,7 @@ def test_what_is_compared_with_or_too_large_keeps_its_precision(small):
 
     vae = small((1, 24, 24)).eval()
     model = ImageModel(Sampler(vae), Config(Recipe(latent="flat(4)", binarize=True), (1, 24, 24)))
-    program = Program(Encode(model).eval(), {"images": torch.rand(2, 1, 24, 24)}, "codes")
+    program = Program(Encode(model).eval(), {"images": torch.rand(5, 1, 24, 24)}, "codes")
     with torch.no_grad():
         next(vae.encoder.parameters())[0, 0] = 1e6
     halved = weights_of(with_half_weights(onnx_bytes("encoder", program)))
@@ -248,16 +256,14 @@ def test_what_is_compared_with_or_too_large_keeps_its_precision(small):
 
 
 def test_what_cannot_go_is_refused_before_anything_is_written(small, tmp_path):
-    parts = {"latent": "top_down(3, (1, 2), 2, 8, 2)", "encoder": "resnet(width=8, patch=2)",
-             "decoder": "resnet(width=8, patch=1)"}
-    with pytest.raises(UsageError, match=r"needs two programs in turn: fit another prior first"):
-        export_html(made(small, (1, 8, 8), stages=flow, **parts), tmp_path / "model.html")
+    with pytest.raises(UsageError, match=r"are found by gradients of the decoder, which these programs cannot take"):
+        export_html(made(small, (1, 8, 8), posterior="hamiltonian(1)", likelihood="bernoulli"), tmp_path / "model.html")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_program_that_rounding_would_show_in_keeps_float32(small, monkeypatch, tmp_path):
     monkeypatch.setattr(exporter, "programs", lambda model: {"decoder": Program(
-        Decode(model.sampler).eval(), {"codes": torch.zeros(2, 4)}, "images")})
+        Decode(model.sampler).eval(), {"codes": torch.rand(5, 4)}, "images")})
     monkeypatch.setattr(exporter, "MOST_APART_IN_HALF", 0.0)
     written = export_html(made(small, (1, 8, 8)), tmp_path / "model.html")
     assert written.single == ("decoder",) and written.apart["decoder"] < 1e-5

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .onnx import graphs_of
+
 FEWEST = 512
 """Numbers below which a tensor keeps its precision: tables, such as frequencies, matter more than their size."""
 COMPARING = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal")
@@ -21,7 +23,7 @@ def with_half_weights(data: bytes) -> bytes:
 
     model = onnx.load_from_string(data)
     graph = model.graph
-    exact = {name for node in graph.node if node.op_type in COMPARING for name in node.input}
+    exact = {name for each in graphs_of(graph) for node in each.node if node.op_type in COMPARING for name in node.input}
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or tensor.name in exact:

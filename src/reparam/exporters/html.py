@@ -22,11 +22,10 @@ import numpy as np
 import torch
 
 from ..files.writing import write_text
-from ..models.latents.labelled import Classed
 from ..pretrained.image_model import ImageModel
 from .half import with_half_weights
-from .onnx import ROWS, check_packages, compared, difference
-from .programs import Program, description, programs
+from .onnx import check_packages, compared, difference
+from .programs import description, programs
 
 WEB = Path(__file__).parent / "web"
 MODULES = ("unpack.js", "noise.js", "pixels.js", "programs.js", "sliders.js", "page.js")
@@ -66,11 +65,12 @@ def export_html(model: ImageModel, path: str | Path, *, title: str = "", half: b
     single: list[str] = []
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        told, codes = page_description(model, title), model.sampler.codes(ROWS)
+        told = page_description(model, title)
     for name, program in made.items():
         files[name], apart[name] = compared(name, program)
         if half:
-            smaller, apart_in_half = _halved(files[name], program, codes)
+            smaller = with_half_weights(files[name])
+            apart_in_half = difference(smaller, program)
             if apart_in_half <= MOST_APART_IN_HALF:
                 files[name], apart[name] = smaller, apart_in_half
             else:
@@ -79,21 +79,13 @@ def export_html(model: ImageModel, path: str | Path, *, title: str = "", half: b
     return Page(Path(path), Path(path).stat().st_size, apart, tuple(single))
 
 
-def _halved(data: bytes, program: Program, codes: torch.Tensor) -> tuple[bytes, float]:
-    """A program with weights in half precision, and how far it then is from PyTorch; a decoder, of codes of the prior."""
-    smaller = with_half_weights(data)
-    rows = {"codes": codes} if tuple(program.inputs) == ("codes",) else None
-    return smaller, difference(smaller, program, rows)
-
-
 def page_description(model: ImageModel, title: str) -> dict[str, Any]:
     """What the page says and shows beside the programs' answers."""
-    latent, names = model.network.latent, list(model.config.classes)
-    labels = latent.classes if isinstance(latent, Classed) else 0
-    found = {**description(model), "title": title or "A model", "text": _told(model),
-             "labels": [names[k] if k < len(names) else str(k) for k in range(labels)],
-             "background": model.config.data.get("background", "white"),
-             "sliders": [] if latent.space.kind == "codes" else _sliders(model)}
+    found, names = description(model), list(model.config.classes)
+    found |= {"title": title or "A model", "text": _told(model),
+              "labels": [names[k] if k < len(names) else str(k) for k in range(found["labels"])],
+              "background": model.config.data.get("background", "white"),
+              "sliders": [] if model.network.latent.space.kind == "codes" else _sliders(model)}
     if model.sampler.refiner is not None:  # the one noise of all decoded codes, as in ImageModel.decode_pixels
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -112,7 +104,7 @@ def _sliders(model: ImageModel) -> list[dict[str, Any]]:
     """Latents by information; of a map, whose numbers each move a patch, principal directions of the prior's draws."""
     size = int(np.prod(model.latent_shape))
     if len(model.latent_shape) == 1 and model.config.axes:
-        last = size - (model.network.latent.classes if isinstance(model.network.latent, Classed) else 0)
+        last = size - model.network.latent.classes
         return [{"name": f"z{a.index}", "index": a.index, "nats": round(a.nats, 4), "mean": a.mean,
                  "scale": max(a.std, 1e-6)}
                 for a in model.config.axes if a.index < last]

@@ -1,18 +1,23 @@
-"""A model as a few programs without randomness and without loops over time, which ONNX and web pages can run.
+"""A model as a few programs without randomness, which ONNX and web pages can run.
 
-    encoder   images (n, C, H, W) in [0, 1]                 → codes, the posterior's mean
-    decoder   codes                                         → images, the mean of p(x | z), about [0, 1]
-    prior     noise (n, k), standard normal                 → codes
-    velocity  a point of the prior's way, and its time (n,) → velocity there, where the prior is flow matching: its caller
-              takes Heun's steps, as `whitening` and `steps` of the description say
-    refiner   images, noise (n, C, H, W)                    → images with detail
+    encoder    images (n, C, H, W) in [0, 1]    → codes, the posterior's mean
+    decoder    codes                            → images, the mean of p(x | z), about [0, 1]
+    prior      noise (n, k), standard normal    → codes
+    refiner    images, noise (n, C, H, W)       → images with detail
+
+Where the prior is flow matching, its caller takes the steps, of which the description says how many, from the first
+numbers of the noise to a point, by Heun's method, and two programs stand in place of `prior`:
+
+    velocity   a point on the way, its time (n,), and where the prior knows classes a label (n,), −1 for none
+                                                → velocity there
+    codes      the point at the end, the noise  → codes
 
 Of the same numbers these give what `ImageModel` gives. Programs take any number of rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +27,24 @@ from torch import Tensor, nn
 from ..data.stream import EVALUATION_SEED
 from ..distributions import Distribution
 from ..errors import UsageError
+from ..models.draw import Draw
 from ..models.latents.base import Latents
-from ..models.latents.flat import Drawn, OneLayer
 from ..models.posteriors import Posterior
-from ..models.priors import FlowMatching, Prior
+from ..models.priors import Autoregressive, FlowMatching, Prior
 from ..models.refiner import Refiner
 from ..models.sampler import Sampler
 from ..pretrained.image_model import ImageModel
+from .loops import Looped
+
+FARTHEST = 9.0
+"""Beyond which no standard normal number lies."""
+ROWS = 5
+"""Rows of each input that a program is compared with PyTorch on; it is traced with two of them."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A function of tensors as a module, with two rows of each input."""
+    """A function of tensors as a module, with some rows of each input, such as it will be given."""
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
@@ -43,12 +54,13 @@ class Program:
         """As torch.export has it, for any number of rows."""
         rows = torch.export.Dim("rows", min=1, max=65_536)
         with torch.no_grad():
-            return torch.export.export(self.module, tuple(self.inputs.values()), strict=False,
+            return torch.export.export(self.module, tuple(x[:2] for x in self.inputs.values()), strict=False,
                                        dynamic_shapes=tuple({0: rows} for _ in self.inputs))
 
     @torch.inference_mode()
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        return self.module(*inputs)
+    def outputs(self) -> Tensor:
+        """What PyTorch makes of the rows."""
+        return self.module(*self.inputs.values())
 
 
 class Encode(nn.Module):
@@ -90,7 +102,7 @@ class Settled(Prior):
 class Generate(nn.Module):
     def __init__(self, latent: Latents, prior: Prior) -> None:
         super().__init__()
-        self.latent, self.prior = latent, Settled(prior)
+        self.latent, self.prior = latent, Looped(prior) if isinstance(prior, Autoregressive) else Settled(prior)
 
     def forward(self, noise: Tensor) -> Tensor:
         return self.latent.from_noise(noise, prior=self.prior)
@@ -103,8 +115,33 @@ class Move(nn.Module):
         super().__init__()
         self.velocity = prior.velocity
 
-    def forward(self, point: Tensor, time: Tensor) -> Tensor:
-        return self.velocity(point, time)
+    def forward(self, point: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.velocity(point, time, None if label is None else label.long())
+
+
+class Given(Prior):
+    """A prior whose draws are there already."""
+
+    def __init__(self, prior: Prior, drawn: Tensor) -> None:
+        nn.Module.__init__(self)
+        self.prior, self.drawn = prior, drawn
+
+    def forward(self) -> Distribution:
+        return self.prior()
+
+    def from_noise(self, u: Tensor, options: Draw = Draw()) -> Tensor:
+        return self.drawn
+
+
+class Arrive(nn.Module):
+    """Codes of where flow matching has carried noise to, with what the latent makes of the noise besides."""
+
+    def __init__(self, latent: Latents, prior: FlowMatching) -> None:
+        super().__init__()
+        self.latent, self.prior = latent, prior
+
+    def forward(self, point: Tensor, noise: Tensor) -> Tensor:
+        return self.latent.from_noise(noise, prior=Given(self.prior, self.prior.whitening.inverse(point)))
 
 
 class Refine(nn.Module):
@@ -120,30 +157,36 @@ def programs(model: ImageModel) -> dict[str, Program]:
     """The programs of a model, by name; a GAN has no encoder, and few models have a refiner.
 
     Raises:
-        UsageError: what infers or draws its codes cannot be written as such a program.
+        UsageError: what infers its codes cannot be written as such a program.
     """
     if any(q.asks for q in model.network.modules() if isinstance(q, Posterior)):
         raise UsageError(f"codes of the posterior {model.config.recipe.posterior!r} are found by gradients of the decoder, "
                          "which these programs cannot take: train a model with another one, such as --posterior gaussian")
-    sampler, image = model.sampler, torch.rand(2, *model.config.image_shape)
-    codes = torch.zeros(2, *model.latent_shape)
-    found = {"decoder": Program(Decode(sampler), {"codes": codes}, "images")}
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        return {name: Program(module.eval(), inputs, output) for name, module, inputs, output in _parts(model)}
+
+
+def _parts(model: ImageModel) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], str]]:
+    """Name, module, inputs and output of each program."""
+    sampler, images = model.sampler, torch.rand(ROWS, *model.config.image_shape)
     if model.network.has_encoder:
-        found = {"encoder": Program(Encode(model), {"images": image}, "codes"), **found}
-    drawn_by = top_prior(sampler)
-    if isinstance(drawn_by, FlowMatching):
-        if not isinstance(model.network.latent, OneLayer | Drawn):
-            raise UsageError("this model draws its topmost layer by flow matching and the others below it, which needs two "
-                             "programs in turn: fit another prior first, such as reparam fit-prior RUN --prior mixture")
-        point = torch.zeros(2, *drawn_by.shape)
-        found["velocity"] = Program(Move(drawn_by), {"point": point, "time": torch.zeros(2)}, "velocity")
-    else:
-        noise = model.network.latent.noise(2, sampler.fitted_prior)
-        with torch.no_grad():
-            found["prior"] = Program(Generate(model.network.latent, drawn_by), {"noise": noise}, "codes")
+        yield "encoder", Encode(model), {"images": images}, "codes"
+    yield "decoder", Decode(sampler), {"codes": sampler.codes(ROWS, Draw(resample=False))}, "images"
+    yield from _drawing(model.network.latent, top_prior(sampler), model.network.latent.noise(ROWS, sampler.fitted_prior))
     if sampler.refiner is not None:
-        found["refiner"] = Program(Refine(sampler.refiner), {"images": image, "noise": torch.randn_like(image)}, "images")
-    return {name: Program(program.module.eval(), program.inputs, program.output) for name, program in found.items()}
+        yield "refiner", Refine(sampler.refiner), {"images": images, "noise": torch.randn_like(images)}, "images"
+
+
+def _drawing(latent: Latents, prior: Prior, noise: Tensor) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], str]]:
+    """What makes codes of noise."""
+    if not isinstance(prior, FlowMatching):
+        yield "prior", Generate(latent, prior), {"noise": noise}, "codes"
+        return
+    point, classes = torch.randn(ROWS, *prior.shape), prior.velocity.classes
+    label = {"label": (torch.arange(ROWS) % (classes + 1) - 1).float()} if classes else {}
+    yield "velocity", Move(prior), {"point": point, "time": torch.rand(ROWS), **label}, "velocity"
+    yield "codes", Arrive(latent, prior), {"point": point, "noise": noise}, "codes"
 
 
 def top_prior(sampler: Sampler) -> Prior:
@@ -153,14 +196,21 @@ def top_prior(sampler: Sampler) -> Prior:
 
 def description(model: ImageModel) -> dict[str, Any]:
     """What a program that runs these needs to know besides, as JSON takes it: shapes, latents and how to draw."""
-    prior, config = top_prior(model.sampler), model.config
-    found: dict[str, Any] = {
+    prior, config, latent = top_prior(model.sampler), model.config, model.network.latent
+    steered = prior.velocity.classes if isinstance(prior, FlowMatching) else 0
+    return {
         "image": list(config.image_shape), "latent": list(model.latent_shape), "classes": list(config.classes),
         "axes": [{"index": a.index, "nats": a.nats, "mean": a.mean, "std": a.std} for a in config.axes],
-        "resampled": model.sampler.resampler is not None}
-    if isinstance(prior, FlowMatching):
-        found["whitening"] = {name: getattr(prior.whitening, name).flatten().tolist() for name in ("loc", "scale")}
-        found["steps"] = prior.steps
-    else:
-        found["noise"] = model.network.latent.noise(1, model.sampler.fitted_prior).shape[1]
+        "noise": latent.noise(1, model.sampler.fitted_prior).shape[1], "one_hot": latent.classes,
+        "labels": latent.classes or steered, "resampled": model.sampler.resampler is not None,
+        **(_of_steps(prior) if isinstance(prior, FlowMatching) else {})}
+
+
+def _of_steps(prior: FlowMatching) -> dict[str, Any]:
+    """How the steps of flow matching are taken. The number after the point's chooses a label: of so many bounds as it
+    is not below, less one."""
+    found: dict[str, Any] = {"steps": prior.steps, "point": list(prior.shape)}
+    if prior.velocity.classes:
+        shares = prior.frequencies.double() / prior.frequencies.sum()
+        found["label_from"] = torch.special.ndtri(shares.cumsum(0)[:-1]).clamp(-FARTHEST, FARTHEST).tolist()
     return found

@@ -33,7 +33,7 @@ export function latest(work) {
 /** @param {Model} model */
 function start(model) {
   const { told } = model;
-  const classes = told.labels.length;
+  const classes = told.one_hot; // at the end of a code
   let code = new Float32Array(model.codeSize); // what is shown
   let base = code; // what it was before sliders moved it
   let wanted = ""; // class of new samples
@@ -61,18 +61,10 @@ function start(model) {
     return redraw();
   };
 
-  /** Sets the class that the codes hold. @param {Float32Array} codes @param {string} chosen */
-  const withClass = (codes, chosen) => {
-    if (!classes || chosen === "") return codes;
-    for (let end = model.codeSize; end <= codes.length; end += model.codeSize) {
-      codes.fill(0, end - classes, end);
-      codes[end - classes + Number(chosen)] = 1;
-    }
-    return codes;
-  };
-
   const draw = async () => {
-    const codes = withClass(Float32Array.from(await model.sample(AT_ONCE, Math.floor(2 ** 32 * Math.random()))), wanted);
+    const guidance = $("guidance").valueAsNumber;
+    const asked = { label: wanted === "" ? undefined : Number(wanted), guidance: guidance >= 0 ? guidance : 1 };
+    const codes = await model.sample(AT_ONCE, Math.floor(2 ** 32 * Math.random()), asked);
     $("photo").hidden = true;
     $("samples").replaceChildren();
     for (let k = 0; k < AT_ONCE; k++) {
@@ -112,10 +104,12 @@ function start(model) {
   $("reset").addEventListener("click", () => take(base));
   $("label").addEventListener("change", () => {
     wanted = $("label").value;
-    if (wanted === "") code.fill(0, code.length - classes);
-    withClass(code, wanted);
+    if (!classes) return $("draw").click();
+    code.fill(0, code.length - classes);
+    if (wanted !== "") code[code.length - classes + Number(wanted)] = 1;
     redraw();
   });
+  $("guidance").addEventListener("change", () => $("draw").click());
   $("save").addEventListener("click", () => save($("image"), told.title));
   lay(model, rows);
   return draw();
@@ -127,6 +121,7 @@ function lay({ told, sessions }, rows) {
   $("open").hidden = !sessions.encoder || !readable;
   $("detailed").hidden = !sessions.refiner;
   $("labelled").hidden = !told.labels.length;
+  $("guided").hidden = !told.label_from;
   $("label").append(new Option(told.labels.length ? "any" : "", ""));
   told.labels.forEach((/** @type {string} */ name, /** @type {number} */ k) => $("label").append(new Option(name, String(k))));
   $("sliders").append(...rows.slice(0, FIRST).map((row) => row.element));

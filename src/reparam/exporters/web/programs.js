@@ -3,6 +3,9 @@
 import { normal, uniform } from "./noise.js";
 import { taken, unpack } from "./unpack.js";
 
+/** What new codes are to be: of a class, and how far beyond what its label says.
+ * @typedef {{label?: number, guidance?: number}} Asked */
+
 /** A model: what may be asked of it, also from the browser's console as `model`.
  * Codes and images are Float32Array of one row, or of `rows` of them. */
 export class Model {
@@ -67,30 +70,61 @@ export class Model {
     return this.run("refiner", [[images, shape], [noise, shape]]);
   }
 
-  /** Codes that standard normal noise becomes. @param {Float32Array} noise @param {number} rows
+  /** Codes that standard normal noise becomes. @param {Float32Array} noise @param {number} rows @param {Asked} [asked]
    * @returns {Promise<Float32Array>} */
-  async fromNoise(noise, rows) {
-    if (!this.sessions.velocity) return this.run("prior", [[noise, [rows, noise.length / rows]]]);
-    const { steps, whitening } = this.told;
-    const h = 1 / steps;
-    /** @param {Float32Array} point @param {number} time */
-    const v = (point, time) => this.run("velocity", [[point, [rows, ...this.told.latent]],
-      [new Float32Array(rows).fill(time), [rows]]]);
-    let z = Float32Array.from(noise);
-    for (let i = 0; i < steps; i++) { // Heun's method
+  async fromNoise(noise, rows, asked = {}) {
+    const shaped = /** @type {[Float32Array, number[]]} */ ([noise, [rows, this.told.noise]]);
+    const drawn = this.sessions.prior ? this.run("prior", [shaped])
+      : this.run("codes", [await this.carried(noise, rows, asked), shaped]);
+    return this.ofClass(await drawn, rows, asked.label);
+  }
+
+  /** Points that flow matching carries noise to, by Heun's method, with their shape.
+   * @param {Float32Array} noise @param {number} rows @param {Asked} asked @returns {Promise<[Float32Array, number[]]>} */
+  async carried(noise, rows, { label, guidance = 1 }) {
+    const { steps, point, label_from: from } = this.told;
+    const [h, width, shape] = [1 / steps, noise.length / rows, [rows, ...point]];
+    const size = point.reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b, 1);
+    const row = (/** @type {number} */ k) => noise.subarray(k * width, (k + 1) * width);
+    const none = new Float32Array(rows).fill(-1);
+    const labels = from && none.map((_, k) => label !== undefined && !this.told.one_hot ? label
+      : from.filter((/** @type {number} */ bound) => row(k)[size] >= bound).length - 1);
+    /** @param {Float32Array} z @param {number} time @param {Float32Array} y */
+    const velocity = (z, time, y) => this.run("velocity", [[z, shape], [new Float32Array(rows).fill(time), [rows]],
+      ...(from ? [/** @type {[Float32Array, number[]]} */ ([y, [rows]])] : [])]);
+    /** @param {Float32Array} z @param {number} time */
+    const v = async (z, time) => {
+      const told = await velocity(z, time, labels);
+      if (guidance === 1 || !from) return told;
+      const without = await velocity(z, time, none);
+      return without.map((value, k) => value + guidance * (told[k] - value));
+    };
+    let z = new Float32Array(rows * size);
+    for (let k = 0; k < rows; k++) z.set(row(k).subarray(0, size), k * size);
+    for (let i = 0; i < steps; i++) {
       const first = await v(z, i * h);
       const second = await v(z.map((value, k) => value + h * first[k]), (i + 1) * h);
       z = z.map((value, k) => value + (h / 2) * (first[k] + second[k]));
     }
-    const { loc, scale } = whitening; // of each number, or of a map's channels
-    const places = this.codeSize / loc.length;
-    const channel = (/** @type {number} */ k) => Math.floor((k % this.codeSize) / places);
-    return z.map((value, k) => loc[channel(k)] + value * scale[channel(k)]);
+    return [z, shape];
   }
 
-  /** New codes; the same seed gives the same ones. @param {number} rows @param {number} seed @returns {Promise<Float32Array>} */
-  sample(rows, seed) {
-    const size = this.sessions.velocity ? this.codeSize : this.told.noise;
-    return this.fromNoise(normal(rows * size, uniform(seed)), rows);
+  /** Codes with their class, where they hold one, set to what is asked. @param {Float32Array} codes @param {number} rows
+   * @param {number} [label] */
+  ofClass(codes, rows, label) {
+    const { one_hot: classes } = this.told;
+    if (!classes || label === undefined) return codes;
+    const z = Float32Array.from(codes);
+    for (let end = this.codeSize; end <= rows * this.codeSize; end += this.codeSize) {
+      z.fill(0, end - classes, end);
+      z[end - classes + label] = 1;
+    }
+    return z;
+  }
+
+  /** New codes; the same seed gives the same ones. @param {number} rows @param {number} seed @param {Asked} [asked]
+   * @returns {Promise<Float32Array>} */
+  sample(rows, seed, asked = {}) {
+    return this.fromNoise(normal(rows * this.told.noise, uniform(seed)), rows, asked);
   }
 }

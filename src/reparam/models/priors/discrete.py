@@ -87,12 +87,21 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "n t w"], past: Cache | None = None) -> tuple[Float[Tensor, "n t w"], Cache]:
         """Positions x (n, t, width), which see those before them; with a `past`, one position after all of it."""
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(self.first(x)).chunk(3, -1))
+        q, k, v = self.parts(x)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         seen = F.scaled_dot_product_attention(q, k, v, is_causal=past is None)
+        return self.after(x, seen), (k, v)
+
+    def parts(self, x: Float[Tensor, "n t w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of positions, (n, heads, t, width / heads) each."""
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(self.first(x)).chunk(3, -1))
+        return q, k, v
+
+    def after(self, x: Float[Tensor, "n t w"], seen: Float[Tensor, "n h t d"]) -> Float[Tensor, "n t w"]:
+        """Positions, with what their attention has seen."""
         x = x + self.out(seen.transpose(1, 2).flatten(2))
-        return x + self.net(self.second(x)), (k, v)
+        return x + self.net(self.second(x))
 
 
 @dataclass(frozen=True)
