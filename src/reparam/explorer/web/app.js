@@ -98,9 +98,11 @@ class App {
     for (const name of all) {
       byId(`tab-${name}`).onclick = () => this.tab(name);
       byId(`tab-${name}`).onkeydown = (/** @type {KeyboardEvent} */ e) => {
-        const by = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
-        if (!by) return;
-        const next = all[(all.indexOf(name) + by + all.length) % all.length];
+        const at = all.indexOf(name), n = all.length;
+        const to = { ArrowRight: (at + 1) % n, ArrowLeft: (at + n - 1) % n, Home: 0, End: n - 1 }[e.key];
+        if (to === undefined) return;
+        e.preventDefault();
+        const next = all[to];
         this.tab(next);
         byId(`tab-${next}`).focus();
       };
