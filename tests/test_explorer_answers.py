@@ -58,6 +58,8 @@ def test_labels_and_guidance_are_offered_where_a_prior_knows_classes(explorable)
     np.testing.assert_array_equal(answer(session, "sample", **asked).arrays["images"][..., 0],
                                   session.runs[0].model.sample(4, prior="flow_matching", label="3", guidance=2.0, seed=1))
     conditional = Session.open([explorable(latent="conditional(4, 10)")], most=10, device="cpu")
+    names = conditional.answer(Question({"op": "hello"})).fields["runs"][0]["classes"]
+    assert names == [str(i) for i in range(10)] and draws.classes_of(session.runs[0]) == names
     assert ways(conditional) == [("normal", False, True, False)]
 
 

@@ -52,6 +52,13 @@ def ways_of(run: Explored) -> list[dict[str, Any]]:
     return [asdict(way) for way in ways]
 
 
+def classes_of(run: Explored) -> list[str]:
+    """Names of the classes that can be asked for; their numbers where they have no names."""
+    fitted = run.model.sampler.fitted_prior
+    known = fitted.velocity.classes if isinstance(fitted, FlowMatching) else 0
+    return list(run.model.config.classes) or [str(i) for i in range(max(known, run.model.network.latent.classes))]
+
+
 def sample(run: Explored, question: Question) -> Answer:
     """New images and their codes."""
     model, label = run.model, question.said.get("label")

@@ -189,5 +189,5 @@ class Explored:
         return {"name": self.name, "folder": str(self.folder), "image": [h, w, c],
                 "latent": list(self.model.latent_shape), "axes": axes,
                 "directions": [{"name": d.name, "accuracy": d.accuracy} for d in self.directions.values()],
-                "plain": self.is_plain, "classes": list(self.model.config.classes),
+                "plain": self.is_plain,
                 "has_encoder": self.model.network.has_encoder, "refines": self.model.sampler.refiner is not None}

@@ -105,7 +105,7 @@ class Session:
         factors = {} if self.points is None else self.points.images.factors or {}
         columns = [each | {"factor": each["name"] in factors} for each in columns]
         columns += [{"name": name, "title": title, "kind": "number"} for name, title in titles_of(first).items()]
-        runs = [run.summary() | {"ways": draws.ways_of(run)} for run in self.runs]
+        runs = [run.summary() | {"ways": draws.ways_of(run), "classes": draws.classes_of(run)} for run in self.runs]
         return Answer({"runs": runs, "planes": planes, "training": False, "films": shutil.which("ffmpeg") is not None,
                        "points": {"n": 0 if self.points is None else len(self.points), "columns": columns},
                        "notes": list(self.notes)})

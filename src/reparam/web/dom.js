@@ -46,15 +46,17 @@ export async function tried(act) {
 
 /** Hands a file that the server wrote to the user. @param {import("./types.js").Answer | null} answer */
 export function download(answer) {
-  if (!answer) return;
-  const bytes = new Uint8Array(answer.arrays.file.data);
-  const url = URL.createObjectURL(new Blob([bytes], { type: answer.header.type }));
-  const link = el("a", { href: url, download: answer.header.name });
+  if (answer) handOver(new Blob([new Uint8Array(answer.arrays.file.data)], { type: answer.header.type }), answer.header.name);
+}
+
+/** Hands a file to the user. @param {Blob} blob @param {string} name */
+export function handOver(blob, name) {
+  const url = URL.createObjectURL(blob), link = el("a", { href: url, download: name });
   document.body.append(link);
   link.click();
   link.remove();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
-  say(`Saved ${answer.header.name}`);
+  say(`Saved ${name}`);
 }
 
 /** A number as people write it: three digits that count. @param {number} value */

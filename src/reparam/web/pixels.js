@@ -57,6 +57,11 @@ export function difference(a, b) {
   return { data: Uint8Array.from(a.data, (v, i) => Math.max(0, Math.min(255, 128 + v - b.data[i]))), shape: a.shape };
 }
 
+/** An image with what its rebuilding lost of the original. @param {NamedArray} image @param {NamedArray} original @param {NamedArray} rebuilt @returns {NamedArray} */
+export function withRest(image, original, rebuilt) {
+  return { data: Uint8Array.from(image.data, (v, i) => Math.max(0, Math.min(255, v + original.data[i] - rebuilt.data[i]))), shape: image.shape };
+}
+
 /** Mean absolute difference of two images, from 0 to 1. @param {NamedArray} a @param {NamedArray} b */
 export function apart(a, b) {
   let sum = 0;

@@ -201,7 +201,7 @@ class App {
     const lassos = map.groups.filter((g) => g.plane === map.plane);
     return { tab: this.shown !== "work" && this.shown, plane: map.plane, colour: map.colour || "none", hide: listed([...map.hidden]),
       view: !map.fitted && listed([map.view.x, map.view.y, w / map.view.scale]), ...own, set: amounts(code.change), add: amounts(code.amounts),
-      heat: code.temperature !== 1 && code.temperature, lock: listed([...code.locked]), bare: !work.strips.on && "1", detail: this.run.refines && !work.detail && "0", lasso: lassos.map((g) => polygon(g.corners)).join("|"),
+      heat: code.temperature !== 1 && code.temperature, lock: listed([...code.locked]), bare: !work.strips.on && "1", rest: byId("rest").checked && "1", detail: this.run.refines && !work.detail && "0", lasso: lassos.map((g) => polygon(g.corners)).join("|"),
       turn: [...work.pulls.keys()].filter((name) => name.includes(" → ")).map((name) => name.replace(" → ", ">")).join(","),
       stops: paths.state, frames: paths.stops.length > 0 && paths.count, geodesic: byId("geodesic").checked && "1", sum: sums.state, to: byId("pickssum").checked && "sum", draw: samples.state, kept: kept.state, ...compare.state };
   }
@@ -211,6 +211,7 @@ class App {
     const asked = read(), { hello } = this.context, { map, work } = this;
     this.restoring = true;
     byId("previews").checked = asked.get("bare") !== "1";
+    byId("rest").checked = asked.get("rest") === "1";
     byId("detailbox").checked = asked.get("detail") !== "0";
     work.strips.toggle();
     if (this.hasMap) await this.restoreMap(asked);

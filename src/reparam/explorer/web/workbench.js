@@ -1,8 +1,8 @@
 /** One image large, and everything that can be done to it. */
 
-import { byId, download, el, say, short, tried } from "../../web/dom.js";
+import { byId, el, handOver, say, short, tried } from "../../web/dom.js";
 import { Code } from "./code.js";
-import { apart, difference, picture, rowOf, show } from "../../web/pixels.js";
+import { apart, difference, picture, rowOf, show, withRest } from "../../web/pixels.js";
 import { Slider } from "./sliders.js";
 import { Strips } from "./strips.js";
 
@@ -21,6 +21,7 @@ export class Workbench {
     this.strips = new Strips(context);
     /** @type {Source} */ this.source = { kind: "code", title: "" };
     this.title = "";
+    /** @type {{image: NamedArray, rebuilt: NamedArray} | null} an image that was encoded, and what the model rebuilds of it */ this.pair = null;
     /** @type {Map<number, Slider>} */ this.sliders = new Map();
     /** @type {Map<string, Slider>} */ this.pulls = new Map();
     /** @type {ArrayBuffer | null} the photo's */ this.file = null;
@@ -28,7 +29,8 @@ export class Workbench {
     this.axes = [...this.run.axes].sort((a, b) => b.nats - a.nats);
     byId("more").onclick = () => { this.shown += AT_FIRST; this.build(); this.refresh(); };
     byId("reset").onclick = () => { this.code.reset(); this.redraw(); };
-    byId("save").onclick = () => tried(async () => download(await this.context.backend.call("save", { run: 0, kind: "png", codes: [this.code.value()], detail: this.detail })));
+    byId("save").onclick = () => this.save();
+    byId("rest").onchange = () => this.redraw();
     byId("detail").hidden = !this.run.refines;
     byId("detailbox").onchange = () => this.redraw();
     byId("photo").hidden = !this.run.has_encoder;
@@ -146,6 +148,11 @@ export class Workbench {
     });
   }
 
+  /** Saves the image as it is seen, at its own size. */
+  save() {
+    byId("image").toBlob((/** @type {Blob | null} */ blob) => blob && handOver(blob, "reparam.png"), "image/png");
+  }
+
   /** @param {Source} source @param {number[]} base @param {string} title */
   begin(source, base, title) {
     this.source = source;
@@ -158,7 +165,8 @@ export class Workbench {
   /** The image itself, what the model rebuilds, and where they differ. @param {NamedArray | null} image @param {NamedArray | null} rebuilt */
   compare(image, rebuilt) {
     const box = byId("originals");
-    box.hidden = !image || !rebuilt;
+    box.hidden = byId("restbox").hidden = !image || !rebuilt;
+    this.pair = image && rebuilt && { image, rebuilt };
     if (!image || !rebuilt) return box.replaceChildren();
     const one = (/** @type {NamedArray} */ pixels, /** @type {string} */ label) => {
       const canvas = picture(label);
@@ -178,7 +186,8 @@ export class Workbench {
     return tried(async () => {
       const answer = await this.context.backend.call("decode", { run: 0, codes: [code], detail: this.detail }, "work");
       if (!answer) return;
-      show(byId("image"), answer.arrays.images);
+      const { images } = answer.arrays;
+      show(byId("image"), this.pair && byId("rest").checked ? withRest(images, this.pair.image, this.pair.rebuilt) : images);
       byId("image").dispatchEvent(new CustomEvent("shown", { detail: code }));
     });
   }
