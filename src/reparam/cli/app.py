@@ -20,6 +20,7 @@ from ..text import for_shell
 from .options import COMMON, GROUPS, OTHER, Device, Json, Overrides, Reading
 
 if TYPE_CHECKING:
+    from ..data.options import DataOptions
     from ..metrics.figures import Figure
     from ..runs.evaluate import Evaluated
     from ..runs.folder import Run
@@ -52,7 +53,8 @@ def train(
     Parameters
     ----------
     data
-        A folder of images (sub-folders are labels), a .zip or .tar of one, an .npy or .npz file, 'digits' or 'shapes'.
+        A folder of images (sub-folders are labels), a .zip or .tar of one, an .npy or .npz file, .parquet files of images,
+        also at an address such as s3://bucket/folder or hf:owner/name, 'digits' or 'shapes'.
     preset
         A named recipe that the other flags change; see 'reparam presets'.
     out
@@ -81,14 +83,12 @@ def _train(data: str | None, preset: str | None, out: str | None, resumed: str |
         raise UsageError("a resumed run keeps its pairs: leave out --pairs")
     from ..runs import train as runs
 
-    report = _reporter(as_json)
+    report = reporter(as_json)
     if resumed is not None:
         run = runs.resume(resumed, device=device, report=report, **given)
     else:
-        options = runs.DataOptions(reading.image_size, reading.background, _range(reading.value_range), reading.on_bad,
-                                   reading.max_pixels)
-        run = runs.train(str(data), preset=preset or "default", out=out, options=options, device=device, report=report,
-                         **beside, **given)
+        run = runs.train(str(data), preset=preset or "default", out=out, options=options_of(reading), device=device,
+                         report=report, **beside, **given)
     _conclude(run, as_json)
 
 
@@ -171,7 +171,7 @@ def evaluate(run: str, data: str | None = None, /, *, metrics: str | None = None
     from ..runs.measuring import evaluate as measure
 
     _tell_evaluated(run, measure(run, data, metrics=metrics, features=features, factors=factors, n=n, device=device,
-                                 report=_reporter(json)), json)
+                                 report=reporter(json)), json)
 
 
 def _tell_evaluated(run: str, found: Evaluated, as_json: bool) -> None:
@@ -208,8 +208,16 @@ def figure_table(figures: Sequence[Figure]) -> list[str]:
     return [f"  {line}" for line in (*lines, *notes)]
 
 
-def _reporter(as_json: bool) -> Reporter:
+def reporter(as_json: bool) -> Reporter:
     return Silent() if as_json else for_this_terminal()
+
+
+def options_of(reading: Reading) -> DataOptions:
+    """How images are read, as the flags say."""
+    from ..data.options import DataOptions
+
+    return DataOptions(reading.image_size, reading.background, _range(reading.value_range), reading.on_bad,
+                       reading.max_pixels)
 
 
 def _range(text: str | None) -> tuple[float, float] | None:
@@ -236,7 +244,7 @@ def print_json(value: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command: 0 done, 1 the work failed, 2 wrong usage."""
     for module in ("use", "decode", "edit", "compare", "listing", "fit_prior", "describe", "classify", "anomalies", "search",
-                   "map", "export", "explore"):
+                   "map", "export", "explore", "pack"):
         import_module(f"reparam.cli.{module}")  # which adds its commands to `app`
     hush_threads()
     keep_memory()

@@ -54,6 +54,9 @@ class Skipped(NamedTuple):
 class Members(ABC, Generic[Entry]):
     """The image files of one source, by their sorted names, relative and with "/"."""
 
+    in_sequence = False
+    """Whether files are read quickly only in the order in which they lie."""
+
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
         self.max_bytes = max_bytes
@@ -239,6 +242,8 @@ class _Place(NamedTuple):
 
 
 class _Tar(Members[_Place]):
+    in_sequence = True
+
     def __init__(self, path: Path, max_bytes: int, stream: IO[bytes]) -> None:
         super().__init__(path, max_bytes)
         self._stream = stream

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_TRAINING = frozenset({"train", "training"})
-_VALIDATION = frozenset({"val", "valid", "validation"})
-_TESTING = frozenset({"test", "testing"})
-_SPLITS = _TRAINING | _VALIDATION | _TESTING
+TRAINING = frozenset({"train", "training"})
+VALIDATION = frozenset({"val", "valid", "validation"})
+TESTING = frozenset({"test", "testing"})
+_SPLITS = TRAINING | VALIDATION | TESTING
 _OF_DEVICES = frozenset({"__macosx", "@eadir", "@__thumb", "#recycle", "@recycle", "$recycle.bin",
                          "system volume information"})
 _RUN, _IN_A_RUN = "run.json", frozenset({"config.json", "metrics.jsonl"})
@@ -60,8 +60,8 @@ def read_folders(names: Sequence[str]) -> Said:
     level = _split_level(folders)
     if level is not None:
         splits = [p[level].lower() if len(p) > level else "" for p in folders]
-        validation = np.array([split in _VALIDATION for split in splits])
-        test = np.array([split in _TESTING for split in splits])
+        validation = np.array([split in VALIDATION for split in splits])
+        test = np.array([split in TESTING for split in splits])
         if (validation | test).all():  # nothing to train on: all of it is data
             validation = test = np.zeros(len(names), np.bool_)
         folders = [p[:level] + p[level + 1:] if split in _SPLITS else p
@@ -79,11 +79,11 @@ def read_folders(names: Sequence[str]) -> Said:
 def _split_level(folders: Folders) -> int | None:
     """At which level the folders are named by splits: the first, or the one below labels."""
     tops = {p[0].lower() for p in folders if p}
-    held_out = _VALIDATION | _TESTING
-    if tops and (tops <= _SPLITS or (tops & _TRAINING and tops & held_out)):
+    held_out = VALIDATION | TESTING
+    if tops and (tops <= _SPLITS or (tops & TRAINING and tops & held_out)):
         return 0
     below = {p[1].lower() if len(p) > 1 else "" for p in folders}
-    return 1 if below <= _SPLITS and below & _TRAINING and below & held_out else None
+    return 1 if below <= _SPLITS and below & TRAINING and below & held_out else None
 
 
 def _without_own(folders: Folders, splits: Sequence[str]) -> Folders:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import DataError, UsageError, nearest
+from .addresses import Address, files_at, is_remote
 from .archives import check_regular, is_archive, members
 from .arrays import open_arrays, open_digits, open_shapes
 from .build import Progress, open_files
@@ -18,12 +19,14 @@ from .formats import is_read
 from .imageset import ImageSet, Shape, assemble, enough, in_colour
 from .labels import Labels
 from .parallel import in_parallel
+from .parquet import ParquetShard
 from .pixels import Pixels, Range, UnreadableImage
 from .plan import Decoded, Joining, Settings, Skips
+from .shards import ShardMembers, open_shards, places_in
 
 BUNDLED = {"digits": open_digits, "shapes": open_shapes}
-ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an .npz and the "
-            "bundled names 'digits' and 'shapes'.")
+ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an .npz, .parquet files of images, also at an "
+            "address such as s3://bucket/folder or hf:owner/name, and the bundled names 'digits' and 'shapes'.")
 
 
 def open_images(source: str | Path, *, image_size: int | None = None, background: str = "white",
@@ -53,9 +56,10 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
     if on_bad not in ("skip", "error"):
         raise UsageError(f"--on-bad must be skip or error, got {on_bad!r}")
     path, name = Path(source).expanduser(), str(source)
-    if name.startswith("hf:") or path.suffix.lower() == ".parquet":
-        raise DataError(f"{name!r}: data sets on a hub and .parquet files are not supported by "
-                        f"this version. {ACCEPTED}")
+    if addresses := _shards_in(path, name):
+        skips = Skips(on_bad)
+        shards = open_shards(addresses, ParquetShard, skips.skip)
+        return open_files(ShardMembers(name, shards, places_in(shards), skips), name, settings, on_bad, progress)
     if name in BUNDLED and not path.exists():
         return BUNDLED[name](image_size, value_range, like)
     if not path.exists():
@@ -126,6 +130,38 @@ def read_photo(data: bytes, shape: Shape, *, background: str = "white", value_ra
     return np.array(result.image)  # of its own, which Pillow's need not be
 
 
+def _shards_in(path: Path, name: str) -> list[Address]:
+    """The shards that a source names: of an address or of wildcards always, of a path when it is or holds .parquet files.
+
+    Raises:
+        DataError: there are none at an address.
+    """
+    remote = is_remote(name)
+    wild = not remote and not path.exists() and any(sign in name for sign in "*?[")
+    if not (remote or wild or path.suffix.lower() == ".parquet" or (path.is_dir() and _holds_parquet(path))):
+        return []
+    found = files_at(name if remote else str(path.absolute()), [".parquet"])
+    if not found and (remote or wild):
+        raise DataError(f"no .parquet files at {name!r}. {ACCEPTED}")
+    return found
+
+
+def is_files(path: Path, name: str) -> bool:
+    """Whether a source is a folder or an archive of image files."""
+    arrays = path.suffix.lower() in (".npy", ".npz") or (name in BUNDLED and not path.exists())
+    return path.exists() and not arrays and not _shards_in(path, name)
+
+
+def _holds_parquet(folder: Path) -> bool:
+    """Whether a folder holds .parquet files, at most two folders deep, and no images beside them, of which they may tell."""
+    found = False
+    for path in (each for deep in ("*", "*/*", "*/*/*") for each in folder.glob(deep)):
+        if is_read(path.suffix) and path.is_file():
+            return False
+        found = found or path.suffix.lower() == ".parquet"
+    return found
+
+
 def _drawn_on(background: str, like: Shape | None) -> str:
     """The background of images that join a model's: arrays without transparency made one of 1 or 3 channels."""
     return "white" if background == "keep" and like is not None and like[0] in (1, 3) else background
@@ -135,6 +171,8 @@ def _is_set(source: str, channels: int) -> bool:
     """Whether a source is opened as a set of images, not read as one."""
     path = Path(source).expanduser()
     suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return True
     if suffix == ".npy" and path.is_file():
         with contextlib.suppress(Exception):  # NumPy raises many kinds on a broken file, and reading it will tell
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
