@@ -225,6 +225,7 @@ def test_by_mouse(page, seen, session, photo):
     page.wait_for_selector("#originals:not([hidden]) canvas")
     picture = as_seen(session, photo)
     shows(page, "#originals canvas >> nth=0", picture, within=0)
+    assert "disc" not in page.url
     encoded = session.runs[0].encoded(picture[None])[0]
     until(page, lambda: np.abs(seen.sliders() - encoded).max() < 1e-3)
     slider.click(position={"x": 0.8 * track["width"], "y": track["height"] / 2})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import struct
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from pages import shows, until
 
 import reparam
 
@@ -41,16 +40,6 @@ class Server:
     def decode(self, codes):
         z = np.asarray(codes, np.float32).reshape(-1, D)
         return np.clip(128 + z @ self.weight, 0, 255).astype(np.uint8).reshape(-1, SIDE, SIDE, 3)
-
-    def encode(self, pixels):
-        found = np.linalg.lstsq(self.weight.T, pixels.reshape(-1).astype(float) - 128, rcond=None)[0]
-        return found[None].astype(np.float32)
-
-    def gap(self):
-        """The place of the first plane, within all images, that is farthest from any."""
-        xy = self.codes[:, :2]
-        places = np.stack(np.meshgrid(*np.linspace(0.95 * xy.min(0), 0.95 * xy.max(0), 40).T), -1).reshape(-1, 2)
-        return places[np.argmax(np.linalg.norm(places[:, None] - xy, axis=2).min(1))]
 
     def hello(self, _):
         axes = [{"index": i, "nats": D - i, "mean": 0, "std": 1, "low": -3, "high": 3, "name": "hue" if i == 2 else ""}
@@ -103,10 +92,6 @@ class Server:
                     return {"accuracy": 0.9}, {"vector": np.eye(D, dtype=np.float32)[[3]]}
                 ends = [self.codes[q[side]].mean(0) for side in "ab"]
                 return {"accuracy": 0.8}, {"vector": (ends[1] - ends[0])[None]}
-            case "encode":
-                pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB").resize((SIDE, SIDE)))
-                code = self.encode(pixels)
-                return {}, {"code": code, "image": pixels[None], "reconstruction": self.decode(code)}
             case "mean":
                 code = self.codes[q["rows"]].mean(0)[None]
                 return {}, {"code": code, "image": self.decode(code)}
@@ -114,10 +99,6 @@ class Server:
                 far = np.linalg.norm(self.codes - np.asarray(q["code"], np.float32), axis=1)
                 rows = np.argsort(far)[: q["n"]]
                 return {}, {"rows": rows.astype(np.int32), "distances": far[rows].astype(np.float32)}
-            case "path":
-                t = np.linspace(0, 1, q["frames"])[:, None]
-                codes = ((1 - t) * q["codes"][0] + t * np.asarray(q["codes"][-1])).astype(np.float32)
-                return {}, {"images": self.decode(codes), "codes": codes}
             case "sample":
                 codes = np.random.default_rng(q["seed"]).normal(0, q.get("temperature", 1), (q["n"], D)).astype(np.float32)
                 return {}, {"images": self.decode(codes), "codes": codes}
@@ -185,29 +166,6 @@ def wait_for_text(page, selector, pattern):
     expect(page.locator(selector)).to_have_text(re.compile(pattern), timeout=30_000)
 
 
-def until(page, holds):
-    """Waits for what must come true, however busy the machine is."""
-    for _ in range(600):
-        if holds():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError("this did not come true in half a minute")
-
-
-def shows(page, canvas, image, within=1):
-    until(page, lambda: (now := pixels(page, canvas)).shape == image.shape
-          and np.abs(now.astype(int) - image).max() <= within)
-
-
-def pixels(page, canvas):
-    """What a canvas shows, (h, w, 3)."""
-    data = page.evaluate("""id => { const c = document.getElementById(id);
-        const g = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true});
-        g.drawImage(c, 0, 0);
-        return [c.height, c.width, ...g.getImageData(0, 0, c.width, c.height).data] }""", canvas)
-    return np.array(data[2:], np.uint8).reshape(data[0], data[1], 4)[..., :3]
-
-
 def place(page, server, x, y):
     """Where a point of the plane lies on the screen, while the whole map is in view."""
     box = page.locator("#over").bounding_box()
@@ -234,43 +192,6 @@ def lasso(page, server, x0, x1, y0, y1):
     for corner in corners[1:]:
         page.mouse.move(*corner)
     page.mouse.up()
-
-
-def test_pointing_shows_an_image_and_between_them_what_the_model_makes(opened, server):
-    page = opened()
-    row = int(np.argmax(server.codes[:, 0]))  # alone at the edge
-    page.mouse.move(*place(page, server, *server.codes[row, :2]))
-    wait_for_text(page, "#cardtext", "^image")
-    assert page.inner_text("#cardtext") == f"image {row} · long"
-    shows(page, "cardimage", server.decode(server.codes[row])[0], within=0)
-    x, y = server.gap()
-    page.mouse.move(*place(page, server, x, y))
-    wait_for_text(page, "#cardtext", "^what the model")
-    asked = [q for q in server.asked if q["op"] == "at"][-1]
-    assert abs(asked["x"] - x) < 0.05 and abs(asked["y"] - y) < 0.05 and asked["lane"] == "hover"
-    shows(page, "cardimage", server.at(asked)[1]["image"][0], within=0)
-
-
-def test_a_click_brings_an_image_to_the_workbench_and_the_last_of_200_drags_is_what_is_seen(opened, server):
-    page = opened()
-    page.mouse.click(*place(page, server, *server.codes[int(np.argmax(server.codes[:, 0])), :2]))
-    row = int(np.argmax(server.codes[:, 0]))
-    wait_for_text(page, "#title", f"^{row}.png")
-    names = page.locator("#sliders .range").evaluate_all("all => all.map(r => r.getAttribute('aria-label'))")
-    assert names == ["latent 0", "latent 1", "hue", "latent 3", "latent 4", "latent 5"]
-    before = len(server.asked)
-    page.evaluate("""async () => {
-        const slider = document.querySelector('#sliders .range[aria-label=hue]');
-        for (let k = 0; k < 200; k++) {
-            slider.value = 2.5 * Math.sin(k / 15); slider.dispatchEvent(new Event('input'));
-            if (k % 5 === 0) await new Promise(requestAnimationFrame);
-        } }""")
-    code = server.codes[row].copy()
-    code[2] = 2.5 * np.sin(199 / 15)
-    shows(page, "image", server.decode(code)[0])
-    assert 1 < len(server.asked) - before <= 200 and server.asked[-1]["lane"] == "work"
-    said = page.locator("#sliders .range[aria-label=hue]").get_attribute("aria-valuetext")
-    assert said.startswith("hue 1.") and said.endswith("4 nats")
 
 
 def test_what_is_typed_reset_and_locked(opened, server):
@@ -305,27 +226,12 @@ def test_lassos_have_means_files_and_a_direction_between_them(opened, server):
     slider = page.locator("#directions .range[aria-label='A → B']")
     slider.evaluate("s => { s.value = 1; s.dispatchEvent(new Event('input')) }")
     vector = server.codes[inside[1]].mean(0) - server.codes[inside[0]].mean(0)
-    shows(page, "image", server.decode(server.codes[0] + vector)[0], within=12)
+    shows(page, "#image", server.decode(server.codes[0] + vector)[0], within=12)
     page.click("#groups li:first-child >> text=Average")
     wait_for_text(page, "#title", "^average of lasso A$")
     with page.expect_download() as saved:
         page.click("#groups li:first-child >> text=Files")
     assert saved.value.suggested_filename == "fish.csv"
-
-
-def test_a_photo_is_dropped_in(opened, server):
-    page = opened()
-    file = io.BytesIO()
-    photo = server.decode(np.full(D, 0.7))[0]
-    Image.fromarray(photo).save(file, "PNG")
-    page.evaluate("""bytes => {
-        const data = new DataTransfer();
-        data.items.add(new File([new Uint8Array(bytes)], 'me.png', {type: 'image/png'}));
-        dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true})); }""", list(file.getvalue()))
-    wait_for_text(page, "#title", "^your photo · me.png$")
-    shows(page, "image", photo, within=3)
-    assert page.locator("#originals figcaption").all_inner_texts()[:2] == ["original", "rebuilt"]
-    assert "me.png" not in page.url
 
 
 def test_a_link_shows_the_same(opened, server):
@@ -338,32 +244,15 @@ def test_a_link_shows_the_same(opened, server):
     page.locator("#directions .range").first.evaluate("s => { s.value = -1; s.dispatchEvent(new Event('input')) }")
     code = server.codes[0] - np.eye(D)[3]
     code[2] = 2
-    shows(page, "image", server.decode(code)[0])
+    shows(page, "#image", server.decode(code)[0])
     until(page, lambda: {"set", "add", "lasso", "hide"} <= set(address(page)))
     points = "document.getElementById('points').toDataURL()"
     link, drawn = address(page), page.evaluate(points)
     again = opened(page.url)
-    shows(again, "image", server.decode(code)[0])
+    shows(again, "#image", server.decode(code)[0])
     until(again, lambda: again.evaluate(points) == drawn)
     assert address(again) == link and link["plane"] == "latents:3,1" and link["hide"] == "1"
     assert link["set"].startswith("2:") and link["add"] == "smiling:-1"
-
-
-def test_a_path_is_walked_and_saved(opened, server):
-    page = opened()
-    page.click("#tab-path")
-    for k, row in enumerate((np.argmin(server.codes[:, 0]), np.argmax(server.codes[:, 0])), 1):
-        page.mouse.click(*place(page, server, *server.codes[row, :2]))
-        until(page, lambda: page.locator("#stops li").count() == k)  # noqa: B023
-    page.wait_for_selector("#film:not([hidden])")
-    until(page, lambda: page.locator("#strip canvas").count() == 10)
-    page.locator("#scrub").evaluate("s => { s.value = 23; s.dispatchEvent(new Event('input')) }")
-    stops = [q for q in server.asked if q["op"] == "path"][-1]["codes"]
-    assert len(stops) == 2 and np.abs(stops[1] - server.codes[row]).max() < 1e-6
-    shows(page, "walk", server.decode(stops[1])[0])
-    with page.expect_download() as saved:
-        page.click("#savegif")
-    assert saved.value.suggested_filename == "fish.gif" and Path(saved.value.path()).read_bytes() == b"GIF89a saved"
 
 
 def test_samples_are_drawn_and_opened(opened, server):
@@ -372,7 +261,7 @@ def test_samples_are_drawn_and_opened(opened, server):
     page.wait_for_selector("#drawn .tile")
     asked = [q for q in server.asked if q["op"] == "sample"][-1]
     page.click("#drawn .tile:nth-child(3) .thumb")
-    shows(page, "image", server.decode(server.answer(asked, b"")[1]["codes"][2])[0])
+    shows(page, "#image", server.decode(server.answer(asked, b"")[1]["codes"][2])[0])
     page.click("#copyas")
     assert 'reparam.load("runs/fish")' in page.inner_text("#aspython")
     assert page.inner_text("#ascommand").startswith("reparam decode runs/fish --code=")

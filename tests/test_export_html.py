@@ -11,6 +11,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from pages import faults
 from PIL import Image
 
 import reparam
@@ -196,6 +197,10 @@ def test_a_person_edits_an_own_photo(digits, opened, tmp_path):
     page.click(".slider button")
     page.evaluate(SETTLED)
     np.testing.assert_array_equal(shown(page, "#image"), before)
+    page.click("details summary")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert faults(page) == []
 
 
 def test_the_command_says_what_it_wrote(digits, capsys, tmp_path):
