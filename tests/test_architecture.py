@@ -18,8 +18,8 @@ LAYERS = (
     ("functional", "features", "nets", "data"),
     ("models",),
     ("objectives", "metrics", "pretrained"),
-    ("trainer", "doctor", "downstream", "exporters"),
-    ("runs", "estimator"),
+    ("trainer", "doctor", "downstream"),
+    ("runs", "estimator", "exporters"),
     ("explorer",),
     ("cli",),
 )

@@ -57,6 +57,13 @@ def principal_map(codes: npt.ArrayLike) -> Map:
     return Map(xy, "principal components", trust(z, xy), z.mean(0), axes)
 
 
+def component_titles(plane: Map, codes: npt.ArrayLike) -> list[str]:
+    """What the directions of a plane of principal components are called: by their share of the variance of codes (n, d)."""
+    total = float(np.asarray(codes).var(0, dtype=np.float64).sum()) or 1.0
+    scale = 1.0 if plane.axes is None else float((plane.axes[0] ** 2).sum())
+    return [f"component {i + 1}, {share:.0%} of the variance" for i, share in enumerate(plane.xy.var(0) * scale / total)]
+
+
 def plane_map(codes: npt.ArrayLike, i: int, j: int) -> Map:
     """Codes (n, d) by two of their dimensions; the others stay at their mean."""
     z = np.asarray(codes, np.float64)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from ..downstream.maps import FEWEST, Map, plane_map, principal_map
+from ..downstream.maps import FEWEST, Map, component_titles, plane_map, principal_map
 from ..errors import UsageError
 from ..models.codes import Axis
 
@@ -46,10 +46,7 @@ def titles_of(name: str, plane: Map, codes: npt.NDArray[np.float32]) -> list[str
     found = LATENTS.fullmatch(name)
     if found is not None:
         return [f"latent {found[1]}", f"latent {found[2]}"]
-    total = float(codes.var(0, dtype=np.float64).sum()) or 1.0
-    scale = 1.0 if plane.axes is None else float((plane.axes[0] ** 2).sum())
-    shares = plane.xy.var(0) * scale / total
-    return [f"component {i + 1}, {share:.0%} of the variance" for i, share in enumerate(shares)]
+    return component_titles(plane, codes)
 
 
 def code_at(plane: Map, x: float, y: float) -> npt.NDArray[np.float64]:

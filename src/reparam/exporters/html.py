@@ -7,7 +7,6 @@ a few plain modules, `web/*.js`, as they stand here. A content policy in it lets
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import html
 import json
@@ -23,13 +22,16 @@ import torch
 
 from ..files.writing import write_text
 from ..pretrained.image_model import ImageModel
+from .bundle import bundled
 from .half import with_half_weights
 from .onnx import check_packages, compared, difference
+from .packing import packed
+from .points import Points, map_of
 from .programs import description, programs
 
 WEB = Path(__file__).parent / "web"
-MODULES = ("unpack.js", "noise.js", "pixels.js", "programs.js", "sliders.js", "page.js")
-"""In the order in which they need each other."""
+LOOK = Path(__file__).parents[1] / "web" / "look.css"
+"""What all pages look like; `web/style.css` adds what is this one's own."""
 MOST_APART_IN_HALF = 2 / 255
 """Beyond which a program keeps weights of float32."""
 DIRECTIONS, DRAWS = 24, 512
@@ -48,14 +50,15 @@ class Page:
     """Programs whose weights stay in float32, since rounding them would show."""
 
 
-def export_html(model: ImageModel, path: str | Path, *, title: str = "", half: bool = True) -> Page:
+def export_html(model: ImageModel, path: str | Path, *, title: str = "", half: bool = True,
+                points: Points | None = None) -> Page:
     """Writes a model as one page: decoder, encoder and prior, with weights stored in half precision.
 
-    It holds no image that the model was trained on. Weights of a program whose output half precision would change by more
-    than 2/255 stay in float32, as all do without `half`.
+    A map of images is in it only where `points` are given: whoever has the page can see them. Weights of a program whose
+    output half precision would change by more than 2/255 stay in float32, as all do without `half`.
 
     Raises:
-        UsageError: packages are missing, or a part of the model cannot be exported.
+        UsageError: packages are missing, a part of the model cannot be exported, or points that make no map.
         ReparamError: a program does not compute what PyTorch does, or the disk is full.
     """
     check_packages()
@@ -75,22 +78,32 @@ def export_html(model: ImageModel, path: str | Path, *, title: str = "", half: b
                 files[name], apart[name] = smaller, apart_in_half
             else:
                 single.append(name)
-    write_text(path, page(told, files))
+    if points is not None:
+        told |= {"map": map_of(model, points)}
+    write_text(path, page({**told, "held": _held(points)}, files))
     return Page(Path(path), Path(path).stat().st_size, apart, tuple(single))
 
 
 def page_description(model: ImageModel, title: str) -> dict[str, Any]:
     """What the page says and shows beside the programs' answers."""
-    found, names = description(model), list(model.config.classes)
+    found, names, space = description(model), list(model.config.classes), model.network.latent.space
     found |= {"title": title or "A model", "text": _told(model),
               "labels": [names[k] if k < len(names) else str(k) for k in range(found["labels"])],
+              "space": {"kind": space.kind, "levels": space.levels},
               "background": model.config.data.get("background", "white"),
-              "sliders": [] if model.network.latent.space.kind == "codes" else _sliders(model)}
+              "sliders": [] if space.kind == "codes" else _sliders(model)}
     if model.sampler.refiner is not None:  # the one noise of all decoded codes, as in ImageModel.decode_pixels
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            found["detail"] = _packed(torch.randn(1, *model.config.image_shape).numpy().tobytes())
+            found["detail"] = packed(torch.randn(1, *model.config.image_shape).numpy().tobytes())
     return found
+
+
+def _held(points: Points | None) -> str:
+    if points is None:
+        return "It holds none of the images that the model was trained on. What a model makes can still resemble them."
+    return (f"It holds {len(points.codes):,} images of the data, small, and their codes: who has this file can see them. "
+            "What a model makes can resemble others that it was trained on.")
 
 
 def _told(model: ImageModel) -> str:
@@ -113,14 +126,15 @@ def _sliders(model: ImageModel) -> list[dict[str, Any]]:
     _, scales, directions = np.linalg.svd(draws - mean, full_matrices=False)
     of_all = (scales**2).sum()
     return [{"name": f"direction {k + 1}", "share": round(float(s**2 / of_all), 4), "mean": float(mean @ v),
-             "scale": float(s / np.sqrt(DRAWS)), "vector": _packed(v.astype("<f4").tobytes())}
+             "scale": float(s / np.sqrt(DRAWS)), "vector": packed(v.astype("<f4").tobytes())}
             for k, (s, v) in enumerate(zip(scales[:DIRECTIONS], directions, strict=False)) if s > 1e-6 * scales[0]]
 
 
 def page(told: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
     """The page of a description and of programs."""
-    style, script = (WEB / "style.css").read_text(encoding="utf-8"), _bundle()
-    data = {**told, "files": {name: _packed(data) for name, data in files.items()}}
+    style = "".join(path.read_text(encoding="utf-8") for path in (LOOK, WEB / "style.css"))
+    script = bundled(WEB / "page.js")
+    data = {**told, "files": {name: packed(data) for name, data in files.items()}}
     parts = {"title": html.escape(str(told["title"])), "policy": policy(style, script), "style": style, "script": script,
              "model": json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"), **_runtime()}
     template = (WEB / "page.html").read_text(encoding="utf-8")
@@ -137,20 +151,10 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _bundle() -> str:
-    """The modules as one, without what they import from each other."""
-    text = "\n".join((WEB / name).read_text(encoding="utf-8") for name in MODULES)
-    return re.sub(r"^(import [^;]*;\n|export )", "", text, flags=re.M)
-
-
 @cache
 def _runtime() -> dict[str, str]:
     vendor = WEB / "vendor"
-    return {"runtime": _packed((vendor / "ort.wasm.bundle.min.mjs").read_bytes()),
+    return {"runtime": packed((vendor / "ort.wasm.bundle.min.mjs").read_bytes()),
             "wasm": base64.b64encode((vendor / "ort-wasm-simd-threaded.wasm.gz").read_bytes()).decode(),
-            "notices": _packed((vendor / "ThirdPartyNotices.txt").read_bytes()),
+            "notices": packed((vendor / "ThirdPartyNotices.txt").read_bytes()),
             "licence": html.escape((vendor / "LICENSE").read_text(encoding="utf-8"))}
-
-
-def _packed(data: bytes) -> str:
-    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()

@@ -25,6 +25,28 @@ def visible(images: np.ndarray) -> np.ndarray:
     return np.repeat(x[..., :1], 3, -1) if x.shape[-1] < 3 else x[..., :3]
 
 
+def thumbnails(images: np.ndarray, side: int) -> np.ndarray:
+    """Images uint8 (n, H, W, C) in colour, (n, h, w, 3), made smaller where they are larger than `side`."""
+    x, (h, w) = visible(images), images.shape[1:3]
+    return x if max(h, w) <= side else np.stack([np.asarray(scaled(image, side)) for image in x])
+
+
+def scaled(image: np.ndarray, side: int) -> Image.Image:
+    """An image uint8 (h, w, 3) whose longer side is so many pixels."""
+    h, w, _ = image.shape
+    size = max(round(w * side / max(h, w)), 1), max(round(h * side / max(h, w)), 1)
+    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+
+
+def sprite(pictures: np.ndarray) -> Image.Image:
+    """Images (n, h, w, 3) side by side, row by row, in a square of as many rows as columns."""
+    n, h, w, _ = pictures.shape
+    columns = math.ceil(n**0.5)
+    sheet = np.zeros((columns * columns, h, w, 3), np.uint8)
+    sheet[:n] = pictures
+    return Image.fromarray(sheet.reshape(columns, columns, h, w, 3).swapaxes(1, 2).reshape(columns * h, columns * w, 3))
+
+
 def grid(images: np.ndarray, columns: int | None = None, *, side: int = 64) -> Image.Image:
     """Images (n, H, W[, C]) uint8 in rows, small ones enlarged by a whole factor to about `side` pixels."""
     x = visible(images)

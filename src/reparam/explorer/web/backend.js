@@ -9,6 +9,8 @@
  * @typedef {import("../../web/types.js").Asked & {listen: (heard: (answer: Answer) => void) => void}} Backend
  */
 
+import { Lanes } from "../../web/lanes.js";
+
 const KINDS = { uint8: Uint8Array, float32: Float32Array, int32: Int32Array };
 const whole = (/** @type {number} */ n) => (n + 3) & ~3;
 
@@ -46,7 +48,7 @@ export function pack(request, file) {
 export function overSocket(changed) {
   /** @typedef {{request: Record<string, any>, file?: ArrayBuffer, done: (a: Answer | null) => void, fail: (e: Error) => void}} Job */
   /** @type {Map<number, Job>} */ const asked = new Map();
-  /** @type {Map<string, {busy: boolean, next: Job | null}>} */ const lanes = new Map();
+  const lanes = new Lanes();
   /** @type {Job[]} */ let unsent = [];
   /** @type {(answer: Answer) => void} */ let heard = () => {};
   /** @type {WebSocket} */ let socket;
@@ -63,7 +65,7 @@ export function overSocket(changed) {
     socket.onmessage = (event) => answered(unpack(event.data));
     socket.onclose = () => {
       changed(false);
-      for (const job of asked.values()) free(job), job.fail(new Error("the server has stopped"));
+      for (const job of asked.values()) job.fail(new Error("the server has stopped"));
       asked.clear();
       setTimeout(open, pause = Math.min(2 * pause, 8000));
     };
@@ -76,22 +78,11 @@ export function overSocket(changed) {
     socket.send(job.file ? pack(job.request, job.file) : JSON.stringify(job.request));
   }
 
-  /** Lets the next call of a job's lane go. @param {Job} job */
-  function free(job) {
-    const lane = lanes.get(job.request.lane);
-    if (!lane) return;
-    const next = lane.next;
-    lane.busy = Boolean(next);
-    lane.next = null;
-    if (next) send(next);
-  }
-
   /** @param {Answer} answer */
   function answered(answer) {
     const job = asked.get(answer.header.id);
     if (!job) return heard(answer);
     asked.delete(answer.header.id);
-    free(job);
     if (typeof answer.header.error === "string") job.fail(new Error(answer.header.error));
     else job.done(answer);
   }
@@ -100,19 +91,8 @@ export function overSocket(changed) {
   return {
     listen(listener) { heard = listener; },
     call(op, fields = {}, lane = undefined, file = undefined) {
-      return new Promise((done, fail) => {
-        /** @type {Job} */
-        const job = { request: { ...fields, id: ++id, op, ...(lane && { lane }) }, file, done, fail };
-        if (!lane) return send(job);
-        const own = lanes.get(lane) ?? { busy: false, next: null };
-        lanes.set(lane, own);
-        if (!own.busy) {
-          own.busy = true;
-          return send(job);
-        }
-        own.next?.done(null);
-        own.next = job;
-      });
+      return lanes.run(lane, () => new Promise((done, fail) =>
+        send({ request: { ...fields, id: ++id, op, ...(lane && { lane }) }, file, done, fail })));
     },
   };
 }

@@ -1,44 +1,39 @@
-// The page: an image and its code, samples, photos, sliders.
+// The page: an image and its code, samples, photos, sliders, and the map of the data where the page has one.
 
-import { apart, read, show } from "./pixels.js";
+import { byId as $, el } from "../../web/dom.js";
+import { Lanes } from "../../web/lanes.js";
+import { Map2D } from "../../web/map.js";
+import { apart, difference, picture, show } from "../../web/pixels.js";
+import { bytes, read } from "./pixels.js";
+import { placed } from "./places.js";
+import { Points } from "./points.js";
 import { Model } from "./programs.js";
 import { along, moveTo, sliderRow } from "./sliders.js";
 import { taken, unpack } from "./unpack.js";
 
+/** @typedef {import("../../web/types.js").NamedArray} NamedArray */
+
 const FIRST = 16; // sliders that are shown at once
 const AT_ONCE = 12; // samples that are drawn beside each other
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
-
-/** Of several calls while one runs only the last is carried out. @param {() => Promise<void>} work */
-export function latest(work) {
-  let asked = false;
-  let busy = false;
-  return async () => {
-    asked = true;
-    if (busy) return;
-    busy = true;
-    try {
-      while (asked) {
-        asked = false;
-        await work();
-      }
-    } finally {
-      busy = false;
-    }
-  };
-}
-
 /** @param {Model} model */
-function start(model) {
+async function start(model) {
   const { told } = model;
   const classes = told.one_hot; // at the end of a code
   let code = new Float32Array(model.codeSize); // what is shown
   let base = code; // what it was before sliders moved it
   let wanted = ""; // class of new samples
 
-  const redraw = latest(async () => show($("image"), await model.decode(code, $("detail").checked), told.image));
+  const lanes = new Lanes();
+  /** @type {(code: Float32Array) => void} told where the code is */
+  let moved = () => undefined;
+
+  /** What the model makes of a code. @param {Float32Array} z */
+  const made = async (z) => bytes(await model.decode(placed(z, told), $("detail").checked), told.image);
+  const redraw = () => lanes.run("image", async () => {
+    moved(code);
+    show($("image"), await made(code));
+  });
 
   const rows = told.sliders.map((/** @type {any} */ axis) => sliderRow(axis, (value) => {
     moveTo(code, axis, value ?? along(base, axis));
@@ -65,17 +60,14 @@ function start(model) {
     const guidance = $("guidance").valueAsNumber;
     const asked = { label: wanted === "" ? undefined : Number(wanted), guidance: guidance >= 0 ? guidance : 1 };
     const codes = await model.sample(AT_ONCE, Math.floor(2 ** 32 * Math.random()), asked);
-    $("photo").hidden = true;
+    compare();
     $("samples").replaceChildren();
     for (let k = 0; k < AT_ONCE; k++) {
       const z = codes.slice(k * model.codeSize, (k + 1) * model.codeSize);
       if (k === 0) await take(z);
-      const [button, canvas] = [document.createElement("button"), document.createElement("canvas")];
-      button.setAttribute("aria-label", `Sample ${k + 1}`);
-      button.append(canvas);
-      button.addEventListener("click", () => take(z));
-      show(canvas, await model.decode(z, $("detail").checked), told.image);
-      $("samples").append(button);
+      const canvas = picture(`Sample ${k + 1}`);
+      show(canvas, await made(z));
+      $("samples").append(el("button", { type: "button", "aria-label": `Sample ${k + 1}`, onclick: () => { compare(); take(z); } }, canvas));
     }
     tell("Drawn from the prior. Click a sample to work on it.");
   };
@@ -89,17 +81,13 @@ function start(model) {
       tell("This file is no image that the browser can read: try PNG, JPEG or WebP.");
       return;
     }
-    const z = await model.encode(x);
-    const [image] = await Promise.all([model.decode(z, $("detail").checked), take(z)]);
-    const difference = apart(x, image);
-    show($("original"), x, told.image);
-    show($("reconstruction"), image, told.image);
-    show($("difference"), difference, told.image);
-    $("error").textContent = `${(255 * difference.reduce((a, b) => a + b, 0) / difference.length).toFixed(1)} of 255 a pixel`;
-    $("photo").hidden = false;
+    const z = await model.encode(x), image = bytes(x, told.image);
+    const [rebuilt] = await Promise.all([made(z), take(z)]);
+    compare(image, rebuilt, [difference(image, rebuilt), `Off by ${(100 * apart(image, rebuilt)).toFixed(1)} %`]);
     tell("Your photo as the model sees it. It stays in this browser.");
   };
 
+  if (told.map) moved = await chart(model, { take, made });
   listen(model, { draw, photo, redraw });
   $("reset").addEventListener("click", () => take(base));
   $("label").addEventListener("change", () => {
@@ -113,6 +101,56 @@ function start(model) {
   $("save").addEventListener("click", () => save($("image"), told.title));
   lay(model, rows);
   return draw();
+}
+
+/** An image, what the model makes of its code, and where they differ; nothing without an image.
+ * @param {NamedArray} [image] @param {NamedArray} [rebuilt] @param {[NamedArray, string]} [apart] with its caption */
+function compare(image, rebuilt, apart) {
+  const shown = image && rebuilt ? [[image, "Image"], [rebuilt, "Rebuilt"], ...(apart ? [apart] : [])] : [];
+  $("photo").hidden = !shown.length;
+  $("photo").replaceChildren(...shown.map(([pixels, caption]) => {
+    const canvas = picture(String(caption));
+    show(canvas, /** @type {NamedArray} */ (pixels));
+    return el("figure", {}, canvas, el("figcaption", {}, caption));
+  }));
+}
+
+/** The map of the data. What is picked on it is taken to be worked on.
+ * @param {Model} model @param {{take: (code: Float32Array) => Promise<unknown>, made: (code: Float32Array) => Promise<NamedArray>}} does
+ * @returns {Promise<(code: Float32Array) => void>} marks where a code lies */
+async function chart(model, { take, made }) {
+  const points = await Points.load(model), { columns } = model.told.map;
+  $("map").hidden = false;
+  document.body.classList.add("mapped");
+  const map = new Map2D({ backend: points, hello: { points: { columns } }, changed: () => undefined,
+    tool: (lasso) => $("lasso").setAttribute("aria-pressed", String(lasso)) }, {
+    pick: async (spot) => {
+      const code = "row" in spot ? points.code(spot.row) : points.at(spot.x, spot.y);
+      if ("row" in spot) compare(await points.thumb(spot.row), await made(code));
+      else compare();
+      tell("row" in spot ? ["An image of the data", map.label(spot.row)].filter(Boolean).join(", ") + "." : "A place on the map.");
+      return take(code);
+    },
+    lasso: (_, rows) => {
+      if (!rows.length) return;
+      compare();
+      tell(`The average of ${rows.length.toLocaleString("en")} images.`);
+      take(points.mean(rows));
+    },
+  });
+  $("lasso").onclick = () => map.drag.lasso(!map.drag.lassoing);
+  $("in").onclick = () => map.zoom(1.5);
+  $("out").onclick = () => map.zoom(1 / 1.5);
+  $("fit").onclick = () => map.fit();
+  for (const { name } of columns) await map.column(name);
+  $("colour").append(...columns.map((/** @type {any} */ c) => new Option(c.name, c.name)), new Option("density", "density"), new Option("one colour", ""));
+  $("colour").onchange = () => map.setColour($("colour").value);
+  await map.setPlane("pca");
+  await map.setColour($("colour").value = columns[0]?.name ?? "");
+  return (code) => {
+    map.marked = Array.from(placed(code, model.told));
+    map.draw();
+  };
 }
 
 /** Shows what this model has. @param {Model} model @param {any[]} rows */
@@ -144,10 +182,10 @@ function lay({ told, sessions }, rows) {
 }
 
 /** Buttons, files that are chosen, dropped or pasted, and keys. @param {Model} model
- * @param {{draw: () => Promise<void>, photo: (file: Blob) => Promise<void>, redraw: () => Promise<void>}} does */
+ * @param {{draw: () => Promise<void>, photo: (file: Blob) => Promise<void>, redraw: () => Promise<unknown>}} does */
 function listen({ sessions, told }, { draw, photo, redraw }) {
-  const again = latest(draw);
-  $("draw").addEventListener("click", again);
+  const lanes = new Lanes();
+  $("draw").addEventListener("click", () => lanes.run("draw", draw));
   $("detail").addEventListener("change", redraw);
   if (!sessions.encoder || ![1, 3].includes(told.image[0])) return;
   /** @param {FileList | undefined | null} files */
@@ -184,6 +222,7 @@ function tell(text) {
 async function main() {
   const told = JSON.parse(taken("model"));
   $("told").textContent = told.text + (told.resampled ? ". Samples here come without the resampler" : "");
+  $("held").textContent = told.held;
   const notices = taken("third-party");
   $("notices").addEventListener("click", async () => {
     $("noticed").textContent = new TextDecoder().decode(await unpack(notices));
@@ -192,7 +231,7 @@ async function main() {
   try {
     const model = await Model.load(told);
     Object.assign(globalThis, { model, draw: async (/** @type {HTMLCanvasElement} */ canvas, /** @type {Float32Array} */ code) =>
-      show(canvas, await model.decode(code), told.image) });
+      show(canvas, bytes(await model.decode(code), told.image)) });
     await start(model);
     document.body.dataset.ready = String(Math.round(performance.now()));
   } catch (error) {

@@ -1,24 +1,16 @@
-// Images: between a model's numbers (C, H, W), about [0, 1], and canvases.
+// Images: between a model's numbers (C, H, W), about [0, 1], and bytes or files.
 
 /** @typedef {[number, number, number]} Shape  channels, height, width */
 
 /** @param {number} value @returns {number} the level of a pixel */
 export const level = (value) => Math.round(255 * Math.min(1, Math.max(0, value)));
 
-/** Draws one image; of more than four channels the first three.
- * @param {HTMLCanvasElement} canvas @param {ArrayLike<number>} values @param {Shape} shape */
-export function show(canvas, values, [channels, height, width]) {
-  const grey = channels < 3;
-  const alpha = channels === 2 ? 1 : channels === 4 ? 3 : -1;
-  const size = height * width;
-  const data = new Uint8ClampedArray(4 * size);
-  for (let i = 0; i < size; i++) {
-    for (let c = 0; c < 3; c++) data[4 * i + c] = level(values[(grey ? 0 : c) * size + i]);
-    data[4 * i + 3] = alpha < 0 ? 255 : level(values[alpha * size + i]);
-  }
-  canvas.width = width;
-  canvas.height = height;
-  /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).putImageData(new ImageData(data, width, height), 0, 0);
+/** One image as bytes (H, W, C). @param {ArrayLike<number>} values @param {Shape} shape
+ * @returns {import("../../web/types.js").NamedArray} */
+export function bytes(values, [channels, height, width]) {
+  const size = height * width, data = new Uint8Array(channels * size);
+  for (let c = 0; c < channels; c++) for (let i = 0; i < size; i++) data[channels * i + c] = level(values[c * size + i]);
+  return { data, shape: [height, width, channels] };
 }
 
 /** An image file at the model's size and channels: upright, the middle of it, transparency on the background.
@@ -60,6 +52,3 @@ function values(rgba, channels, size) {
   }
   return found;
 }
-
-/** @param {ArrayLike<number>} a @param {ArrayLike<number>} b @returns {Float32Array} |a − b| */
-export const apart = (a, b) => Float32Array.from(a, (value, i) => Math.abs(value - Math.min(1, Math.max(0, b[i]))));

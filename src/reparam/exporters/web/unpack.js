@@ -1,7 +1,13 @@
 // What the page carries as text: bytes, compressed, in base64.
 
 /** @param {string} text @returns {Uint8Array<ArrayBuffer>} */
-export const fromBase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+export function fromBase64(text) {
+  const native = /** @type {any} */ (Uint8Array).fromBase64; // of browsers since 2025, many times quicker
+  if (native) return native.call(Uint8Array, text);
+  const binary = atob(text), found = new Uint8Array(binary.length);
+  for (let i = 0; i < found.length; i++) found[i] = binary.charCodeAt(i);
+  return found;
+}
 
 /** @param {string} text of gzipped bytes @returns {Promise<ArrayBuffer>} */
 export const unpack = (text) =>

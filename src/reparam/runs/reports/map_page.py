@@ -8,12 +8,12 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ...files.writing import write_text
+from ...pretrained.pictures import sprite, thumbnails
 from ...text import Html, for_json, joined, markup, printable
 from ..mapping import Mapped
-from .map_picture import UNKNOWN, colours_of, sentence_of, thumbnails
+from .map_picture import UNKNOWN, colours_of, sentence_of
 from .run_page import STYLE, page
 
 SIDE = 48
@@ -147,15 +147,6 @@ def map_html(found: Mapped, title: str) -> str:
         "<script type='application/json' id='data'>{}</script><script>{}</script>", sentence_of(found), notes,
         HOW + (BUTTONS if found.known is not None and found.known.classes else ""), _legend(found),
         Html(encoded), _data(found, pictures.shape[1:3]), Html(SCRIPT)))
-
-
-def sprite(pictures: np.ndarray) -> Image.Image:
-    """Images (n, h, w, 3) side by side, row by row, in a square of as many rows as columns."""
-    n, h, w, _ = pictures.shape
-    columns = math.ceil(n**0.5)
-    sheet = np.zeros((columns * columns, h, w, 3), np.uint8)
-    sheet[:n] = pictures
-    return Image.fromarray(sheet.reshape(columns, columns, h, w, 3).swapaxes(1, 2).reshape(columns * h, columns * w, 3))
 
 
 def _data(found: Mapped, size: tuple[int, ...]) -> Html:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...downstream.maps import Known, landmarks
-from ...pretrained.pictures import visible
+from ...pretrained.pictures import scaled, visible
 from ...text import counted, for_plot
 from ..mapping import Mapped
 
@@ -33,19 +33,6 @@ def sentence_of(found: Mapped) -> str:
     how = "too few to say how far it can be trusted" if math.isnan(trust) else \
         f"trustworthiness {trust:.3f} (1: every image's neighbours here are its neighbours in the latent space)"
     return f"{counted(len(found.rows), 'image')} by {found.map.method}; {how}"
-
-
-def thumbnails(images: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """Images (n, H, W, C) in colour, (n, h, w, 3), made smaller where they are larger than `side`."""
-    x, (h, w) = visible(images), images.shape[1:3]
-    return x if max(h, w) <= side else np.stack([np.asarray(scaled(image, side)) for image in x])
-
-
-def scaled(image: npt.NDArray[np.uint8], side: int) -> Image.Image:
-    """An image (h, w, 3) whose longer side is so many pixels."""
-    h, w, _ = image.shape
-    size = max(round(w * side / max(h, w)), 1), max(round(h * side / max(h, w)), 1)
-    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
 
 
 def colours_of(found: Mapped) -> tuple[list[str], npt.NDArray[np.int64]]:

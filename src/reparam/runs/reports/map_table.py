@@ -10,8 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...files.tables import write_table
+from ...pretrained.pictures import thumbnails
 from ..mapping import LABEL, Mapped
-from .map_picture import thumbnails
 
 SIDE = 64
 """Pixels of a thumbnail at most."""

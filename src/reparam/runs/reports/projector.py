@@ -13,11 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ...files.writing import write_json, write_text
-from ...pretrained.pictures import save_png
+from ...pretrained.pictures import save_png, sprite, thumbnails
 from ...text import printable
 from ..mapping import Mapped
-from .map_page import sprite
-from .map_picture import thumbnails
 
 LARGEST = 8_192
 """Pixels of a sprite that browsers show."""
