@@ -16,11 +16,15 @@ from PIL import Image
 
 import reparam
 from reparam.cli.app import main
+from reparam.downstream.maps import principal_map
 from reparam.errors import UsageError
 from reparam.exporters import html as exporter
+from reparam.exporters import points as points_of
+from reparam.exporters.bundle import bundled
 from reparam.exporters.half import FEWEST, with_half_weights
-from reparam.exporters.html import MODULES, WEB, export_html, policy
+from reparam.exporters.html import WEB, export_html, policy
 from reparam.exporters.onnx import difference, onnx_bytes
+from reparam.exporters.points import most_points, sheet_of
 from reparam.exporters.programs import Decode, Encode, Program
 from reparam.models.codes import Axis
 from reparam.models.draw import Draw
@@ -145,7 +149,7 @@ def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "digits"
     reparam.train("digits", steps=30, encoder="mlp((32,))", decoder="mlp((32,))", latent="flat(4)", likelihood="bernoulli",
                   binarize=True, threads=1, out=folder)
-    assert main(["export", str(folder), "--format", "html"]) == 0
+    assert main(["export", str(folder), "--format", "html", "--data", "digits"]) == 0
     return reparam.load(folder, device="cpu"), folder
 
 
@@ -172,8 +176,8 @@ def test_a_person_edits_an_own_photo(digits, opened, tmp_path):
     image = reparam.open_images("digits").images[3]
     Image.fromarray(image[:, :, 0]).save(tmp_path / "photo.png")
     page.set_input_files("#file", str(tmp_path / "photo.png"))
-    page.wait_for_selector("#photo", state="visible")
-    np.testing.assert_array_equal(shown(page, "#original"), image.ravel())
+    page.wait_for_selector("#photo canvas")
+    np.testing.assert_array_equal(shown(page, "#photo canvas"), image.ravel())
     before = shown(page, "#image")
     assert np.abs(before - model.reconstruct(image[None])[0].ravel()).max() <= 2
 
@@ -181,7 +185,7 @@ def test_a_person_edits_an_own_photo(digits, opened, tmp_path):
     for _ in range(5):
         page.keyboard.press("ArrowRight")
     page.wait_for_function("c => c != document.querySelector('#image').toDataURL()", arg=page.eval_on_selector(
-        "#reconstruction", "c => c.toDataURL()"))
+        "#photo figure:nth-child(2) canvas", "c => c.toDataURL()"))
     first, said = model.config.axes[0], page.get_attribute("#sliders input[type=range]", "aria-valuetext")
     assert re.fullmatch(rf"z{first.index}: -?\d+\.\d\d, {first.nats:.2f} nats", said)
     page.fill("#sliders input[type=number]", "4.5")
@@ -203,6 +207,108 @@ def test_a_person_edits_an_own_photo(digits, opened, tmp_path):
         assert faults(page) == []
 
 
+def places(page, xy):
+    """Where points (n, 2) of the whole map lie on the screen."""
+    box = page.locator("#over").bounding_box()
+    low, high, size = xy.min(0), xy.max(0), np.array([box["width"], box["height"]])
+    scale = 0.92 * (size / (high - low)).min()
+    return np.array([box["x"], box["y"]]) + size / 2 + (xy - (low + high) / 2) * scale * [1, -1]
+
+
+def test_the_map_shows_images_and_what_is_between_them(digits, opened):
+    model, folder = digits
+    images = reparam.open_images("digits").images
+    page = opened(folder / "model.html")
+    codes = model.encode(images)
+    plane = principal_map(codes)
+    at = places(page, plane.xy)
+    assert page.locator("#legend button").count() == 10 and "exact plane" in page.inner_text("#trust")
+
+    alone = np.argmax(np.sort(np.linalg.norm(at[:, None] - at, axis=2), 1)[:, 1])
+    page.mouse.move(*at[alone])
+    page.wait_for_selector("#card:not(.made):visible")
+    assert page.inner_text("#cardtext").startswith(f"image {alone} · ")
+    assert np.abs(shown(page, "#cardimage") - images[alone].ravel().astype(int)).mean() < 8  # it is compressed
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_selector("#photo canvas")
+    page.evaluate(SETTLED)
+    first = model.config.axes[0].index
+    assert float(page.input_value("#sliders input[type=number]")) == pytest.approx(codes[alone, first], abs=0.006)
+    assert np.abs(shown(page, "#image") - model.decode(codes[[alone]])[0].ravel()).max() <= 2
+
+    grid = np.stack(np.meshgrid(*np.linspace(at.min(0), at.max(0), 40).T), -1).reshape(-1, 2)
+    gap = np.round(grid[np.argmax(np.linalg.norm(grid[:, None] - at, axis=2).min(1))])
+    page.mouse.move(*gap)
+    page.wait_for_selector("#card.made:visible")
+    a, b = [np.polyfit(at[:, k], plane.xy[:, k], 1) for k in (0, 1)]
+    code = plane.centre + np.polyval(a, gap[0]) * plane.axes[0] + np.polyval(b, gap[1]) * plane.axes[1]
+    made = model.decode(code[None].astype(np.float32))[0].ravel().astype(int)
+    assert np.abs(shown(page, "#cardimage") - made).max() <= 2
+
+
+def test_the_map_by_keyboard_alone(digits, opened):
+    model, folder = digits
+    page = opened(folder / "model.html")
+    codes = model.encode(reparam.open_images("digits").images)
+    page.focus("#over")
+    page.keyboard.press("l")
+    for way in ("Left", "Up", "Right", "Right", "Down", "Down", "Left", "Left"):  # a square around the middle
+        for _ in range(20):
+            page.keyboard.press(f"Shift+Arrow{way}")
+        page.keyboard.press(" ")
+    page.keyboard.press("Enter")
+    page.evaluate(SETTLED)
+    assert page.inner_text("#state") == f"The average of {len(codes):,} images."
+    assert float(page.input_value("#sliders input[type=number]")) == pytest.approx(
+        codes[:, model.config.axes[0].index].mean(), abs=0.006)
+
+
+@pytest.fixture
+def exported_with(monkeypatch, digits, tmp_path):
+    """Runs the command without a model's programs, and gives its exit status and the points."""
+    found = []
+    monkeypatch.setattr(exporter, "export_html", lambda *_, points=None, **__: found.append(points) or exporter.Page(
+        tmp_path / "it.html", 1, {}, ()))
+
+    def export(*options, typed=None):
+        found.clear()
+        keys = io.StringIO("" if typed is None else typed + "\n")
+        keys.isatty = lambda: typed is not None
+        monkeypatch.setattr("sys.stdin", keys)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: typed is not None, raising=False)
+        return main(["export", str(digits[1]), "--format", "html", *options]), found[0] if found else None
+
+    return export
+
+
+def test_images_are_in_a_page_only_where_that_is_wanted(exported_with, capsys):
+    assert exported_with() == (0, None)
+    assert "there is nobody to ask" in capsys.readouterr().out
+    assert exported_with(typed="") == (0, None)
+    told = capsys.readouterr()
+    assert "Put a map of 160 test or held-out images" in told.err and "as you wished" in told.out
+    status, points = exported_with(typed="y")
+    assert status == 0 and len(points.codes) == len(points.images) == 160 and points.known.name == "label"
+    assert "It holds 160 images of the data, for whoever has it to see" in capsys.readouterr().out
+    assert exported_with("--no-data", typed="y") == (0, None)
+    assert "Put a map" not in capsys.readouterr().err
+    assert exported_with("--no-data", "--data", "digits") == (2, None)
+    assert exported_with("--data", "digits", "--format", "onnx") == (2, None)
+
+
+def test_codes_of_many_numbers_leave_room_for_fewer_points(small):
+    assert most_points(made(small, (1, 8, 8))) == 5000
+    assert most_points(made(small, (1, 8, 8), latent="flat(1000)")) == 2000
+
+
+def test_small_pictures_take_no_more_than_their_share(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (50, 100, 80, 3), np.uint8)
+    assert sheet_of(images)["side"] == [64, 51]
+    monkeypatch.setattr(points_of, "SHEET_BYTES", 1)
+    assert sheet_of(images)["side"] == [32, 26] and sheet_of(images)["columns"] == 8
+
+
 def test_the_command_says_what_it_wrote(digits, capsys, tmp_path):
     _, folder = digits
     assert main(["export", str(folder), "--format", "html", "--out", str(tmp_path / "it.html"), "--json"]) == 0
@@ -222,7 +328,40 @@ def test_the_policy_lets_nothing_in_and_the_page_names_nothing_outside():
     assert "unsafe-eval" not in allowed.replace("wasm-unsafe-eval", "")
     assert "&lt;b&gt;" in text and not re.search(r"\{\{\w+\}\}", text) and not re.search(r"https?://", style + script)
     assert not re.search(r"^(import|export) ", script, re.M)
-    assert {p.name for p in WEB.glob("*.js")} == set(MODULES)
+    assert all(re.search(rf"^const {path.stem}\d+ = ", script, re.M) for path in WEB.glob("*.js"))
+
+
+LOW = """const own = 2;
+export function twice(x) {
+  return own * x;
+}
+export const unused = 0;
+"""
+MID = """import { twice as by, unused } from "./low.js";
+
+const own = by(3) + unused;
+export class Held {
+  value = own;
+}
+"""
+TOP = """import { Held } from "./mid.js";
+import {
+  twice,
+} from "./low.js";
+globalThis.told = twice(new Held().value);
+"""
+
+
+def test_modules_keep_their_own_names_in_one_script(browser, tmp_path):
+    for name, text in {"low": LOW, "mid": MID, "top": TOP}.items():
+        (tmp_path / f"{name}.js").write_text(text)
+    page = browser.new_page()
+    page.evaluate(bundled(tmp_path / "top.js"))
+    assert page.evaluate("told") == 12
+    page.close()
+    (tmp_path / "top.js").write_text('import Held from "./mid.js";\n')
+    with pytest.raises(ValueError, match=r"top\.js says 'import Held"):
+        bundled(tmp_path / "top.js")
 
 
 def weights_of(data):

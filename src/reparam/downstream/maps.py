@@ -39,6 +39,17 @@ class Map:
     """(d,), and `axes`, (2, d): the plane, where there is one: the code at (a, b) is centre + a · axes[0] + b · axes[1]."""
     axes: Array | None = None
 
+    @property
+    def plane(self) -> tuple[Array, Array]:
+        """Centre and axes.
+
+        Raises:
+            TypeError: a map that is no plane.
+        """
+        if self.centre is None or self.axes is None:
+            raise TypeError(f"a map by {self.method} is no plane")
+        return self.centre, self.axes
+
 
 def principal_map(codes: npt.ArrayLike) -> Map:
     """Codes (n, d) along their two leading principal components, in standard deviations of the first."""

@@ -91,8 +91,8 @@ export function overSocket(changed) {
   return {
     listen(listener) { heard = listener; },
     call(op, fields = {}, lane = undefined, file = undefined) {
-      return lanes.run(lane, () => new Promise((done, fail) =>
-        send({ request: { ...fields, id: ++id, op, ...(lane && { lane }) }, file, done, fail })));
+      return lanes.run(lane, () => /** @type {Promise<Answer | null>} */ (new Promise((done, fail) =>
+        send({ request: { ...fields, id: ++id, op, ...(lane && { lane }) }, file, done, fail }))));
     },
   };
 }

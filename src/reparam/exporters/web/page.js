@@ -106,11 +106,12 @@ async function start(model) {
 /** An image, what the model makes of its code, and where they differ; nothing without an image.
  * @param {NamedArray} [image] @param {NamedArray} [rebuilt] @param {[NamedArray, string]} [apart] with its caption */
 function compare(image, rebuilt, apart) {
+  /** @type {[NamedArray, string][]} */
   const shown = image && rebuilt ? [[image, "Image"], [rebuilt, "Rebuilt"], ...(apart ? [apart] : [])] : [];
   $("photo").hidden = !shown.length;
   $("photo").replaceChildren(...shown.map(([pixels, caption]) => {
-    const canvas = picture(String(caption));
-    show(canvas, /** @type {NamedArray} */ (pixels));
+    const canvas = picture(caption);
+    show(canvas, pixels);
     return el("figure", {}, canvas, el("figcaption", {}, caption));
   }));
 }

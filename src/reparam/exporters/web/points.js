@@ -21,6 +21,7 @@ export class Points {
     this.levels = levels;
     this.values = values;
     this.lanes = new Lanes();
+    /** @type {Promise<ImageBitmap> | undefined} all thumbnails */ this.sheet = undefined;
   }
 
   /** @param {Model} model */
