@@ -1,9 +1,15 @@
-"""How the process keeps memory."""
+"""How the process keeps memory, and shares processors with other programs."""
 
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
+
+from reparam.progress import Silent
+from reparam.runtime import Load, cores
+from reparam.trainer.autotune import sharing, threads_left
 
 FAULTS = """
 import resource, sys
@@ -23,3 +29,67 @@ def test_large_arrays_are_not_asked_for_anew():
     plain, kept = (int(subprocess.run([sys.executable, "-c", FAULTS, *how], capture_output=True, text=True, check=True,
                                       env={"OMP_NUM_THREADS": "1"}).stdout) for how in ([], ["keep"]))
     assert plain - kept > 100_000 or plain < 60_000  # a kernel that hands out huge pages has few faults to save
+
+
+def burn(processes):
+    return [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/stat")
+def test_what_other_programs_leave_free(monkeypatch):
+    """Own work counts as free, others' does not."""
+    monkeypatch.setattr(Load, "SHORTEST", 0.01)
+    beside = burn(2 * cores())
+    try:
+        load = Load()
+        time.sleep(0.7)
+        assert load.free() < 0.3 * cores()
+        began = time.process_time()
+        while time.process_time() - began < 0.3:
+            pass
+        assert 0 < load.free() <= cores()
+    finally:
+        for process in beside:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """A machine of four processors, whose counters the test moves: seconds, work of all, work of this process."""
+    seen = [0.0, 0.0, 0.0]
+    monkeypatch.setattr(Load, "_look", staticmethod(lambda: tuple(seen)))
+    monkeypatch.setattr("reparam.runtime.cores", lambda: 4)
+    return seen
+
+
+@pytest.mark.parametrize("others, free, threads", [(0.0, 4, 4), (1.0, 3, 3), (2.6, 1.4, 1), (4.0, 0, 1)])
+def test_threads_follow_what_is_left(looks, others, free, threads):
+    load = Load()
+    looks[:] = [2.0, 2 * others + 1.5, 1.5]
+    assert load.free() == pytest.approx(free)
+    looks[0] += 0.1
+    assert load.free() == pytest.approx(free), "too soon to tell"
+    assert threads_left(load, 4) == threads and threads_left(load, 2) == min(threads, 2)
+
+
+def test_a_region_shares_and_ends_as_it_began(looks, monkeypatch):
+    set_to = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: set_to[-1] if set_to else 4)
+    with sharing(Silent()) as told:
+        for busy in (0.0, 12.0, 12.0, 0.0):
+            looks[:] = [looks[0] + 4, looks[1] + busy, 0.0]
+            told.count("measuring", 1, 2)
+        assert set_to == [1, 4]
+        told.say("done")
+    assert set_to == [1, 4, 4]
+
+
+def test_a_number_that_was_asked_for_stays(looks, monkeypatch):
+    set_to = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    with sharing(Silent(), 1) as told:
+        looks[:] = [4.0, 0.0, 0.0]
+        told.count("measuring", 1, 2)
+    assert len(set_to) == 1

@@ -7,6 +7,8 @@ import io
 import os
 import select
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -45,6 +47,48 @@ def keep_memory() -> None:
     if mallopt is not None:
         for option, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2_000_000_000), (M_TOP_PAD, 64 << 20)):
             mallopt(option, value)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Load:
+    """What other programs leave free of the processors that this one may use, since it was last asked.
+
+    Known on Linux only; elsewhere all are taken for free.
+    """
+
+    SHORTEST = 0.25
+    """Seconds between two looks: the system counts in hundredths."""
+
+    def __init__(self) -> None:
+        self.seen = self._look()
+        self.found = float(cores())
+
+    def free(self) -> float:
+        """Processors that others left free, from 0 to all; what it found before where too little time has passed."""
+        now, busy, own = self._look()
+        past = now - self.seen[0]
+        if past >= self.SHORTEST:
+            others = (busy - self.seen[1] - (own - self.seen[2])) / past
+            self.seen, self.found = (now, busy, own), min(max(cores() - others, 0.0), cores())
+        return self.found
+
+    @staticmethod
+    def _look() -> tuple[float, float, float]:
+        """Seconds: now, of these processors' work so far, and of this process's own."""
+        used = os.times()
+        own = used.user + used.system + used.children_user + used.children_system
+        try:
+            lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return time.monotonic(), own, own
+        rows = {name: [*map(int, rest)] for name, *rest in map(str.split, lines) if name.startswith("cpu")}
+        # user, nice, system, idle, iowait, irq, softirq, steal
+        ticks = sum(sum(rows[f"cpu{i}"][k] for k in (0, 1, 2, 5, 6, 7)) for i in os.sched_getaffinity(0))
+        return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), own
 
 
 class _Spoken(io.RawIOBase):

@@ -21,6 +21,7 @@ from ..metrics.figures import Figure
 from ..pretrained.image_model import ImageModel
 from ..progress import Attempts, Failure, Reporter
 from ..tensors import evenly
+from ..trainer.autotune import sharing
 from .evaluations import evaluation_dict
 from .folder import ARRAY, Run, open_data
 from .records import read_metrics
@@ -153,8 +154,9 @@ def measure_on_own(run: Run, model: ImageModel, metrics: str | None, report: Rep
     images = own_images(run, report, f"reparam evaluate {run.folder} DATA")
     rows, kind = measured_rows(images)
     attempt, facts = Attempts(report), run.facts.get("outcome")
-    figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, train_rows=images.split()[0],
-                              facts=facts, options=options, attempt=attempt, skip_unavailable=skip_unavailable)
+    with sharing(report) as told:
+        figures = evaluate_arrays(model, images, rows, metrics or STANDARD, told, train_rows=images.split()[0],
+                                  facts=facts, options=options, attempt=attempt, skip_unavailable=skip_unavailable)
     records = read_metrics(run.folder / "metrics.jsonl")
     history = history_of(images, rows, records, facts) if facts else History()
     return Evaluated(tuple(figures), kind, run.source, run.fingerprint, True, history, tuple(attempt.failures),
@@ -167,7 +169,8 @@ def measure_on(model: ImageModel, images: ImageSet, metrics: str | None, report:
     none here."""
     rows = np.flatnonzero(images.test) if images.test.any() else np.arange(len(images.images))
     attempt = Attempts(report)
-    figures = evaluate_arrays(model, images, rows, metrics or STANDARD, report, facts=facts, options=options,
-                              attempt=attempt)
+    with sharing(report) as told:
+        figures = evaluate_arrays(model, images, rows, metrics or STANDARD, told, facts=facts, options=options,
+                                  attempt=attempt)
     return Evaluated(tuple(figures), f"{images.source}'s", images.source, images.fingerprint, False, History(),
                      tuple(attempt.failures), attempt.unavailable)

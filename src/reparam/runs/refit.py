@@ -12,6 +12,7 @@ from ..models.sampler import FITTED_PRIOR
 from ..parts.recipe import Recipe
 from ..pretrained.image_model import load
 from ..progress import Attempts, Reporter, Silent
+from ..trainer.autotune import sharing
 from ..trainer.stages.base import Stage, StageBudget
 from ..trainer.stages.sequence import check_stages, fit_anew
 from .finish import conclude, config_of, reported, train_images
@@ -42,13 +43,14 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
     each = StageBudget(asked.steps, asked.minutes if minutes or steps else 2.0, precision=precision)
 
     def budget(stage: Stage) -> StageBudget:
-        return reported(each, stage.doing, report, [])
+        return reported(each, stage.doing, told, [])
 
-    stages = fit_anew(FITTED_PRIOR, model.sampler, model.config.stages, run.recipe, train_images(run, images, model.device),
-                      budget)
-    ended, run.status = run.status, "fitting"
-    run.save()  # should what follows be cut short, to resume the run is to complete it
-    conclude(run, images, model.sampler, config_of(run, images, model.config.axes, stages), Attempts(report))
+    with sharing(report) as told:
+        stages = fit_anew(FITTED_PRIOR, model.sampler, model.config.stages, run.recipe,
+                          train_images(run, images, model.device), budget)
+        ended, run.status = run.status, "fitting"
+        run.save()  # should what follows be cut short, to resume the run is to complete it
+        conclude(run, images, model.sampler, config_of(run, images, model.config.axes, stages), Attempts(told))
     run.status = ended
     run.save()
     return run

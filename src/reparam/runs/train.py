@@ -36,6 +36,7 @@ from ..models.vae import Model
 from ..parts.call import parse_call
 from ..parts.presets import find
 from ..progress import Reporter, Silent
+from ..runtime import Load, cores
 from ..tensors import evenly
 from ..text import counted, for_shell
 from ..trainer import autotune
@@ -75,7 +76,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
         DataError: the images cannot be used.
         TrainingDiverged: no learning rate was low enough.
     """
-    recipe = find(preset).recipe.but(**fields)
+    recipe, load = find(preset).recipe.but(**fields), Load()
     autotune.check_threads(recipe.threads)
     started = find_init(init, recipe) if init is not None else None
     made = Assembly(recipe, (1, 32, 32)).check()  # unknown parts, or parts that do not fit, are refused before reading
@@ -102,7 +103,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
         images = open_data(source, options, report)
     facts = {"init": started, "pairs": pairs}
     run = Run(folder, source, options, recipe, facts={k: v for k, v in facts.items() if v is not None})
-    return _RunTrainer(run, images, device, report).carry_out()
+    return _RunTrainer(run, images, device, report, load).carry_out()
 
 
 def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
@@ -115,7 +116,7 @@ def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, l
         ModelFileError: no run there.
         DataError: the data changed since the run began.
     """
-    run = Run.read(folder)
+    run, load = Run.read(folder), Load()
     changes = {k: v for k, v in budget.items() if v is not None}
     other = changes.keys() - {"steps", "epochs", "minutes"}
     if other:
@@ -130,7 +131,7 @@ def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, l
         _check_end(run)
     report = report or Silent()
     images = images_of(run, data, labels, report)
-    return _RunTrainer(run, images, device, report).carry_out()
+    return _RunTrainer(run, images, device, report, load).carry_out()
 
 
 def _check_outside(folder: Path, data: Path) -> None:
@@ -166,9 +167,9 @@ def _new_folder(data: str | Path) -> Path:
 class _RunTrainer:
     """One sitting of a run, from its state on disk to its end or an interruption."""
 
-    def __init__(self, run: Run, images: ImageSet, device: str, report: Reporter) -> None:
-        self.run, self.images, self.report = run, images, report
-        self.recipe = run.recipe
+    def __init__(self, run: Run, images: ImageSet, device: str, report: Reporter, load: Load) -> None:
+        self.run, self.images, self.report, self.load = run, images, report, load
+        self.recipe, self.most = run.recipe, run.recipe.threads or torch.get_num_threads()
         self.training_set, self.validation_set, self.test_set = images.split()
         _, h, w, c = images.images.shape
         self.image_shape = (c, h, w)
@@ -197,7 +198,8 @@ class _RunTrainer:
             self._withdraw()
             raise
         if self.accelerator.is_main_process:
-            finish(self.run, self.images, state, self.report, interrupted=self.stopped)
+            with autotune.sharing(self.report, self.most) as report:
+                finish(self.run, self.images, state, report, interrupted=self.stopped)
         return self.run  # other processes do not wait: what follows may take longer than they are allowed to
 
     def _begin(self) -> None:
@@ -288,13 +290,13 @@ class _RunTrainer:
         run, recipe = self.run, self.recipe
         if not run.precision:
             if steps is not None and steps < 500:  # too short for measuring to pay
-                run.threads = recipe.threads or torch.get_num_threads()
+                run.threads = recipe.threads or autotune.threads_left(self.load, self.most)
                 run.precision = "float32" if recipe.precision == "auto" else recipe.precision
             else:
                 run.threads, run.precision = autotune.choose(self.assembly, _first(stream), self.accelerator)
             if self.accelerator.is_main_process:
                 run.save()
-        torch.set_num_threads(min(run.threads, autotune.cores()))  # the machine may be another than it began on
+        torch.set_num_threads(min(run.threads, cores()))  # the machine may be another than it began on
         model, adversary = self.assembly.model, self.assembly.adversary
         size = sum(p.numel() for p in model.parameters())
         critic = sum(p.numel() for p in adversary.parameters()) if adversary is not None else 0

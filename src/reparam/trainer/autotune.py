@@ -6,15 +6,18 @@ where the processor computes in it, and not for the smallest models. Both are tr
 
 from __future__ import annotations
 
-import os
+import contextlib
 import statistics
 import time
+from collections.abc import Callable, Generator
 
 import torch
 from accelerate import Accelerator
 
 from ..errors import UsageError
 from ..models.trace import Batch
+from ..progress import Reporter
+from ..runtime import Load, cores
 from .assembly import Assembly
 from .budget import Budget
 
@@ -44,11 +47,6 @@ def thread_counts(accelerator: Accelerator) -> list[int]:
     """The numbers of threads worth trying: every core's, and one."""
     each = max(cores() // accelerator.num_processes, 1)
     return sorted({1, each}, reverse=True) if accelerator.device.type == "cpu" else [each]
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_threads(threads: int) -> None:
@@ -86,6 +84,45 @@ def _trial(threads: int, precision: str, assembly: Assembly, batch: Batch, accel
             next(loop)
             steps += 1
         return steps / (time.perf_counter() - began)
+
+
+def threads_left(load: Load, most: int) -> int:
+    """Threads that do not wait for other programs: as many as these leave processors free, at most `most`, at least one."""
+    return max(1, min(most, round(load.free())))
+
+
+@contextlib.contextmanager
+def sharing(report: Reporter, most: int = 0) -> Generator[Reporter]:
+    """A region in which torch's number of threads follows what other programs leave free, each time when something is told;
+    at most `most` of them, by default as many as there are. It ends with as many as before."""
+    before = torch.get_num_threads()
+    try:
+        yield _Sharing(report, most or before)
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Sharing(Reporter):
+    """Passes on what it is told, and sets the number of threads."""
+
+    def __init__(self, report: Reporter, most: int) -> None:
+        self.report, self.most, self.load = report, most, Load()
+
+    def _settle(self) -> None:
+        if self.most > 1 and (threads := threads_left(self.load, self.most)) != torch.get_num_threads():
+            torch.set_num_threads(threads)
+
+    def say(self, text: str) -> None:
+        self._settle()
+        self.report.say(text)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        self._settle()
+        self.report.count(what, done, total)
+
+    def step(self, fraction: float, line: Callable[[], str]) -> None:
+        self._settle()
+        self.report.step(fraction, line)
 
 
 class ThreadTuner:
