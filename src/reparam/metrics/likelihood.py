@@ -31,12 +31,18 @@ from .evaluation import Evaluation, Unavailable
 from .figures import Figure
 
 
+PIXELS_AT_ONCE = 500_000
+"""Pixel values that are decoded at a time: what passes between layers then stays in a processor's cache. Five times as many
+take 1.4 to 2.4 times as long."""
+
+
 @torch.inference_mode()
-def importance_nll(model: VAE, x: Tensor, samples: int, budget: int = 2500) -> Tensor:
-    """−log (1/K) Σ_k w_k for each image of x (n, C, H, W), nats, (n,); at most `budget` decodes at a time."""
-    at_once = min(samples, budget)
+def importance_nll(model: VAE, x: Tensor, samples: int) -> Tensor:
+    """−log (1/K) Σ_k w_k for each image of x (n, C, H, W), nats, (n,)."""
+    decodes = max(PIXELS_AT_ONCE // x[0].numel(), 1)
+    at_once = min(samples, decodes)
     results: list[Tensor] = []
-    for chunk in x.split(max(budget // at_once, 1)):
+    for chunk in x.split(max(decodes // at_once, 1)):
         log_w = [log_weight(model(chunk, samples=min(at_once, samples - done))) for done in range(0, samples, at_once)]
         results.append(math.log(samples) - torch.logsumexp(torch.cat(log_w), 0))
     return torch.cat(results)
