@@ -15,11 +15,10 @@ from torch import nn
 from reparam.distributions.gaussian import Gaussian
 from reparam.errors import UsageError
 from reparam.functional.two_sample import DRAWS, LEAST, PRIOR, told_apart
-from reparam.metrics import QUICK, STANDARD, measure
+from reparam.metrics import QUICK, STANDARD, likelihood, measure
 from reparam.metrics.catalogue import GROUPS, FigureType, find, types_of
 from reparam.metrics.evaluation import Evaluation, FactorTable
 from reparam.metrics.figures import Figure, mean_figure
-from reparam.metrics import likelihood
 from reparam.metrics.likelihood import importance_nll
 from reparam.metrics.reconstructions import psnr_of
 from reparam.models.codes import axes_of, codes_of

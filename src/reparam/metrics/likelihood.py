@@ -30,7 +30,6 @@ from .catalogue import FigureType, measures
 from .evaluation import Evaluation, Unavailable
 from .figures import Figure
 
-
 PIXELS_AT_ONCE = 500_000
 """Pixel values that are decoded at a time: what passes between layers then stays in a processor's cache. Five times as many
 take 1.4 to 2.4 times as long."""
