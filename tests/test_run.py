@@ -96,7 +96,7 @@ def noise(tmp_path):
 
 def test_a_finished_run_holds_its_files_and_nothing_else(trained):
     assert sorted(p.name for p in trained.folder.iterdir()) == FILES
-    assert [p.name for p in (trained.folder / "state").iterdir()] == ["training.safetensors"]
+    assert sorted(p.name for p in (trained.folder / "state").iterdir()) == ["held_out.npy", "training.safetensors"]
     assert trained.status == "finished" == written(trained.folder)["status"]
     assert trained.facts["outcome"]["steps"] == 40
     assert trained.facts["outcome"]["images_seen"] == 40 * 128

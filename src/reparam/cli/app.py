@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from ..progress import Reporter, Silent, aligned, for_this_terminal, tell
 from ..runtime import hush_threads, keep_memory, keep_speaking
 from ..text import for_shell
 from .options import COMMON, GROUPS, OTHER, Device, Json, Overrides, Reading
+from .watch import watched
 
 if TYPE_CHECKING:
     from ..data.options import DataOptions
@@ -46,6 +48,8 @@ def train(
     changes: Overrides = Overrides(),
     reading: Reading = Reading(),
     device: Annotated[Device, Parameter(group=GROUPS["Machine"])] = "auto",
+    watch: Annotated[bool, Parameter(group=GROUPS[COMMON], negative="")] = False,
+    open_page: Annotated[bool, Parameter(name="--open", group=GROUPS[OTHER])] = True,
     json: Annotated[Json, Parameter(group=GROUPS[OTHER])] = False,
 ) -> None:
     """Train a model on DATA and leave the model, pictures and a report in a new folder.
@@ -66,13 +70,19 @@ def train(
     pairs
         Which images are partners, for the posterior adaptive: a .csv or .parquet with a column 'partner' beside the images'
         names, or "factors(1)", which takes images that differ in one of the factors that are known of the data.
+    watch
+        Show how training goes on a page in the browser: curves, samples, reconstructions, remarks.
+    open_page
+        Open the page of --watch.
     """
     given = {k: v for k, v in vars(changes).items() if v is not None}
-    _train(data, preset, out, resume, {"init": init, "pairs": pairs}, given, reading, device, json)
+    with watched(open_page=open_page) if watch else contextlib.nullcontext() as begun:
+        _train(data, preset, out, resume, {"init": init, "pairs": pairs}, given, reading, device, json, begun)
 
 
 def _train(data: str | None, preset: str | None, out: str | None, resumed: str | None, beside: dict[str, str | None],
-           given: dict[str, Any], reading: Reading, device: str, as_json: bool) -> None:
+           given: dict[str, Any], reading: Reading, device: str, as_json: bool,
+           begun: Callable[[Path], None] | None = None) -> None:
     if (data is None) == (resumed is None):
         raise UsageError("name the DATA to train on, or a run to continue with --resume; one of the two")
     if resumed is not None and (preset or out):
@@ -85,10 +95,10 @@ def _train(data: str | None, preset: str | None, out: str | None, resumed: str |
 
     report = reporter(as_json)
     if resumed is not None:
-        run = runs.resume(resumed, device=device, report=report, **given)
+        run = runs.resume(resumed, device=device, report=report, begun=begun, **given)
     else:
         run = runs.train(str(data), preset=preset or "default", out=out, options=options_of(reading), device=device,
-                         report=report, **beside, **given)
+                         report=report, begun=begun, **beside, **given)
     _conclude(run, as_json)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..errors import UsageError
 from ..parts.ranges import SOME_IMAGES, Within
 from ..progress import for_this_terminal, tell
 from .app import LATENTS, app
 from .options import Device
+from .watch import check_explorer
 
-NEEDED = ("starlette", "uvicorn", "websockets")
 PORT = Within(0, 65535, whole=True)
 
 
@@ -41,13 +40,21 @@ def explore(run: str, other: str | None = None, /, *, table: str | None = None, 
     """
     SOME_IMAGES.check("--most", most)
     PORT.check("--port", port)
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise UsageError(f'the explorer needs {", ".join(missing)}: pip install "reparam[explore]"')
+    check_explorer()
     from ..explorer.launch import serve
     from ..explorer.session import Session
+    from ..explorer.watch import Watch, step_back
 
+    if other is None and (Path(run) / "run.json").exists() and not (Path(run) / "model.safetensors").exists():
+        tell("This run is still being trained: the page shows how that goes, and all of the explorer when it has ended.")
+        step_back()
+        serve(Watch(Path(run)), port, told, open_page=open_page)
+        return
     folders = [run] if other is None else [run, other]
     session = Session.open(folders, table=table, most=most, device=device, report=for_this_terminal())
     tell(*session.notes)
-    serve(session, port, lambda link: tell(f"Open {link}", "Stop with Ctrl-C."), open_page=open_page)
+    serve(session, port, told, open_page=open_page)
+
+
+def told(link: str) -> None:
+    tell(f"Open {link}", "Stop with Ctrl-C.")

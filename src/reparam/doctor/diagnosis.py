@@ -10,7 +10,7 @@ from ..metrics.figures import Figure
 from ..parts.recipe import Recipe
 from .case import Case, History
 from .checks import Check
-from .findings import PROBLEMS, REMARKS
+from .findings import IN_TRAINING, PROBLEMS, REMARKS
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ def diagnose(figures: Sequence[Figure], history: History, recipe: Recipe) -> Dia
 def problems_of(figures: Sequence[Figure], recipe: Recipe) -> tuple[Finding, ...]:
     """What figures alone tell, of a model whose training is not known."""
     return diagnose(figures, History(), recipe).problems if figures else ()
+
+
+def while_training(history: History, recipe: Recipe) -> tuple[Finding, ...]:
+    """Problems that the record tells before there are figures."""
+    case = Case({}, history, recipe)
+    return tuple(_finding(check, case) for check in IN_TRAINING if check.evidence(case))
 
 
 def _finding(check: Check, case: Case) -> Finding:

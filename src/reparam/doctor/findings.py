@@ -95,6 +95,9 @@ PROBLEMS: tuple[Check, ...] = (
     Check("mode collapse", c.repeats, (FLAT_CRITIC, CHANGED, HYBRID, Advice("train longer"))),
     Check("samples far from the images", c.samples_far, (Advice("train longer, or take a larger network"),)))
 
+IN_TRAINING = tuple(check for check in PROBLEMS if check.evidence in (c.skips, c.overfitted))
+"""What the record of training alone can tell."""
+
 REMARKS: tuple[Check, ...] = (
     Check("few images to judge by", c.few_measured, (Advice("add images, or measure others, reparam evaluate RUN DATA"),)),
     Check("early: pictures are still blurred", c.early, (LONGER,)),

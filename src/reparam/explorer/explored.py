@@ -27,6 +27,8 @@ from ..pretrained.image_model import ImageModel
 from ..tensors import evenly
 from .planes import plane_of
 from .points import Kept, Points
+from .snapshots import Snapshots
+from .training import Training
 
 Array = npt.NDArray[Any]
 NAMED, LOOKED_AT = 32, 5_000
@@ -141,6 +143,14 @@ class Explored:
         return found.float().nan_to_num().cpu().numpy()
 
     @cached_property
+    def training(self) -> Training:
+        return Training(self.folder)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        return Snapshots(self.folder)
+
+    @cached_property
     def index(self) -> Index:
         """Raises UsageError where there are no images."""
         return Index.of(self.some_codes())
@@ -189,5 +199,5 @@ class Explored:
         return {"name": self.name, "folder": str(self.folder), "image": [h, w, c],
                 "latent": list(self.model.latent_shape), "axes": axes,
                 "directions": [{"name": d.name, "accuracy": d.accuracy} for d in self.directions.values()],
-                "plain": self.is_plain,
+                "plain": self.is_plain, "has_curves": self.training.has_curves,
                 "has_encoder": self.model.network.has_encoder, "refines": self.model.sampler.refiner is not None}

@@ -39,6 +39,11 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def link_to(port: int, token: str) -> str:
+    """The address that opens the page of a guard with this port and secret."""
+    return f"http://127.0.0.1:{port}/?token={token}"
+
+
 @dataclass(frozen=True)
 class Guard:
     """An ASGI app before another, which sees only what the guard lets through."""
@@ -50,7 +55,7 @@ class Guard:
     @property
     def link(self) -> str:
         """The address that opens the page."""
-        return f"http://127.0.0.1:{self.port}/?token={self.token}"
+        return link_to(self.port, self.token)
 
     @property
     def cookie(self) -> str:

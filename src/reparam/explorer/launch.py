@@ -19,8 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import ReparamError
 from .guard import Guard, new_token
+from .questions import Answers
 from .server import application
-from .session import Session
 
 MOST_AT_ONCE, MOST_BYTES = 64, 20_000_000
 """Connections, and bytes of a message."""
@@ -50,7 +50,7 @@ def listening_on(port: int) -> socket.socket:
     return made
 
 
-def serve(session: Session, port: int, told: Callable[[str], None], *, open_page: bool) -> None:
+def serve(session: Answers, port: int, told: Callable[[str], None], *, open_page: bool) -> None:
     """Serves until it is interrupted; `told` is given the link.
 
     Raises:
@@ -59,11 +59,19 @@ def serve(session: Session, port: int, told: Callable[[str], None], *, open_page
     with contextlib.closing(listening_on(port)) as listening, contextlib.ExitStack() as until_the_end:
         guard = Guard(application(session), int(listening.getsockname()[1]), new_token())
         told(guard.link)
-        if open_page and has_display():
-            with contextlib.suppress(OSError):  # no door can be made: the link that was told opens the page
-                webbrowser.open(until_the_end.enter_context(door_to(guard.link)).as_uri())
+        until_the_end.enter_context(shown(guard.link, open_page=open_page))
         with contextlib.suppress(KeyboardInterrupt):
             server_of(guard).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def shown(link: str, *, open_page: bool) -> Generator[None]:
+    """Opens a link in the browser, where there is a screen for one, and leaves nothing behind."""
+    with contextlib.ExitStack() as until_the_end:
+        if open_page and has_display():
+            with contextlib.suppress(OSError):  # no door can be made: the link that was told opens the page
+                webbrowser.open(until_the_end.enter_context(door_to(link)).as_uri())
+        yield
 
 
 def has_display() -> bool:

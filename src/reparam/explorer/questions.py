@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,18 @@ class Question:
         if not isinstance(value, list) or not value or len(value) > most:
             raise UsageError(f"'codes' is a list of codes, from 1 to {most:,} of them")
         return _as_codes(value, d)
+
+
+class Answers(Protocol):
+    """What can be asked."""
+
+    def steps(self, question: Question) -> Iterator[Answer | None]:
+        """None after each step of the work, and the answer at last.
+
+        Raises:
+            ReparamError: what is asked for cannot be, in words for the one who asked.
+        """
+        ...
 
 
 def _as_codes(value: list[Any], d: int) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ Images are uint8 (n, h, w, c), codes float32 (n, d), flattened, rows numbers of 
 
 | op | asks with | answer |
 |---|---|---|
-| hello | | runs: [{name, folder, image: [h, w, c], latent: […], axes: [{index, nats, mean, std, low, high, name}], directions: [{name, accuracy}], ways: [{prior, title, resample, labels, guides}], classes: […], has_encoder, refines, plain}], points: {n, columns: [{name, title, kind: "class" or "number", values?: […], factor?}]}, planes: [{name, title, exact}], notes: […], films, training: bool |
+| hello | | runs (none while the run is trained for the first time, whose name and folder then stand beside them): [{name, folder, image: [h, w, c], latent: […], axes: [{index, nats, mean, std, low, high, name}], directions: [{name, accuracy}], ways: [{prior, title, resample, labels, guides}], classes: […], has_encoder, refines, plain, has_curves}], points: {n, columns: [{name, title, kind: "class" or "number", values?: […], factor?}]}, planes: [{name, title, exact}], notes: […], films, training: bool |
 | plane | run, plane ("pca", "latents:3,7") | xy float32 (n, 2), titles: [x, y], exact, trustworthiness |
 | column | run, name ("label", "part", a table's column, "error", "elbo", "score", "worse", …) | values float32 (n): numbers of classes or values, NaN where unknown |
 | thumbs | rows | images, names |
@@ -30,6 +30,8 @@ Images are uint8 (n, h, w, c), codes float32 (n, d), flattened, rows numbers of 
 | sample | run, prior?, n, label?, temperature?, guidance?, resample?, detail?, seed | images, codes |
 | variations | run, code: […], n, variation, detail?, seed | images, codes |
 | counterpart | run, codes: [[…]], detail? | images and codes of the other run, explained |
+| training | run, known: a stamp | status: "reading images", "training", "finished" or "interrupted"; stamp, step, steps, progress (0 to 1), seconds, left (seconds), speed (images/s), quiet (seconds since the run last wrote), command (which makes such a run), remarks: [{step, text}]; unless known is the stamp, series: [{name, group}] and steps int32 (n), seconds float32 (n), values float32 (series, n), NaN where unknown |
+| snapshot | run, known: a stamp | of the averaged weights that training saved last: stamp, step; unless known is the stamp, samples, originals, rebuilt (images), latents int32, nats float32 (of the latents that carry most), active, total, findings: [{title, evidence, advice}] |
 | save | run, kind: "png", "strip", "zip", "gif", "webp", "mp4", "npy" or "csv", and codes, detail? or rows | file uint8 (m), name, type |
 
 What cannot be answered has an `error` in words, without paths. No path, module or name of a run is taken from a message.
@@ -55,8 +57,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..errors import ReparamError, UsageError
 from .lanes import Full, Waiting
 from .messages import read_question, write_answer, write_error
-from .questions import Answer, Question
-from .session import Session
+from .questions import Answer, Answers, Question
 
 WEB = Path(__file__).parent / "web"
 SHARED = Path(__file__).parents[1] / "web"
@@ -73,7 +74,7 @@ FAILED = "this could not be answered; where the explorer was started stands more
 log = logging.getLogger("reparam.explorer")
 
 
-def application(session: Session, web: Path = WEB) -> Starlette:
+def application(session: Answers, web: Path = WEB) -> Starlette:
     """The page's files and its socket. What a request asks for is looked up in a table and never in the file system."""
     routes: list[BaseRoute] = [_file(f"{address}/{path.relative_to(folder).as_posix()}", path)
                                for address, folder in (("", web), ("/web", SHARED))
@@ -92,7 +93,7 @@ def _file(address: str, path: Path) -> Route:
 class Answering:
     """Answers the sockets' questions, one step of one of them at a time, on a thread of its own."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Answers) -> None:
         self._session, self._sockets = session, 0
         self._worker = ThreadPoolExecutor(1, "explorer")
 

@@ -115,7 +115,7 @@ Op = Callable[[Explored, Question], Answer | Iterator[Answer | None]]
 OPS: dict[str, Op] = {op.__name__: op for op in (
     views.plane, views.at, views.decode, views.column, views.thumbs, views.of_row, views.encode,
     views.neighbours, synthesis.mean, synthesis.path, synthesis.direction, synthesis.save, draws.sample,
-    draws.variations, beside.counterpart)}
+    draws.variations, beside.counterpart, views.training, views.snapshot)}
 """What can be asked of a run, by name."""
 
 

@@ -104,6 +104,14 @@ def neighbours(run: Explored, question: Question) -> Answer:
     return Answer(arrays={"rows": found.rows[0].astype(np.int32), "distances": found.distance[0]})
 
 
+def training(run: Explored, question: Question) -> Answer:
+    return run.training.answer(question)
+
+
+def snapshot(run: Explored, question: Question) -> Answer:
+    return run.snapshots.answer(question)
+
+
 def with_image(run: Explored, code: Array) -> Answer:
     """A code (1, d) and its image."""
     return Answer(arrays={"code": code, "image": run.decoded(code)})

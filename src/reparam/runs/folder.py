@@ -42,6 +42,11 @@ class Run:
     def state_file(self) -> Path:
         return self.folder / "state" / "training.safetensors"
 
+    @property
+    def watched_file(self) -> Path:
+        """A few held-out images, (n, H, W, C) uint8, on which one sees how training goes."""
+        return self.folder / "state" / "held_out.npy"
+
     def save(self) -> None:
         write_json(self.folder / "run.json", {
             "version": 1, "status": self.status, "data": self.source, "options": vars(self.options),

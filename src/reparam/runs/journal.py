@@ -60,6 +60,7 @@ class Journal:
         mean = {k: round(sum(v) / len(v), 5) for k, v in self.since.items()}
         record: dict[str, Any] = {
             "step": state.step, "images": state.images, "seconds": round(state.seconds, 3),
+            "progress": round(state.progress, 6),
             "loss": mean.pop("loss", None), "critic": mean.pop("critic", None), "grad_norm": mean.pop("grad_norm", None),
             "terms": {name: mean.get(name) for name in state.parts},  # null where no step of these had a finite value
             "lr": state.rate, "skipped": state.guard.skipped}

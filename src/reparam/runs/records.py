@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
 
 from ..errors import ModelFileError
-from ..files.untrusted import Amount, Count, Malformed, Within, conform, parse_json, read_json, read_text
+from ..files.untrusted import Amount, Count, Malformed, Share, Within, conform, parse_json, read_json, read_text
 from ..parts.recipe import Recipe
 
 Measured = Annotated[float, Within(-1e30, 1e30)]
@@ -157,6 +157,8 @@ class Record(TypedDict):
     grad_norm: Measured | None
     terms: dict[str, Measured | None]
     images: NotRequired[Count]
+    progress: NotRequired[Share]
+    """From 0 to 1, the end of the budget."""
     critic: NotRequired[Measured | None]
     lr: NotRequired[Measured]
     skipped: NotRequired[Count]

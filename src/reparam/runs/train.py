@@ -1,7 +1,7 @@
 """A run: from data to a trained model, its pictures and its report, in one folder that survives a kill at any moment.
 
     run.json            recipe, data and its fingerprint, seed, versions, times; written first
-    state/              what continues training; replaced every so often while it lasts
+    state/              what continues training, replaced every so often while it lasts; a few held-out images
     metrics.jsonl       one line per record of training
     model.safetensors, config.json, evaluation.json, README.md, report.html, *.png      written at the end
 """
@@ -13,7 +13,7 @@ import math
 import platform
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,7 +30,7 @@ from ..data.imageset import ImageSet
 from ..data.options import DataOptions
 from ..data.stream import Stream, binarized, keep_labels, to_batch
 from ..errors import DataError, UsageError
-from ..files.writing import write_json
+from ..files.writing import replacing, write_json
 from ..models.trace import Batch
 from ..models.vae import Model
 from ..parts.call import parse_call
@@ -52,12 +52,14 @@ from .pairing import Pairs, check_pairs, find_pairs
 DEFAULT_MINUTES = 5.0
 SAVE_EVERY = 5.0
 """Seconds between saved states, at least; and twenty times what saving one takes."""
+SHOWN = 64
+"""Held-out images that are kept beside the state, to see how training goes."""
 
 
 def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default", out: str | Path | None = None,
           options: DataOptions | None = None, labels: npt.ArrayLike | None = None, device: str = "auto",
           report: Reporter | None = None, init: str | Path | None = None, pairs: str | Path | None = None,
-          **fields: Any) -> Run:
+          begun: Callable[[Path], None] | None = None, **fields: Any) -> Run:
     """Trains a model on `data` and leaves everything in a new folder, `runs/<name>` unless `out` names one.
 
     Data are what the command takes, or an array of images, (n, H, W), (n, H, W, C) or (n, C, H, W), with its `labels` (n,).
@@ -67,6 +69,8 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     objective, optimizer and data may differ. What was trained after that model, such as a fitted prior, is trained anew.
 
     `pairs` names partners for a posterior that learns from pairs: a table with a column 'partner', or "factors(1)".
+
+    `begun` is told the run's folder once all that is asked for has been looked at, before images are read.
 
     `fields` are those of `Recipe` and replace the preset's, as in `train("photos/", preset="mlp", minutes=30)`.
 
@@ -92,13 +96,15 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already. Continue it with: reparam train --resume {folder}, or give another "
                          "--out")
-    options, report = options or DataOptions(), report or Silent()
+    options, report, begun = options or DataOptions(), report or Silent(), begun or (lambda _: None)
     # before the folder is made: a wrong path leaves nothing behind
     if in_memory:
+        begun(folder)
         source, images = ARRAY, held_in_memory(data, labels, options)
     else:
         path = Path(data).expanduser()
         _check_outside(folder, path)
+        begun(folder)
         source = str(path.absolute()) if path.exists() else str(data)
         images = open_data(source, options, report)
     facts = {"init": started, "pairs": pairs}
@@ -107,7 +113,8 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
 
 
 def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
-           device: str = "auto", report: Reporter | None = None, **budget: Any) -> Run:
+           device: str = "auto", report: Reporter | None = None, begun: Callable[[Path], None] | None = None,
+           **budget: Any) -> Run:
     """Continues a run exactly where it stopped; `steps`, `epochs` or `minutes` give it a new end. Of a finished run it
     makes anew what follows training, where some of that had failed. A run that was trained on an array needs it again, as
     `data`.
@@ -130,6 +137,8 @@ def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, l
     if changes and run.state_file.exists():
         _check_end(run)
     report = report or Silent()
+    if begun is not None:
+        begun(run.folder)
     images = images_of(run, data, labels, report)
     return _RunTrainer(run, images, device, report, load).carry_out()
 
@@ -215,6 +224,9 @@ class _RunTrainer:
         run.status = "training"
         run.save()
         write_json(run.folder / "skipped.json", [{"name": s.name, "reason": s.reason} for s in images.skipped])
+        shown = self.validation_set[evenly(len(self.validation_set), SHOWN)]
+        with replacing(run.watched_file) as temporary, temporary.open("wb") as file:
+            np.save(file, images.images[shown])
         for note in images.notes:
             self.report.say(note)
         if images.skipped:
@@ -228,10 +240,11 @@ class _RunTrainer:
         """Leaves nothing of a run that was refused before it had begun."""
         run = self.run
         if self.made and not run.state_file.exists():
-            for name in ("run.json", "skipped.json", "metrics.jsonl"):
-                (run.folder / name).unlink(missing_ok=True)
+            written = [run.folder / name for name in ("run.json", "skipped.json", "metrics.jsonl")]
+            for path in (*written, run.watched_file):
+                path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # a folder that holds something stays
-                for folder in self.made:
+                for folder in (run.watched_file.parent, *self.made):
                     folder.rmdir()
 
     def _train(self) -> State[Model]:

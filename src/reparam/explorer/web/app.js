@@ -13,20 +13,21 @@ import { inside } from "../../web/plot.js";
 import { Samples } from "./samples.js";
 import { Sums } from "./sums.js";
 import { amounts, fromAmounts, fromPolygon, listed, numbers, packed, polygon, read, unpacked, write } from "./state.js";
+import { Training } from "./training.js";
 import { Workbench } from "./workbench.js";
 
 /**
  * @typedef {{index: number, nats: number, mean: number, std: number, low: number, high: number, name: string}} Axis
  * @typedef {{prior: string, title: string, resample: boolean, labels: boolean, guides: boolean}} Way of drawing new images
  * @typedef {{name: string, folder: string, image: number[], latent: number[], axes: Axis[], directions: {name: string, accuracy: number}[],
- *            ways: Way[], classes: string[], has_encoder: boolean, refines: boolean, plain: boolean}} Run
+ *            ways: Way[], classes: string[], has_encoder: boolean, refines: boolean, plain: boolean, has_curves?: boolean}} Run
  * @typedef {{runs: Run[], points: {n: number, columns: {name: string, title?: string, kind: string, values?: string[], factor?: boolean}[]},
- *            planes: {name: string, title: string, exact: boolean}[], training: boolean, films: boolean, notes?: string[]}} Hello
+ *            planes: {name: string, title: string, exact: boolean}[], training: boolean, films: boolean, notes?: string[], name?: string, folder?: string}} Hello
  * @typedef {{backend: import("./backend.js").Backend, hello: Hello, changed: () => void, plane: () => string,
  *            pick: (spot: import("../../web/map.js").Spot) => void, take: (code: number[], title: string) => void, tab: (name: string) => void, tool: (lasso: boolean) => void}} Context
  */
 
-const TABS = { work: "work", path: "path", draw: "drawing", both: "both" };
+const TABS = { work: "work", path: "path", draw: "drawing", both: "both", train: "training" };
 const ANY = "two latents";
 
 class App {
@@ -51,7 +52,9 @@ class App {
     this.samples = new Samples(this.context, this.kept);
     this.compare = new Compare(this.context, this.work);
     byId("savemp4").hidden = !hello.films;
+    this.training = new Training(backend, this.run.folder, false);
     byId("tab-both").hidden = hello.runs.length < 2;
+    byId("tab-train").hidden = !this.run.has_curves;
     this.title();
     this.controls();
     this.tabs();
@@ -85,12 +88,6 @@ class App {
     byId("out").onclick = () => this.map.zoom(1 / 1.5);
     byId("fit").onclick = () => { this.map.fit(); this.remember(); };
     byId("copyas").onclick = () => this.copy();
-    for (const dialog of document.querySelectorAll("dialog")) dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
-    byId("helping").onclick = () => byId("help").showModal();
-    addEventListener("keydown", (e) => {
-      const typing = e.target instanceof HTMLInputElement && e.target.type !== "range" || e.target instanceof HTMLSelectElement;
-      if (e.key === "?" && !typing && !document.querySelector("dialog[open]")) byId("help").showModal();
-    });
   }
 
   tabs() {
@@ -119,6 +116,7 @@ class App {
     }
     if (shown !== "path") this.paths.stop();
     if (shown === "both") this.compare.open();
+    shown === "train" ? this.training.open() : this.training.close();
     if (shown === "draw" && !this.samples.drawn && !this.restoring) this.samples.draw();
     this.remember();
   }
@@ -185,7 +183,8 @@ class App {
     if (kept.codes.length) views.Kept = ofCodes(run, kept.codes, true, "kept.png");
     if (runs.length > 1) views.Compare = ofBoth(runs, compare.seed);
     if (this.hasMap) views.Map = ofMap(run, points.columns.find((column) => column.factor && column.name === this.map.colour)?.name ?? "", points.n);
-    offer(views, { path: views.Path ? "Path" : "Sum", draw: "Samples", both: "Compare" }[this.shown ?? ""] ?? "Workbench");
+    if (run.has_curves) views.Training = this.training.copied();
+    offer(views, { train: "Training", path: views.Path ? "Path" : "Sum", draw: "Samples", both: "Compare" }[this.shown ?? ""] ?? "Workbench");
   }
 
   /** Puts what is seen into the address, a little later and once. */
@@ -262,6 +261,28 @@ class App {
 
 const sentence = (/** @type {string} */ text) => text.charAt(0).toUpperCase() + text.slice(1);
 
+/** What both kinds of page have: windows that close, and the one that tells the keys. */
+function dialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
+  byId("helping").onclick = () => byId("help").showModal();
+  addEventListener("keydown", (e) => {
+    const typing = e.target instanceof HTMLInputElement && e.target.type !== "range" || e.target instanceof HTMLSelectElement;
+    if (e.key === "?" && !typing && !document.querySelector("dialog[open]")) byId("help").showModal();
+  });
+}
+
+/** A run that is being trained for the first time: there is nothing to see but that. @param {import("./backend.js").Backend} backend @param {string} name @param {string} folder */
+function watch(backend, name, folder) {
+  const training = new Training(backend, folder, true);
+  document.title = `${name} · training · reparam`;
+  byId("run").textContent = name;
+  document.body.classList.add("watching");
+  for (const id of Object.values(TABS)) byId(id).hidden = id !== "training";
+  byId("copyas").onclick = () => offer({ Training: training.copied() }, "Training");
+  training.open();
+  document.body.classList.add("ready");
+}
+
 async function start() {
   let lost = 0;
   const backend = overSocket((open) => {
@@ -271,6 +292,8 @@ async function start() {
   });
   const hello = await tried(() => backend.call("hello"));
   if (!hello) return;
+  dialogs();
+  if (!hello.header.runs.length) return watch(backend, hello.header.name, hello.header.folder);
   const app = new App(backend, /** @type {Hello} */ (/** @type {unknown} */ (hello.header)));
   await app.restore();
   addEventListener("hashchange", () => location.reload());

@@ -2,7 +2,7 @@
 
 import { byId, el, say } from "../../web/dom.js";
 
-const quoted = (/** @type {string} */ text) => (/^[\w./+-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`);
+export const quoted = (/** @type {string} */ text) => (/^[\w./+-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const text = (/** @type {string} */ value) => JSON.stringify(value);
 const digits = (/** @type {number} */ v) => String(+v.toPrecision(7));
 /** Characters of a command that a terminal takes. */
