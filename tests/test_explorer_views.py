@@ -164,6 +164,7 @@ def test_variations_and_similar_images_are_opened(page, session):
     code = session.runs[0].codes[0].tolist()
     found = answer(session, "variations", code=code, n=12, variation=0.4, seed=1).arrays
     varied, code = found["images"], found["codes"][3].tolist()
+    again(page)
     shows(page, "#aroundimages .tile:nth-child(4) canvas", varied[3])
     page.click("#aroundimages .tile:nth-child(4) .thumb")
     shows(page, "#image", varied[3])
@@ -267,7 +268,9 @@ def test_all_that_is_copied_runs_as_it_stands(page, session, tmp_path, monkeypat
     assert made["Map"]["xy"].shape == (len(made["Map"]["names"]), 2)
     written = {path.name for path in tmp_path.iterdir()}
     assert written >= {"image.png", "path.gif", "sum.png", "samples-mixture.png", "samples-normal.png", "kept.png",
-                       "samples-a.png", "samples-b.png", "map.png"}
+                       "samples-a.png", "samples-b.png", "place-a.png", "place-b.png", "map.png"}
+    there = answer(session, "counterpart", codes=[run.codes[0].tolist()]).arrays["images"]
+    assert np.abs(run.as_images(made["Compare"]["place"]).astype(int) - there).max() <= 1
     with Image.open("path.gif") as film:
         assert film.n_frames == 8
 

@@ -181,7 +181,7 @@ class App {
     if (sums.parts.length > 1) views.Sum = ofSum(run, sums.parts, sums.total());
     if (samples.drawn) views.Samples = ofSamples(run, samples.asked());
     if (kept.codes.length) views.Kept = ofCodes(run, kept.codes, true, "kept.png");
-    if (runs.length > 1) views.Compare = ofBoth(runs, compare.seed);
+    if (runs.length > 1) views.Compare = ofBoth(runs, compare.seed, [work.code.value(), compare.place]);
     if (this.hasMap) views.Map = ofMap(run, points.columns.find((column) => column.factor && column.name === this.map.colour)?.name ?? "", points.n);
     if (run.has_curves) views.Training = this.training.copied();
     offer(views, { train: "Training", path: views.Path ? "Path" : "Sum", draw: "Samples", both: "Compare" }[this.shown ?? ""] ?? "Workbench");
@@ -195,14 +195,14 @@ class App {
   }
 
   state() {
-    const { map, work, paths, sums, samples, kept, compare } = this, { code, source } = work, { w } = map.size();
+    const { map, work, paths, sums, samples, kept, around, compare } = this, { code, source } = work, { w } = map.size();
     const own = source.kind === "row" ? { row: source.row } : { code: packed(code.base), of: source.kind === "code" ? source.title : "your photo" };
     const lassos = map.groups.filter((g) => g.plane === map.plane);
     return { tab: this.shown !== "work" && this.shown, plane: map.plane, colour: map.colour || "none", hide: listed([...map.hidden]),
       view: !map.fitted && listed([map.view.x, map.view.y, w / map.view.scale]), ...own, set: amounts(code.change), add: amounts(code.amounts),
       heat: code.temperature !== 1 && code.temperature, lock: listed([...code.locked]), bare: !work.strips.on && "1", rest: byId("rest").checked && "1", detail: this.run.refines && !work.detail && "0", lasso: lassos.map((g) => polygon(g.corners)).join("|"),
       turn: [...work.pulls.keys()].filter((name) => name.includes(" → ")).map((name) => name.replace(" → ", ">")).join(","),
-      stops: paths.state, frames: paths.stops.length > 0 && paths.count, geodesic: byId("geodesic").checked && "1", sum: sums.state, to: byId("pickssum").checked && "sum", draw: samples.state, kept: kept.state, ...compare.state };
+      stops: paths.state, frames: paths.stops.length > 0 && paths.count, geodesic: byId("geodesic").checked && "1", sum: sums.state, to: byId("pickssum").checked && "sum", draw: samples.state, kept: kept.state, around: around.state, ...compare.state };
   }
 
   /** Shows what the address says, or what is best to begin with. */
@@ -225,7 +225,8 @@ class App {
     if (asked.has("heat") && Number.isFinite(Number(asked.get("heat")))) work.code.temperature = Number(asked.get("heat"));
     await work.redraw();
     byId("pickssum").checked = asked.get("to") === "sum";
-    await Promise.all([this.paths.restore(asked, d), this.sums.restore(asked, d), this.kept.restore(asked, d), this.samples.restore(asked)]);
+    await Promise.all([this.paths.restore(asked, d), this.sums.restore(asked, d), this.kept.restore(asked, d), this.samples.restore(asked),
+      this.around.restore(asked)]);
     this.compare.restore(asked);
     const tab = asked.get("tab") ?? "work";
     this.tab(tab in TABS && !byId(`tab-${tab}`).hidden ? tab : "work");

@@ -13,6 +13,8 @@ export class Around {
     this.work = work;
     this.kept = kept;
     this.seed = 0;
+    this.shown = "";
+    byId("image").addEventListener("begun", () => this.clear());
     byId("alike").hidden = !context.hello.points.n;
     byId("alike").onclick = () => this.similar();
     byId("vary").onclick = () => { this.seed += 1; this.variations(); };
@@ -27,9 +29,10 @@ export class Around {
     byId("variation").setAttribute("aria-valuetext", `variation ${value}`);
   }
 
+  /** Another image is in the workbench, around which nothing has been asked for. */
   clear() {
+    this.shown = "";
     byId("around").hidden = true;
-    byId("aroundimages").replaceChildren();
   }
 
   /** The images of the data that are nearest to the code. */
@@ -39,7 +42,7 @@ export class Around {
       if (!answer) return;
       const rows = Array.from(answer.arrays.rows.data), thumbs = await this.context.backend.call("thumbs", { rows });
       if (!thumbs) return;
-      this.open("Nearest images of the data", false, rows.map((row, k) => {
+      this.open("similar", "Nearest images of the data", rows.map((row, k) => {
         const canvas = picture(`image ${row}`);
         show(canvas, thumbs.arrays.images, k);
         return el("button", { type: "button", className: "thumb", title: `${thumbs.header.names[k] || `image ${row}`}, distance ${short(answer.arrays.distances.data[k])}`,
@@ -55,15 +58,32 @@ export class Around {
         seed: this.seed, detail: this.work.detail }, "near");
       if (!answer) return;
       const { images, codes } = answer.arrays;
-      this.open("Variations", true, Array.from({ length: images.shape[0] }, (_, k) => this.kept.tile(images, k, rowOf(codes, k), `variation ${k + 1}`)));
+      this.open("variations", "Variations", Array.from({ length: images.shape[0] }, (_, k) => this.kept.tile(images, k, rowOf(codes, k), `variation ${k + 1}`)));
     });
   }
 
-  /** @param {string} title @param {boolean} varied @param {HTMLElement[]} images */
-  open(title, varied, images) {
+  /** @param {string} shown @param {string} title @param {HTMLElement[]} images */
+  open(shown, title, images) {
+    this.shown = shown;
     byId("aroundtitle").textContent = title;
-    byId("variationbox").hidden = !varied;
+    byId("variationbox").hidden = shown !== "variations";
     byId("around").hidden = false;
     byId("aroundimages").replaceChildren(...images);
+    this.context.changed();
+  }
+
+  get state() {
+    return this.shown && [this.shown, byId("variation").value, this.seed].join("|");
+  }
+
+  /** @param {URLSearchParams} state */
+  async restore(state) {
+    const [shown, variation, seed] = (state.get("around") ?? "").split("|");
+    if (!Number.isFinite(+seed)) return;
+    byId("variation").value = variation;
+    this.seed = +seed;
+    this.tell();
+    if (shown === "similar") await this.similar();
+    if (shown === "variations") await this.variations();
   }
 }

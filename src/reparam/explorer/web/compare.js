@@ -1,7 +1,7 @@
 /** Two runs side by side: the same image, the same place, samples of both, and the images on which they differ most. */
 
 import { byId, el, say, short, tried } from "../../web/dom.js";
-import { apart, difference, picture, show } from "../../web/pixels.js";
+import { apart, difference, picture, rowOf, show } from "../../web/pixels.js";
 
 /** @typedef {import("./app.js").Context} Context @typedef {import("../../web/types.js").NamedArray} NamedArray @typedef {import("../../web/types.js").Answer} Answer */
 /** @typedef {{values: Float32Array[], rows: number[]}} Errors of each image in both runs and their difference */
@@ -16,6 +16,7 @@ export class Compare {
     this.sort = DIFFERENCE;
     this.down = true;
     this.many = PAGE;
+    /** @type {number[]} the other run's code at the same place */ this.place = [];
     /** @type {Errors | null} */ this.errors = null;
     const { runs, points } = context.hello;
     this.both = runs.length > 1 && points.n > 0 && runs.every((run) => run.has_encoder);
@@ -48,6 +49,7 @@ export class Compare {
     return tried(async () => {
       const answer = await this.context.backend.call("counterpart", { run: 0, codes: [code], detail: this.work.detail }, "twin");
       if (!answer) return;
+      this.place = rowOf(answer.arrays.codes);
       for (const id of ["twin", "there"]) show(byId(id), answer.arrays.images);
       const share = Math.round(100 * Math.max(0, answer.header.explained));
       byId("placeshare").textContent = `Laid over one another by the codes of the same images: those of ${this.names[0]} tell ${share} % of what varies in those of ${this.names[1]}.`;

@@ -67,10 +67,14 @@ export function ofSamples(run, asked) {
   return { command: commands.join("\n"), python: `import reparam\n\nmodel = reparam.load(${text(run.folder)})\n${lines.join("\n")}\n` };
 }
 
-/** Samples of both runs from one seed. @param {Run[]} runs @param {number} seed @returns {Copied} */
-export function ofBoth(runs, seed) {
-  return { command: runs.map((run, k) => `reparam sample ${quoted(run.folder)} -n 16 --seed ${seed} --out samples-${"ab"[k]}.png`).join("\n"),
-    python: `import reparam\n\n${runs.map((run) => `images = reparam.load(${text(run.folder)}).sample(16, seed=${seed})  # ${run.name}`).join("\n")}\n` };
+/** The same place in both runs, and samples of both from one seed. @param {Run[]} runs @param {number} seed @param {number[][]} place a code of each, or none @returns {Copied} */
+export function ofBoth(runs, seed, place) {
+  const commands = [], parts = ["import numpy as np\nimport reparam\n"], there = place.every((code) => code.length);
+  for (const [k, run] of runs.entries()) {
+    commands.push(...(there ? [decode(run, [place[k]], `--out place-${"ab"[k]}.png`)] : []), `reparam sample ${quoted(run.folder)} -n 16 --seed ${seed} --out samples-${"ab"[k]}.png`);
+    parts.push(`model = reparam.load(${text(run.folder)})\n${there ? `z = ${array(place[k])}.reshape(1, ${run.latent.join(", ")})\nplace = model.decode(z)\n` : ""}images = model.sample(16, seed=${seed})\n`);
+  }
+  return { command: commands.join("\n"), python: parts.join("\n") };
 }
 
 /** The map by principal components. @param {Run} run @param {string} colour a column of the source, or none @param {number} n @returns {Copied} */

@@ -6,6 +6,8 @@ import { packed, unpacked } from "./state.js";
 
 /** @typedef {import("./app.js").Context} Context @typedef {import("../../web/types.js").NamedArray} NamedArray */
 const MOST = 64;
+/** Characters of an address that browsers bear. */
+const LONGEST = 1_000_000;
 
 export class Kept {
   /** @param {Context} context @param {{current: () => number[], take: (code: number[], title: string) => void, walk: (codes: number[][]) => void}} told */
@@ -76,7 +78,8 @@ export class Kept {
   }
 
   get state() {
-    return this.codes.map(packed).join(",");
+    const all = this.codes.map(packed).join(",");
+    return all.length < LONGEST ? all : "";
   }
 
   /** @param {URLSearchParams} state @param {number} d numbers of a code */

@@ -158,7 +158,7 @@ export class Workbench {
     this.source = source;
     this.code.start(base);
     this.title = byId("title").textContent = title;
-    byId("around").hidden = true;
+    byId("image").dispatchEvent(new Event("begun"));
     this.redraw();
   }
 
