@@ -24,7 +24,7 @@ N = 120
 
 @pytest.fixture(scope="module")
 def session(explorable):
-    runs = [explorable(stages={"fitted_prior": "mixture(3)"}), explorable(latent="flat(3)")]
+    runs = [explorable(stages={"fitted_prior": "mixture(3)", "resampler": "mlp"}), explorable(latent="flat(3)")]
     return Session.open(runs, most=N, device="cpu")
 
 
@@ -72,12 +72,13 @@ def saved(page, button):
 def test_each_prior_is_drawn_side_by_side_and_what_is_kept_is_saved(page, session):
     model = session.runs[0].model
     page.click("#tab-draw")
-    until(page, lambda: page.locator("#drawn h2").all_inner_texts() == ["mixture, fitted", "normal, the model's own"])
-    for k, prior in enumerate(("mixture", "normal")):
+    ways = ["mixture, fitted, resampled", "mixture, fitted", "normal, the model's own"]
+    until(page, lambda: page.locator("#drawn h2").all_inner_texts() == ways)
+    for k, how in enumerate(({}, {"resample": False}, {"prior": "normal"})):
+        images = model.sample(12, seed=0, **how)
         for i in (0, 11):
-            shows(page, f"#drawn section:nth-child({k + 1}) .tile:nth-child({i + 1}) canvas",
-                  model.sample(12, prior=prior, seed=0)[i][..., None], within=0)
-    page.click("#drawn section:nth-child(2) .tile:nth-child(3) .keep")
+            shows(page, f"#drawn section:nth-child({k + 1}) .tile:nth-child({i + 1}) canvas", images[i][..., None], within=0)
+    page.click("#drawn section:nth-child(3) .tile:nth-child(3) .keep")
     page.click("#drawn section:nth-child(1) .tile:nth-child(5) .keep")
     until(page, lambda: page.locator("#keptimages .tile").count() == 2)
     codes = np.stack([answer(session, "sample", prior=prior, n=12, seed=0).arrays["codes"][i]
@@ -101,7 +102,8 @@ def test_a_temperature_draws_less_varied_images_and_a_class_is_asked_only_where_
     page.locator("#temperature").fill("0.3")
     page.locator("#temperature").dispatch_event("change")
     image = session.runs[0].model.sample(12, prior="normal", seed=0, temperature=0.3)[7]
-    shows(page, "#drawn section:nth-child(2) .tile:nth-child(8) canvas", image[..., None], within=0)
+    shows(page, "#drawn section:nth-child(3) .tile:nth-child(8) canvas", image[..., None], within=0)
+    assert "plain draws" in page.inner_text("#drawn section:nth-child(1) .note")
 
 
 def test_strips_show_what_sliders_would_do_and_are_clicked(page, session):
@@ -258,6 +260,7 @@ def test_all_that_is_copied_runs_as_it_stands(page, session, tmp_path, monkeypat
         copied[view] = page.inner_text("#ascommand"), page.inner_text("#aspython")
     page.keyboard.press("Escape")
     assert list(copied) == ["Workbench", "Path", "Sum", "Samples", "Kept", "Compare", "Map"]
+    assert [command.count("--no-resample") for command in copied["Samples"][0].splitlines()] == [0, 1, 0]
     made = {view: executed(*both) for view, both in copied.items()}
     codes = np.load(saved(page, "#keptnpy"))
     for view, expected in (("Workbench", run.decoded(run.codes[[0]])), ("Kept", run.decoded(codes)),
@@ -267,8 +270,9 @@ def test_all_that_is_copied_runs_as_it_stands(page, session, tmp_path, monkeypat
         assert np.abs(run.as_images(made[view]["images"]).astype(int) - expected).max() <= 1, view
     assert made["Map"]["xy"].shape == (len(made["Map"]["names"]), 2)
     written = {path.name for path in tmp_path.iterdir()}
-    assert written >= {"image.png", "path.gif", "sum.png", "samples-mixture.png", "samples-normal.png", "kept.png",
-                       "samples-a.png", "samples-b.png", "place-a.png", "place-b.png", "map.png"}
+    assert written >= {"image.png", "path.gif", "sum.png", "samples-mixture-resampled.png", "samples-mixture.png",
+                       "samples-normal.png", "kept.png", "samples-a.png", "samples-b.png", "place-a.png", "place-b.png",
+                       "map.png"}
     there = answer(session, "counterpart", codes=[run.codes[0].tolist()]).arrays["images"]
     assert np.abs(run.as_images(made["Compare"]["place"]).astype(int) - there).max() <= 1
     with Image.open("path.gif") as film:
