@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,16 +14,21 @@ import reparam
 from reparam.cli.app import main
 from reparam.errors import ReparamError, UsageError
 from reparam.exporters import onnx as exporter
+from reparam.exporters.loops import Looped
 from reparam.exporters.onnx import difference, export_onnx, onnx_bytes
 from reparam.exporters.programs import description, programs
+from reparam.models.build import build_model
 from reparam.models.draw import Draw
 from reparam.models.priors import FlowMatching
-from reparam.models.sampler import Sampler
+from reparam.models.sampler import FITTED_PRIOR, REFINER, RESAMPLER, Sampler, build_stage
 from reparam.models.space import Space
+from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.image_model import ImageModel
+from reparam.trainer.stages.prior import PriorStage
 
+ROOT = Path(__file__).parent.parent
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
@@ -164,3 +170,26 @@ def test_the_command_writes_into_the_run(model, capsys):
     assert "decoder.onnx" in capsys.readouterr().out and (folder / "onnx" / "decoder.onnx").exists()
     assert main(["export", str(folder), "--format", "tflite"]) == 2
     assert "onnx" in capsys.readouterr().err
+
+
+def road(name):
+    """What an export of a preset has for encoding and for sampling, or why there is none."""
+    recipe, shape = PRESETS[name].recipe, (1, 16, 16)
+    vae = build_model(recipe, shape)
+    parts = {FITTED_PRIOR: PriorStage().choice(recipe, vae), RESAMPLER: recipe.resampler, REFINER: recipe.refiner}
+    stages = {k: build_stage(k, call, vae, shape) for k, call in parts.items() if call not in (None, "none")}
+    try:
+        found = programs(ImageModel(Sampler(vae, stages), Config(recipe, shape)))
+    except UsageError as refused:
+        return "–", str(refused).partition(":")[0]
+    drawn = ("steps of flow matching: `velocity`, `codes`" if "velocity" in found else
+             "code after code: `prior`" if isinstance(found["prior"].module.prior, Looped) else "at once: `prior`")
+    chosen = ", chosen by `resampler`" if "resampler" in found else ""
+    detailed = ", detail by `refiner`" if "refiner" in found else ""
+    return "yes" if "encoder" in found else "no: a GAN", drawn + chosen + detailed
+
+
+def test_the_page_of_the_docs_tells_what_becomes_of_each_preset():
+    """To renew the table, paste what this prints."""
+    table = "\n".join(f"| `{name}` | {' | '.join(road(name))} |" for name in PRESETS)
+    assert table in (ROOT / "docs" / "exporting.md").read_text(encoding="utf-8"), table

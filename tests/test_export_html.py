@@ -29,6 +29,7 @@ from reparam.exporters.programs import Decode, Encode, Program
 from reparam.models.codes import Axis
 from reparam.models.draw import Draw
 from reparam.models.priors import FlowMatching
+from reparam.models.resampler import Resampler
 from reparam.models.sampler import Sampler
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
@@ -56,8 +57,18 @@ def flow(vae):
     return {"fitted_prior": prior}
 
 
+def choosy(vae):
+    """A resampler that keeps few."""
+    resampler = Resampler("mlp((8,))", (1, 8, 8))
+    with torch.no_grad():
+        resampler.settle(30 * resampler(torch.rand(200, 1, 8, 8)))
+        for p in resampler.parameters():
+            p.mul_(2)
+    return {"resampler": resampler}
+
+
 MODELS = {
-    "mixture": {"shape": (1, 8, 8), "latent": "flat(20)", "prior": "mixture(3)"},
+    "mixture": {"shape": (1, 8, 8), "latent": "flat(20)", "prior": "mixture(3)", "stages": choosy},
     "flow_matching": {"shape": (3, 8, 8), "latent": "spatial(2, 4)", "encoder": "conv(width=8)", "decoder": "conv(width=8)",
                       "stages": flow},
     "vq": {"shape": (3, 8, 8), "latent": "spatial(4, 4)", "posterior": "vq(8)", "prior": "autoregressive(8, 1, 2)"},
@@ -138,9 +149,35 @@ def test_the_page_gives_pytorchs_images(exported, opened):
     assert page.eval_on_selector_all("#samples canvas", "all => all.map(c => c.width)") == [8] * 12
 
 
-def test_weights_in_float32_give_the_same_levels(small, opened, tmp_path):
+CHOSEN = """async ([batches, numbers]) => Array.from(await model.chosen(
+    7, async (n) => new Float32Array(batches.shift().slice(0, n * model.codeSize)), () => numbers.shift()))"""
+CHOICES = """async () => {
+    const [chosen, counts] = [model.chosen, []];
+    for (const asked of [{}, { label: 0 }, { guidance: 2 }]) {
+        model.chosen = (...given) => { counts.push(asked); return chosen.apply(model, given); };
+        await model.sample(2, 1, asked);
+    }
+    return counts;
+}"""
+
+
+def test_weights_in_float32_give_the_same_levels_and_choices(small, opened, tmp_path, monkeypatch):
+    """The resampler takes the same of the same draws, and judges only those that it has learned to judge."""
     model = made(small, **MODELS["mixture"])
-    compare(opened(export_html(model, tmp_path / "model.html", half=False).path), model, within=1)
+    page = opened(export_html(model, tmp_path / "model.html", half=False).path)
+    compare(page, model, within=1)
+    batches, numbers, rand = [], [], torch.rand
+
+    def draw(n):
+        batches.append(model.sampler.codes(n, Draw(resample=False)))
+        return batches[-1]
+
+    monkeypatch.setattr(torch, "rand", lambda *size, **how: numbers.append(rand(*size, **how)) or numbers[-1])
+    want = model.sampler.resampler.chosen(7, draw, model.sampler.means)
+    assert len(batches) > 1
+    got = page.evaluate(CHOSEN, [[z.ravel().tolist() for z in batches], torch.cat(numbers).tolist()])
+    np.testing.assert_allclose(np.reshape(got, want.shape), want, atol=1e-6)
+    assert page.evaluate(CHOICES) == [{}]
 
 
 @pytest.fixture(scope="module")

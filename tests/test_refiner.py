@@ -16,8 +16,9 @@ from reparam.errors import UsageError
 from reparam.metrics.evaluation import Evaluation
 from reparam.models.build import build_model
 from reparam.models.draw import Draw
-from reparam.models.refiner import CausalConv, Refiner, build_refiner, dithered
+from reparam.models.refiner import Refiner, build_refiner, dithered
 from reparam.models.sampler import Sampler, build_sampler
+from reparam.nets.masked import CausalConv, baked
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
@@ -195,6 +196,32 @@ def test_weights_that_would_tell_too_much_do_not_exist(inputs, outputs, size, st
     for form in (torch.contiguous_format, torch.channels_last):
         found = conv.to(memory_format=form)(x.to(memory_format=form))
         torch.testing.assert_close(found, torch.nn.functional.conv2d(x, dense, conv.bias, padding="same"))
+
+
+@pytest.mark.parametrize(("role", "part"), [
+    ("posterior", "iaf"), ("prior", "autoregressive_flow"), ("prior", "spline_flow")])
+def test_masks_are_baked_in_to_the_last_bit(role, part, small):
+    model = small((1, 4, 4), **{role: part}).eval()
+    dense = baked(model)
+    assert any(name.endswith("mask") for name, _ in model.named_buffers())
+    assert not any(name.endswith("mask") for name, _ in dense.named_buffers())
+    x, noise = torch.rand(5, 1, 4, 4), model.latent.noise(5)
+    with torch.no_grad():
+        assert torch.equal(dense.encode(x), model.encode(x))
+        assert torch.equal(dense.latent.from_noise(noise), model.latent.from_noise(noise))
+
+
+def test_a_refiner_draws_the_same_with_its_masks_baked_in(monkeypatch):
+    refiner = build_refiner("autoregressive(8, 1, 1)", (2, 6, 6)).eval()
+    for p in refiner.parameters():
+        p.detach().add_(0.1 * torch.randn_like(p))
+    x = torch.rand(3, 2, 6, 6), torch.randn(3, 2, 6, 6)
+    with torch.no_grad():
+        drawn = refiner(*x)
+        assert torch.equal(baked(refiner)(*x), drawn)
+        monkeypatch.setattr("reparam.models.refiner.baked", lambda net: net)
+        assert torch.equal(refiner(*x), drawn)
+    assert not any(isinstance(m, CausalConv) for m in baked(refiner).modules())
 
 
 def test_all_outputs_start_alike_whatever_they_see():

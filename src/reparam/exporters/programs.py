@@ -3,6 +3,7 @@
     encoder    images (n, C, H, W) in [0, 1]    → codes, the posterior's mean
     decoder    codes                            → images, the mean of p(x | z), about [0, 1]
     prior      noise (n, k), standard normal    → codes
+    resampler  images of such codes             → the probability (n,) that each is kept
     refiner    images, noise (n, C, H, W)       → images with detail
 
 Where the prior is flow matching, its caller takes the steps, of which the description says how many, from the first
@@ -32,7 +33,9 @@ from ..models.latents.base import Latents
 from ..models.posteriors import Posterior
 from ..models.priors import Autoregressive, FlowMatching, Prior
 from ..models.refiner import Refiner
+from ..models.resampler import KEPT, MOST, TRIES, Resampler
 from ..models.sampler import Sampler
+from ..nets.masked import baked
 from ..pretrained.image_model import ImageModel
 from .loops import Looped
 
@@ -144,6 +147,15 @@ class Arrive(nn.Module):
         return self.latent.from_noise(noise, prior=Given(self.prior, self.prior.whitening.inverse(point)))
 
 
+class Judge(nn.Module):
+    def __init__(self, resampler: Resampler) -> None:
+        super().__init__()
+        self.resampler = resampler
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.resampler.acceptance(images)
+
+
 class Refine(nn.Module):
     def __init__(self, refiner: Refiner) -> None:
         super().__init__()
@@ -164,7 +176,8 @@ def programs(model: ImageModel) -> dict[str, Program]:
                          "which these programs cannot take: train a model with another one, such as --posterior gaussian")
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        return {name: Program(module.eval(), inputs, output) for name, module, inputs, output in _parts(model)}
+        dense = ImageModel(baked(model.sampler), model.config)
+        return {name: Program(module.eval(), inputs, output) for name, module, inputs, output in _parts(dense)}
 
 
 def _parts(model: ImageModel) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], str]]:
@@ -172,8 +185,11 @@ def _parts(model: ImageModel) -> Iterator[tuple[str, nn.Module, dict[str, Tensor
     sampler, images = model.sampler, torch.rand(ROWS, *model.config.image_shape)
     if model.network.has_encoder:
         yield "encoder", Encode(model), {"images": images}, "codes"
-    yield "decoder", Decode(sampler), {"codes": sampler.codes(ROWS, Draw(resample=False))}, "images"
+    codes = sampler.codes(ROWS, Draw(resample=False))
+    yield "decoder", Decode(sampler), {"codes": codes}, "images"
     yield from _drawing(model.network.latent, top_prior(sampler), model.network.latent.noise(ROWS, sampler.fitted_prior))
+    if sampler.resampler is not None:
+        yield "resampler", Judge(sampler.resampler), {"images": sampler.means(codes)}, "probability"
     if sampler.refiner is not None:
         yield "refiner", Refine(sampler.refiner), {"images": images, "noise": torch.randn_like(images)}, "images"
 
@@ -202,7 +218,8 @@ def description(model: ImageModel) -> dict[str, Any]:
         "image": list(config.image_shape), "latent": list(model.latent_shape), "classes": list(config.classes),
         "axes": [{"index": a.index, "nats": a.nats, "mean": a.mean, "std": a.std} for a in config.axes],
         "noise": latent.noise(1, model.sampler.fitted_prior).shape[1], "one_hot": latent.classes,
-        "labels": latent.classes or steered, "resampled": model.sampler.resampler is not None,
+        "labels": latent.classes or steered,
+        **({"resampler": {"kept": KEPT, "most": MOST, "tries": TRIES}} if model.sampler.resampler is not None else {}),
         **(_of_steps(prior) if isinstance(prior, FlowMatching) else {})}
 
 

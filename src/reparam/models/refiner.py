@@ -5,19 +5,18 @@ A mean over all images that fit a code is blurred; a draw is not. Codes and deco
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..distributions.pixels import LogisticMixture
 from ..errors import UsageError
 from ..nets.layers import Patches, Residual, Unpatch, zeroed
+from ..nets.masked import CausalConv, baked
 from ..parts import registry
 from ..parts.call import parse_call
 from ..parts.ranges import above, at_least, between, one_of
@@ -91,11 +90,12 @@ class AutoregressiveRefiner(Refiner):
             CausalConv(c * side**2 * [0] + c * places, hidden, 3), *(CausalResidual(hidden) for _ in range(blocks)),
             nn.SiLU(), CausalConv(hidden, self.likelihood.channels * places, 1, strict=True))
 
-    def given(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"], rows: slice = ALL, columns: slice = ALL
-              ) -> LogisticMixture:
-        """p of each pixel in `rows` and `columns`, given the pixels of x in the groups before its own."""
+    def given(self, x: Float[Tensor, "n c h w"], means: Float[Tensor, "n c h w"], rows: slice = ALL, columns: slice = ALL,
+              net: nn.Module | None = None) -> LogisticMixture:
+        """p of each pixel in `rows` and `columns`, given the pixels of x in the groups before its own; by `net`, where that
+        is the network with its masks baked in."""
         centre = 2 * means - 1
-        params = self.join(self.net(torch.cat([self.cut(centre), self.cut((x - means) / self.scale)], 1)))
+        params = self.join((net or self.net)(torch.cat([self.cut(centre), self.cut((x - means) / self.scale)], 1)))
         p, centre = self.likelihood(params[..., rows, columns]), centre[:, None, :, rows, columns]
         return replace(p, means=p.means + centre - (p.chain * centre[:, :, None]).sum(-3))  # links, too, are of x − x̂
 
@@ -106,11 +106,11 @@ class AutoregressiveRefiner(Refiner):
     def forward(self, means: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], temperature: float | None = None
                 ) -> Float[Tensor, "n c h w"]:
         t = self.temperature if temperature is None else temperature
-        x, u = means.clone(), torch.special.ndtr(noise)
+        x, u, net = means.clone(), torch.special.ndtr(noise), baked(self.net)
         places = [(group, i, j) for i, row in enumerate(dithered(self.side)) for j, group in enumerate(row)]
         for _, *place in sorted(places):
             rows, columns = (slice(first, None, self.side) for first in place)
-            x[..., rows, columns] = self.given(x, means, rows, columns).sharpened(t).from_uniform(u[..., rows, columns])
+            x[..., rows, columns] = self.given(x, means, rows, columns, net).sharpened(t).from_uniform(u[..., rows, columns])
         return x
 
 
@@ -120,33 +120,6 @@ def dithered(side: int) -> list[list[int]]:
     while len(square) < side:
         square = [[4 * n + add for add in pair for n in row] for pair in ((0, 2), (3, 1)) for row in square]
     return square
-
-
-class CausalConv(nn.Conv2d):
-    """A convolution between channels with levels: outputs see the inputs of levels up to their own, or if `strict` below it.
-
-    `weight` is the list of weights between those, output after output; others do not exist (Germain et al., 2015,
-    arXiv:1502.03509, masks them). Those of an output that sees few inputs start larger, so that all outputs start alike.
-    """
-
-    places: Tensor
-
-    def __init__(self, inputs: list[int], outputs: list[int], size: int, strict: bool = False) -> None:
-        super().__init__(len(inputs), len(outputs), size, padding=size // 2)
-        with torch.device("cpu"):  # known by value, also where a model has no memory yet, and so not in its files
-            i, o = torch.tensor(inputs), torch.tensor(outputs)[:, None]
-            seen = i < o if strict else i <= o
-            many = size**2 * seen.sum(1)
-            places = seen.repeat_interleave(size**2, 1).flatten().nonzero().flatten()
-            bounds = (many.float() ** -0.5).repeat_interleave(many)
-        self.register_buffer("places", places, persistent=False)
-        start = torch.empty(len(bounds)).uniform_(-1, 1)
-        self.weight = nn.Parameter(start * bounds.to(start.device))
-
-    def forward(self, input: Tensor) -> Tensor:
-        shape = (self.out_channels, self.in_channels, *self.kernel_size)
-        weight = self.weight.new_zeros(math.prod(shape)).index_copy(0, self.places, self.weight).view(shape)
-        return F.conv2d(input, weight, self.bias, padding="same")
 
 
 class CausalResidual(Residual):

@@ -56,10 +56,14 @@ class Resampler(nn.Module):
         """Sets the acceptance threshold so that a fraction `KEPT` of prior draws is accepted, given the log odds of some."""
         self.level.copy_(level_of(odds))
 
+    def acceptance(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
+        """The probability that each is accepted, min(1, exp(log odds − level))."""
+        return (self(images) - self.level).exp().clamp(max=1)
+
     def keeps(self, images: Float[Tensor, "n c h w"]) -> Bool[Tensor, "n"]:
-        """Accepts each with probability min(1, exp(log odds − level))."""
-        odds = self(images)
-        return torch.rand(odds.shape, device=odds.device) < (odds - self.level).exp()
+        """Which of them are accepted."""
+        a = self.acceptance(images)
+        return torch.rand(a.shape, device=a.device) < a
 
     def chosen(self, n: int, draw: Callable[[int], Tensor], image_of: Callable[[Tensor], Tensor]) -> Tensor:
         """n accepted codes, (n, *d), from batches of `draw(count)`, which `image_of` decodes."""

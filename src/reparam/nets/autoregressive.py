@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,19 @@ class Autoregressive(nn.Module):
     def inverse(self, y: Float[Tensor, "*n d"], context: Tensor | None = None) -> Float[Tensor, "*n d"]:
         """The x that goes to y."""
         return self.transform(context).inv(y)
+
+    def baked(self) -> Autoregressive:
+        """The same with the masks multiplied in."""
+        from zuko.nn import MaskedLinear
+
+        dense: dict[int, object] = {id(m): _linear(m) for m in self.modules() if isinstance(m, MaskedLinear)}
+        return copy.deepcopy(self, dense)
+
+
+def _linear(masked: nn.Linear) -> nn.Linear:
+    dense = nn.Linear(masked.in_features, masked.out_features, device="meta")
+    dense.weight, dense.bias = nn.Parameter((masked.get_buffer("mask") * masked.weight).detach()), masked.bias
+    return dense
 
 
 def _start_as_identity(transform: nn.Module) -> None:

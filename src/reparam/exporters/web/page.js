@@ -222,7 +222,7 @@ function tell(text) {
 
 async function main() {
   const told = JSON.parse(taken("model"));
-  $("told").textContent = told.text + (told.resampled ? ". Samples here come without the resampler" : "");
+  $("told").textContent = told.text;
   $("held").textContent = told.held;
   const notices = taken("third-party");
   $("notices").addEventListener("click", async () => {

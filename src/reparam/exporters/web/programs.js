@@ -122,9 +122,33 @@ export class Model {
     return z;
   }
 
-  /** New codes; the same seed gives the same ones. @param {number} rows @param {number} seed @param {Asked} [asked]
-   * @returns {Promise<Float32Array>} */
+  /** New codes; the same seed gives the same ones. A resampler, which knows plain draws, chooses among them.
+   * @param {number} rows @param {number} seed @param {Asked} [asked] @returns {Promise<Float32Array>} */
   sample(rows, seed, asked = {}) {
-    return this.fromNoise(normal(rows * this.told.noise, uniform(seed)), rows, asked);
+    const next = uniform(seed);
+    const draw = (/** @type {number} */ count) => this.fromNoise(normal(count * this.told.noise, next), count, asked);
+    const plain = asked.label === undefined && (asked.guidance ?? 1) === 1;
+    return this.told.resampler && plain ? this.chosen(rows, draw, next) : draw(rows);
+  }
+
+  /** Draws that the resampler keeps, each if a uniform number is below its probability; of too many tries, the last as they
+   * are. @param {number} rows @param {(count: number) => Promise<Float32Array>} draw @param {() => number} next
+   * @returns {Promise<Float32Array>} */
+  async chosen(rows, draw, next) {
+    const { kept, most, tries } = this.told.resampler;
+    const found = new Float32Array(rows * this.codeSize);
+    let have = 0;
+    for (let left = tries * rows; have < rows && left > 0;) {
+      const count = Math.min(Math.ceil(1.2 * (rows - have) / kept), most);
+      const codes = await draw(count);
+      const p = await this.run("resampler", [[await this.decode(codes, false), [count, ...this.told.image]]]);
+      for (let k = 0; k < count; k++) {
+        if (next() >= p[k] || have === rows) continue;
+        found.set(codes.subarray(k * this.codeSize, (k + 1) * this.codeSize), have++ * this.codeSize);
+      }
+      left -= count;
+    }
+    if (have < rows) found.set(await draw(rows - have), have * this.codeSize);
+    return found;
   }
 }
