@@ -24,6 +24,7 @@ import traceback
 from pathlib import Path
 
 import explorer_html
+import explorer_page
 import torch
 from downstream import processor
 
@@ -31,7 +32,7 @@ from reparam.files.writing import write_json
 
 RESULTS = Path(__file__).parent / "results" / "explorer"
 DOCS = Path(__file__).parents[1] / "docs"
-PARTS = {"html": explorer_html}
+PARTS = {"html": explorer_html, "page": explorer_page}
 
 
 def results(part: str) -> dict[str, dict]:

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from reparam.errors import ReparamError, UsageError
+from reparam.explorer import launch
 from reparam.explorer import server as serving
 from reparam.explorer.lanes import MOST_BYTES_WAITING
 from reparam.explorer.launch import MOST_BYTES
@@ -326,7 +327,7 @@ def test_a_thousand_requests_do_not_stop_it(port):
     with page(port) as socket:
         with ThreadPoolExecutor(100) as many:
             found = list(many.map(one, range(1000)))
-        assert set(found) <= {0, 200, 503} and found.count(200) > 100
+        assert set(found) <= {200, 503} and found.count(200) > 900
         ask(socket, id=1, op="x")
         assert told(socket)[0]["id"] == 1
 
@@ -353,26 +354,26 @@ def test_a_header_without_end_is_cut_off(port):
     assert status in (0, 400, 431)
 
 
-def test_requests_that_never_end_do_not_keep_others_out(fake, web, monkeypatch):
-    from reparam.explorer import launch
-
-    monkeypatch.setattr(launch, "PATIENCE", 1.0)
-    with live(application(fake, web)) as guard, contextlib.ExitStack() as held, page(guard.port) as socket:
-        head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{guard.port}\r\nContent-Length: 1000000\r\n"
-        slow = [held.enter_context(sockets.create_connection(("127.0.0.1", guard.port), timeout=SECONDS))
-                for _ in range(launch.MOST_AT_ONCE)]
-        for i, each in enumerate(slow):  # not a byte; half a head; a body that goes on and on
-            each.sendall((("", head, head + "\r\n")[i % 3]).encode())
-        deadline = time.monotonic() + SECONDS
-        for status in (503, 200):
-            while request(guard.port, line="GET /app.js HTTP/1.1")[0] != status:
-                for each in slow[2::3]:
-                    with contextlib.suppress(OSError):
-                        each.sendall(b"x")
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        ask(socket, id=1, op="x")  # what lasts is a page's socket
-        assert told(socket)[0]["id"] == 1
+@pytest.mark.parametrize("sent", ["", "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+                                  "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"],
+                         ids=["nothing", "half a head", "a body that goes on and on"])
+def test_requests_that_never_end_are_cut_off(fake, web, monkeypatch, sent):
+    """Else a few of them would keep all others out."""
+    monkeypatch.setattr(launch, "PATIENCE", 0.5)
+    with live(application(fake, web)) as guard, page(guard.port) as lasting:
+        with sockets.create_connection(("127.0.0.1", guard.port), timeout=0.1) as slow:
+            slow.sendall(sent.encode())
+            deadline = time.monotonic() + SECONDS
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    assert time.monotonic() < deadline
+                    with contextlib.suppress(TimeoutError):
+                        if not slow.recv(65536):
+                            break
+                    if sent.endswith("\r\n\r\n"):
+                        slow.sendall(b"x")
+        ask(lasting, id=1, op="x")
+        assert told(lasting)[0]["id"] == 1
 
 
 # the command
@@ -380,17 +381,16 @@ def test_requests_that_never_end_do_not_keep_others_out(fake, web, monkeypatch):
 
 def test_the_command_prints_the_link_that_opens_the_page(explorable, capsys, monkeypatch, tmp_path):
     from reparam.cli import main
-    from reparam.explorer import launch as started
 
-    servers, own = [], started.server_of
-    monkeypatch.setattr(started, "server_of", lambda guard: servers.append((guard, own(guard))) or servers[0][1])
+    servers, own = [], launch.server_of
+    monkeypatch.setattr(launch, "server_of", lambda guard: servers.append((guard, own(guard))) or servers[0][1])
     opened = []
 
     def open_page(address):
         file = Path(address.removeprefix("file://"))
         opened.append((address, file.read_text(), stat.S_IMODE(file.stat().st_mode)))
 
-    monkeypatch.setattr(started.webbrowser, "open", open_page)
+    monkeypatch.setattr(launch.webbrowser, "open", open_page)
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("HOME", str(tmp_path))
     code = []
@@ -418,8 +418,6 @@ def test_the_command_prints_the_link_that_opens_the_page(explorable, capsys, mon
 
 
 def test_the_door_is_closed_after_a_while(monkeypatch, tmp_path):
-    from reparam.explorer import launch
-
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(launch, "STANDS_OPEN", 0.05)
     with launch.door_to("http://127.0.0.1:1/?token=t") as door:

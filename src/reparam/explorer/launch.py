@@ -24,6 +24,8 @@ from .server import application
 
 MOST_AT_ONCE, MOST_BYTES = 64, 20_000_000
 """Connections, and bytes of a message."""
+AT_A_TIME, MOST_QUEUED = 8, 1024
+"""Connections that are taken up before pages have their turn again, and that wait for it."""
 PATIENCE = 10.0
 """Seconds within which a request must have come and been answered."""
 STANDS_OPEN = 60.0
@@ -42,7 +44,7 @@ def listening_on(port: int) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(("127.0.0.1", port))
-        made.listen(MOST_AT_ONCE)  # so that who opens the link at once is waited for
+        made.listen(MOST_QUEUED)  # so that who opens the link at once is waited for
     except OSError as e:
         made.close()
         raise ReparamError(f"port {port} cannot be listened on: {e.strerror or e}. Leave out --port, and a free one is "
@@ -129,8 +131,18 @@ class Prompt(H11Protocol):
             self._late.cancel()
 
 
-def server_of(guard: Guard) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """One that takes up a few connections at a time, between which pages have their turn, while others wait unharmed."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)  # listens with a queue as short as what is taken up at a time
+        for each in sockets or ():
+            each.listen(MOST_QUEUED)
+
+
+def server_of(guard: Guard) -> Server:
     """A server of this app that says nothing unless something fails, and reads no more than it must."""
-    return uvicorn.Server(uvicorn.Config(
+    return Server(uvicorn.Config(
         guard, http=Prompt, ws="websockets-sansio", ws_max_size=MOST_BYTES, ws_per_message_deflate=False, lifespan="off",
-        limit_concurrency=MOST_AT_ONCE, log_level="error", server_header=False, timeout_graceful_shutdown=1))
+        limit_concurrency=MOST_AT_ONCE, backlog=AT_A_TIME, log_level="error", server_header=False,
+        timeout_graceful_shutdown=1))

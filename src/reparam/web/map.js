@@ -32,6 +32,8 @@ export class Map2D {
     this.colours = new Uint32Array(0);
     /** @type {number[][] | null} affine map of the plane: origin, step along x, step along y */ this.frame = null;
     /** @type {number[] | null} */ this.marked = null;
+    this.ring = el("i", { className: "ring", hidden: true });
+    this.over.after(this.ring);
     /** @type {number[][]} */ this.way = [];
     /** @type {{corners: number[][], rows: Set<number>, plane: string, hue: string, name: string}[]} */ this.groups = [];
     /** @type {Spot | null} */ this.pointed = null;
@@ -220,7 +222,21 @@ export class Map2D {
     this.points.getContext("2d").putImageData(this.buffer, 0, 0);
   }
 
-  /** Lassos, the way of a path, the workbench's image and what is pointed at: lines above the points. */
+  /** Shows where the workbench's image lies. @param {number[]} code */
+  mark(code) {
+    this.marked = code;
+    this.moveRing();
+  }
+
+  /** An element of its own, so that a slider that is dragged does not draw the whole map again. */
+  moveRing() {
+    const ratio = devicePixelRatio || 1, own = this.marked && this.project(this.marked);
+    const { ax, bx, ay, by } = placed(this.view, this.over.width / ratio, this.over.height / ratio);
+    this.ring.hidden = !own;
+    if (own) this.ring.style.translate = `${own[0] * ax + bx}px ${own[1] * ay + by}px`;
+  }
+
+  /** Lassos, the way of a path and what is pointed at: lines above the points. */
   paintOver() {
     const { w, h } = this.size(), ratio = devicePixelRatio || 1, { ax, bx, ay, by } = placed(this.view, w, h);
     if (this.over.width !== Math.round(w * ratio) || this.over.height !== Math.round(h * ratio))
@@ -253,11 +269,7 @@ export class Map2D {
     const way = this.way.map((code) => this.project(code)).filter((p) => p !== null);
     if (way.length > 1) line(way, ink);
     if (this.drag.corners.length) line(this.drag.corners, ink);
-    const own = this.marked && this.project(this.marked);
-    if (own) {
-      ring(own, 8);
-      g.beginPath(); g.arc(...to(own), 2.5, 0, 7); g.fillStyle = ink; g.fill();
-    }
+    this.moveRing();
     const p = this.pointed;
     if (p && "row" in p) ring([this.xy[2 * p.row], this.xy[2 * p.row + 1]], 6);
     if (this.drag.cursor) {

@@ -168,8 +168,7 @@ class App {
 
   /** The workbench's code is another. @param {number[]} code */
   moved(code) {
-    this.map.marked = code;
-    this.map.draw();
+    this.map.mark(code);
     this.kept.follow(code);
     this.compare.follow(code);
   }

@@ -148,10 +148,7 @@ async function chart(model, { take, made }) {
   $("colour").onchange = () => map.setColour($("colour").value);
   await map.setPlane("pca");
   await map.setColour($("colour").value = columns[0]?.name ?? "");
-  return (code) => {
-    map.marked = Array.from(placed(code, model.told));
-    map.draw();
-  };
+  return (code) => map.mark(Array.from(placed(code, model.told)));
 }
 
 /** Shows what this model has. @param {Model} model @param {any[]} rows */
