@@ -109,7 +109,8 @@ def pytest_sessionfinish(session):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def training(model, objective, batches, *, adversary=None, dataset_size=0, accelerator=None, resume=None, **how):
+def training(model, objective, batches, *, adversary=None, dataset_size=0, accelerator=None, resume=None, phase=None,
+             **how):
     """`reparam.training` of a model, with the fields of its budget and its optimization by keyword."""
     from reparam.trainer.budget import Budget, Optimization
     from reparam.trainer.loop import training
@@ -117,7 +118,7 @@ def training(model, objective, batches, *, adversary=None, dataset_size=0, accel
 
     budget = Budget(**{name: how.pop(name) for name in ("steps", "minutes", "clock", "precision") if name in how})
     return training(ModelTask(model, objective, adversary, dataset_size=dataset_size), batches, budget, Optimization(**how),
-                    accelerator=accelerator, resume=resume)
+                    accelerator=accelerator, resume=resume, **({"phase": phase} if phase is not None else {}))
 
 
 def forever(x):

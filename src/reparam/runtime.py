@@ -28,6 +28,7 @@ def hush_threads() -> None:
     By default they spin for milliseconds, which on a machine with another busy process makes two threads up to fifty
     times slower than one. A short spin keeps the speed of a quiet machine.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which announces itself on stderr
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
 

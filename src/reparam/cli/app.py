@@ -50,6 +50,7 @@ def train(
     device: Annotated[Device, Parameter(group=GROUPS["Machine"])] = "auto",
     watch: Annotated[bool, Parameter(group=GROUPS[COMMON], negative="")] = False,
     open_page: Annotated[bool, Parameter(name="--open", group=GROUPS[OTHER])] = True,
+    profile: Annotated[bool, Parameter(group=GROUPS["Machine"], negative="")] = False,
     json: Annotated[Json, Parameter(group=GROUPS[OTHER])] = False,
 ) -> None:
     """Train a model on DATA and leave the model, pictures and a report in a new folder.
@@ -74,8 +75,10 @@ def train(
         Show how training goes on a page in the browser: curves, samples, reconstructions, remarks.
     open_page
         Open the page of --watch.
+    profile
+        Time thirty steps phase by phase: a table here, and trace.json in the run's folder, which ui.perfetto.dev opens.
     """
-    given = {k: v for k, v in vars(changes).items() if v is not None}
+    given = {k: v for k, v in vars(changes).items() if v is not None} | {"profile": profile}
     with watched(open_page=open_page) if watch else contextlib.nullcontext() as begun:
         _train(data, preset, out, resume, {"init": init, "pairs": pairs}, given, reading, device, json, begun)
 

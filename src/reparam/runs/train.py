@@ -35,13 +35,15 @@ from ..models.trace import Batch
 from ..models.vae import Model
 from ..parts.call import parse_call
 from ..parts.presets import find
-from ..progress import Reporter, Silent
+from ..progress import Reporter, Silent, aligned
 from ..runtime import Load, cores
 from ..tensors import evenly
 from ..text import counted, for_shell
 from ..trainer import autotune
 from ..trainer.assembly import Assembly
 from ..trainer.budget import Budget
+from ..trainer.profile import FEWEST, Profile, operations, unnamed
+from ..trainer.snapshots import Snapshot
 from ..trainer.state import State
 from ..trainer.state_file import check_state, load_state, save_state
 from .folder import ARRAY, Run, held_in_memory, images_of, open_data
@@ -59,7 +61,7 @@ SHOWN = 64
 def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default", out: str | Path | None = None,
           options: DataOptions | None = None, labels: npt.ArrayLike | None = None, device: str = "auto",
           report: Reporter | None = None, init: str | Path | None = None, pairs: str | Path | None = None,
-          begun: Callable[[Path], None] | None = None, **fields: Any) -> Run:
+          begun: Callable[[Path], None] | None = None, profile: bool = False, **fields: Any) -> Run:
     """Trains a model on `data` and leaves everything in a new folder, `runs/<name>` unless `out` names one.
 
     Data are what the command takes, or an array of images, (n, H, W), (n, H, W, C) or (n, C, H, W), with its `labels` (n,).
@@ -71,6 +73,9 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     `pairs` names partners for a posterior that learns from pairs: a table with a column 'partner', or "factors(1)".
 
     `begun` is told the run's folder once all that is asked for has been looked at, before images are read.
+
+    With `profile`, thirty steps are timed phase by phase: a table is reported, and `trace.json` in the folder shows them in
+    Perfetto or about:tracing.
 
     `fields` are those of `Recipe` and replace the preset's, as in `train("photos/", preset="mlp", minutes=30)`.
 
@@ -109,12 +114,12 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
         images = open_data(source, options, report)
     facts = {"init": started, "pairs": pairs}
     run = Run(folder, source, options, recipe, facts={k: v for k, v in facts.items() if v is not None})
-    return _RunTrainer(run, images, device, report, load).carry_out()
+    return _RunTrainer(run, images, device, report, load, profile=profile).carry_out()
 
 
 def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, labels: npt.ArrayLike | None = None,
            device: str = "auto", report: Reporter | None = None, begun: Callable[[Path], None] | None = None,
-           **budget: Any) -> Run:
+           profile: bool = False, **budget: Any) -> Run:
     """Continues a run exactly where it stopped; `steps`, `epochs` or `minutes` give it a new end. Of a finished run it
     makes anew what follows training, where some of that had failed. A run that was trained on an array needs it again, as
     `data`.
@@ -140,7 +145,7 @@ def resume(folder: str | Path, *, data: npt.NDArray[np.generic] | None = None, l
     if begun is not None:
         begun(run.folder)
     images = images_of(run, data, labels, report)
-    return _RunTrainer(run, images, device, report, load).carry_out()
+    return _RunTrainer(run, images, device, report, load, profile=profile).carry_out()
 
 
 def _check_outside(folder: Path, data: Path) -> None:
@@ -176,7 +181,8 @@ def _new_folder(data: str | Path) -> Path:
 class _RunTrainer:
     """One sitting of a run, from its state on disk to its end or an interruption."""
 
-    def __init__(self, run: Run, images: ImageSet, device: str, report: Reporter, load: Load) -> None:
+    def __init__(self, run: Run, images: ImageSet, device: str, report: Reporter, load: Load, *, profile: bool = False
+                 ) -> None:
         self.run, self.images, self.report, self.load = run, images, report, load
         self.recipe, self.most = run.recipe, run.recipe.threads or torch.get_num_threads()
         self.training_set, self.validation_set, self.test_set = images.split()
@@ -192,6 +198,7 @@ class _RunTrainer:
         self.pairs = self._pairs(run.facts.get("pairs"))
         self.accelerator = Accelerator(cpu=device == "cpu")
         self.stopped = False
+        self.profile = Profile(run.folder / "trace.json") if profile and self.accelerator.is_main_process else None
         self.made: list[Path] = []
         """Folders that this sitting makes."""
 
@@ -257,12 +264,42 @@ class _RunTrainer:
         self._choose_speed(stream, budget.steps)
         budget = replace(assembly.of_model(budget), precision=run.precision)
         with _stopping_at_interrupt(self):
-            loop = assembly.training(stream, budget, accelerator=self.accelerator, resume=saved)
+            loop = self._steps(stream, budget, saved)
             counts = autotune.thread_counts(self.accelerator)
             adapts = (budget.minutes is not None and not recipe.threads and len(counts) > 1
                       and self.accelerator.num_processes == 1)
             return self._follow(loop, Journal(run, self._watched(), self.report),
                                 autotune.ThreadTuner(counts[0], counts[-1]) if adapts else None)
+
+    def _steps(self, stream: Stream, budget: Budget, saved: Snapshot | None) -> Iterator[State[Model]]:
+        """The training, some of whose steps are timed where that was asked for."""
+        profile = self.profile
+        if profile is not None:
+            copied = self.assembly.copied(ema=0, compile=False)
+            with torch.random.fork_rng():
+                profile.work = operations(copied.training(stream, budget, accelerator=self.accelerator))
+        steps = self.assembly.training(stream, budget, accelerator=self.accelerator, resume=saved,
+                                       phase=profile.phase if profile is not None else unnamed)
+        if profile is None:
+            yield from steps
+            return
+        profile.precision = budget.precision
+        told = False
+        for state in profile.follow(steps, stream.batch_size):
+            if profile.rates and not told:
+                told = True
+                self._tell(profile)
+            yield state
+        if not told:
+            self.report.say(f"too few steps for a profile: it takes {FEWEST}")
+
+    def _tell(self, profile: Profile) -> None:
+        for line in aligned(profile.told(), right=(1, 2)):
+            self.report.say(line)
+        reached = ", ".join(f"{share:.0%} of the {profile.rates[name]:,.0f} GFLOP/s of a {name}"
+                            for name, share in profile.shares.items())
+        self.report.say(f"{profile.images:,.0f} images/s" + (f", {reached} in {profile.precision}" if reached else ""))
+        self.report.say(f"{profile.trace} opens in ui.perfetto.dev")
 
     def _pairs(self, given: Any) -> Pairs | None:
         """Partners, for a posterior that learns from pairs; those that were drawn have no label."""

@@ -34,6 +34,7 @@ from ..pretrained.image_model import ImageModel
 from ..tensors import Shape, evenly
 from .budget import Budget, Optimization
 from .loop import training
+from .profile import Phase, unnamed
 from .snapshots import Snapshot
 from .stages.base import Data, Stage, StageBudget, stage_data
 from .stages.sequence import TimeSplit, check_stages, fit_stages
@@ -152,7 +153,7 @@ class Assembly:
                       precision="float32" if r.precision == "auto" else r.precision)
 
     def training(self, batches: Iterable[Any], budget: Budget, *, accelerator: Processes | None = None,
-                 resume: Snapshot | None = None) -> Iterator[State[Model]]:
+                 resume: Snapshot | None = None, phase: Phase = unnamed) -> Iterator[State[Model]]:
         """Trains the model, without what follows; yields the state after every step, as `reparam.training` does.
 
         A model that knows no classes gets no labels of a stream. The whole of the budget is the model's.
@@ -162,7 +163,8 @@ class Assembly:
             dataset_size = len(batches.indices)
             batches = batches if self.model.latent.classes else replace(batches, labels=None)
         task = ModelTask(self.model, self.objective, self.adversary, dataset_size=dataset_size)
-        return training(task, batches, budget, Optimization.of(recipe), accelerator=accelerator, resume=resume)
+        return training(task, batches, budget, Optimization.of(recipe), accelerator=accelerator, resume=resume,
+                        phase=phase)
 
     def fit(self, stream: Stream, budget: Budget | None = None, progress: Progress = _silent, *,
             accelerator: Processes | None = None, resume: Snapshot | None = None) -> ImageModel:

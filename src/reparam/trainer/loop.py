@@ -29,6 +29,7 @@ from ..tensors import on_device
 from .budget import Budget, Optimization
 from .flat import Flat
 from .guard import Limits, StepDecision
+from .profile import Phase, unnamed
 from .side import Side, judge
 from .snapshots import MAX_ROLLBACKS, Snapshot, check_snapshot, slots_of
 from .state import State
@@ -44,7 +45,8 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization: Optimization = Optimization(), *,
-             accelerator: Processes | None = None, resume: Snapshot | None = None) -> Iterator[State[M]]:
+             accelerator: Processes | None = None, resume: Snapshot | None = None, phase: Phase = unnamed
+             ) -> Iterator[State[M]]:
     """Trains the module of a task on batches; yields the state after every step.
 
     A batch is a tensor of images (B, C, H, W), uint8 or floats in [0, 1], or a tuple or list of these and labels (B,): what
@@ -60,6 +62,7 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
         accelerator: devices and other processes; by default an `Accelerator()`.
         resume: a state's `snapshot()`: continues that run, with batches that start at its step, bit for bit on a CPU when
             the budget is in steps.
+        phase: is told what each region of a step does, such as `Profile.phase`.
 
     Raises:
         TrainingDiverged: losses or gradients stayed non-finite through every roll-back.
@@ -73,6 +76,7 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
     state = _begin(task, optimization, processes)
     if resume is not None:
         _restore(state, resume, optimization)
+    task.phase = phase
     loop = _Loop(task, state, processes, budget, optimization)
     state.progress = budget.progress(state.step, state.seconds)
     if state.progress >= 1:
@@ -80,7 +84,8 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
     iterator = task.batches(batches, processes.device)
     while state.progress < 1:
         began, computed = budget.clock(), time.process_time()
-        batch = next(iterator, None)
+        with phase("data"):
+            batch = next(iterator, None)
         if batch is None:
             warnings.warn(f"the batches ended after {state.step} steps, at {state.progress:.0%} of training, before the "
                           "learning rate's schedule did: an iterator can be gone through once. Give what can be gone "
@@ -193,8 +198,10 @@ class _Loop(Generic[M]):
         self.unread.append(_Taken(numbers, _recorded(losses.device), turn, limits, weights))
         state.step += 1
         state.images += len(x) * self.processes.num_processes
-        self.read(self.late)
-        self._conclude()
+        with self.task.phase("waiting for losses and norms"):
+            self.read(self.late)
+        with self.task.phase("average"):
+            self._conclude()
 
     def _turn(self) -> _Turn:
         """The critic learns from `warmup` before a loss first uses it; the model, in one of so many steps of the critic."""
@@ -220,9 +227,11 @@ class _Loop(Generic[M]):
         pieces = [*zip(x.split(size), labels, strict=False)]
         with self.task.one_batch(pieces if turn.update_model else [], self.processes, self.bf16):
             for piece, piece_labels in pieces:
-                losses = self.losses_of(piece, piece_labels, progress, turn.critic is not None, turn.update_model)
-                losses = losses * (len(piece) / len(x))
-                (losses * weights).sum().backward()
+                with self.task.phase("forward"):
+                    losses = self.losses_of(piece, piece_labels, progress, turn.critic is not None, turn.update_model)
+                    losses = losses * (len(piece) / len(x))
+                with self.task.phase("backward"):
+                    (losses * weights).sum().backward()
                 total += losses.detach()
         return total
 
@@ -240,14 +249,16 @@ class _Loop(Generic[M]):
 
     def _update(self, moved: list[Side], losses: Tensor, limits: Tensor) -> Tensor:
         """Steps the sides that learn, none of them where one's gradient is refused; returns losses and norms."""
-        for side in moved:
-            side.gather()
-        if self.processes.num_processes > 1:
-            losses = self._exchanged(moved, losses)
-        numbers = torch.cat([losses, *(_norm(side.gradients, like=losses) for side in moved)])
-        verdict = judge(numbers, limits)
-        for side, scale in zip(moved, verdict.scales.split(1), strict=True):
-            side.step(scale, verdict.skip)
+        with self.task.phase("gradients"):
+            for side in moved:
+                side.gather()
+            if self.processes.num_processes > 1:
+                losses = self._exchanged(moved, losses)
+            numbers = torch.cat([losses, *(_norm(side.gradients, like=losses) for side in moved)])
+            verdict = judge(numbers, limits)
+        with self.task.phase("optimizer"):
+            for side, scale in zip(moved, verdict.scales.split(1), strict=True):
+                side.step(scale, verdict.skip)
         return numbers
 
     def read(self, late: int) -> None:

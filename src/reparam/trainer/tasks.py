@@ -16,13 +16,15 @@ from ..errors import UsageError
 from ..models.priors import Prior
 from ..models.refiner import Refiner
 from ..models.resampler import Resampler
+from ..models.trace import Trace
 from ..models.vae import Model
 from ..objectives.adversaries.base import Adversary
-from ..objectives.context import Context
+from ..objectives.context import AdversarialBatch, Context
 from ..objectives.objective import Objective
 from ..parallel import Processes
 from .batches import read_codes, read_images
 from .pieces import Pieces, one_scale
+from .profile import Phase, unnamed
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -39,6 +41,8 @@ class Task(ABC, Generic[M]):
     module: M
     names: list[str]
     adversary: Adversary | None = None
+    phase: Phase = staticmethod(unnamed)
+    """Told what a region of a step does."""
     together: int = 1
     """Rows of a batch that stay together when it is taken in pieces: rows 2i and 2i + 1 where these are partners."""
 
@@ -99,11 +103,22 @@ class ModelTask(Task[Model]):
         model, objective = self.module, self.objective
         with torch.set_grad_enabled(update_model):
             trace = model(x, samples=objective.samples, y=y)
-            adversarial = self.adversary(model, trace) if self.adversary is not None and with_critic else None
+            adversarial = self._adversarial(trace) if with_critic else None
             context = Context(progress, self.dataset_size, adversarial)
             parts = objective.parts(trace, context) if update_model else x.new_zeros(len(objective.terms))
-        critic = adversarial.critic_loss() if adversarial is not None else parts.new_zeros(())
-        return torch.cat([parts, critic[None]])
+        return torch.cat([parts, self._critic_loss(adversarial, like=parts)[None]])
+
+    def _adversarial(self, trace: Trace) -> AdversarialBatch | None:
+        if self.adversary is None:
+            return None
+        with self.phase("critic"):
+            return self.adversary(self.module, trace)
+
+    def _critic_loss(self, adversarial: AdversarialBatch | None, like: Tensor) -> Tensor:
+        if adversarial is None:
+            return like.new_zeros(())
+        with self.phase("critic"):
+            return adversarial.critic_loss()
 
     def batches(self, batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
         if self.module.latent.in_pairs and isinstance(batches, Stream) and batches.partners is None:
