@@ -65,6 +65,7 @@ def opened(path: Path, model: ImageModel) -> dict[str, Any]:
         page.goto(path.absolute().as_uri())
         page.wait_for_selector("body[data-ready]", timeout=600_000)
         ready = int(page.get_attribute("body", "data-ready") or 0)
+        page.wait_for_selector("#samples button:nth-child(12)", timeout=600_000)  # nothing more is computed from here on
         codes, apart = with_noise(page, model)
         images, times = page.evaluate(CANVAS, [codes.flatten().tolist(), ROWS, TIMES])
         return {"ready_ms": ready, "image_ms": percentiles(times), "browser": browser.version, "codes_of_noise": apart,

@@ -98,6 +98,7 @@ def opened(browser):
     def open_page(path):
         page.goto(path.as_uri())
         page.wait_for_selector("body[data-ready]", timeout=120_000)
+        page.wait_for_selector("#samples button:nth-child(12)")
         return page
 
     yield open_page
@@ -238,7 +239,7 @@ def test_a_person_edits_an_own_photo(digits, opened, tmp_path):
     page.click(".slider button")
     page.evaluate(SETTLED)
     np.testing.assert_array_equal(shown(page, "#image"), before)
-    page.click("details summary")
+    page.click("footer summary")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert faults(page) == []

@@ -23,6 +23,7 @@ async function start(model) {
   let code = new Float32Array(model.codeSize); // what is shown
   let base = code; // what it was before sliders moved it
   let wanted = ""; // class of new samples
+  let round = 0; // of drawing samples
 
   const lanes = new Lanes();
   /** @type {(code: Float32Array) => void} told where the code is */
@@ -56,20 +57,28 @@ async function start(model) {
     return redraw();
   };
 
-  const draw = async () => {
-    const guidance = $("guidance").valueAsNumber;
+  /** Draws from the prior: first one, which is taken to be worked on, and then others beside it.
+   * @param {() => void} [begun] told when the first is there */
+  const draw = async (begun) => {
+    const mine = ++round, guidance = $("guidance").valueAsNumber;
     const asked = { label: wanted === "" ? undefined : Number(wanted), guidance: guidance >= 0 ? guidance : 1 };
-    const codes = await model.sample(AT_ONCE, Math.floor(2 ** 32 * Math.random()), asked);
-    compare();
-    $("samples").replaceChildren();
-    for (let k = 0; k < AT_ONCE; k++) {
-      const z = codes.slice(k * model.codeSize, (k + 1) * model.codeSize);
-      if (k === 0) await take(z);
-      const canvas = picture(`Sample ${k + 1}`);
-      show(canvas, await made(z));
-      $("samples").append(el("button", { type: "button", "aria-label": `Sample ${k + 1}`, onclick: () => { compare(); take(z); } }, canvas));
+    for (const rows of [1, AT_ONCE - 1]) {
+      const codes = await model.sample(rows, Math.floor(2 ** 32 * Math.random()), asked);
+      for (let k = 0; k < rows; k++) {
+        const z = codes.slice(k * model.codeSize, (k + 1) * model.codeSize), image = await made(z);
+        if (mine !== round) return;
+        if (rows === 1) {
+          compare();
+          $("samples").replaceChildren();
+          tell("Drawn from the prior. Click a sample to work on it.");
+          await take(z);
+        }
+        const name = `Sample ${$("samples").children.length + 1}`, canvas = picture(name);
+        show(canvas, image);
+        $("samples").append(el("button", { type: "button", "aria-label": name, onclick: () => { compare(); take(z); } }, canvas));
+      }
+      begun?.();
     }
-    tell("Drawn from the prior. Click a sample to work on it.");
   };
 
   /** @param {Blob} file */
@@ -100,7 +109,7 @@ async function start(model) {
   $("guidance").addEventListener("change", () => $("draw").click());
   $("save").addEventListener("click", () => save($("image"), told.title));
   lay(model, rows);
-  return draw();
+  await new Promise((begun, fail) => void draw(() => begun(undefined)).catch(fail));
 }
 
 /** An image, what the model makes of its code, and where they differ; nothing without an image.
@@ -182,14 +191,16 @@ function lay({ told, sessions }, rows) {
 /** Buttons, files that are chosen, dropped or pasted, and keys. @param {Model} model
  * @param {{draw: () => Promise<void>, photo: (file: Blob) => Promise<void>, redraw: () => Promise<unknown>}} does */
 function listen({ sessions, told }, { draw, photo, redraw }) {
-  const lanes = new Lanes();
-  $("draw").addEventListener("click", () => lanes.run("draw", draw));
+  $("draw").addEventListener("click", () => draw());
   $("detail").addEventListener("change", redraw);
   if (!sessions.encoder || ![1, 3].includes(told.image[0])) return;
   /** @param {FileList | undefined | null} files */
   const first = (files) => files?.[0] && photo(files[0]);
   $("open").addEventListener("click", () => $("file").click());
-  $("file").addEventListener("change", () => first($("file").files));
+  $("file").addEventListener("change", () => {
+    first($("file").files);
+    $("file").value = ""; // so that the same file can be chosen again
+  });
   document.addEventListener("paste", (event) => first(event.clipboardData?.files));
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
