@@ -2,7 +2,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo example test lint bench docs clean
 
 # torch first and pinned: a bare requirement would take gigabytes of GPU libraries
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -15,6 +15,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: $(VENV)/.ready
 	$(BIN)/reparam demo
+
+# a page to look at, of a small model of the bundled fish: examples/fish.html, 6 MB
+example: $(VENV)/.ready
+	rm -rf runs/fish
+	$(BIN)/reparam train shapes --preset quick --minutes 3 --out runs/fish
+	$(BIN)/reparam export runs/fish --format html --data shapes --number 1000 --out examples/fish.html
 
 test: $(VENV)/.ready
 	$(BIN)/pytest -n 2

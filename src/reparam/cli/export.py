@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from ..errors import DataError, UsageError
+from ..parts.ranges import SOME_IMAGES
 from ..progress import aligned, for_this_terminal, tell
 from .app import USING, app, print_json
 from .options import Json
@@ -17,8 +20,9 @@ if TYPE_CHECKING:
 
 
 @app.command(group=USING)
-def export(run: str, /, *, format: Literal["onnx", "html"] = "onnx", data: str | None = None, no_data: bool = False,
-           out: str | None = None, json: Json = False) -> None:
+def export(run: str, /, *, format: Literal["onnx", "html"] = "onnx", data: str | None = None,
+           no_data: Annotated[bool, Parameter(negative="")] = False,
+           n: Annotated[int, Parameter(name=["--number", "-n"])] = 5000, out: str | None = None, json: Json = False) -> None:
     """Write a model for programs without PyTorch, or as one page for anybody's browser, compared with PyTorch on the spot.
 
     onnx: files for encoder, decoder and prior take images, codes and noise, and give codes, images and codes; model.json
@@ -33,13 +37,16 @@ def export(run: str, /, *, format: Literal["onnx", "html"] = "onnx", data: str |
     format
         onnx or html.
     data
-        Of html, the images of its map, up to 5,000 of them, evenly spaced among more: a source as for training. Whoever has
-        the page can see them. By default the test or held-out images of the run's own data, if you agree when asked.
+        Of html, the images of its map: a source as for training. Whoever has the page can see them. By default the test or
+        held-out images of the run's own data, if you agree when asked.
     no_data
         Of html, no images and no map. So it is without a terminal to ask at.
+    n
+        Of html, images at most, evenly spaced among more; 5,000 are the most, and fewer where codes are of many numbers.
     out
         Folder, by default onnx/ in the run's; of html the file, by default model.html there.
     """
+    SOME_IMAGES.check("-n", n)
     if data is not None and no_data:
         raise UsageError("--data and --no-data exclude each other: name images for the map, or leave it out")
     if format == "onnx" and (data is not None or no_data):
@@ -50,7 +57,7 @@ def export(run: str, /, *, format: Literal["onnx", "html"] = "onnx", data: str |
     check_packages()
     model = load(run, device="cpu")
     if format == "html":
-        _page(model, Path(run), data, no_data, out, as_json=json)
+        _page(model, Path(run), None if no_data else _points(model, Path(run), data, n), out, as_json=json)
     else:
         _files(model, Path(out) if out is not None else Path(run) / format, as_json=json)
 
@@ -68,10 +75,10 @@ def _files(model: ImageModel, folder: Path, *, as_json: bool) -> None:
     tell(f"in {folder}, with model.json")
 
 
-def _page(model: ImageModel, run: Path, data: str | None, no_data: bool, out: str | None, *, as_json: bool) -> None:
+def _page(model: ImageModel, run: Path, shown: tuple[Points | None, str] | None, out: str | None, *, as_json: bool) -> None:
     from ..exporters.html import export_html
 
-    points, why = (None, "") if no_data else _points(model, run, data)
+    points, why = shown or (None, "")
     to = Path(out) if out is not None else run / "model.html"
     written = export_html(model, to, title=run.resolve().name, points=points)
     images = 0 if points is None else len(points.codes)
@@ -86,7 +93,7 @@ def _page(model: ImageModel, run: Path, data: str | None, no_data: bool, out: st
     tell(f"{written.path}, {written.bytes / 1e6:,.1f} MB: opens in any browser, offline. {held}")
 
 
-def _points(model: ImageModel, run: Path, data: str | None) -> tuple[Points | None, str]:
+def _points(model: ImageModel, run: Path, data: str | None, n: int) -> tuple[Points | None, str]:
     """Images for the map, if there are some and they may be shown; or why not."""
     from ..exporters.points import Points, most_points
     from ..runs.mapping import map_codes
@@ -101,7 +108,7 @@ def _points(model: ImageModel, run: Path, data: str | None) -> tuple[Points | No
     if data is None and not _is_asked():
         return None, "there is nobody to ask whether they may be seen; name some by --data"
     try:
-        found = map_codes(run if data is None else model, None if data is None else [data], n=most_points(model),
+        found = map_codes(run if data is None else model, None if data is None else [data], n=min(n, most_points(model)),
                           device="cpu", report=for_this_terminal())
     except DataError as e:
         if data is not None:
