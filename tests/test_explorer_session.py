@@ -79,7 +79,9 @@ def test_hello_says_all(ask, session):
     columns = {each["name"]: each for each in said["points"]["columns"]}
     assert list(columns) == ["label", "part", "stroke", "size", "error", "elbo"]
     assert columns["stroke"]["values"] == ["thick", "thin"] and columns["size"]["kind"] == "number"
-    assert said["planes"][0]["name"] == "pca" and all(plane["exact"] for plane in said["planes"])
+    planes = [(plane["name"].partition(":")[0], plane["exact"]) for plane in said["planes"]]
+    assert planes == [("pca", True), ("latents", True), ("pacmap", False)]
+    assert run["folder"] == str(session.runs[0].folder)
 
 
 def test_a_column_names_the_latent_that_goes_along_with_it(session):
@@ -356,7 +358,8 @@ def test_a_gan_is_explored_by_its_latents(explorable):
     assert at.arrays["image"].shape == (1, 8, 8, 1)
     assert len(session.answer(Question({"op": "sample", "n": 4})).arrays["images"]) == 4
     for op, more in (("plane", {"plane": "pca"}), ("thumbs", {"rows": [0]}), ("encode", {}), ("of_row", {"row": 0}),
-                     ("neighbours", {"row": 0}), ("mean", {"rows": [0]}), ("column", {"name": "error"})):
+                     ("plane", {"plane": "pacmap"}), ("neighbours", {"row": 0}), ("mean", {"rows": [0]}),
+                     ("column", {"name": "error"})):
         with pytest.raises(ReparamError):
             session.answer(Question({"op": op, **more}))
 
@@ -364,8 +367,10 @@ def test_a_gan_is_explored_by_its_latents(explorable):
 def test_a_model_whose_images_are_gone(explorable):
     folder = explorable()
     (folder / "run.json").unlink()
-    session = Session.open([folder], device="cpu")
-    assert "images" in session.notes[0]
+    (folder / "table.csv").write_text("name,stroke\n0,thick\n")
+    assert not any("table" in note for note in Session.open([folder], device="cpu").notes)
+    session = Session.open([folder], table=folder / "table.csv", device="cpu")
+    assert "images" in session.notes[0] and "table is not used" in session.notes[1]
     image = picture_of(np.arange(64, dtype=np.uint8).reshape(8, 8, 1))
     assert session.answer(Question({"op": "encode"}, image)).arrays["code"].shape == (1, 4)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.manifold import trustworthiness
 
 import reparam
 from reparam.cli.app import main
+from reparam.downstream import neighbourhoods
 from reparam.downstream.maps import OTHERS, as_known, landmarks, principal_map
 from reparam.errors import UsageError
 from reparam.pretrained.image_model import load
@@ -129,10 +129,11 @@ def test_three_images_are_enough(here: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["trustworthiness"] is None
 
 
-def test_umap_by_its_package_or_a_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if find_spec("umap") is None:
-        assert main(["map", "run", "data", "--method", "umap", "--out", "u.png"]) == 2
-        assert 'pip install "reparam[map]"' in capsys.readouterr().err
+def test_a_map_of_neighbourhoods_asks_for_its_package(here: Path, capsys: pytest.CaptureFixture[str],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbourhoods, "has_package", lambda: False)
+    assert main(["map", "run", "data", "--method", "pacmap", "--out", "u.png"]) == 2
+    assert 'pip install "reparam[map]"' in capsys.readouterr().err
 
 
 def test_what_is_known_as_colours() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
 from reparam.downstream.choosing import diverse, typical
-from reparam.downstream.maps import neighbour_map, plane_map, principal_map
+from reparam.downstream.maps import plane_map, principal_map
 from reparam.errors import UsageError
 
 CODES = np.random.default_rng(0).normal(size=(120, 5)) @ np.diag([3, 2, 1, 0.5, 0.1]) + 2
@@ -35,23 +33,6 @@ def test_a_map_of_two_latents_holds_the_others_at_their_mean():
         plane_map(CODES, 1, 5)
     with pytest.raises(UsageError, match="at least two dimensions"):
         principal_map(CODES[:, :1])
-
-
-def test_a_map_of_neighbourhoods_asks_for_its_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(UsageError, match=r"pip install \"reparam\[map\]\""):
-        neighbour_map(CODES)
-    made = {}
-
-    def stand_in(**options):
-        made.update(options)
-        return SimpleNamespace(fit_transform=lambda z: z[:, :2])
-
-    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=stand_in))
-    found = neighbour_map(CODES, seed=3)
-    assert found.axes is None and (found.xy == CODES[:, :2]).all() and made["random_state"] == 3
-    with pytest.raises(UsageError, match="15 codes are too few"):
-        neighbour_map(CODES[:15])
 
 
 def test_typical_draws_are_the_likeliest_in_their_order():

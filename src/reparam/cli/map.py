@@ -17,7 +17,7 @@ from .options import Device, Json
 
 @app.command(name="map", group=LATENTS)
 def map_(run: str, /, *data: str, table: str | None = None, column: str | None = None,
-         method: Literal["pca", "umap"] = "pca", n: Annotated[int, Parameter(name=["--number", "-n"])] = 5000,
+         method: Literal["pca", "pacmap"] = "pca", n: Annotated[int, Parameter(name=["--number", "-n"])] = 5000,
          out: str | None = None, table_out: str | None = None, projector: str | None = None, device: Device = "auto",
          json: Json = False) -> None:
     """Lay images out in the plane, near ones where their codes are near: a picture, a page, and a table for other programs.
@@ -33,7 +33,7 @@ def map_(run: str, /, *data: str, table: str | None = None, column: str | None =
     column
         What colours the points: a column of the table, or a factor of the data; by default their labels.
     method
-        pca: the two leading principal components of the codes; umap keeps neighbourhoods and no distances, and needs
+        pca: the two leading principal components of the codes; pacmap keeps neighbourhoods and no distances, and needs
         pip install "reparam[map]".
     n
         Images at most, evenly spaced among more.

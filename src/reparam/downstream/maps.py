@@ -1,19 +1,17 @@
-"""Maps: codes in the plane. Exact planes on which every point can be decoded, or neighbourhoods by UMAP; what colours the
-points, and which images stand for their surroundings."""
+"""Maps: codes in the plane. Exact planes on which every point can be decoded; what colours the points, and which images
+stand for their surroundings."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..text import counted
 from .directions import principal_directions
 
 Array = npt.NDArray[Any]
@@ -85,34 +83,6 @@ def plane_map(codes: npt.ArrayLike, i: int, j: int) -> Map:
     centre[[i, j]] = 0
     axes[0, i] = axes[1, j] = 1
     return Map(z[:, [i, j]], f"latents {i} and {j}", trust(z, z[:, [i, j]]), centre, axes)
-
-
-def umap_package() -> Any:
-    """The package umap-learn.
-
-    Raises:
-        UsageError: it is missing.
-    """
-    try:
-        return import_module("umap")
-    except ImportError:
-        raise UsageError('a map by umap needs a package: pip install "reparam[map]", or take the principal components, pca'
-                         ) from None
-
-
-def neighbour_map(codes: npt.ArrayLike, *, neighbours: int = 15, seed: int = 0) -> Map:
-    """Codes (n, d) by UMAP, which keeps neighbourhoods and no distances. (McInnes et al., 2018, arXiv:1802.03426)
-
-    Raises:
-        UsageError: the package umap-learn is missing, or fewer codes than neighbours.
-    """
-    umap = umap_package()
-    z = np.asarray(codes, np.float64)
-    if len(z) <= neighbours:
-        raise UsageError(counted(len(z), "code is", "codes are")
-                         + f" too few for UMAP, which looks at {neighbours} neighbours of each")
-    xy = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(z)
-    return Map(np.asarray(xy, np.float64), "UMAP", trust(z, np.asarray(xy)))
 
 
 def _enough(codes: npt.ArrayLike) -> Array:

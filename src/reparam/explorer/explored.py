@@ -16,8 +16,8 @@ from torch import Tensor
 from ..data.stream import binarized, to_batch
 from ..downstream.columns import as_levels
 from ..downstream.directions import Direction, moved, read_directions
-from ..downstream.maps import Map
 from ..downstream.meaning import associations
+from ..downstream.neighbourhoods import FEWEST, Computation, map_of
 from ..downstream.search import Index
 from ..errors import ModelFileError, UsageError
 from ..models.codes import Axis, codes_of
@@ -25,7 +25,7 @@ from ..models.draw import Draw
 from ..models.likelihoods import Likelihood
 from ..pretrained.image_model import ImageModel
 from ..tensors import evenly
-from .planes import plane_of
+from .planes import NEIGHBOURHOODS, Neighbourhoods, Places, plane_of
 from .points import Kept, Points
 from .snapshots import Snapshots
 from .training import Training
@@ -52,7 +52,9 @@ class Explored:
     kept: Kept | None
     codes: npt.NDArray[np.float32]
     """(n, d) of the points; (0, d) without them or without an encoder."""
-    planes: dict[str, Map] = field(default_factory=dict[str, Map])
+    planes: dict[str, Places] = field(default_factory=dict[str, Places])
+    computation: Computation | None = None
+    """Of the map of neighbourhoods, while it goes on."""
     other: Explored | None = field(default=None, repr=False)
     """The run beside it."""
     overlay: tuple[Ridge, float] | None = None
@@ -63,6 +65,11 @@ class Explored:
         return self.folder.resolve().name
 
     @property
+    def has_neighbourhoods(self) -> bool:
+        """Whether there are as many codes as a map of neighbourhoods takes."""
+        return len(self.codes) >= FEWEST
+
+    @property
     def d(self) -> int:
         return self.codes.shape[1]
 
@@ -71,13 +78,41 @@ class Explored:
         """None of a GAN."""
         return self.model.vae.likelihood if self.model.network.has_encoder else None
 
-    def plane(self, name: str) -> Map:
+    def plane(self, name: str) -> Places | None:
+        """A map by its name; None while another process computes it.
+
+        Raises:
+            UsageError: no such map, a package that is missing, or too few images.
+        """
         if name not in self.planes:
-            made = plane_of(name, self.codes, self.model.config.axes)
+            made = self._neighbourhoods() if name == NEIGHBOURHOODS else plane_of(name, self.codes, self.model.config.axes)
+            if made is None:
+                return None
             if len(self.planes) >= 16:  # the oldest makes room
                 del self.planes[next(iter(self.planes))]
             self.planes[name] = made
         return self.planes[name]
+
+    def _neighbourhoods(self) -> Neighbourhoods | None:
+        """What was kept; else it is computed, and kept when it is ready."""
+        codes, kept = self.some_codes(), self.kept
+        xy = None if kept is None else kept.arrays.get(NEIGHBOURHOODS)
+        if xy is not None and xy.shape == (len(codes), 2):
+            return Neighbourhoods(map_of(codes, xy), self.index)
+        if self.computation is None:
+            self.computation = Computation.begin(codes)
+        if not self.computation.map.done():
+            return None
+        computation, self.computation = self.computation, None  # one that failed is begun anew when it is asked for again
+        found = computation.map.result()
+        if kept is not None:
+            kept.keep(NEIGHBOURHOODS, found.xy.astype(np.float32))
+        return Neighbourhoods(found, self.index)
+
+    def close(self) -> None:
+        """Ends what is still computed for it."""
+        if self.computation is not None:
+            self.computation.stop()
 
     @property
     def piece(self) -> int:

@@ -59,6 +59,7 @@ def serve(session: Answers, port: int, told: Callable[[str], None], *, open_page
         ReparamError: the port cannot be listened on.
     """
     with contextlib.closing(listening_on(port)) as listening, contextlib.ExitStack() as until_the_end:
+        until_the_end.callback(session.close)
         guard = Guard(application(session), int(listening.getsockname()[1]), new_token())
         told(guard.link)
         until_the_end.enter_context(shown(guard.link, open_page=open_page))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.imageset import ImageSet
+from ..downstream.neighbourhoods import INSTALL, has_package
 from ..errors import DataError, UsageError, nearest
 from ..metrics.factors import Table, read_table
 from ..parts.ranges import Within
@@ -24,7 +25,7 @@ from ..runs.measuring import run_of
 from . import beside, draws, synthesis, views
 from .explored import Explored
 from .figures import titles_of
-from .planes import PCA
+from .planes import NEIGHBOURHOODS, PCA
 from .points import Kept, Points, classes_of, codes_of_points, points_of
 from .questions import Answer, Question
 
@@ -63,6 +64,8 @@ class Session:
             sizes = " and ".join(f"{h}×{w}×{c}" for c, h, w in shapes)
             raise UsageError(f"runs side by side make images of one size; these make {sizes}")
         points, notes = _points(runs, models, attributes, most, report)
+        if points is None and attributes is not None:
+            notes.append("The table is not used: there are no images here that it could tell of.")
         explored = tuple(_explored(Path(folder), model, points, report)
                          for folder, model in zip(folders, models, strict=True))
         if len(explored) == 2:
@@ -88,6 +91,11 @@ class Session:
         """`steps` at once."""
         return next(answer for answer in self.steps(question) if answer is not None)
 
+    def close(self) -> None:
+        """Ends what is still computed in the background."""
+        for run in self.runs:
+            run.close()
+
     def of(self, question: Question) -> Explored:
         """The run that is asked about, by default the first."""
         return self.runs[question.whole("run", Within(0, len(self.runs) - 1, whole=True), 0)]
@@ -101,6 +109,9 @@ class Session:
         if len(two) == 2:
             planes.append({"name": f"latents:{two[0]},{two[1]}", "title": f"latents {two[0]} and {two[1]}",
                            "exact": first.is_plain})
+        if first.has_neighbourhoods:
+            planes.append({"name": NEIGHBOURHOODS, "title": "neighbourhoods", "exact": False,
+                           **({} if has_package() else {"missing": INSTALL})})
         columns = [] if self.points is None else classes_of(list(self.points.known.values()))
         factors = {} if self.points is None else self.points.images.factors or {}
         columns = [each | {"factor": each["name"] in factors} for each in columns]
@@ -113,7 +124,7 @@ class Session:
 
 Op = Callable[[Explored, Question], Answer | Iterator[Answer | None]]
 OPS: dict[str, Op] = {op.__name__: op for op in (
-    views.plane, views.at, views.decode, views.column, views.thumbs, views.of_row, views.encode,
+    views.plane, views.at, views.places, views.decode, views.column, views.thumbs, views.of_row, views.encode,
     views.neighbours, synthesis.mean, synthesis.path, synthesis.direction, synthesis.save, draws.sample,
     draws.variations, beside.counterpart, views.training, views.snapshot)}
 """What can be asked of a run, by name."""

@@ -11,23 +11,38 @@ from ..parts.ranges import Within
 from ..pretrained.inputs import read_input
 from . import figures
 from .explored import Explored
-from .planes import code_at, titles_of
+from .planes import Places
 from .questions import FINITE, MOST_IMAGES, Answer, Array, Question
 
 NEIGHBOURS = Within(1, 200, whole=True)
 
 
 def plane(run: Explored, question: Question) -> Answer:
-    name = question.text("plane")
-    found = run.plane(name)
-    trust = found.trustworthiness
-    return Answer({"titles": titles_of(name, found, run.codes), "exact": run.is_plain and found.axes is not None,
-                   "trustworthiness": trust if np.isfinite(trust) else None}, {"xy": np.asarray(found.xy, np.float32)})
+    found = run.plane(question.text("plane"))
+    if found is None:
+        return Answer({"computing": True})
+    trust = found.map.trustworthiness
+    return Answer({"titles": found.titles, "exact": run.is_plain and not found.by_neighbours,
+                   "by_neighbours": found.by_neighbours, "trustworthiness": trust if np.isfinite(trust) else None},
+                  {"xy": np.asarray(found.map.xy, np.float32)})
 
 
 def at(run: Explored, question: Question) -> Answer:
-    code = code_at(run.plane(question.text("plane")), question.number("x", FINITE), question.number("y", FINITE))
-    return with_image(run, run.placed(code))
+    """What the model makes of a place of a map; nothing where there is nothing near it."""
+    code = _shown(run, question).code_at(question.number("x", FINITE), question.number("y", FINITE))
+    return Answer() if code is None else with_image(run, run.placed(code))
+
+
+def places(run: Explored, question: Question) -> Answer:
+    """Where codes lie on a map."""
+    return Answer(arrays={"xy": _shown(run, question).places(question.codes(run.d)).astype(np.float32)})
+
+
+def _shown(run: Explored, question: Question) -> Places:
+    found = run.plane(question.text("plane"))
+    if found is None:
+        raise UsageError("this map is still being computed")
+    return found
 
 
 def decode(run: Explored, question: Question) -> Iterator[Answer | None]:

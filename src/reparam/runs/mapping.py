@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from ..data.imageset import ImageSet
 from ..data.stream import to_batch
-from ..downstream.maps import FEWEST, Known, Map, as_known, neighbour_map, principal_map, umap_package
+from ..downstream.maps import FEWEST, Known, Map, as_known, principal_map
+from ..downstream.neighbourhoods import check_package, neighbour_map
 from ..downstream.statistics import code_scale
 from ..errors import UsageError, nearest
 from ..metrics.factors import known_column, read_table
@@ -24,7 +25,7 @@ from .evaluate import measured_rows, own_images
 from .folder import Run
 from .measuring import Images, images_for, run_of
 
-METHODS = {"pca": principal_map, "umap": neighbour_map}
+METHODS = {"pca": principal_map, "pacmap": neighbour_map}
 MOST = 5_000
 """Images, evenly spaced among more."""
 LABEL = "label"
@@ -63,7 +64,8 @@ def map_codes(of: ImageModel | Run | str | Path, images: Images | None = None, *
     held-out images of its own data, or `images`; `n` of them at most.
 
     Distances are between codes whose dimensions are weighted by their information. `method` is "pca", the two leading
-    principal components, or "umap". Points are coloured by their label, or by a `column` of a `table` or of the source.
+    principal components, or "pacmap", which keeps neighbourhoods and no distances. Points are coloured by their label, or by
+    a `column` of a `table` or of the source.
 
     Raises:
         ModelFileError: no model there.
@@ -72,15 +74,15 @@ def map_codes(of: ImageModel | Run | str | Path, images: Images | None = None, *
             that is missing.
 
     Example:
-        found = reparam.map_codes("runs/photos", "photos/", method="umap")
+        found = reparam.map_codes("runs/photos", "photos/", method="pacmap")
         found.map.xy, found.names, found.map.trustworthiness
     """
     report = report or Silent()
     SOME_IMAGES.check("n", n)
     if method not in METHODS:
         raise UsageError(f"method must be one of {', '.join(METHODS)}; got {method!r}{nearest(method, METHODS)}")
-    if method == "umap":
-        umap_package()  # which tells that it is missing before anything is read
+    if method == "pacmap":
+        check_package()  # which tells that it is missing before anything is read
     if table is not None and column is None:
         raise UsageError("a table has columns: say which one colours the map, such as --column hair")
     read = read_table(table) if table is not None else None
