@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from reparam.downstream import neighbourhoods
+from reparam.downstream.anomaly import Detector
 from reparam.errors import ReparamError, UsageError
 from reparam.explorer import points
+from reparam.explorer.figures import figures_of
 from reparam.explorer.questions import Question
 from reparam.explorer.session import Session
+from reparam.runs.anomalies import FILE
 
 WAITING = """
 import pathlib, time
@@ -113,3 +116,16 @@ def test_a_missing_package_is_told_where_maps_are_chosen(explorable, monkeypatch
 def test_few_images_have_no_neighbourhoods(explorable):
     session = Session.open([explorable()], most=19, device="cpu")
     assert "pacmap" not in [plane["name"] for plane in session.answer(Question({"op": "hello"})).fields["planes"]]
+
+
+def test_the_anomaly_percentile_is_the_share_of_held_out_images_that_are_less_odd(explorable):
+    folder = explorable()
+    session = Session.open([folder], most=80, device="cpu")
+    assert "anomaly" not in figures_of(session.runs[0])
+    model, images = session.runs[0].model, session.points.images.images
+    detector = Detector.fit(model, images[:100], images[100:200])
+    detector.save(folder / FILE)
+    found = session.answer(Question({"op": "column", "name": "anomaly"})).arrays["values"]
+    held_out, own = (detector.judge(x).score for x in (images[100:200][1::2], session.points.pixels(np.arange(80))))
+    np.testing.assert_allclose(found, 100 * (held_out[:, None] < own).mean(0), atol=1e-3)
+    assert 0 <= found.min() < 30 and 70 < found.max() <= 100

@@ -45,10 +45,11 @@ def figures_of(run: Explored) -> dict[str, FigureOf]:
         found.append(FigureOf("elbo", "lower bound of log p(x), nats", bound))
     detector = _detector(run)
     if detector is not None:
-        def score(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-            return detector.judge(points.pixels(rows)).score.astype(np.float32)
+        def percentile(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+            n = len(detector.calibration)  # p is (1 + those that are as odd) / (1 + n)
+            return (100 / n * (1 + n) * (1 - detector.judge(points.pixels(rows)).p_value)).astype(np.float32)
 
-        found.append(FigureOf("score", "how odd it is", score))
+        found.append(FigureOf("anomaly", "anomaly percentile: of 100 held-out images, so many are less odd", percentile))
     return {each.name: each for each in found}
 
 

@@ -1,6 +1,6 @@
 /** The map of all codes: points as pixels, hover that decodes empty space, picks, lassos, and the table beside it. */
 
-import { byId, dark, el, short, tried } from "./dom.js";
+import { byId, dark, el, say, short, tried } from "./dom.js";
 import { Drag } from "./drag.js";
 import { fromHex, hues, ramp, rowOf, show, UNKNOWN } from "./pixels.js";
 import { bounds, drawDensity, drawPoints, inside, Nearest, placed } from "./plot.js";
@@ -25,16 +25,19 @@ export class Map2D {
     this.nearest = new Nearest(this.xy);
     this.view = { x: 0, y: 0, scale: 1 };
     this.exact = true;
+    /** Whether codes of places are those of the points around them. */ this.byNeighbours = false;
     /** @type {string[]} */ this.titles = [];
     this.colour = "";
     /** @type {Record<string, Float32Array>} */ this.columns = {};
     /** @type {Set<number>} */ this.hidden = new Set();
     this.colours = new Uint32Array(0);
     /** @type {number[][] | null} affine map of the plane: origin, step along x, step along y */ this.frame = null;
-    /** @type {number[] | null} */ this.marked = null;
+    /** @type {number[] | null} the code with a ring */ this.marked = null;
+    /** @type {number[] | undefined} where it lies */ this.place = undefined;
     this.ring = el("i", { className: "ring", hidden: true });
     this.over.after(this.ring);
-    /** @type {number[][]} */ this.way = [];
+    /** @type {number[][]} codes along a path */ this.way = [];
+    /** @type {number[][]} where they lie */ this.line = [];
     /** @type {{corners: number[][], rows: Set<number>, plane: string, hue: string, name: string}[]} */ this.groups = [];
     /** @type {Spot | null} */ this.pointed = null;
     /** @type {Map<number, any>} */ this.thumbs = new Map();
@@ -46,34 +49,73 @@ export class Map2D {
     byId("table").addEventListener("toggle", () => this.list());
   }
 
-  /** Shows another plane. @param {string} plane */
-  async setPlane(plane) {
-    const answer = await tried(() => this.context.backend.call("plane", { run: 0, plane }, "plane"));
-    if (!answer) return false;
+  /** Asks for a plane, whose header says `computing` where it is not ready. @param {string} plane */
+  ask(plane) {
+    return tried(() => this.context.backend.call("plane", { run: 0, plane }));
+  }
+
+  /** Shows another plane. @param {string} plane @param {import("./types.js").Answer} answer */
+  async show(plane, answer) {
     this.plane = plane;
     this.xy = /** @type {Float32Array} */ (answer.arrays.xy.data);
     this.nearest = new Nearest(this.xy);
     this.exact = answer.header.exact;
-    this.titles = answer.header.titles ?? ["", ""];
+    this.byNeighbours = Boolean(answer.header.by_neighbours);
+    const [across, up] = this.titles = answer.header.titles ?? [];
     this.pointed = null;
-    byId("titles").textContent = `${this.titles[0]} → · ${this.titles[1]} ↑`;
+    byId("titles").textContent = across ? `${across} → · ${up} ↑` : "near is alike; distances and directions say nothing";
     byId("trust").textContent = trusted(answer.header);
     this.fit();
     await this.orient();
-    return true;
   }
 
   /** Learns where codes lie on an exact plane, from three places of it. */
   async orient() {
     this.frame = null;
-    if (!this.exact) return this.draw();
+    if (this.exact) await this.measure();
+    this.mark(this.marked);
+    this.walk(this.way);
+  }
+
+  async measure() {
     const at = (/** @type {number} */ x, /** @type {number} */ y) =>
       this.context.backend.call("at", { run: 0, plane: this.plane, x, y });
     const found = await tried(() => Promise.all([at(0, 0), at(1, 0), at(0, 1)]));
-    if (!found) return this.draw();
+    if (!found) return;
     const [o, x, y] = found.map((a) => rowOf(/** @type {any} */ (a).arrays.code));
     this.frame = [o, x.map((v, i) => v - o[i]), y.map((v, i) => v - o[i])];
+  }
+
+  /** Where codes lie, or none where that is not known. @param {number[][]} codes @param {string} lane */
+  async places(codes, lane) {
+    if (!codes.length || (!this.frame && !this.byNeighbours)) return [];
+    if (this.frame) return codes.map((code) => this.project(code)).filter((place) => place !== null);
+    const answer = await tried(() => this.context.backend.call("places", { run: 0, plane: this.plane, codes }, lane));
+    return answer && codes.map((_, k) => rowOf(answer.arrays.xy, k));
+  }
+
+  /** Puts the ring around a code. @param {number[] | null} code */
+  async mark(code) {
+    this.marked = code;
+    const at = await this.places(code ? [code] : [], "ring");
+    if (!at || this.marked !== code) return;
+    this.place = at[0];
+    this.moveRing();
+  }
+
+  /** Shows a path. @param {number[][]} codes */
+  async walk(codes) {
+    this.way = codes;
+    const at = await this.places(codes, "way");
+    if (at && this.way === codes) this.line = at;
     this.draw();
+  }
+
+  /** The code of a place, in words where there is none. @param {number} x @param {number} y */
+  async code(x, y) {
+    const answer = await tried(() => this.context.backend.call("at", { run: 0, plane: this.plane, x, y }, "pick"));
+    if (answer && !answer.arrays.code) say("No image is near this place, so that it has no code");
+    return answer?.arrays.code ? rowOf(answer.arrays.code) : null;
   }
 
   /** Where a code lies on the plane, or null where that is not known. @param {number[]} code */
@@ -103,7 +145,7 @@ export class Map2D {
   async setColour(name) {
     if (name !== this.colour) this.hidden.clear();
     this.colour = name;
-    if (this.described(name) && !(await this.column(name))) this.colour = "";
+    if (this.described(name) && !(await this.column(name)) && this.colour === name) this.colour = "";
     this.recolour();
   }
 
@@ -112,10 +154,16 @@ export class Map2D {
     return this.context.hello.points.columns.find((c) => c.name === name);
   }
 
-  /** The label of an image in words, where the data has labels. @param {number} row */
-  label(row) {
-    const column = this.described("label"), value = this.columns.label?.[row];
-    return column && Number.isFinite(value) ? String(column.values?.[value] ?? value) : "";
+  /** What a column says of an image, in words. @param {string} name @param {number} row */
+  value(name, row) {
+    const column = this.described(name), value = this.columns[name]?.[row];
+    return !column || value === undefined ? "" : column.kind === "class" ? column.values?.[value] ?? "–" : short(value);
+  }
+
+  /** An image in words: its number, its label, and what colours it. @param {number} row */
+  caption(row) {
+    const coloured = this.colour !== "label" && this.described(this.colour), value = this.value(this.colour, row);
+    return [`image ${row}`, this.value("label", row), coloured && value && `${coloured.name} ${value}`].filter((t) => t && t !== "–").join(" · ");
   }
 
   recolour() {
@@ -155,7 +203,8 @@ export class Map2D {
         chip.style.background = hues(dark())[k % hues(dark()).length];
         legend.append(button);
       });
-    else if (this.scale) legend.append(el("span", {}, short(this.scale[0])), el("span", { className: "ramp" }), el("span", {}, short(this.scale[1])));
+    const ends = this.colour === "density" ? ["few", "many"] : this.scale?.map(short);
+    if (ends) legend.append(el("span", {}, ends[0]), el("span", { className: this.colour === "density" ? "ramp dense" : "ramp" }), el("span", {}, ends[1]));
     const refocus = (/** @type {number} */ k) => legend.children[k]?.focus();
   }
 
@@ -217,20 +266,14 @@ export class Map2D {
     const out = new Uint32Array(this.buffer.data.buffer), view = { ...this.view, scale: this.view.scale * ratio };
     out.fill(dark() ? 0xff1b1613 : 0xffffffff);
     const n = this.colours.length;
-    if (n && (this.colour === "density" || n > MANY)) drawDensity(out, W, H, this.xy, this.colours, view, shades());
+    if (n && (this.colour === "density" || n > MANY)) drawDensity(out, W, H, this.xy, this.colours, view, this.colour === "density" ? shades() : null);
     else if (n) drawPoints(out, W, H, this.xy, this.colours, view, ratio * (n > 20000 ? 1.2 : n > 6000 ? 1.8 : n > 1500 ? 2.4 : 3.2));
     this.points.getContext("2d").putImageData(this.buffer, 0, 0);
   }
 
-  /** Shows where the workbench's image lies. @param {number[]} code */
-  mark(code) {
-    this.marked = code;
-    this.moveRing();
-  }
-
   /** An element of its own, so that a slider that is dragged does not draw the whole map again. */
   moveRing() {
-    const ratio = devicePixelRatio || 1, own = this.marked && this.project(this.marked);
+    const ratio = devicePixelRatio || 1, own = this.place;
     const { ax, bx, ay, by } = placed(this.view, this.over.width / ratio, this.over.height / ratio);
     this.ring.hidden = !own;
     if (own) this.ring.style.translate = `${own[0] * ax + bx}px ${own[1] * ay + by}px`;
@@ -266,8 +309,7 @@ export class Map2D {
       g.font = "600 13px system-ui, sans-serif"; g.lineWidth = 4; g.strokeStyle = paper; g.fillStyle = ink;
       g.strokeText(group.name, tx - 4, ty - 7); g.fillText(group.name, tx - 4, ty - 7);
     }
-    const way = this.way.map((code) => this.project(code)).filter((p) => p !== null);
-    if (way.length > 1) line(way, ink);
+    if (this.line.length > 1) line(this.line, ink);
     if (this.drag.corners.length) line(this.drag.corners, ink);
     this.moveRing();
     const p = this.pointed;
@@ -292,17 +334,23 @@ export class Map2D {
     this.pointed = spot;
     this.paintOver();
     const near = "row" in spot;
-    const found = await tried(() => (near ? this.thumb(spot.row)
-      : this.context.backend.call("at", { run: 0, plane: this.plane, x: spot.x, y: spot.y }, "hover").then((a) => a?.arrays.image)));
+    const found = await tried(() => (near ? this.thumb(spot.row).then((images) => images && { image: images })
+      : this.context.backend.call("at", { run: 0, plane: this.plane, x: spot.x, y: spot.y }, "hover").then((a) => a?.arrays)));
     if (!found || this.pointed !== spot) return;
-    show(byId("cardimage"), found);
-    const label = near ? this.label(spot.row) : "";
-    byId("cardtext").textContent = near ? `image ${spot.row}${label && ` · ${label}`}` : this.exact ? "what the model makes here" : "made here, from neighbours";
+    byId("cardimage").hidden = !found.image;
+    if (found.image) show(byId("cardimage"), found.image);
+    byId("cardtext").textContent = near ? this.caption(spot.row) : this.made(Boolean(found.image));
     this.card.classList.toggle("made", !near);
     this.card.hidden = false;
     const { w, h } = this.size(), right = px + 18 + this.card.offsetWidth > w, low = py + 18 + this.card.offsetHeight > h;
     this.card.style.left = `${Math.max(2, right ? px - 18 - this.card.offsetWidth : px + 18)}px`;
     this.card.style.top = `${Math.max(2, low ? py - 18 - this.card.offsetHeight : py + 18)}px`;
+  }
+
+  /** How an image of a place came about. @param {boolean} something */
+  made(something) {
+    if (!something) return "nothing is near";
+    return this.byNeighbours ? "approximate: between neighbours" : this.exact ? "what the model makes here" : "what the model makes near here";
   }
 
   /** An image of the data; the latest thousand are remembered. @param {number} row */
@@ -337,19 +385,18 @@ export class Map2D {
       const x = this.xy[2 * i], y = this.xy[2 * i + 1];
       if (this.colours[i] && x >= x0 && x <= x1 && y >= y0 && y <= y1 && ++n <= 100) rows.push(i);
     }
-    const column = this.described(this.colour), values = this.columns[this.colour];
+    const column = this.described(this.colour), axes = this.titles.length ? this.titles : ["across", "up"];
     byId("tablenote").textContent = n > 100 ? `The first 100 of ${n.toLocaleString("en")} images in view; zoom in to see others.` : `${n} images in view.`;
-    const value = (/** @type {number} */ row) => column?.kind === "class" ? column.values?.[values[row]] ?? "–" : values ? short(values[row]) : "";
     byId("rows").replaceChildren(
-      el("tr", {}, ...["image", ...(column ? [column.name] : []), ...this.titles].map((t) => el("th", { scope: "col" }, t))),
+      el("tr", {}, ...["image", ...(column ? [column.name] : []), ...axes].map((t) => el("th", { scope: "col" }, t))),
       ...rows.map((row) => el("tr", {}, el("td", {}, el("button", { type: "button", className: "link", onclick: () => this.told.pick({ row }) }, String(row))),
-        column && el("td", {}, String(value(row))), el("td", {}, short(this.xy[2 * row])), el("td", {}, short(this.xy[2 * row + 1])))));
+        column && el("td", {}, this.value(this.colour, row)), el("td", {}, short(this.xy[2 * row])), el("td", {}, short(this.xy[2 * row + 1])))));
   }
 }
 
 /** How far the plane's neighbourhoods can be trusted, in words. @param {Record<string, any>} header */
 function trusted(header) {
-  const words = [header.exact ? "exact plane" : "approximate: places are decoded from their neighbours"];
+  const words = [header.by_neighbours ? "approximate: places have the codes of their neighbours" : header.exact ? "exact plane" : "plane"];
   if (Number.isFinite(header.trustworthiness)) words.push(`trustworthiness ${short(header.trustworthiness)}`);
   return words.join(" · ");
 }

@@ -6,8 +6,12 @@
 const HUES = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8833", "#7fbf9a", "#9b7fd1", "#8c6d4f"];
 /** The same on black, lighter. */
 const LIGHT = ["#6ea3dc", "#f58895", "#4fb862", "#d9ca5e", "#80d8f5", "#d06a9f", "#f5a560", "#9ad6b3", "#b9a3e6", "#b59a80"];
+/** The same colour nearer to black, or to white. @param {string} hex @param {number} end 0 or 255 */
+const nearer = (hex, end) => `#${[1, 3, 5].map((i) => Math.round(0.55 * parseInt(hex.slice(i, i + 2), 16) + 0.45 * end).toString(16).padStart(2, "0")).join("")}`;
+/** Beyond ten, the same again, darker, or on black paler. */
+const TWENTY = [...HUES, ...HUES.map((hex) => nearer(hex, 0))], LIGHT_TWENTY = [...LIGHT, ...LIGHT.map((hex) => nearer(hex, 255))];
 /** @param {boolean} dark */
-export const hues = (dark) => (dark ? LIGHT : HUES);
+export const hues = (dark) => (dark ? LIGHT_TWENTY : TWENTY);
 export const UNKNOWN = "#9aa3ad";
 const RAMP = [[0, 32, 77], [46, 66, 108], [87, 92, 109], [124, 123, 120], [165, 156, 116], [210, 192, 96], [255, 233, 69]];
 const RAMP_DARK = [[59, 92, 160], [80, 112, 160], [110, 132, 155], [142, 148, 146], [178, 172, 130], [216, 200, 106], [255, 233, 69]];

@@ -58,22 +58,29 @@ function drawSquares(out, w, h, xy, colours, at, side) {
 }
 
 /**
- * Shades pixels by how many points fall near them, on a logarithmic scale.
+ * Shades pixels by how many points fall near them, on a logarithmic scale: in shades, or in the mean of the points' colours,
+ * which pale where the points are few.
  * @param {Uint32Array} out @param {number} w @param {number} h @param {Float32Array} xy @param {Uint32Array} colours 0 is left out
- * @param {View} view @param {Uint32Array} shades from few to many
+ * @param {View} view @param {Uint32Array | null} shades from few to many
  */
 export function drawDensity(out, w, h, xy, colours, view, shades) {
   const { ax, bx, ay, by } = placed(view, w, h), side = 3, across = Math.ceil(w / side), down = Math.ceil(h / side);
-  const counts = new Float32Array(across * down);
+  const counts = new Float32Array(across * down), sums = shades ? null : new Float32Array(3 * across * down);
   for (let i = 0; i < colours.length; i++) {
-    const x = (xy[2 * i] * ax + bx) / side, y = (xy[2 * i + 1] * ay + by) / side;
-    if (colours[i] && x >= 0 && y >= 0 && x < across && y < down) counts[(y | 0) * across + (x | 0)]++;
+    const x = (xy[2 * i] * ax + bx) / side, y = (xy[2 * i + 1] * ay + by) / side, c = colours[i];
+    if (!c || x < 0 || y < 0 || x >= across || y >= down) continue;
+    const cell = (y | 0) * across + (x | 0);
+    counts[cell]++;
+    if (sums) { sums[3 * cell] += c & 255; sums[3 * cell + 1] += (c >> 8) & 255; sums[3 * cell + 2] += (c >> 16) & 255; }
   }
-  const most = Math.log1p(counts.reduce((a, b) => Math.max(a, b), 1));
+  const most = Math.log1p(counts.reduce((a, b) => Math.max(a, b), 1)), paper = out[0];
+  const full = counts.map((count) => 0.16 + (0.84 * Math.log1p(count)) / most);
+  /** @param {number} cell @param {number} k */
+  const mixed = (cell, k) => ((/** @type {Float32Array} */ (sums)[3 * cell + k] / counts[cell]) * full[cell] + ((paper >> (8 * k)) & 255) * (1 - full[cell])) | 0;
   for (let y = 0; y < h; y++)
     for (let x = 0; x < w; x++) {
-      const count = counts[((y / side) | 0) * across + ((x / side) | 0)];
-      if (count) out[y * w + x] = shades[Math.min(255, 40 + (215 * Math.log1p(count)) / most) | 0];
+      const cell = ((y / side) | 0) * across + ((x / side) | 0);
+      if (counts[cell]) out[y * w + x] = shades ? shades[(255 * full[cell]) | 0] : (0xff000000 | (mixed(cell, 2) << 16) | (mixed(cell, 1) << 8) | mixed(cell, 0)) >>> 0;
     }
 }
 

@@ -22,8 +22,8 @@ import { Workbench } from "./workbench.js";
  * @typedef {{name: string, folder: string, image: number[], latent: number[], axes: Axis[], directions: {name: string, accuracy: number}[],
  *            ways: Way[], classes: string[], has_encoder: boolean, refines: boolean, plain: boolean, has_curves?: boolean}} Run
  * @typedef {{runs: Run[], points: {n: number, columns: {name: string, title?: string, kind: string, values?: string[], factor?: boolean}[]},
- *            planes: {name: string, title: string, exact: boolean}[], training: boolean, films: boolean, notes?: string[], name?: string, folder?: string}} Hello
- * @typedef {{backend: import("./backend.js").Backend, hello: Hello, changed: () => void, plane: () => string,
+ *            planes: {name: string, title: string, exact: boolean, missing?: string}[], training: boolean, films: boolean, notes?: string[], name?: string, folder?: string}} Hello
+ * @typedef {{backend: import("./backend.js").Backend, hello: Hello, changed: () => void,
  *            pick: (spot: import("../../web/map.js").Spot) => void, take: (code: number[], title: string) => void, tab: (name: string) => void, tool: (lasso: boolean) => void}} Context
  */
 
@@ -34,19 +34,22 @@ class App {
   /** @param {import("./backend.js").Backend} backend @param {Hello} hello */
   constructor(backend, hello) {
     /** @type {Context} */
-    this.context = { backend, hello, changed: () => this.remember(), plane: () => this.map.plane,
+    this.context = { backend, hello, changed: () => this.remember(),
       pick: (spot) => this.pick(spot), take: (code, title) => this.take(code, title), tab: (name) => this.tab(name),
       tool: (lasso) => byId("lasso").setAttribute("aria-pressed", String(lasso)) };
     this.run = hello.runs[0];
     this.hasMap = hello.points.n > 0;
     this.restoring = true;
+    /** @type {string | undefined} the plane that was chosen last */ this.wanted = undefined;
+    /** @type {Set<string>} planes that are waited for */ this.computing = new Set();
+    /** @type {Record<string, string>} the two latents that were shown last */ this.two = {};
     this.map = new Map2D(this.context, { pick: (spot) => this.pick(spot), lasso: (corners, rows) => this.groups.add(corners, rows) });
     const take = this.context.take, walk = (/** @type {number[][]} */ codes) => this.walk(codes);
     this.work = new Workbench(this.context, (code) => this.moved(code));
     this.kept = new Kept(this.context, { current: () => this.work.code.value(), take, walk });
     this.around = new Around(this.context, this.work, this.kept);
     this.groups = new Groups(this.context, this.map, this.work);
-    this.paths = new Paths(this.context, { current: () => this.work.code.value(), walked: (codes) => { this.map.way = codes; this.map.draw(); },
+    this.paths = new Paths(this.context, { current: () => this.work.code.value(), walked: (codes) => this.map.walk(codes),
       open: (code, title) => this.open(code, title) });
     this.sums = new Sums(this.context, { current: () => [this.work.code.value(), this.work.title], take: (code, title) => this.open(code, title), walk });
     this.samples = new Samples(this.context, this.kept);
@@ -74,15 +77,15 @@ class App {
 
   controls() {
     const { hello } = this.context, planes = hello.planes.filter((p) => !p.name.startsWith("latents:"));
-    byId("plane").replaceChildren(...planes.map((p) => el("option", { value: p.name }, sentence(p.title))), this.run.axes.length > 1 && el("option", { value: ANY }, "Two latents"));
+    byId("plane").replaceChildren(...planes.map((p) => el("option", { value: p.name, disabled: Boolean(p.missing) }, sentence(p.title) + (p.missing ? `: ${p.missing}` : ""))), this.run.axes.length > 1 && el("option", { value: ANY }, "Two latents"));
     for (const [id, k] of /** @type {[string, number][]} */ ([["right", 0], ["up", 1]])) {
-      byId(id).replaceChildren(...this.work.axes.slice(0, 64).map((axis, i) => el("option", { value: axis.index, selected: i === k }, axis.name ? `${axis.index} ${axis.name}` : String(axis.index))));
-      byId(id).onchange = () => this.plane(`latents:${byId("right").value},${byId("up").value}`);
+      byId(id).replaceChildren(...this.work.axes.map((axis, i) => el("option", { value: axis.index, selected: i === k }, axis.name ? `${axis.index} ${axis.name}` : String(axis.index))));
+      byId(id).onchange = () => this.latents(id);
     }
-    byId("plane").onchange = () => this.plane(byId("plane").value === ANY ? `latents:${byId("right").value},${byId("up").value}` : byId("plane").value);
+    byId("plane").onchange = () => (byId("plane").value === ANY ? this.latents("right") : this.plane(byId("plane").value));
     const colours = [...hello.points.columns.map((c) => [c.name, c.title ?? c.name]), ["density", "density"], ["lassos", "lassos"]];
     byId("colour").replaceChildren(...colours.map(([name, title]) => el("option", { value: name }, sentence(title))), el("option", { value: "" }, "One colour"));
-    byId("colour").onchange = async () => { await this.map.setColour(byId("colour").value); this.remember(); };
+    byId("colour").onchange = () => this.colour(byId("colour").value);
     byId("lasso").onclick = () => this.map.drag.lasso(!this.map.drag.lassoing);
     byId("in").onclick = () => this.map.zoom(1.5);
     byId("out").onclick = () => this.map.zoom(1 / 1.5);
@@ -121,31 +124,83 @@ class App {
     this.remember();
   }
 
-  /** @param {string} plane */
+  /** Shows the plane of the two latents that are chosen. @param {string} changed the choice that was made, from which the other gives way */
+  latents(changed) {
+    const other = changed === "right" ? "up" : "right", taken = byId(changed).value;
+    if (byId(other).value === taken) byId(other).value = this.two[changed] ?? this.work.axes.find((axis) => String(axis.index) !== taken)?.index;
+    return this.plane(`latents:${byId("right").value},${byId("up").value}`);
+  }
+
+  /** Shows another plane, now or when it is ready; whether now. @param {string} plane */
   async plane(plane) {
     if (!this.hasMap) return false;
-    const done = await this.map.setPlane(plane);
-    if (done) {
-      const two = plane.startsWith("latents:");
-      byId("plane").value = two ? ANY : plane;
-      byId("two").hidden = !two;
-      if (two) [byId("right").value, byId("up").value] = plane.slice(8).split(",");
-      this.map.recolour();
-      this.remember();
-    }
-    return done;
+    this.wanted = plane;
+    const answer = await this.map.ask(plane);
+    if (answer?.header.computing) this.whenReady(plane);
+    else if (answer && this.wanted === plane) await this.show(plane, answer);
+    else if (!answer) this.choose(this.map.plane);
+    return this.map.plane === plane;
+  }
+
+  /** @param {string} plane @param {import("./backend.js").Answer} answer */
+  async show(plane, answer) {
+    await this.map.show(plane, answer);
+    this.choose(plane);
+    this.map.recolour();
+    this.remember();
+  }
+
+  /** Which plane is chosen. @param {string} plane */
+  choose(plane) {
+    const two = plane.startsWith("latents:");
+    byId("plane").value = two ? ANY : plane;
+    byId("two").hidden = !two;
+    if (!two) return;
+    [byId("right").value, byId("up").value] = plane.slice(8).split(",");
+    this.two = { right: byId("right").value, up: byId("up").value };
+  }
+
+  /** Waits for a plane that is computed meanwhile, and shows it unless another was chosen since. @param {string} plane */
+  async whenReady(plane) {
+    byId("plane").value = plane;
+    if (this.computing.has(plane)) return;
+    this.computing.add(plane);
+    const answer = await busy("plane", plane, "computing", async () => {
+      for (;;) {
+        await new Promise((go) => setTimeout(go, 700));
+        const answer = await this.map.ask(plane);
+        if (!answer?.header.computing) return answer;
+      }
+    });
+    this.computing.delete(plane);
+    if (answer && this.wanted === plane) return this.show(plane, answer);
+    if (answer) say("The map of neighbourhoods is ready");
+    else if (this.wanted === plane) this.choose(this.map.plane);
+  }
+
+  /** Colours the map. @param {string} name */
+  async colour(name) {
+    byId("colour").value = name;
+    await busy("colour", name, "measuring", () => this.map.setColour(name));
+    this.remember();
   }
 
   /** What was picked goes to the workbench, or with the path's tab open onto the path or into the sum. @param {import("../../web/map.js").Spot} spot */
   async pick(spot) {
     if (this.shown !== "path") {
       if (this.shown === "draw") this.tab("work");
-      await ("row" in spot ? this.work.row(spot.row) : this.work.place(spot.x, spot.y));
+      await ("row" in spot ? this.work.row(spot.row) : this.place(spot.x, spot.y));
       return this.shown === "both" && this.compare.images();
     }
-    const { backend } = this.context;
-    const answer = await tried(() => ("row" in spot ? backend.call("of_row", { run: 0, row: spot.row }) : backend.call("at", { run: 0, plane: this.map.plane, x: spot.x, y: spot.y })));
-    if (answer) await this.take(Array.from(answer.arrays.code.data), answer.header.name || "a place on the map");
+    if (!("row" in spot)) return this.place(spot.x, spot.y);
+    const answer = await tried(() => this.context.backend.call("of_row", { run: 0, row: spot.row }));
+    if (answer) await this.take(Array.from(answer.arrays.code.data), answer.header.name);
+  }
+
+  /** Takes the code of a place of the map. @param {number} x @param {number} y */
+  async place(x, y) {
+    const code = await this.map.code(x, y);
+    if (code) await this.take(code, this.map.byNeighbours ? "a place between neighbours" : "a place on the map");
   }
 
   /** A code goes where picks go. @param {number[]} code @param {string} title */
@@ -239,13 +294,18 @@ class App {
   async restoreMap(asked) {
     const { hello } = this.context, { map } = this, first = hello.planes[0]?.name, columns = hello.points.columns.map((c) => c.name);
     if (columns.includes("label")) await map.column("label");
-    if (!(await this.plane(asked.get("plane") ?? first)) && asked.get("plane") !== first) await this.plane(first);
+    const wanted = asked.get("plane") ?? first, shown = await this.plane(wanted);
+    if (!shown && wanted !== first) {
+      await this.plane(first);
+      if (this.computing.has(wanted)) [this.wanted, byId("plane").value] = [wanted, wanted];
+    }
     const classes = hello.points.columns.filter((c) => c.kind === "class").map((c) => c.name);
     const colour = asked.get("colour") ?? (classes.includes("label") ? "label" : classes[0] ?? "none");
-    byId("colour").value = colour === "none" ? "" : colour;
-    await map.setColour(byId("colour").value);
+    const coloured = this.colour(colour === "none" ? "" : colour);
+    if (classes.includes(colour)) await coloured;  // a figure may have to be measured first
     for (const k of numbers(asked.get("hide"))) map.hidden.add(k);
     map.recolour();
+    if (!shown) return;
     const [x, y, across] = numbers(asked.get("view"));
     if (across > 0) {
       map.view = { x, y, scale: map.size().w / across };
@@ -256,6 +316,18 @@ class App {
       if (corners.length > 2) this.groups.add(corners, inside(map.xy, corners, map.shown));
     }
     map.draw();
+  }
+}
+
+/** Does what may take long, and says so where it was chosen. @template T @param {string} choice @param {string} value @param {string} doing @param {() => Promise<T>} work */
+async function busy(choice, value, doing, work) {
+  const option = [...byId(choice).options].find((o) => o.value === value), title = option?.textContent;
+  const timer = setTimeout(() => { if (option) option.textContent = `${title}: ${doing} …`; }, 250);
+  try {
+    return await work();
+  } finally {
+    clearTimeout(timer);
+    if (option) option.textContent = title;
   }
 }
 

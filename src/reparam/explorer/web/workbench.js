@@ -123,12 +123,6 @@ export class Workbench {
     return true;
   }
 
-  /** Takes the code of a place of the map. @param {number} x @param {number} y */
-  async place(x, y) {
-    const answer = await tried(() => this.context.backend.call("at", { run: 0, plane: this.context.plane(), x, y }, "pick"));
-    if (answer) this.take(rowOf(answer.arrays.code), "a place on the map");
-  }
-
   /** Takes any code. @param {number[]} code @param {string} title */
   take(code, title) {
     this.begin({ kind: "code", title }, code, title);
