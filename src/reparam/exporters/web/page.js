@@ -138,7 +138,7 @@ async function chart(model, { take, made }) {
       const code = "row" in spot ? points.code(spot.row) : points.at(spot.x, spot.y);
       if ("row" in spot) compare(await points.thumb(spot.row), await made(code));
       else compare();
-      tell("row" in spot ? ["An image of the data", map.label(spot.row)].filter(Boolean).join(", ") + "." : "A place on the map.");
+      tell("row" in spot ? ["An image of the data", map.value("label", spot.row)].filter(Boolean).join(", ") + "." : "A place on the map.");
       return take(code);
     },
     lasso: (_, rows) => {
@@ -155,7 +155,8 @@ async function chart(model, { take, made }) {
   for (const { name } of columns) await map.column(name);
   $("colour").append(...columns.map((/** @type {any} */ c) => new Option(c.name, c.name)), new Option("density", "density"), new Option("one colour", ""));
   $("colour").onchange = () => map.setColour($("colour").value);
-  await map.setPlane("pca");
+  const plane = await map.ask("pca");
+  if (plane) await map.show("pca", plane);
   await map.setColour($("colour").value = columns[0]?.name ?? "");
   return (code) => map.mark(Array.from(placed(code, model.told)));
 }
