@@ -309,7 +309,7 @@ def test_by_keyboard_alone(page, seen, session, photo):
     keys.press("ArrowRight", 120)
     keys.press("ArrowLeft", 80)
     value = seen.sliders()[np.argmax(np.abs(seen.sliders() - before))]
-    assert f" {round(value, 2):g} " in page.evaluate("document.activeElement.getAttribute('aria-valuetext')")
+    assert f"{round(value, 2):g}, " in page.evaluate("document.activeElement.getAttribute('aria-valuetext')")
     seen.shows_the_sliders_code()
     # one's own picture, and an edit of it
     keys.use("#photo")
@@ -337,8 +337,15 @@ def test_by_keyboard_alone(page, seen, session, photo):
     with page.expect_download() as saved:
         keys.press("Enter")
     seen.is_a_film(saved)
+    # a stop that is taken away leaves the focus at the next
+    keys.use("#addstop")
+    until(page, lambda: page.locator("#stops li").count() == 3)
+    keys.use("#stops button")
+    until(page, lambda: page.locator("#stops li").count() == 2)
+    assert page.evaluate("document.activeElement.matches('#stops li:first-child button')")
     # both runs
-    keys.use("[role=tab][aria-selected=true]", "End")
+    keys.to("[role=tab][aria-selected=true]")
+    keys.press("ArrowRight", 2)
     assert page.get_attribute("#tab-both", "aria-selected") == "true"
     seen.both_rebuild(picture)
     seen.is_the_same_after_reload()

@@ -16,6 +16,16 @@ export function el(tag, given = {}, ...children) {
   return made;
 }
 
+/** Puts other children into an element; the focus stays at the same place among them. @param {HTMLElement} parent @param {Node[]} children */
+export function refill(parent, children) {
+  const focusable = () => /** @type {HTMLElement[]} */ ([...parent.querySelectorAll("button, input, select, a[href]")]);
+  const at = focusable().indexOf(/** @type {HTMLElement} */ (document.activeElement));
+  parent.replaceChildren(...children);
+  if (at < 0) return;
+  const left = focusable();
+  /** @type {HTMLElement | null | undefined} */ (left[Math.min(at, left.length - 1)] ?? parent.parentElement?.querySelector("button"))?.focus();
+}
+
 /** The element of the page with this id. @param {string} id @returns {any} */
 export function byId(id) {
   const found = document.getElementById(id);

@@ -26,7 +26,7 @@ export class Around {
   tell() {
     const value = (+byId("variation").value).toFixed(2);
     byId("variationis").textContent = value;
-    byId("variation").setAttribute("aria-valuetext", `variation ${value}`);
+    byId("variation").setAttribute("aria-valuetext", value);
   }
 
   /** Another image is in the workbench, around which nothing has been asked for. */

@@ -15,7 +15,7 @@ export class Chart {
     this.title = title;
     this.names = lines.map((line) => line.name).join();
     this.root = el("div", { className: "chart", role: "img" });
-    room.append(el("section", {}, el("h3", {}, title), this.root));
+    room.append(el("section", {}, el("h2", {}, title), this.root));
     const few = lines.some((line) => line.values.filter((v) => v !== null).length < line.values.length / 2);
     /** @param {string} label */
     const axis = (label) => ({ label, labelSize: 18, size: label ? 34 : 58, font: "11px system-ui", labelFont: "11px system-ui", stroke: () => style("--soft"),

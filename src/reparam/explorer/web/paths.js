@@ -1,6 +1,6 @@
 /** Walks between images: chosen stops, the frames between them, a film of it. */
 
-import { byId, calm, download, el, say, tried } from "../../web/dom.js";
+import { byId, calm, download, el, refill, say, tried } from "../../web/dom.js";
 import { picture, rowOf, show } from "../../web/pixels.js";
 import { packed, unpacked } from "./state.js";
 
@@ -63,10 +63,10 @@ export class Paths {
     const note = byId("stopsnote");
     note.hidden = this.stops.length > 1;
     note.textContent = this.stops.length ? "One more stop makes a path." : "Pick two or more places on the map, or add the image of the workbench.";
-    if (!this.stops.length) return byId("stops").replaceChildren();
+    if (!this.stops.length) return refill(byId("stops"), []);
     const answer = await tried(() => this.context.backend.call("decode", { run: 0, codes: this.stops, detail: false }, "stops"));
     if (!answer) return;
-    byId("stops").replaceChildren(...this.stops.map((code, k) => {
+    refill(byId("stops"), this.stops.map((code, k) => {
       const canvas = picture(`stop ${k + 1}`);
       show(canvas, answer.arrays.images, k);
       return el("li", {}, canvas, el("button", { type: "button", "aria-label": `Remove stop ${k + 1}`, title: "Remove", onclick: () => { this.stops = this.stops.filter((s) => s !== code); this.changed(); } }, "×"));
@@ -89,7 +89,7 @@ export class Paths {
     if (!this.images) return;
     show(byId("walk"), this.images, k);
     byId("scrub").value = String(k);
-    byId("scrub").setAttribute("aria-valuetext", `frame ${k + 1} of ${this.images.shape[0]}`);
+    byId("scrub").setAttribute("aria-valuetext", `${k + 1} of ${this.images.shape[0]}`);
   }
 
   play() {

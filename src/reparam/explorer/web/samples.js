@@ -28,7 +28,7 @@ export class Samples {
     for (const id of ["temperature", "guidance"]) {
       const value = (+byId(id).value).toFixed(2);
       byId(`${id}is`).textContent = value;
-      byId(id).setAttribute("aria-valuetext", `${id} ${value}`);
+      byId(id).setAttribute("aria-valuetext", value);
     }
   }
 

@@ -54,10 +54,10 @@ export class Slider {
 
   /** @param {number} value @param {number} origin where it started @param {boolean} locked */
   show(value, origin, locked = false) {
-    const { low, high, unit, note, name } = this.wanted;
+    const { low, high, unit, note } = this.wanted;
     this.range.value = String(value);
     if (document.activeElement !== this.box || this.box.value === "") this.box.value = value.toFixed(2);
-    this.range.setAttribute("aria-valuetext", `${name} ${short(value)} ${unit}, ${note}`);
+    this.range.setAttribute("aria-valuetext", [unit ? `${short(value)} ${unit}` : short(value), note].filter(Boolean).join(", "));
     this.tick.style.left = `calc(8px + ${Math.max(0, Math.min(1, (origin - low) / (high - low || 1)))} * (100% - 16px))`;
     this.root.classList.toggle("moved", Math.abs(value - origin) > 1e-4);
     this.lock?.setAttribute("aria-pressed", String(locked));

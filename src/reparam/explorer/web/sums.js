@@ -1,6 +1,6 @@
 /** Sums of codes: a − b + c, of images and of averages of lassos. */
 
-import { byId, el, say, tried } from "../../web/dom.js";
+import { byId, el, refill, say, tried } from "../../web/dom.js";
 import { picture, show } from "../../web/pixels.js";
 import { packed, unpacked } from "./state.js";
 
@@ -35,11 +35,11 @@ export class Sums {
     const { parts } = this;
     byId("sumnote").hidden = parts.length > 1;
     byId("total").hidden = parts.length < 2;
-    if (!parts.length) return byId("parts").replaceChildren();
+    if (!parts.length) return refill(byId("parts"), []);
     const answer = await tried(() => this.context.backend.call("decode", { run: 0, codes: [...parts.map((p) => p.code), this.total()] }, "sum"));
     if (!answer) return;
     const { images } = answer.arrays;
-    byId("parts").replaceChildren(...parts.map((part, k) => {
+    refill(byId("parts"), parts.map((part, k) => {
       const canvas = picture(part.title || `part ${k + 1}`);
       show(canvas, images, k);
       const weight = el("input", { type: "number", step: 0.1, value: part.weight, "aria-label": `Weight of part ${k + 1}`,

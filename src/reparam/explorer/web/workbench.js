@@ -27,7 +27,13 @@ export class Workbench {
     /** @type {ArrayBuffer | null} the photo's */ this.file = null;
     this.shown = Math.min(AT_FIRST, this.run.axes.length);
     this.axes = [...this.run.axes].sort((a, b) => b.nats - a.nats);
-    byId("more").onclick = () => { this.shown += AT_FIRST; this.build(); this.refresh(); };
+    byId("more").onclick = () => {
+      const before = this.shown;
+      this.shown += AT_FIRST;
+      this.build();
+      this.refresh();
+      [...this.sliders.values()][before]?.range.focus();
+    };
     byId("reset").onclick = () => { this.code.reset(); this.redraw(); };
     byId("save").onclick = () => this.save();
     byId("rest").onchange = () => this.redraw();
@@ -88,7 +94,7 @@ export class Workbench {
     const slider = new Slider({ name, note, share: accuracy, low: -3, high: 3, unit: "times the direction",
       set: (value) => { this.code.amounts.set(name, value); this.redraw(); },
       at: (value) => this.code.after((code) => code.amounts.set(name, value)),
-      remove: made ? () => { this.forget(name); this.redraw(); } : undefined });
+      remove: made ? () => { this.forget(name); this.redraw(); byId("sliders").querySelector("input")?.focus(); } : undefined });
     this.pulls.set(name, slider);
     byId("directions").append(slider.root);
     byId("directionsbox").hidden = false;
