@@ -125,3 +125,47 @@ def test_optimizers_step_as_the_plain_ones(name, plain):
             optimizer.step()
         ends.append(p.detach())
     torch.testing.assert_close(*ends)
+
+
+def test_lion_moves_by_the_sign_of_a_momentum():
+    """w ← (1 − lr·λ)·w − lr·sign(β₁·m + (1 − β₁)·g), m ← β₂·m + (1 − β₂)·g (Chen et al., 2023, Algorithm 2)"""
+    w, gradients = torch.randn(5, 3), torch.randn(4, 5, 3)
+    p, m = torch.nn.Parameter(w.clone()), torch.zeros_like(w)
+    optimizer = ROLES["optimizer"].make("lion(0.01, betas=(0.8, 0.9), weight_decay=0.1)", [p])
+    for g in gradients:
+        p.grad = g.clone()
+        optimizer.step()
+        w = (1 - 0.01 * 0.1) * w - 0.01 * (0.8 * m + 0.2 * g).sign()
+        m = 0.9 * m + 0.1 * g
+    torch.testing.assert_close(p.detach(), w)
+
+
+def test_adan_by_its_formulas():
+    """Xie et al., 2022, Algorithm 1, with the debiasing of its section on implementation; λ decays as a proximal step."""
+    w, gradients = torch.randn(5, 3), torch.randn(5, 5, 3)
+    p, (a, b, c) = torch.nn.Parameter(w.clone()), (0.98, 0.92, 0.99)
+    optimizer = ROLES["optimizer"].make("adan(0.01, betas=(0.98, 0.92, 0.99), weight_decay=0.1)", [p])
+    m, v, n, before = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w), gradients[0]
+    for k, g in enumerate(gradients, 1):
+        p.grad = g.clone()
+        optimizer.step()
+        difference, before = g - before, g
+        m, v = a * m + (1 - a) * g, b * v + (1 - b) * difference
+        n = c * n + (1 - c) * (g + b * difference) ** 2
+        scale = 0.01 / ((n / (1 - c**k)).sqrt() + 1e-8)
+        w = (1 - 0.01 * 0.1) * w - scale * (m / (1 - a**k) + b * v / (1 - b**k))
+    torch.testing.assert_close(p.detach(), w, rtol=1e-4, atol=1e-6)
+
+
+def test_muon_makes_matrices_orthogonal_and_kernels_too():
+    matrix, kernel, bias = torch.randn(6, 10), torch.randn(8, 3, 3, 3), torch.randn(8)
+    parameters = [torch.nn.Parameter(t.clone()) for t in (matrix, kernel, bias)]
+    optimizer = ROLES["optimizer"].make("muon(0.1, adam_lr=0.01)", parameters)
+    for p in parameters:
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    for before, p in zip((matrix, kernel), parameters, strict=False):
+        moved = (before - p.detach()).flatten(1)
+        values = torch.linalg.svdvals(moved)
+        assert values.min() > 0.4 * values.max(), "the Newton-Schulz steps leave singular values between 0.7 and 1.2"
+    torch.testing.assert_close((bias - parameters[2].detach()).abs(), torch.full((8,), 0.01))

@@ -53,7 +53,8 @@ def test_parameters_keep_their_values_names_and_layouts():
     assert all((p == 2).all() for p in net.parameters())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw(lr=0.05, weight_decay=0.1)", "adam(lr=0.05)", "adamax(lr=0.05)"])
+@pytest.mark.parametrize("optimizer", ["adamw(lr=0.05, weight_decay=0.1)", "adam(lr=0.05)", "adamax(lr=0.05)",
+                                       "muon(0.05)", "adan(0.05)"])
 def test_steps_are_those_of_the_parameters_one_by_one(optimizer):
     torch.manual_seed(0)
     net, x = network(), torch.randn(4, 3, 4, 4)
@@ -71,7 +72,7 @@ def test_steps_are_those_of_the_parameters_one_by_one(optimizer):
     torch.testing.assert_close(numbers_of(net), numbers_of(twin), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamax"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamax", "lion"])
 def test_a_skipped_step_leaves_parameters_and_moments(optimizer):
     net = network()
     side = Side(net.parameters(), optimizer, clip=2.0)

@@ -49,6 +49,12 @@ class Flat:
         pieces = [self._in_order(p, view) for p, view in zip(self.parameters, self.views, strict=True)]
         self.vector.grad = torch.cat([*itertools.chain.from_iterable(zip(pieces, self._gaps, strict=True))])
 
+    def share(self) -> None:
+        """Gives the parameters their parts of the vector's gradient, for an optimizer that steps each by itself."""
+        if self.vector.grad is not None:
+            for p, view in zip(self.parameters, self.views, strict=True):
+                p.grad = self.vector.grad.as_strided(view.shape, view.stride(), view.storage_offset())
+
     @staticmethod
     def _in_order(p: nn.Parameter, view: Tensor) -> Tensor:
         """A gradient in the order in which its parameter lies in memory, (numel,)."""

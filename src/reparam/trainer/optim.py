@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 from torch import nn, optim
 
+from ..errors import UsageError
 from ..parts import registry
 from ..parts.ranges import above, at_least, between
 from ..parts.registry import optimizer, schedule
@@ -37,6 +39,43 @@ def adam(parameters: Parameters, lr: Rate = 1e-3, betas: Betas = (0.9, 0.999)) -
 def adamax(parameters: Parameters, lr: Rate = 2e-3, betas: Betas = (0.9, 0.999)) -> optim.Optimizer:
     """Adam with the infinity norm. (Kingma & Ba, 2015, section 7.1)"""
     return optim.Adamax(parameters, lr, betas)
+
+
+@optimizer("adan")
+def adan(parameters: Parameters, lr: Rate = 2e-3, betas: tuple[Decay, Decay, Decay] = (0.98, 0.92, 0.99),
+         weight_decay: Annotated[float, at_least(0)] = 0.0) -> optim.Optimizer:
+    """Adam with Nesterov's momentum, of gradients and of their differences. (Xie et al., 2022, arXiv:2208.06677)"""
+    return _package().Adan(parameters, lr=lr, betas=betas, weight_decay=weight_decay, weight_decouple=True)
+
+
+@optimizer("lion")
+def lion(parameters: Parameters, lr: Rate = 3e-4, betas: Betas = (0.9, 0.99),
+         weight_decay: Annotated[float, at_least(0)] = 0.0) -> optim.Optimizer:
+    """The sign of a momentum: every weight moves by the learning rate, which is a tenth of Adam's. (Chen et al., 2023,
+    arXiv:2302.06675)"""
+    return _package().Lion(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+
+
+@optimizer("muon")
+def muon(parameters: Parameters, lr: Rate = 0.02, momentum: Decay = 0.95, adam_lr: Rate = 2e-3,
+         weight_decay: Annotated[float, at_least(0)] = 0.0) -> optim.Optimizer:
+    """Momentum whose matrices are made orthogonal, kernels of convolutions as matrices of outputs by the rest; biases and
+    scales by AdamW with the rate `adam_lr`. (Jordan et al., 2024, kellerjordan.github.io/posts/muon)"""
+    ours = [*parameters]
+    groups = [{"params": [p for p in ours if (p.dim() >= 2) == large], "use_muon": large} for large in (True, False)]
+    return _package().Muon([g for g in groups if g["params"]], lr=lr, momentum=momentum, weight_decay=weight_decay,
+                           adamw_lr=adam_lr, adamw_betas=(0.9, 0.99), adamw_wd=weight_decay)
+
+
+BY_SHAPE = ("muon",)
+"""Optimizers that see parameters in their shapes; others step all of them as one vector."""
+
+
+def _package() -> Any:
+    try:
+        return import_module("pytorch_optimizer")
+    except ImportError as e:
+        raise UsageError('the optimizers adan, lion and muon need a package: pip install "reparam[optimizers]"') from e
 
 
 Schedule = Callable[[float], float]

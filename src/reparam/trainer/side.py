@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..parts import registry
+from ..parts.call import parse_call
 from .flat import Flat
 from .guard import Guard
+from .optim import BY_SHAPE
 
 
 class Side:
@@ -27,7 +29,9 @@ class Side:
         for p in parameters:
             by_type.setdefault(p.dtype, []).append(p)
         self.flats = [Flat(same) for same in by_type.values()]
-        self.optimizer = registry.optimizer.make(optimizer, [f.vector for f in self.flats]) if self.flats else None
+        self.by_shape = parse_call(optimizer).name in BY_SHAPE
+        stepped = [p for f in self.flats for p in (f.parameters if self.by_shape else [f.vector])]
+        self.optimizer = registry.optimizer.make(optimizer, stepped) if stepped else None
         self.peaks = [float(group["lr"]) for group in self.groups]
         self.guard = Guard(clip=clip)
 
@@ -69,6 +73,8 @@ class Side:
         else:
             for gradient in self.gradients:
                 gradient /= scale
+            for flat in self.flats if self.by_shape else []:
+                flat.share()
         self.optimizer.step()
 
 

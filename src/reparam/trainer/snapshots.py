@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
@@ -39,6 +39,9 @@ class Numbers(TypedDict):
     lr_scale: Annotated[float, Within(2.0**-MAX_ROLLBACKS, 1)]
     rollbacks: Annotated[int, Within(0, MAX_ROLLBACKS)]
     guard: GuardNumbers
+    steps: NotRequired[list[Count]]
+    """Of each group of an optimizer that counts them there; none in a state of an earlier version."""
+    critic_steps: NotRequired[list[Count]]
     weights: NotRequired[dict[str, float]]
     """None in a state of an earlier version."""
     critic_guard: NotRequired[GuardNumbers]
@@ -116,10 +119,18 @@ def held_by(name: str, optimizer: torch.optim.Optimizer | None) -> dict[str, Ten
     return {f"{name}.{i}.{k}": v for i, slots in held.items() for k, v in slots.items()}
 
 
-def fill(optimizer: torch.optim.Optimizer | None, saved: dict[str, Tensor]) -> None:
-    """The inverse of `held_by`."""
+def steps_of(optimizer: torch.optim.Optimizer | None) -> list[int]:
+    """The steps that each group of an optimizer has counted; 0 where they are counted elsewhere."""
+    return [int(group.get("step", 0)) for group in optimizer.param_groups] if optimizer is not None else []
+
+
+def fill(optimizer: torch.optim.Optimizer | None, saved: dict[str, Tensor], steps: Sequence[int] = ()) -> None:
+    """The inverse of `held_by` and of `steps_of`."""
     if optimizer is None:
         return
+    for group, count in zip(optimizer.param_groups, steps, strict=False):
+        if count or "step" in group:
+            group["step"] = count
     parameters = parameters_of(optimizer)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in saved.items():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..objectives.adversaries.base import Adversary
 from .guard import Guard
 from .side import Side
-from .snapshots import Snapshot, fill, held_by
+from .snapshots import Snapshot, fill, held_by, steps_of
 
 M = TypeVar("M", bound=nn.Module)
 COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
@@ -91,10 +91,11 @@ class State(Generic[M]):
     def snapshot(self) -> Snapshot:
         """A copy of all that the next steps depend on."""
         numbers: dict[str, Any] = {k: getattr(self, k) for k in COUNTED}
-        numbers["weights"] = dict(self.weights)
+        numbers["weights"], numbers["steps"] = dict(self.weights), steps_of(self.side.optimizer)
         numbers["guard"] = self.guard.to_dict()
         if self.critic is not None:
             numbers["critic_guard"] = self.critic.guard.to_dict()
+            numbers["critic_steps"] = steps_of(self.critic.optimizer)
         return {k: v.detach().clone() for k, v in self.tensors().items()}, numbers
 
     def restore(self, saved: Snapshot, *, weights_only: bool = False) -> None:
@@ -107,10 +108,10 @@ class State(Generic[M]):
         self.model.load_state_dict(groups["model"])
         if self.ema is not self.model:
             self.ema.load_state_dict(groups["ema"])
-        fill(self.side.optimizer, groups.get("optimizer", {}))
+        fill(self.side.optimizer, groups.get("optimizer", {}), numbers.get("steps", ()))
         if self.adversary is not None and self.critic is not None:
             self.adversary.load_state_dict(groups.get("critic", {}))
-            fill(self.critic.optimizer, groups.get("critic_optimizer", {}))
+            fill(self.critic.optimizer, groups.get("critic_optimizer", {}), numbers.get("critic_steps", ()))
         saved_weights = numbers.get("weights", {})  # a state of an earlier version has none
         self.weights = {k: saved_weights.get(k, v) for k, v in self.weights.items()}
         if weights_only:
