@@ -73,6 +73,20 @@ def test_variations_are_led_to_their_image(two):
         answer(two, "variations", code=code[0].tolist(), variation=2)
 
 
+def test_detail_is_added_or_left_out_in_all_that_is_made(explorable):
+    session = Session.open([explorable(stages={"refiner": "flow_matching('unet(8)', steps=1)"})], most=5, device="cpu")
+    codes = session.runs[0].codes[:2].tolist()
+    smooth, detailed = (answer(session, "decode", codes=codes, detail=detail).arrays["images"] for detail in (False, True))
+    assert np.abs(smooth.astype(int) - detailed).max() > 5
+    for detail, expected in ((False, smooth), (True, detailed)):
+        varied = answer(session, "variations", code=codes[0], n=2, variation=0, detail=detail).arrays["images"]
+        np.testing.assert_array_equal(varied, expected[[0, 0]])
+        saved = Image.open(file_of(session, kind="png", codes=codes[:1], detail=detail)[1])
+        np.testing.assert_array_equal(np.asarray(saved), expected[0, ..., 0])
+        drawn = answer(session, "sample", n=2, seed=1, detail=detail).arrays["images"][..., 0]
+        np.testing.assert_array_equal(drawn, session.runs[0].model.sample(2, seed=1, refine=detail))
+
+
 # two runs
 
 

@@ -170,6 +170,8 @@ def test_variations_and_similar_images_are_opened(page, session):
     shows(page, "#aroundimages .tile:nth-child(4) canvas", varied[3])
     page.click("#aroundimages .tile:nth-child(4) .thumb")
     shows(page, "#image", varied[3])
+    until(page, lambda: "code=" in page.url and "around=" not in page.url)
+    assert page.locator("#aroundimages .tile:visible").count() == 12
     page.click("#alike")
     until(page, lambda: page.locator("#aroundtitle").inner_text() == "Nearest images of the data")
     nearest = answer(session, "neighbours", code=code, n=2).arrays["rows"]

@@ -29,10 +29,10 @@ export class Around {
     byId("variation").setAttribute("aria-valuetext", value);
   }
 
-  /** Another image is in the workbench, around which nothing has been asked for. */
+  /** Another image is in the workbench, around which nothing has been asked for. What it was picked from stays, to pick another. */
   clear() {
     this.shown = "";
-    byId("around").hidden = true;
+    if (!byId("around").contains(document.activeElement)) byId("around").hidden = true;
   }
 
   /** The images of the data that are nearest to the code. */
