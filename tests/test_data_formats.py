@@ -51,6 +51,16 @@ def test_alpha_and_orientation_of_an_avif():
     assert np.abs(read_image(turned).astype(int) - np.rot90(RGB, -1)).max() <= 6
 
 
+@pytest.mark.parametrize("background", [0, 77, 255])
+def test_every_colour_at_every_transparency_is_drawn_to_the_nearest_level(background):
+    colour, alpha = np.mgrid[:256, :2048] % 256  # more rows than are worked on at once
+    file = coded(Image.fromarray(np.dstack([colour, 255 - colour, colour, alpha]).astype(np.uint8)), "PNG")
+    want = (colour * alpha + background * (255 - alpha)) / 255
+    found = read_image(file, background=f"#{background:02x}{background:02x}{background:02x}")
+    np.testing.assert_array_equal(found[..., 0], np.rint(want))
+    np.testing.assert_array_equal(found[..., 1], np.rint(((255 - colour) * alpha + background * (255 - alpha)) / 255))
+
+
 def graymap(most, values, plain=False):
     head = f"P{2 if plain else 5} {len(values)} 1 {most}\n".encode()
     if plain:

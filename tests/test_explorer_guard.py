@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import shlex
 import socket
 import threading
 
+import numpy as np
 import pytest
 
-from reparam.explorer.guard import Guard
+import reparam
+from reparam.downstream.directions import Direction, save_directions
+from reparam.explorer.guard import Guard, new_token
 from reparam.explorer.launch import listening_on, server_of
+from reparam.explorer.server import application
+from reparam.explorer.session import Session
 
 TOKEN = "t" * 43
 
@@ -89,20 +96,30 @@ SHUT = {
     "the link's token to a POST": {**POST, "cookie": None, "line": f"POST /?token={TOKEN} HTTP/1.1"},
     **{f"host {host}": {"host": host} for host in (
         "evil.com", "localhost.evil.com:{port}", "127.0.0.1.nip.io:{port}", "127.0.0.1", "127.0.0.1:{next}",
-        "0.0.0.0:{port}", "", "[::]:{port}", "127.1:{port}", "127.0.0.1:{port}@evil.com",
+        "0.0.0.0:{port}", "", "[::]:{port}", "127.1:{port}", "127.0.0.1:{port}@evil.com", "2130706433:{port}",
+        "0x7f.0.0.1:{port}", "[::ffff:127.0.0.1]:{port}", "127.0.0.1.:{port}", "evil.com, 127.0.0.1:{port}",
+        "127.0.0.1:{port}.evil.com",
         "evil.com:{port}#127.0.0.1:{port}")},
     "no host": {"host": None, "line": "GET / HTTP/1.0"}, "the link's token for another host": {
         "host": "evil.com", "cookie": None, "line": f"GET /?token={TOKEN} HTTP/1.1"},
     **{f"POST of {origin}": {**POST, "Origin": origin} for origin in (
         "http://evil.com", "null", None, "http://localhost:{port}", "https://127.0.0.1:{port}", "http://127.0.0.1:{next}",
         "http://127.0.0.1:{port}, http://evil.com")},
+    "a host that a proxy is said to have seen": {"host": "evil.com", "X_Forwarded_Host": "127.0.0.1:{port}",
+                                                 "Forwarded": "host=127.0.0.1:{port}"},
+    "OPTIONS of another site": {"line": "OPTIONS /api HTTP/1.1", "Origin": "http://evil.com",
+                                "Access_Control_Request_Method": "POST", "Access_Control_Request_Private_Network": "true"},
+    "the token in a Referer": {"cookie": None, "Referer": f"http://127.0.0.1:{{port}}/?token={TOKEN}"},
+    "the token in a header": {"cookie": None, "Authorization": f"Bearer {TOKEN}"},
+    "the token in another port's cookie": {"cookie": None, "Cookie": f"reparam-{{next}}={TOKEN}; token={TOKEN}"},
     "GET of a foreign script": {"line": "GET /api HTTP/1.1", "Origin": "http://evil.com"},
     **{f"fetch from {site}": {"line": "GET /api HTTP/1.1", "Sec_Fetch_Site": site} for site in ("cross-site", "same-site")},
     "a frame": {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe"},
     "navigation to what is no page": {"line": "GET /api HTTP/1.1", "Sec_Fetch_Site": "cross-site",
                                       "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"},
     **{f"socket of {origin}": {**SOCKET, "Origin": origin} for origin in (
-        "http://evil.com", "null", None, "ws://127.0.0.1:{port}", "http://127.0.0.1:{next}")},
+        "http://evil.com", "null", None, "ws://127.0.0.1:{port}", "https://127.0.0.1:{port}", "http://127.0.0.1:{next}",
+        "http://localhost:{port}", "http://127.0.0.1", "http://127.0.0.1:{port}.evil.com", "file://")},
     "socket without a token": {**SOCKET, "cookie": None}, "socket for another host": {**SOCKET, "host": "evil.com:{port}"},
     "socket with the link's token": {**SOCKET, "cookie": None, "line": f"GET /ws?token={TOKEN} HTTP/1.1"}}
 
@@ -121,6 +138,27 @@ def test_the_socket_of_the_page_is_let_in(port):
 def test_others_are_refused(port, asked):
     status, answer = request(port, **asked)
     assert status == 403 and "inside" not in answer and TOKEN not in answer
+
+
+def test_a_cookie_that_another_port_set_does_not_hide_the_secret(port):
+    assert request(port, cookie=f"{TOKEN}; reparam-{{port}}=tossed")[0] == 200
+
+
+def test_the_token_of_a_server_that_has_ended_opens_no_other():
+    """Though it had the same port."""
+    with live(everything, new_token()) as ended:
+        token = ended.token
+    with live(everything, new_token()) as guard:
+        old = {"cookie": None, "line": f"GET /?token={token} HTTP/1.1"}
+        for asked in (old, {"cookie": token}, {**SOCKET, "cookie": token}):
+            assert request(guard.port, **asked)[0] == 403
+        assert request(guard.port, cookie=guard.token)[0] == 200
+
+
+def test_messages_are_not_unpacked(port):
+    """A socket that offers compression gets none, in which a bomb could hide."""
+    status, answer = request(port, **SOCKET, Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
+    assert status == 101 and "permessage-deflate" not in answer.lower()
 
 
 def test_two_hosts_are_refused(port):
@@ -169,7 +207,79 @@ def test_secrets_are_compared_in_constant_time(port, monkeypatch):
 
 
 def test_tokens_are_long_and_never_the_same_and_not_shown():
-    from reparam.explorer.guard import new_token
-
     assert len({new_token() for _ in range(100)}) == 100 and min(len(new_token()) for _ in range(100)) == 43
     assert TOKEN not in repr(Guard(everything, 1, TOKEN)) and Guard(everything, 1, TOKEN).link.endswith(TOKEN)
+
+
+# the page
+
+
+IMAGE = "<img src=x onerror=window.hacked=1>"
+SCRIPT = "\"'><script>window.hacked=1</script>" + IMAGE
+
+
+@pytest.fixture(scope="module")
+def hostile(explorable, tmp_path_factory):
+    """The page's server, of a run whose folder, table and directions bear names that are code where they are not text."""
+    folder = explorable().rename(tmp_path_factory.mktemp("x") / IMAGE)
+    rows = [[i, SCRIPT if i % 2 else "toString", i / 7, f"{IMAGE}{i % 3}"] for i in range(1797)]
+    with (folder / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["name", SCRIPT, "__proto__", "constructor"], *rows])
+    vector, none = np.ones(4), np.zeros((2, 4))
+    kept = Direction(SCRIPT, vector, vector, none, none, np.zeros(2), 0.9, (0.8, 0.95), 50)
+    save_directions(folder, reparam.load(folder, device="cpu"), {SCRIPT: kept})
+    with live(application(Session.open([folder], table=folder / "table.csv", most=200, device="cpu"))) as guard:
+        yield guard
+
+
+@pytest.fixture
+def visited(browser, hostile):
+    """The page by its link, of which nothing may complain and nothing be asked for elsewhere."""
+    page, problems, referers = browser.new_page(), [], []
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: problems.append(str(e)))
+    page.on("request", lambda r: referers.append(r.headers.get("referer", "")))
+    page.goto(hostile.link)
+    page.wait_for_selector("body.ready", timeout=60_000)
+    assert TOKEN not in page.url and not any(TOKEN in each for each in referers)
+    yield page
+    assert not problems and page.evaluate("window.hacked") is None
+    assert page.evaluate("document.querySelectorAll('img, script:not([src]), iframe').length") == 0
+    page.close()
+
+
+def test_names_are_text_and_never_code(visited):
+    page = visited
+    assert page.inner_text("#run") == IMAGE and page.evaluate("document.referrer") == ""
+    found = page.locator("#colour option").evaluate_all("all => all.map(o => o.value)")
+    assert {SCRIPT, "__proto__", "constructor"} <= set(found)
+    for name in found:
+        page.select_option("#colour", name)
+        page.wait_for_timeout(100)
+    assert page.evaluate("Object.keys(Object.getPrototypeOf({})).length + Object.keys(Object).length") == 0
+    page.select_option("#colour", SCRIPT)
+    page.locator("#legend", has_text="<script>").wait_for()
+    page.click("#table summary")
+    page.locator("#rows", has_text="<script>").wait_for()
+    assert page.locator("#directions .slider", has_text="<script>").count() == 1
+    page.evaluate("""name => {
+        const canvas = new OffscreenCanvas(8, 8), data = new DataTransfer();
+        canvas.getContext("2d").fillRect(0, 0, 4, 4);
+        return canvas.convertToBlob().then((blob) => {
+            data.items.add(new File([blob], name, { type: "image/png" }));
+            dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
+        }); }""", IMAGE)
+    page.locator("#title", has_text="<img").wait_for()
+    page.click("#copyas")
+    command = page.inner_text("#ascommand")
+    assert shlex.split(command, comments=True)[2].endswith(IMAGE), "a folder's name is one word of a command"
+
+
+def test_an_address_that_is_nonsense_breaks_nothing(visited):
+    at = visited.url.split("#")[0]
+    for said in (f"tab=constructor&plane=__proto__&colour=constructor&hide=-1,5e9&view=1e999,2,0&row=-5&code=%00&of={IMAGE}",
+                 "set=%25:1,99999:3&add=%25E0%25A4:1&lock=99999,-3&lasso=1_2,x|__proto__|1_2,3_4,5_6&turn=A,B>&stops=@@&frames=1e9",
+                 f"tab={IMAGE}&plane=latents:99999,1&colour={IMAGE}&draw={SCRIPT}&geodesic=yes&heat=NaN&to=sum"):
+        visited.goto("about:blank")
+        visited.goto(f"{at}#{said}")
+        visited.wait_for_selector("body.ready", timeout=60_000)

@@ -28,6 +28,7 @@ from reparam.explorer.questions import Answer
 from reparam.explorer.server import MOST_LONG, MOST_SOCKETS, application, without_paths
 
 SECONDS = 30
+PROMPT = launch.PATIENCE
 
 
 class Fake:
@@ -158,7 +159,8 @@ def test_errors_are_in_words_and_without_paths(port, caplog):
 
 
 @pytest.mark.parametrize(("text", "shown"), [
-    ("cannot write /tmp/a b/c.png: full", "cannot write … b/c.png: full"), (r"C:\Users\me\x.png is none", "… is none"),
+    ("cannot write /tmp/a.png: full", "cannot write …: full"), ("cannot read '/tmp/a b/c.png'", "cannot read '…'"),
+    (r"C:\Users\me\x.png is none", "… is none"),
     ("images of 3×3 and 1/2 of them", "images of 3×3 and 1/2 of them"), ("'/etc/passwd', gone", "'…', gone"),
     ("from 1 to 512; and/or", "from 1 to 512; and/or")])
 def test_paths_are_left_out(text, shown):
@@ -339,6 +341,12 @@ def test_a_thousand_requests_do_not_stop_it(port):
 def test_only_the_files_of_the_table_are_sent(port, path):
     status, answer = request(port, line=f"GET {path} HTTP/1.1")
     assert status in (307, 400, 403, 404) and "inside" not in answer
+
+
+def test_what_is_sent_along_with_a_request_is_not_read(port):
+    began = time.monotonic()
+    assert request(port, line="POST / HTTP/1.1", Origin="http://127.0.0.1:{port}", Content_Length="1000000000000")[0] == 405
+    assert time.monotonic() - began < PROMPT
 
 
 def test_files_have_their_types_and_nothing_is_posted(port):

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -215,7 +217,14 @@ def test_ones_own_picture_is_read_as_the_data_are(ask, session):
     np.testing.assert_array_equal(turned, image[::-1, ::-1])
 
 
-@pytest.mark.parametrize("file", [b"", b"GIF89a", b"%PDF-1.4 something", b"\x93NUMPY\x01\x00", b"PK\x03\x04" + bytes(40)])
+PARTS = {b"IHDR": struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(bytes(10**6)), b"IEND": b""}
+BOMB = b"\x89PNG\r\n\x1a\n" + b"".join(
+    struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part)) for name, part in PARTS.items())
+"""A PNG of 900 million pixels in a kilobyte."""
+
+
+@pytest.mark.parametrize("file", [b"", b"GIF89a", b"%PDF-1.4 something", b"\x93NUMPY\x01\x00", b"PK\x03\x04" + bytes(40),
+                                  b"\x93NUMPY\x01\x00" + b"\xff" * 100, BOMB], ids=range(7))
 def test_what_is_no_picture_is_told_without_a_path(ask, file):
     with pytest.raises(DataError) as told:
         ask("encode", file)

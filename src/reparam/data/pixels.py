@@ -174,15 +174,24 @@ def finish(color: Pixels, alpha: Pixels | None, grey: bool | None,
     if grey is False and color.shape[2] == 1:
         color = np.repeat(color, 3, axis=2)
     if backdrop is not None and alpha is not None:
-        behind = np.array(backdrop if color.shape[2] == 3 else [_luma(backdrop)], np.uint32)
-        mixed = color * alpha.astype(np.uint32) + behind * (255 - alpha.astype(np.uint32))
-        color = ((mixed + 127) // 255).astype(np.uint8)
+        color = _over(color, alpha, np.array(backdrop if color.shape[2] == 3 else [_luma(backdrop)], np.uint16))
     if grey and color.shape[2] == 3:
         color = np.asarray(Image.fromarray(color).convert("L"))[:, :, None]
     if backdrop is None:
         alpha = np.full((*color.shape[:2], 1), 255, np.uint8) if alpha is None else alpha
         color = np.concatenate([color, alpha], axis=2)
     return np.ascontiguousarray(color)
+
+
+def _over(color: Pixels, alpha: Pixels, behind: npt.NDArray[np.uint16]) -> Pixels:
+    """Colours (H, W, C) drawn on one colour, a few rows at a time: a large picture takes little more than its own memory."""
+    out = np.empty_like(color)
+    at_once = max(1, 2**18 // color.shape[1])
+    for begin in range(0, len(color), at_once):
+        rows = slice(begin, begin + at_once)
+        cover = alpha[rows].astype(np.uint16)
+        out[rows] = (color[rows] * cover + behind * (255 - cover) + 127) // 255  # 255² + 127 at most, which 16 bits hold
+    return out
 
 
 def choose_size(sizes: Mapping[Size, int], image_size: int | None) -> tuple[Size, list[str]]:

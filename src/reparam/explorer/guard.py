@@ -97,9 +97,10 @@ class Guard:
         return asked.is_page and hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
     def _has_cookie(self, asked: _Asked) -> bool:
+        """Whether one of its cookies of this name is the secret: other ports' servers can set more of them."""
         pairs = [pair.strip().partition("=") for line in asked.all("cookie") for pair in line.split(";")]
-        given = {name: value for name, _, value in pairs}.get(self.cookie, "")
-        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
+        given = [value.encode("utf-8", "replace") for name, _, value in pairs if name == self.cookie]
+        return any(hmac.compare_digest(each, self.token.encode()) for each in given)
 
     async def _enter(self, asked: _Asked, send: Send) -> None:
         """Moves the secret from the link into the cookie, and leads to the page without it.

@@ -146,4 +146,4 @@ def server_of(guard: Guard) -> Server:
     return Server(uvicorn.Config(
         guard, http=Prompt, ws="websockets-sansio", ws_max_size=MOST_BYTES, ws_per_message_deflate=False, lifespan="off",
         limit_concurrency=MOST_AT_ONCE, backlog=AT_A_TIME, log_level="error", server_header=False,
-        timeout_graceful_shutdown=1))
+        proxy_headers=False, timeout_graceful_shutdown=1))

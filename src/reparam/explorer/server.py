@@ -201,4 +201,6 @@ def _id(question: Question) -> Any:
 
 def without_paths(text: str) -> str:
     """A message without the places of files."""
-    return re.sub(r"(?<![\w.])(?:~|[A-Za-z]:)?[/\\][^\s'\",;()]+", "…", text)
+    begin = r"(?:~|[A-Za-z]:)?[/\\]"
+    quoted = re.sub(rf"""(['"]){begin}.*?\1""", r"\1…\1", text)  # may hold spaces
+    return re.sub(rf"(?<![\w.]){begin}[^\s'\",;()]*[^\s'\",;():]", "…", quoted)

@@ -28,7 +28,7 @@ export class Map2D {
     /** Whether codes of places are those of the points around them. */ this.byNeighbours = false;
     /** @type {string[]} */ this.titles = [];
     this.colour = "";
-    /** @type {Record<string, Float32Array>} */ this.columns = {};
+    /** @type {Record<string, Float32Array>} by names that anybody chose */ this.columns = Object.create(null);
     /** @type {Set<number>} */ this.hidden = new Set();
     this.colours = new Uint32Array(0);
     /** @type {number[][] | null} affine map of the plane: origin, step along x, step along y */ this.frame = null;

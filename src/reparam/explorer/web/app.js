@@ -283,7 +283,7 @@ class App {
       this.around.restore(asked)]);
     this.compare.restore(asked);
     const tab = asked.get("tab") ?? "work";
-    this.tab(tab in TABS && !byId(`tab-${tab}`).hidden ? tab : "work");
+    this.tab(Object.hasOwn(TABS, tab) && !byId(`tab-${tab}`).hidden ? tab : "work");
     this.restoring = false;
     if (this.shown === "draw" && !this.samples.drawn) this.samples.draw();
     this.remember();

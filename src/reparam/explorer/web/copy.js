@@ -2,8 +2,10 @@
 
 import { byId, el, say } from "../../web/dom.js";
 
-export const quoted = (/** @type {string} */ text) => (/^[\w./+-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`);
-const text = (/** @type {string} */ value) => JSON.stringify(value);
+/** Without what a terminal would obey or a reader not see: control characters, and those that turn the direction of writing. @param {string} text */
+const plain = (text) => text.replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu, "\ufffd");
+export const quoted = (/** @type {string} */ text) => (/^[\w./+-]+$/.test(text) && !text.startsWith("-") ? text : `'${plain(text).replaceAll("'", "'\\''")}'`);
+const text = (/** @type {string} */ value) => JSON.stringify(plain(value));
 const digits = (/** @type {number} */ v) => String(+v.toPrecision(7));
 /** Characters of a command that a terminal takes. */
 const MOST = 100_000;

@@ -30,9 +30,15 @@ export const numbers = (text) => (text ? text.split(",").map(Number).filter(Numb
 /** Named amounts. @param {Iterable<[string | number, number]>} all */
 export const amounts = (all) => [...all].filter(([, v]) => Math.abs(v) > 1e-6).map(([k, v]) => `${encodeURIComponent(k)}:${round(v)}`).join(",");
 
-/** @param {string | null} text @returns {[string, number][]} */
-export const fromAmounts = (text) => (text ? text.split(",").map((part) => part.split(":"))
-  .map(([k, v]) => /** @type {[string, number]} */ ([decodeURIComponent(k), Number(v)])).filter(([, v]) => Number.isFinite(v)) : []);
+/** @param {string | null} text @returns {[string, number][]} none where it is not what `amounts` writes */
+export function fromAmounts(text) {
+  try {
+    return (text ?? "").split(",").map((part) => part.split(":"))
+      .map(([k, v]) => /** @type {[string, number]} */ ([decodeURIComponent(k), Number(v)])).filter(([, v]) => Number.isFinite(v));
+  } catch {
+    return [];
+  }
+}
 
 /** Corners of a lasso. @param {number[][]} corners */
 export const polygon = (corners) => corners.map(([x, y]) => `${+x.toPrecision(4)}_${+y.toPrecision(4)}`).join(",");
