@@ -2,7 +2,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: demo example test lint bench docs clean
+.PHONY: demo example test lint bench bench-quick docs clean
 
 # torch first and pinned: a bare requirement would take gigabytes of GPU libraries
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -44,6 +44,9 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/mnist_likelihood.py $(DATA)/mnist.npz
 	$(BIN)/python benchmarks/defaults.py $(DATA)
 	$(BIN)/python benchmarks/kill_and_resume.py
+
+bench-quick: $(VENV)/.ready
+	$(BIN)/python benchmarks/quick.py
 
 clean:
 	rm -rf $(VENV) node_modules runs
