@@ -19,7 +19,7 @@ demo: $(VENV)/.ready
 # a page to look at, of a small model of the bundled fish: examples/fish.html, 6 MB
 example: $(VENV)/.ready
 	rm -rf runs/fish
-	$(BIN)/reparam train shapes --preset quick --minutes 3 --out runs/fish
+	$(BIN)/reparam train shapes --preset quick --steps 2400 --out runs/fish
 	$(BIN)/reparam export runs/fish --format html --data shapes --number 1000 --out examples/fish.html
 
 test: $(VENV)/.ready

@@ -1,6 +1,6 @@
 """Part `html` of explorer.py: pages of `reparam export --format html`, opened from a file.
 
-Each preset is trained on the bundled fish at 64×64 for half a minute (or taken from --work), exported with weights in float32 and in half
+Each preset is trained on the bundled fish, at 64×64 where it takes them, for half a minute (or taken from --work), exported with weights in float32 and in half
 precision, and opened. Images of the same codes, and a reconstruction of the same image, are compared with PyTorch's on the canvas, in
 levels of 255; so is what the same noise becomes. The time is from a code to pixels on the canvas. Beside what a clock says stands the
 processor's time of the page's own process, all threads together, which other work on the machine hardly changes: what one idle core takes.
@@ -24,8 +24,9 @@ from reparam.exporters.html import export_html
 from reparam.pretrained.image_model import ImageModel
 
 PAGE = "exporting.md"
-CELLS = ("default", "mlp", "cvae", "flow_prior", "vq_vae", "ladder", "latent_flow", "generate32", "dcgan")
-SIDE, ROWS, TIMES = 64, 8, 60
+CELLS = {"default": 64, "mlp": 64, "cvae": 64, "flow_prior": 64, "vq_vae": 28, "ladder": 64, "latent_flow": 64, "generate32": 32, "dcgan": 64}
+"""Presets, and the side of their images: fewer pixels where codes are drawn one after the other, and where a preset is for them."""
+ROWS, TIMES = 8, 60
 CANVAS = """async ([codes, rows, times]) => {
     const size = codes.length / rows, took = [], images = [], canvas = document.createElement("canvas");
     for (let i = 0; i < Math.max(rows, times); i++) {
@@ -42,7 +43,7 @@ def model_of(preset: str, given: argparse.Namespace) -> ImageModel:
     """A trained model of a preset, from the folder of work or trained now."""
     folder = given.work / preset
     if not folder.exists():
-        reparam.train("shapes", preset=preset, minutes=given.minutes, threads=1, out=folder, options=DataOptions(image_size=SIDE))
+        reparam.train("shapes", preset=preset, minutes=given.minutes, threads=1, out=folder, options=DataOptions(image_size=CELLS[preset]))
     return reparam.load(folder, device="cpu")
 
 
@@ -98,7 +99,7 @@ def rebuilt(page: Page, model: ImageModel) -> int | None:
     """Levels by which one image's reconstruction differs; None of a GAN."""
     if not model.network.has_encoder:
         return None
-    x = torch.from_numpy(reparam.open_images("shapes", image_size=SIDE).images[:1]).permute(0, 3, 1, 2).float() / 255
+    x = torch.from_numpy(reparam.open_images("shapes", image_size=model.config.image_shape[-1]).images[:1]).permute(0, 3, 1, 2).float() / 255
     code = page.evaluate("async (x) => Array.from(await model.encode(new Float32Array(x)))", x.flatten().tolist())
     images, _ = page.evaluate(CANVAS, [code, 1, 1])
     return levels_apart(images, model.decode_pixels(model.encode_pixels(x)))
@@ -112,10 +113,10 @@ def levels_apart(canvas: list[list[int]], images: torch.Tensor) -> int:
 
 
 def table(found: dict[str, dict]) -> list[str]:
-    lines = ["| preset | million parameters | MB, half / float32 | ready, s of a processor (of the clock) | an image, ms of a processor (of the clock: median, p95) "
-             "| levels from PyTorch, half / float32 |", "|---|---|---|---|---|---|"]
+    lines = ["| preset | pixels | million parameters | MB, half / float32 | ready, s of a processor (of the clock) | an image, ms of a processor (of the clock: median, p95) "
+             "| levels from PyTorch, half / float32 |", "|---|---|---|---|---|---|---|"]
     for cell, r in found.items():
-        begun = f"| `{cell}` | {r['parameters'] / 1e6:.2f} |"
+        begun = f"| `{cell}` | {r['image'][1]}×{r['image'][2]} | {r['parameters'] / 1e6:.2f} |"
         if "refused" in r:
             lines.append(f"{begun} refused: {r['refused']} | | | |")
             continue

@@ -16,13 +16,14 @@ from PIL import Image
 
 import reparam
 from reparam.cli.app import main
+from reparam.downstream.directions import moved
 from reparam.downstream.maps import principal_map
 from reparam.errors import UsageError
 from reparam.exporters import html as exporter
 from reparam.exporters import points as points_of
 from reparam.exporters.bundle import bundled
 from reparam.exporters.half import FEWEST, with_half_weights
-from reparam.exporters.html import WEB, export_html, policy
+from reparam.exporters.html import WEB, export_html, page_description, policy
 from reparam.exporters.onnx import difference, onnx_bytes
 from reparam.exporters.points import most_points, sheet_of
 from reparam.exporters.programs import Decode, Encode, Program
@@ -102,7 +103,9 @@ def opened(browser):
         return page
 
     yield open_page
+    complained = "bad" in (page.get_attribute("#said", "class") or "") and page.inner_text("#said")
     page.close()
+    assert not complained
     assert not problems
     assert [url for url in requests if not url.startswith("blob:")] == requests[:1] and requests[0].startswith("file:")
 
@@ -400,6 +403,23 @@ def test_modules_keep_their_own_names_in_one_script(browser, tmp_path):
     (tmp_path / "top.js").write_text('import Held from "./mid.js";\n')
     with pytest.raises(ValueError, match=r"top\.js says 'import Held"):
         bundled(tmp_path / "top.js")
+
+
+@pytest.mark.parametrize(("latent", "posterior", "prior"), [
+    ("flat(4)", "gaussian", "normal"), ("flat(4)", "vmf", "sphere"), ("spatial(3, 4)", "vmf", "sphere"),
+    ("flat(4)", "relaxed_bernoulli", "relaxed"), ("flat(4)", "relaxed_categorical(2)", "relaxed")])
+def test_codes_are_brought_to_where_they_can_be(browser, small, tmp_path, latent, posterior, prior):
+    nets = {"encoder": "conv(width=8)", "decoder": "conv(width=8)"} if latent.startswith("spatial") else {}
+    model = made(small, (1, 8, 8), latent=latent, posterior=posterior, prior=prior, **nets)
+    told = page_description(model, "")
+    (tmp_path / "top.js").write_text(f'import {{ placed }} from "{WEB / "places.js"}";\nglobalThis.placed = placed;\n')
+    z = (3 * torch.randn(1, *model.latent_shape)).numpy()
+    page = browser.new_page()
+    page.evaluate(bundled(tmp_path / "top.js"))
+    got = page.evaluate("([z, told]) => Array.from(placed(new Float32Array(z), told))",
+                        [z.flatten().tolist(), {name: told[name] for name in ("latent", "space")}])
+    page.close()
+    np.testing.assert_allclose(np.reshape(got, z.shape), moved(model, z, np.zeros(z.size)), atol=1e-6)
 
 
 def weights_of(data):
