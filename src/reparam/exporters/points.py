@@ -18,7 +18,7 @@ from .packing import packed_array
 
 MOST, MOST_BYTES = 5_000, 4_000_000
 """Points of a page, and bytes of all their codes."""
-SIDES, SHEET_BYTES, QUALITY = (64, 48, 32), 3_000_000, 75
+SIDES, SHEET_BYTES, QUALITY = (64, 48, 32), 4_500_000, 75
 """Pixels of a small picture's longer side, the first with which all take no more bytes, and how they are compressed."""
 LEVELS = 65_535
 """Of the numbers of a code, between the least and the greatest of each."""
