@@ -25,6 +25,7 @@ from pathlib import Path
 
 import explorer_html
 import explorer_page
+import explorer_watch
 import torch
 from downstream import processor
 
@@ -32,7 +33,7 @@ from reparam.files.writing import write_json
 
 RESULTS = Path(__file__).parent / "results" / "explorer"
 DOCS = Path(__file__).parents[1] / "docs"
-PARTS = {"html": explorer_html, "page": explorer_page}
+PARTS = {"html": explorer_html, "page": explorer_page, "watch": explorer_watch}
 
 
 def results(part: str) -> dict[str, dict]:

@@ -25,7 +25,7 @@ from ..trainer.state_file import load_average
 from .questions import Answer, Question
 
 SAMPLES, REBUILT, LATENTS = 16, 8, 64
-SHARE = 0.02
+SHARE = 0.01
 """Of a processor's time that pictures take while they are looked at."""
 
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,8 +83,7 @@ class Watch:
 
 @dataclass
 class Pictures:
-    """Draws pictures on a thread of its own: for what takes PyTorch, which is loaded when they are first asked for, curves
-    shall not wait."""
+    """Draws pictures on a thread of its own: curves shall not wait for them, nor for PyTorch, which they take."""
 
     folder: Path
     _thread: ThreadPoolExecutor | None = None
@@ -108,9 +108,13 @@ class Pictures:
         return self._snapshots.answer(question)
 
 
-def step_back() -> None:
-    """Leaves the processor to all others that want it."""
-    psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS if sys.platform == "win32" else 19)
+LOADING, SERVING = 10, 19
+"""How far this steps back, as Unix counts: a tenth, and a seventieth, of the time of a core that others keep busy."""
+
+
+def step_back(by: int = SERVING) -> None:
+    """Leaves the processor to others that want it. Threads that this one has started keep theirs."""
+    psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS if sys.platform == "win32" else by)
 
 
 def start(watch: Watch, listening: socket.socket, token: str) -> BaseProcess:
@@ -132,7 +136,14 @@ def _serve(watch: Watch, listening: socket.socket, token: str) -> None:
     parent = multiprocessing.parent_process()
     if parent is None:
         raise ReparamError("this serves the page of another process's run")
+    step_back(LOADING)
+    threading.Thread(target=_load, daemon=True).start()
     step_back()
     guard = Guard(application(watch), int(listening.getsockname()[1]), token)
     threading.Thread(target=server_of(guard).run, kwargs={"sockets": [listening]}, daemon=True).start()
     parent.join()
+
+
+def _load() -> None:
+    """PyTorch, before pictures are asked for: it would take minutes at the last priority on cores that are kept busy."""
+    import_module(f"{__package__}.snapshots")
