@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -306,6 +307,22 @@ def test_the_page_follows_a_run_until_it_can_be_explored(served, unfinished, tra
     assert opened.is_hidden("#afterwards") and opened.is_hidden("#progress")
 
 
+def test_curves_of_either_of_two_runs(served, trained, tmp_path):
+    from reparam.explorer.session import Session
+
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (other / "metrics.jsonl").write_text("".join(lines[:20]))
+    opened = served(Session.open([trained, other], most=100))
+    opened.click("#tab-train")
+    until(opened, lambda: "step 40" in opened.inner_text("#standing"))
+    until(opened, lambda: opened.locator("#trainsamples canvas").count() == 16)
+    opened.select_option("#trained", "other")
+    until(opened, lambda: "step 20" in opened.inner_text("#standing") and opened.locator("#curves canvas").count() == 5)
+    assert not [fault for fault in faults(opened) if fault.startswith(("serious", "critical"))]
+
+
 def test_an_unfinished_run_is_explored_by_its_training(unfinished, monkeypatch, capsys):
     import reparam.explorer.launch as launch
     import reparam.explorer.watch as watch
@@ -317,3 +334,34 @@ def test_an_unfinished_run_is_explored_by_its_training(unfinished, monkeypatch, 
     assert main(["explore", str(unfinished), "--no-open"]) == 0
     assert served[0] == "stepped back" and isinstance(served[1], Watch) and served[1].folder == unfinished
     assert "still being trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("terminal", "rank", "fails", "happens"), [
+    (True, "0", False, ["begun", "waited", "ended"]), (False, "0", False, ["begun", "ended"]),
+    (True, "0", True, ["begun", "ended"]), (False, "1", False, [])])
+def test_how_long_the_page_lasts(monkeypatch, tmp_path, capsys, terminal, rank, fails, happens):
+    import reparam.cli.watch as watching
+    import reparam.explorer.watch as watch
+
+    happened = []
+
+    class Page:
+        def __init__(self, *_):
+            happened.append("begun")
+
+        def terminate(self):
+            happened.append("ended")
+
+    def interrupted():
+        happened.append("waited")
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(watch, "start", Page)
+    monkeypatch.setattr(watching, "at_a_terminal", lambda: terminal)
+    monkeypatch.setattr(watching, "_until_interrupted", interrupted)
+    with pytest.raises(UsageError) if fails else contextlib.nullcontext(), watching.watched(open_page=False) as begin:
+        begin(tmp_path)
+        if fails:
+            raise UsageError("refused")
+    assert happened == happens

@@ -55,9 +55,9 @@ class App {
     this.samples = new Samples(this.context, this.kept);
     this.compare = new Compare(this.context, this.work);
     byId("savemp4").hidden = !hello.films;
-    this.training = new Training(backend, this.run.folder, false);
+    this.training = new Training(backend, hello.runs, false);
     byId("tab-both").hidden = hello.runs.length < 2;
-    byId("tab-train").hidden = !this.run.has_curves;
+    byId("tab-train").hidden = !hello.runs.some((run) => run.has_curves);
     this.title();
     this.controls();
     this.tabs();
@@ -237,7 +237,7 @@ class App {
     if (kept.codes.length) views.Kept = ofCodes(run, kept.codes, true, "kept.png");
     if (runs.length > 1) views.Compare = ofBoth(runs, compare.seed, [work.code.value(), compare.place]);
     if (this.hasMap) views.Map = ofMap(run, points.columns.find((column) => column.factor && column.name === this.map.colour)?.name ?? "", points.n);
-    if (run.has_curves) views.Training = this.training.copied();
+    if (!byId("tab-train").hidden) views.Training = this.training.copied();
     offer(views, { train: "Training", path: views.Path ? "Path" : "Sum", draw: "Samples", both: "Compare" }[this.shown ?? ""] ?? "Workbench");
   }
 
@@ -345,7 +345,7 @@ function dialogs() {
 
 /** A run that is being trained for the first time: there is nothing to see but that. @param {import("./backend.js").Backend} backend @param {string} name @param {string} folder */
 function watch(backend, name, folder) {
-  const training = new Training(backend, folder, true);
+  const training = new Training(backend, [{ name, folder }], true);
   document.title = `${name} · training · reparam`;
   byId("run").textContent = name;
   document.body.classList.add("watching");

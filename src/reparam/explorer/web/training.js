@@ -2,7 +2,7 @@
 
 import { Chart, three } from "./charts.js";
 import { quoted } from "./copy.js";
-import { byId, el, say, short } from "../../web/dom.js";
+import { byId, el, short } from "../../web/dom.js";
 import { picture, show } from "../../web/pixels.js";
 
 /**
@@ -15,16 +15,22 @@ const CURVES_EVERY = 2000, PICTURES_EVERY = 4000, QUIET = 90;
 const ENDED = ["finished", "interrupted"];
 
 export class Training {
-  /** @param {Asked} backend @param {string} folder of the run @param {boolean} watched whether this page is of its training alone */
-  constructor(backend, folder, watched) {
+  /** @param {Asked} backend @param {{name: string, folder: string}[]} runs @param {boolean} watched whether this page is of a training alone */
+  constructor(backend, runs, watched) {
     this.backend = backend;
-    this.folder = folder;
+    this.runs = runs;
+    this.run = 0;
     this.watched = watched;
     /** @type {Map<string, Chart>} */ this.charts = new Map();
     this.command = "";
     this.status = "";
     this.curvesKnown = this.picturesKnown = "";
+    /** Goes up with each opening, so that what an earlier one has begun ends. */
+    this.turn = 0;
     this.shown = false;
+    byId("trainedbox").hidden = runs.length < 2;
+    byId("trained").replaceChildren(...runs.map(({ name }, k) => el("option", { value: k }, name)));
+    byId("trained").onchange = () => this.choose(+byId("trained").value);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.charts.forEach((chart) => chart.redraw()));
     byId("explorenow").onclick = () => location.reload();
   }
@@ -33,42 +39,66 @@ export class Training {
   open() {
     if (this.shown) return;
     this.shown = true;
-    this.follow(() => this.standing(), CURVES_EVERY);
-    this.follow(() => this.pictures(), PICTURES_EVERY);
+    this.turn += 1;
+    this.follow(this.turn);
   }
 
   close() {
     this.shown = false;
   }
 
-  /** @param {() => Promise<void>} look @param {number} every */
-  async follow(look, every) {
-    while (this.shown) {
+  /** @param {number} run */
+  choose(run) {
+    this.close();
+    this.run = run;
+    this.status = this.curvesKnown = this.picturesKnown = "";
+    for (const id of ["trainsamples", "remarks", "findings", "latestrows"]) byId(id).replaceChildren();
+    byId("rebuiltbox").hidden = byId("natsbox").hidden = true;
+    this.draw({ steps: [], groups: new Map() });
+    this.open();
+  }
+
+  get folder() {
+    return this.runs[this.run].folder;
+  }
+
+  /** @param {number} turn */
+  async follow(turn) {
+    let drawn = 0, drawing = false;
+    while (this.shown && turn === this.turn) {
       if (!document.hidden) {
-        try {
-          await look();
-        } catch (error) {
-          if (!String(error).includes("the server has stopped")) say(error instanceof Error ? error.message : String(error), true);
+        const known = await this.standing(turn);
+        if (known && !drawing && Date.now() - drawn >= PICTURES_EVERY) {
+          drawing = true;
+          this.pictures(turn).finally(() => { drawn = Date.now(); drawing = false; });
         }
         if (ENDED.includes(this.status)) return;
       }
-      await new Promise((done) => setTimeout(done, every));
+      await new Promise((done) => setTimeout(done, CURVES_EVERY));
     }
   }
 
-  async standing() {
-    const answer = await this.backend.call("training", { run: 0, known: this.curvesKnown }, "training");
-    if (!answer) return;
+  /** Asks, of what may have come to nothing meanwhile. @param {string} op @param {string} known @param {number} turn @param {(error: Error) => void} failed */
+  async ask(op, known, turn, failed) {
+    const answer = await this.backend.call(op, { run: this.run, known }, op).catch(failed);
+    return answer && turn === this.turn ? answer : null;
+  }
+
+  /** @param {number} turn */
+  async standing(turn) {
+    const answer = await this.ask("training", this.curvesKnown, turn, (error) => { if (this.shown) byId("standing").textContent = `Nothing is known: ${error.message}`; });
+    if (!answer) return false;
     const { header } = answer;
     this.status = header.status;
     this.command = header.command;
     this.line(header);
     this.remarks(header.remarks);
-    if (!answer.arrays.values) return;
+    if (!answer.arrays.values) return true;
     this.curvesKnown = header.stamp;
     const curves = curvesOf(answer);
     this.draw(curves);
     this.table(curves);
+    return true;
   }
 
   /** Step, share, speed and time left. @param {Record<string, any>} told */
@@ -115,12 +145,10 @@ export class Training {
     byId("noremarks").hidden = texts.length > 0 || byId("findings").childElementCount > 0;
   }
 
-  async pictures() {
-    if (this.status === "reading images" || this.status === "") return;
-    const answer = await this.backend.call("snapshot", { run: 0, known: this.picturesKnown }, "snapshot").catch((error) => {
-      byId("picturesnote").textContent = `No pictures: ${error.message}`;
-      return null;
-    });
+  /** @param {number} turn */
+  async pictures(turn) {
+    if (this.status === "reading images") return;
+    const answer = await this.ask("snapshot", this.picturesKnown, turn, (error) => { byId("picturesnote").textContent = `No pictures: ${error.message}`; });
     if (!answer?.arrays.samples) return;
     const { header, arrays } = answer, { samples, originals, rebuilt, latents, nats } = arrays;
     this.picturesKnown = header.stamp;
