@@ -38,6 +38,9 @@ class Fake:
         self.gate, self.begun, self.asked, self.threads = threading.Event(), threading.Event(), [], set()
         self.turns = 0
 
+    def close(self):
+        self.gate.set()
+
     def steps(self, question):
         self.threads.add(threading.get_ident())
         op, value = question.text("op"), question.said.get("value", 0)
@@ -453,8 +456,8 @@ def test_a_port_that_is_taken_is_told():
 
 
 def test_a_missing_package_is_told(monkeypatch, capsys):
-    from reparam.cli import explore, main
+    from reparam.cli import main, watch
 
-    monkeypatch.setattr(explore, "find_spec", lambda name: None if name == "uvicorn" else object())
+    monkeypatch.setattr(watch, "find_spec", lambda name: None if name == "uvicorn" else object())
     assert main(["explore", "run"]) == 2
     assert 'pip install "reparam[explore]"' in capsys.readouterr().err

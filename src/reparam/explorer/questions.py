@@ -97,6 +97,10 @@ class Answers(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Ends what is still computed in the background."""
+        ...
+
 
 def _as_codes(value: list[Any], d: int) -> npt.NDArray[np.float32]:
     if not all(isinstance(code, list) and len(code) == d for code in value):

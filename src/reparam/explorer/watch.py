@@ -72,6 +72,10 @@ class Watch:
         else:
             raise UsageError(f"{op!r} can be asked of a model that is trained; this one is still being trained")
 
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
     def _open(self) -> None:
         import torch
 
