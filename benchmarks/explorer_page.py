@@ -346,7 +346,8 @@ def table(found: dict[str, dict]) -> list[str]:
                 lines.append(f"| slider to pixels at {cell}×{cell}, {words}: median / p95 | {times(found[cell][way]['ms'])} | p95 50 ms |")
     if "map" in found:
         r = found["map"]
-        lines += [f"| frames (requestAnimationFrame) while {r['points']:,} points are dragged | {r['frames_per_second']:.0f} a second | 60 |",
+        lines += [f"| frames (requestAnimationFrame) while {r['points']:,} points are dragged | {r['frames_per_second']} a second, "
+                  f"{r['interval_ms']['median']} / {r['interval_ms']['p95']} ms apart | 60 |",
                   f"| … drawing of one: median / p95 | {times(r['work_ms'])} | |",
                   f"| lasso around {r['enclosed']} of them: listed, drawn | {r['lasso_ms']:.0f}, {r['lasso_drawn_ms']:.0f} ms | 100 ms |"]
     if "paint" in found:

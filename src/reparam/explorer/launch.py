@@ -24,7 +24,7 @@ from .server import application
 
 MOST_AT_ONCE, MOST_BYTES = 64, 20_000_000
 """Connections, and bytes of a message."""
-AT_A_TIME, MOST_QUEUED = 8, 1024
+AT_A_TIME, MOST_QUEUED = 2, 1024
 """Connections that are taken up before pages have their turn again, and that wait for it."""
 PATIENCE = 10.0
 """Seconds within which a request must have come and been answered."""
