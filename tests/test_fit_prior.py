@@ -462,8 +462,10 @@ def test_training_leaves_the_prior_its_share_of_the_minutes(tmp_path, monkeypatc
 
 
 def test_of_several_processes_one_fits_the_prior(tmp_path):
-    """The others wait for it: an exchange of gradients that only one of them enters would never end."""
-    small = ["--encoder", "mlp((16,))", "--decoder", "mlp((16,))", "--latent", "flat(2)", "--steps", "4", "--device", "cpu"]
+    """The others wait for it: an exchange of gradients that only one of them enters would never end. So it is with how many
+    steps they take while they try out precisions, and within the minutes."""
+    small = ["--encoder", "mlp((16,))", "--decoder", "mlp((16,))", "--latent", "flat(2)", "--minutes", "0.03", "--device",
+             "cpu"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*launch, "-m", "reparam", "train", "digits", *small, "--out", "run", "--fitted-prior",
                "flow_matching('mlp(8, 1)')"]

@@ -10,12 +10,14 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Generator
+from typing import cast
 
 import torch
 from accelerate import Accelerator
 
 from ..errors import UsageError
 from ..models.trace import Batch
+from ..parallel import Processes, SingleProcess
 from ..progress import Reporter
 from ..runtime import Load, cores
 from .assembly import Assembly
@@ -33,14 +35,19 @@ def choose(assembly: Assembly, batch: Batch, accelerator: Accelerator) -> tuple[
     precisions = [recipe.precision] if recipe.precision != "auto" else _precisions(accelerator)
     options = [(t, p) for t in threads for p in precisions]
     if len(options) > 1:
-        rates = [max(r) for r in zip(*(
-            [_trial(t, p, assembly, batch, accelerator) for t, p in options] for _ in range(ROUNDS)),
-            strict=True)]
-        best = options[rates.index(max(rates))]
+        each = SingleProcess(accelerator.device)  # in so long processes take different numbers of steps
+        rates = torch.tensor([[_trial(t, p, assembly, batch, each) for t, p in options] for _ in range(ROUNDS)],
+                             device=accelerator.device)
+        best = options[int(agreed(rates.amax(0), accelerator).argmax())]
     else:
         best = options[0]
     torch.set_num_threads(best[0])
     return best
+
+
+def agreed(rates: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
+    """Means over the processes, which have to choose alike."""
+    return cast(torch.Tensor, accelerator.reduce(rates, "mean")) if accelerator.num_processes > 1 else rates
 
 
 def thread_counts(accelerator: Accelerator) -> list[int]:
@@ -71,7 +78,7 @@ def computes_in_bf16() -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def _trial(threads: int, precision: str, assembly: Assembly, batch: Batch, accelerator: Accelerator) -> float:
+def _trial(threads: int, precision: str, assembly: Assembly, batch: Batch, accelerator: Processes) -> float:
     """Steps per second of a copy of the model. Leaves random numbers alone."""
     torch.set_num_threads(threads)
     budget = Budget(minutes=1e6, precision=precision)  # does not end, however slow a busy machine is
