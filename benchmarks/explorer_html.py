@@ -9,6 +9,7 @@ processor's time of the page's own process, all threads together, which other wo
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,22 @@ from in_chromium import chromium, percentiles
 from playwright.sync_api import CDPSession, Page
 
 import reparam
-from reparam.data.options import DataOptions
+from reparam.data.imageset import ImageSet
+from reparam.data.stream import to_batch
 from reparam.errors import UsageError
 from reparam.exporters.html import export_html
+from reparam.models.calibration import calibrate_likelihood
+from reparam.models.codes import latent_axes
+from reparam.models.sampler import Sampler
+from reparam.parts.presets import PRESETS
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.files import save_model
 from reparam.pretrained.image_model import ImageModel
+from reparam.trainer.assembly import Assembly
+from reparam.trainer.budget import Budget
+from reparam.trainer.stages.base import StageBudget, stage_data
+from reparam.trainer.stages.sequence import fit_stages
 
 PAGE = "exporting.md"
 CELLS = {"default": 64, "mlp": 64, "cvae": 64, "flow_prior": 64, "vq_vae": 28, "ladder": 64, "latent_flow": 64, "generate32": 32, "dcgan": 64}
@@ -40,11 +53,28 @@ CANVAS = """async ([codes, rows, times]) => {
 
 
 def model_of(preset: str, given: argparse.Namespace) -> ImageModel:
-    """A trained model of a preset, from the folder of work or trained now."""
+    """A trained model of a preset, from the folder of work or trained now, by the processor's own clock and without a report."""
     folder = given.work / preset
     if not folder.exists():
-        reparam.train("shapes", preset=preset, minutes=given.minutes, threads=1, out=folder, options=DataOptions(image_size=CELLS[preset]))
+        train(PRESETS[preset].recipe.but(precision="fp32"), fish(CELLS[preset]), 60 * given.minutes, folder)
     return reparam.load(folder, device="cpu")
+
+
+def fish(side: int) -> ImageSet:
+    return reparam.open_images("shapes", image_size=side)
+
+
+def train(recipe: Recipe, data: ImageSet, seconds: float, folder: Path) -> None:
+    """Trains model and fitted prior."""
+    images, labels = data.images[:2000], None if data.labels is None else data.labels[:2000]
+    _, h, w, c = images.shape
+    assembly, state = Assembly(recipe, (c, h, w)), None
+    for state in assembly.training(assembly.stream(images, labels=labels), Budget(minutes=seconds / 60, clock=time.process_time)):
+        pass
+    sampler, seen = Sampler(state.ema.eval()), stage_data(images, np.arange(len(images)), labels, "cpu", binarize=recipe.binarize)
+    calibrate_likelihood(sampler.model, seen.x)
+    stages = fit_stages(sampler, recipe, seen, lambda _: StageBudget(minutes=seconds / 60, clock=time.process_time))
+    save_model(folder, sampler, Config(recipe, (c, h, w), axes=latent_axes(sampler.model, seen.x), stages=stages))
 
 
 def measure(cell: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -99,7 +129,7 @@ def rebuilt(page: Page, model: ImageModel) -> int | None:
     """Levels by which one image's reconstruction differs; None of a GAN."""
     if not model.network.has_encoder:
         return None
-    x = torch.from_numpy(reparam.open_images("shapes", image_size=model.config.image_shape[-1]).images[:1]).permute(0, 3, 1, 2).float() / 255
+    x = to_batch(fish(model.config.image_shape[-1]).images[:1])
     code = page.evaluate("async (x) => Array.from(await model.encode(new Float32Array(x)))", x.flatten().tolist())
     images, _ = page.evaluate(CANVAS, [code, 1, 1])
     return levels_apart(images, model.decode_pixels(model.encode_pixels(x)))
