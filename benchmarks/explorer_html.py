@@ -56,7 +56,7 @@ def model_of(preset: str, given: argparse.Namespace) -> ImageModel:
     """A trained model of a preset, from the folder of work or trained now, by the processor's own clock and without a report."""
     folder = given.work / preset
     if not folder.exists():
-        train(PRESETS[preset].recipe.but(precision="fp32"), fish(CELLS[preset]), 60 * given.minutes, folder)
+        train(PRESETS[preset].recipe.but(precision="float32"), fish(CELLS[preset]), 60 * given.minutes, folder)
     return reparam.load(folder, device="cpu")
 
 
