@@ -77,6 +77,8 @@ class Reading:
     """Leave out files that cannot be read, or stop at the first."""
     max_pixels: int = 50_000_000
     """Largest image that is opened, in pixels."""
+    stream: bool | None = None
+    """Decode images in shards while they are trained on; by default when they would take more than 4 GiB once decoded."""
 
 
 @Parameter(name="*")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,12 +27,47 @@ Array: TypeAlias = npt.NDArray[Any]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Rows: TypeAlias = npt.NDArray[np.int64]
 Shape: TypeAlias = tuple[int, int, int]
+Labelled: TypeAlias = tuple[Pixels, Rows]
+"""Images (n, H, W, C) and their labels (n,), −1 for none."""
 AS_BRIGHTNESS = " in colour, of which this grey model sees the brightness alone"
+
+
+class Streamed(ABC):
+    """Training images that are read when their turn comes, since they are too many to be at hand."""
+
+    skips: list[Skipped]
+    """What could not be read so far."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """Images of the whole source."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Those that are trained on."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> Shape:
+        """(H, W, C) of each."""
+
+    @abstractmethod
+    def batches(self, size: int, seed: int, start: int, process: int, processes: int) -> Iterator[Labelled]:
+        """Endless batches of so many images, from step `start` on, of one of several processes.
+
+        Each pass visits every image once, but for the few by which one process's share is longer than the smallest.
+        """
 
 
 @dataclass(frozen=True, repr=False)
 class ImageSet:
-    """Images as they are trained on, and what was done to get them."""
+    """Images as they are trained on, and what was done to get them.
+
+    Of images that are `streamed` these are the ones at hand: all that are held out, and some to train on, for whatever looks
+    at the data besides training.
+    """
 
     images: Pixels                        # (n, H, W, C) uint8, maybe a read-only memory map
     labels: npt.NDArray[np.int64] | None  # (n,) from 0 to k − 1; -1 for an image without, where others have
@@ -47,13 +83,25 @@ class ImageSet:
     names: tuple[str, ...]                # of each image: a file's in its folder or archive, an array's row
     factors: Mapping[str, Array] | None = None  # (n,) each: what images were drawn from, where that is known
     redraw: Callable[[Mapping[str, Array]], Pixels] | None = None  # pictures of other factors, where they are drawn
+    streamed: Streamed | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def total(self) -> int:
+        """Images of the source, at hand or not."""
+        return len(self) if self.streamed is None else self.streamed.total
+
+    @property
+    def trained_on(self) -> int:
+        """Images that training sees."""
+        return len(self.split()[0]) if self.streamed is None else self.streamed.count
+
     def __repr__(self) -> str:
         n, height, width, channels = self.images.shape
-        parts = [f"{counted(n, 'image')} of {height}×{width}×{channels}"]
+        parts = [f"{counted(self.total, 'image')} of {height}×{width}×{channels}"]
+        parts += [f"{n:,} of them at hand"] if self.streamed else []
         if self.classes:
             names = ", ".join(self.classes[:5])
             names += ", …" if len(self.classes) > 5 else ""

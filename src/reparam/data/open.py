@@ -19,10 +19,9 @@ from .formats import is_read
 from .imageset import ImageSet, Shape, assemble, enough, in_colour
 from .labels import Labels
 from .parallel import in_parallel
-from .parquet import ParquetShard
 from .pixels import Pixels, Range, UnreadableImage
 from .plan import Decoded, Joining, Settings, Skips
-from .shards import ShardMembers, open_shards, places_in
+from .sharded import open_sharded
 
 BUNDLED = {"digits": open_digits, "shapes": open_shapes}
 ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an .npz, .parquet files of images, also at an "
@@ -31,7 +30,7 @@ ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an
 
 def open_images(source: str | Path, *, image_size: int | None = None, background: str = "white",
                 value_range: Range | None = None, on_bad: Literal["skip", "error"] = "skip",
-                max_pixels: int = MAX_PIXELS, like: Shape | None = None,
+                max_pixels: int = MAX_PIXELS, stream: bool | None = None, like: Shape | None = None,
                 progress: Progress | None = None) -> ImageSet:
     """Opens what a user calls data: a folder of images, a zip or tar, .npy, .npz, or a bundled name.
 
@@ -43,6 +42,8 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         value_range: the samples that become 0 and 255, in place of the range of their type.
         on_bad: leave out files that cannot be read, or stop at the first.
         max_pixels: height times width of one image at most.
+        stream: whether images in shards are decoded while they are trained on, so that a part of them alone is at hand; by
+            default when they would take more than 4 GiB once decoded.
         like: (C, H, W) of a model's images, which these join; see `read_like`. One is enough then.
         progress: called with how many images are decoded, and how many there are.
 
@@ -57,9 +58,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         raise UsageError(f"--on-bad must be skip or error, got {on_bad!r}")
     path, name = Path(source).expanduser(), str(source)
     if addresses := _shards_in(path, name):
-        skips = Skips(on_bad)
-        shards = open_shards(addresses, ParquetShard, skips.skip)
-        return open_files(ShardMembers(name, shards, places_in(shards), skips), name, settings, on_bad, progress)
+        return open_sharded(addresses, name, settings, on_bad, stream, progress)
     if name in BUNDLED and not path.exists():
         return BUNDLED[name](image_size, value_range, like)
     if not path.exists():

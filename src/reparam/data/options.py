@@ -15,3 +15,4 @@ class DataOptions:
     value_range: tuple[float, float] | None = None
     on_bad: Literal["skip", "error"] = "skip"
     max_pixels: int = 50_000_000
+    stream: bool | None = None

@@ -85,6 +85,11 @@ class DecodePlan:
     settings: Settings
 
     def decode(self, file: File | UnreadableImage) -> Decoded | UnreadableImage:
+        """One image of the planned shape with its digest, or why it cannot be read."""
+        image = self.pixels(file)
+        return image if isinstance(image, UnreadableImage) else Decoded(image, digest(image))
+
+    def pixels(self, file: File | UnreadableImage) -> Pixels | UnreadableImage:
         """One image of the planned shape, or why it cannot be read."""
         if isinstance(file, UnreadableImage):
             return file
@@ -97,8 +102,7 @@ class DecodePlan:
             return e
         if image.shape[2] != self.channels:
             return UnreadableImage(f"{image.shape[2]} channels, where its header says otherwise")
-        image = fit(image, self.size, alpha=s.background == "keep" and self.grey is not None)
-        return Decoded(image, digest(image))
+        return fit(image, self.size, alpha=s.background == "keep" and self.grey is not None)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class ShardMembers(Members[Place]):
         self.entries = {name_of(shards[place.shard], place): place for place in places}
         self.skipped = list(skipped)
         self._at: tuple[int, int] | None = None
-        self._group: list[Member] = []
+        self._group: list[Member] | UnreadableImage = []
 
     def said(self, names: Sequence[str]) -> Said:
         places = [self.entries[name] for name in names]
@@ -121,10 +121,10 @@ class ShardMembers(Members[Place]):
         shard = self.shards[entry.shard]
         if self._at != (entry.shard, entry.group):
             self._at, self._group = entry[:2], read_group(shard, entry.group)
-        found = self._group[entry.row].file
+        found = self._group if isinstance(self._group, UnreadableImage) else self._group[entry.row].file
         if isinstance(found, UnreadableImage):
             raise OSError(found.reason)
-        return Named(f"{name} ({self._group[entry.row].path})", found.data)
+        return Named(name, found.data)
 
 
 def places_in(shards: Sequence[Shard]) -> list[Place]:
@@ -138,13 +138,21 @@ def name_of(shard: Shard, place: Place) -> str:
     return f"{shard.name}#{sum(shard.sizes[:place.group]) + place.row}"
 
 
-def read_group(shard: Shard, group: int) -> list[Member]:
-    """The images of a group; when it cannot be read, each of them says why."""
+def place_of(shards: Sequence[Shard], name: str) -> Place:
+    """Where the image of this name lies."""
+    of, _, number = name.rpartition("#")
+    shard = next(i for i, each in enumerate(shards) if each.name == of)
+    ends = np.cumsum(shards[shard].sizes)
+    group = int(np.searchsorted(ends, int(number), "right"))
+    return Place(shard, group, int(number) - int(ends[group]) + shards[shard].sizes[group])
+
+
+def read_group(shard: Shard, group: int) -> list[Member] | UnreadableImage:
+    """The images of a group, or why it cannot be read."""
     try:
         return shard.read(group)
     except Exception as e:  # each format and each file system has errors of its own
-        reason = UnreadableImage(f"its shard cannot be read: {str(e) or type(e).__name__}")
-        return [Member(reason, "", None)] * shard.sizes[group]
+        return UnreadableImage(f"its shard cannot be read: {str(e) or type(e).__name__}")
 
 
 def parts_of(shards: Sequence[Shard]) -> list[str]:

@@ -1,13 +1,15 @@
-"""Batches of training images, sliced from one uint8 array; no worker processes.
-
-The order is a function of the seed and the step alone, so that a resumed run sees what an undisturbed one would.
+"""Batches of training images: their order is a function of the seed and the step alone, so that a resumed run sees what an
+undisturbed one would.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,11 +17,14 @@ from torch import Tensor
 
 from ..tensors import as_pixels
 from .augment import Augmentation
+from .imageset import Streamed
 
 EVALUATION_SEED = 1234
 """Seed of the one binarisation of evaluation images."""
 LEAST_LABELLED = 0.25
 """Share of each batch that has a label, at least, where any image has one."""
+MOST_AT_HAND = 128 << 20
+"""Bytes of images that are taken from shards for what needs some in memory."""
 
 
 def to_batch(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -55,9 +60,60 @@ class Passes:
         return np.random.default_rng([self.seed[0], number, *self.seed[1:]]).permutation(self.n)
 
 
-@dataclass(frozen=True)
-class Stream:
+Drawn = tuple[Tensor, Tensor | None]
+"""Images (B, H, W, C) as they are stored, and their labels (B,)."""
+
+
+class Batches(ABC):
     """An endless stream of batches (B, C, H, W) in [0, 1], in pairs with their labels (B,) when there are any.
+
+    The batch of a step does not depend on those before it. Of several processes each gets its part.
+
+    Attributes:
+        start: the first step.
+    """
+
+    batch_size: int
+    seed: int
+    augment: Augmentation | None
+    binarize: bool
+    device: torch.device | str
+    process: int
+    processes: int
+    start: int
+
+    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
+        for images, labels in self._drawn():
+            x = as_pixels(images.to(self.device)).permute(0, 3, 1, 2)
+            x = x if self.augment is None else self.augment(x)
+            x = (torch.rand_like(x) < x).float() if self.binarize else x  # torch.bernoulli takes three times as long
+            yield x if labels is None else (x, labels.to(self.device))
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Images of one pass."""
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether rows 2i and 2i + 1 are a pair."""
+        return False
+
+    @abstractmethod
+    def unlabelled(self) -> Self:
+        """The same without labels."""
+
+    @abstractmethod
+    def at_hand(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Images (n, H, W, C), the rows of them to train on, and their labels (n,): all, or as many as memory takes."""
+
+    @abstractmethod
+    def _drawn(self) -> Iterator[Drawn]: ...
+
+
+@dataclass(frozen=True)
+class Stream(Batches):
+    """Batches of images in an array.
 
     Each pass visits every image once in a new order; a batch may straddle two passes. Where fewer than `LEAST_LABELLED` of
     the images have a label, that share of each batch is drawn from those that do, in passes of their own. With several
@@ -80,21 +136,28 @@ class Stream:
     labels: np.ndarray | None = None  # (n,), −1 for an image without
     partners: np.ndarray | None = None  # (n,), the number of each one's partner among the images
 
-    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
+    @property
+    def count(self) -> int:
+        return len(self.indices)
+
+    @property
+    def in_pairs(self) -> bool:
+        return self.partners is not None
+
+    def unlabelled(self) -> Stream:
+        return replace(self, labels=None)
+
+    def at_hand(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        return self.images, self.indices, self.labels
+
+    def _drawn(self) -> Iterator[Drawn]:
         rows = self.indices if self.partners is None else np.concatenate([self.indices, self.partners[self.indices]])
         data = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
         if torch.device(self.device).type == "cuda" and data.numel() < torch.cuda.mem_get_info()[0] // 4:
             data = data.to(self.device)
         labels = None if self.labels is None else torch.from_numpy(self.labels[rows]).to(self.device)
         for at in map(torch.from_numpy, self._positions()):
-            x = self._finish(data[at.to(data.device)])
-            yield x if labels is None else (x, labels[at.to(labels.device)])
-
-    def _finish(self, batch: Tensor) -> Tensor:
-        x = as_pixels(batch.to(self.device)).permute(0, 3, 1, 2)
-        if self.augment is not None:
-            x = self.augment(x)
-        return (torch.rand_like(x) < x).float() if self.binarize else x  # torch.bernoulli takes three times as long
+            yield data[at.to(data.device)], None if labels is None else labels[at.to(labels.device)]
 
     def _positions(self) -> Iterator[np.ndarray]:
         """Where in `indices` the images of each step stand; a partner stands as far behind their end."""
@@ -112,6 +175,40 @@ class Stream:
         """Where in `indices` images with a label stand, if batches would else hold less than their share of them."""
         known = np.flatnonzero(self.labels[self.indices] >= 0) if self.labels is not None else np.empty(0, np.int64)
         return known if len(known) < LEAST_LABELLED * len(self.indices) else known[:0]
+
+
+@dataclass(frozen=True)
+class LateStream(Batches):
+    """Batches of images that are read when their turn comes; see `Streamed.batches`."""
+
+    images: Streamed
+    batch_size: int
+    seed: int = 0
+    augment: Augmentation | None = None
+    binarize: bool = False
+    device: torch.device | str = "cpu"
+    process: int = 0
+    processes: int = 1
+    start: int = 0
+    labelled: bool = False
+
+    @property
+    def count(self) -> int:
+        return self.images.count
+
+    def unlabelled(self) -> LateStream:
+        return replace(self, labelled=False)
+
+    def at_hand(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        wanted = max(min(MOST_AT_HAND // math.prod(self.images.shape), self.count) // self.batch_size, 1)
+        drawn = itertools.islice(self.images.batches(self.batch_size, self.seed, 0, 0, 1), wanted)
+        images, labels = map(np.concatenate, zip(*drawn, strict=True))
+        return images, np.arange(len(images)), labels if self.labelled else None
+
+    def _drawn(self) -> Iterator[Drawn]:
+        own = len(range(self.process, self.batch_size, self.processes))
+        for images, labels in self.images.batches(own, self.seed, self.start, self.process, self.processes):
+            yield torch.from_numpy(images), torch.from_numpy(labels) if self.labelled else None
 
 
 def keep_labels(labels: np.ndarray, indices: np.ndarray, most: int | None, seed: int) -> np.ndarray:

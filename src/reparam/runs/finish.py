@@ -126,7 +126,7 @@ def reported(budget: StageBudget, doing: str, report: Reporter, spent: list[Stat
 def config_of(run: Run, images: ImageSet, axes: tuple[Axis, ...], stages: dict[str, str]) -> Config:
     _, h, w, c = images.images.shape
     data = {"name": Path(images.source).name or images.source, "fingerprint": images.fingerprint,
-            "images": len(images.split()[0]), "background": run.options.background, "value_range": run.options.value_range}
+            "images": images.trained_on, "background": run.options.background, "value_range": run.options.value_range}
     data |= {"factors": tuple(images.factors)} if images.factors else {}
     return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, stages=stages)
 

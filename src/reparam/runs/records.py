@@ -77,6 +77,7 @@ class Reading(TypedDict):
     value_range: tuple[Measured, Measured] | None
     on_bad: Literal["skip", "error"]
     max_pixels: Count
+    stream: NotRequired[bool | None]
 
 
 class RunFile(TypedDict):

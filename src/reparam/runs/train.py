@@ -13,7 +13,7 @@ import math
 import platform
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,9 +26,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ..data.archives import Skipped
 from ..data.imageset import ImageSet
 from ..data.options import DataOptions
-from ..data.stream import Stream, binarized, keep_labels, to_batch
+from ..data.stream import Batches, binarized, keep_labels, to_batch
 from ..errors import DataError, UsageError
 from ..files.writing import replacing, write_json
 from ..models.trace import Batch
@@ -214,6 +215,8 @@ class _RunTrainer:
             self._withdraw()
             raise
         if self.accelerator.is_main_process:
+            if self.images.streamed is not None:
+                self._list_skipped(self.images.streamed.skips)
             with autotune.sharing(self.report, self.most) as report:
                 finish(self.run, self.images, state, report, interrupted=self.stopped)
         return self.run  # other processes do not wait: what follows may take longer than they are allowed to
@@ -221,27 +224,31 @@ class _RunTrainer:
     def _begin(self) -> None:
         run, images = self.run, self.images
         self.made = [folder for folder in (run.folder, *run.folder.parents) if not folder.exists()]
-        n, h, w, c = images.images.shape
+        _, h, w, c = images.images.shape
         run.fingerprint = images.fingerprint
         run.facts |= {
-            "images": n, "height": h, "width": w, "channels": c, "classes": list(images.classes),
-            "training": len(self.training_set), "validation": len(self.validation_set), "test": len(self.test_set),
+            "images": images.total, "height": h, "width": w, "channels": c, "classes": list(images.classes),
+            "training": images.trained_on, "validation": len(self.validation_set), "test": len(self.test_set),
             **({"factors": list(images.factors)} if images.factors else {}),
             "notes": list(images.notes), "started": run.facts.get("started", _now()), "versions": _versions()}
         run.status = "training"
         run.save()
-        write_json(run.folder / "skipped.json", [{"name": s.name, "reason": s.reason} for s in images.skipped])
+        self._list_skipped(images.skipped)
         shown = self.validation_set[evenly(len(self.validation_set), SHOWN)]
         with replacing(run.watched_file) as temporary, temporary.open("wb") as file:
             np.save(file, images.images[shown])
         for note in images.notes:
             self.report.say(note)
-        if images.skipped:
-            self.report.say(f"{counted(len(images.skipped), 'file')} could not be read, listed in "
-                            f"{run.folder / 'skipped.json'}")
         test = f", {len(self.test_set):,} to test" if len(self.test_set) else ""
-        self.report.say(f"{counted(len(self.training_set), 'image')} to train on, {len(self.validation_set):,} held out"
+        self.report.say(f"{counted(images.trained_on, 'image')} to train on, {len(self.validation_set):,} held out"
                         f"{test}: {w}×{h}, {counted(c, 'channel')}; what is made goes to {run.folder}")
+
+    def _list_skipped(self, skipped: Sequence[Skipped]) -> None:
+        """Writes down what could not be read, and says so."""
+        path = self.run.folder / "skipped.json"
+        write_json(path, [{"name": s.name, "reason": s.reason} for s in skipped])
+        if skipped:
+            self.report.say(f"{counted(len(skipped), 'file')} could not be read, listed in {path}")
 
     def _withdraw(self) -> None:
         """Leaves nothing of a run that was refused before it had begun."""
@@ -258,8 +265,8 @@ class _RunTrainer:
         run, recipe, assembly = self.run, self.recipe, self.assembly
         saved = load_state(run.state_file) if run.state_file.exists() else None
         images, partners = self.pairs or (self.images.images, None)
-        stream = assembly.stream(images, self.training_set, self.labels, partners=partners, accelerator=self.accelerator,
-                                 start=int(saved[1]["step"]) if saved else 0)
+        stream = assembly.stream(self.images.streamed or images, self.training_set, self.labels, partners=partners,
+                                 accelerator=self.accelerator, start=int(saved[1]["step"]) if saved else 0)
         budget = self._budget(stream)
         self._choose_speed(stream, budget.steps)
         budget = replace(assembly.of_model(budget), precision=run.precision)
@@ -271,7 +278,7 @@ class _RunTrainer:
             return self._follow(loop, Journal(run, self._watched(), self.report),
                                 autotune.ThreadTuner(counts[0], counts[-1]) if adapts else None)
 
-    def _steps(self, stream: Stream, budget: Budget, saved: Snapshot | None) -> Iterator[State[Model]]:
+    def _steps(self, stream: Batches, budget: Budget, saved: Snapshot | None) -> Iterator[State[Model]]:
         """The training, some of whose steps are timed where that was asked for."""
         profile = self.profile
         if profile is not None:
@@ -306,6 +313,8 @@ class _RunTrainer:
         check_pairs(given, self.assembly.model, self.recipe.posterior)
         if given is None:
             return None
+        if self.images.streamed is not None:
+            raise UsageError("images that are streamed have no partners: give --no-stream, which decodes them first")
         pairs, rows = find_pairs(str(given), self.images, self.training_set, self.recipe.seed), self.training_set
         if self.labels is not None:
             self.labels = np.concatenate([self.labels, np.full(len(pairs.images) - len(self.images), -1)])
@@ -316,26 +325,30 @@ class _RunTrainer:
 
     def _labels(self, classes: int) -> np.ndarray | None:
         """Labels that training may see, for a latent that knows of so many classes."""
-        labels = self.images.labels
+        labels, streamed = self.images.labels, self.images.streamed
         if not classes:
             return None
+        if streamed is not None and self.recipe.labelled is not None:
+            raise UsageError("labelled keeps the labels of some images, and these are streamed with those of all: leave it "
+                             "out, or give --no-stream, which decodes them first")
         if labels is None or not (labels >= 0).any():
             why = f" ({self.images.about_labels})" if self.images.about_labels else ""
             raise DataError(f"the latent {self.recipe.latent} needs labels, and {self.run.source} has none{why}: put images "
                             "of a class into a folder of its own, or add the array 'labels' to the .npz")
-        if labels.max() >= classes:
-            raise UsageError(f"{self.run.source} has {labels.max() + 1} classes; give the latent as many: "
-                             f"--latent \"{parse_call(self.recipe.latent).name}(…, classes={labels.max() + 1})\"")
+        known = max(int(labels.max()) + 1, len(self.images.classes) if streamed is not None else 0)
+        if known > classes:
+            raise UsageError(f"{self.run.source} has {known} classes; give the latent as many: "
+                             f"--latent \"{parse_call(self.recipe.latent).name}(…, classes={known})\"")
         return keep_labels(labels, self.training_set, self.recipe.labelled, self.recipe.seed)
 
-    def _budget(self, stream: Stream) -> Budget:
+    def _budget(self, stream: Batches) -> Budget:
         budget = self.assembly.budget(stream)
         if budget.steps is None and budget.minutes is None:
             self.report.say(f"training for {DEFAULT_MINUTES:g} minutes; --minutes, --epochs or --steps set another end")
             return replace(budget, minutes=DEFAULT_MINUTES)
         return budget
 
-    def _choose_speed(self, stream: Stream, steps: int | None) -> None:
+    def _choose_speed(self, stream: Batches, steps: int | None) -> None:
         """Threads and precision: as a run began, so it goes on."""
         run, recipe = self.run, self.recipe
         if not run.precision:
@@ -384,7 +397,7 @@ class _RunTrainer:
         return state
 
 
-def _first(stream: Stream) -> Batch:
+def _first(stream: Batches) -> Batch:
     """A batch of the stream, which goes on as if nothing had been taken."""
     with torch.random.fork_rng():
         return next(iter(stream))

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from ..data.augment import parse_augmentation
+from ..data.imageset import Streamed
 from ..data.pairs import check_partners
-from ..data.stream import Stream
+from ..data.stream import Batches, LateStream, Stream
 from ..errors import UsageError
 from ..models.build import build_model
 from ..models.calibration import calibrate_likelihood
@@ -123,32 +124,38 @@ class Assembly:
         """How the minutes are divided between the model and the stages after it."""
         return TimeSplit.of(self.recipe, self.model)
 
-    def stream(self, images: np.ndarray, rows: np.ndarray | None = None, labels: np.ndarray | None = None, *,
-               partners: np.ndarray | None = None, accelerator: Processes | None = None, start: int = 0) -> Stream:
+    def stream(self, images: np.ndarray | Streamed, rows: np.ndarray | None = None, labels: np.ndarray | None = None, *,
+               partners: np.ndarray | None = None, accelerator: Processes | None = None, start: int = 0) -> Batches:
         """Batches of images (n, H, W, C), uint8 or floats in [0, 1], as the recipe draws them: of those in `rows`, from step
         `start` on, with their `labels` (n,), −1 for none. With the row of each one's partner, `partners` (n,), batches are
         of pairs. Of several processes each gets its part.
 
+        Images that are streamed are all trained on, with the labels that they have there.
+
         Raises:
             UsageError: partners of another shape, or of images that are not there; a batch of one.
         """
-        recipe, rows = self.recipe, np.arange(len(images)) if rows is None else rows
-        size = min(recipe.batch_size, len(rows))
+        recipe = self.recipe
+        n = images.count if isinstance(images, Streamed) else len(images) if rows is None else len(rows)
+        size = min(recipe.batch_size, n)
+        drawn: dict[str, Any] = {
+            "seed": recipe.seed, "augment": parse_augmentation(recipe.augment), "binarize": recipe.binarize, "start": start}
+        if accelerator is not None:
+            drawn |= {"device": accelerator.device, "process": accelerator.process_index,
+                      "processes": accelerator.num_processes}
+        if isinstance(images, Streamed):
+            return LateStream(images, size, labelled=True, **drawn)
         if partners is not None:
             check_partners(partners, len(images))
             size -= size % 2
             if not size:
                 raise UsageError("a batch of one image holds no pair: give a batch_size of 2 or more")
-        return Stream(images, rows, size, recipe.seed, parse_augmentation(recipe.augment),
-                      recipe.binarize, accelerator.device if accelerator is not None else "cpu",
-                      0 if accelerator is None else accelerator.process_index,
-                      accelerator.num_processes if accelerator is not None else 1, start=start, labels=labels,
-                      partners=partners)
+        return Stream(images, np.arange(n) if rows is None else rows, size, labels=labels, partners=partners, **drawn)
 
-    def budget(self, stream: Stream) -> Budget:
+    def budget(self, stream: Batches) -> Budget:
         """How long the recipe trains, stages included; neither steps nor minutes where it names no end."""
         r = self.recipe
-        by_epochs = math.ceil(r.epochs * len(stream.indices) / stream.batch_size) if r.epochs else None
+        by_epochs = math.ceil(r.epochs * stream.count / stream.batch_size) if r.epochs else None
         return Budget(min((s for s in (r.steps, by_epochs) if s), default=None), r.minutes,
                       precision="float32" if r.precision == "auto" else r.precision)
 
@@ -159,14 +166,14 @@ class Assembly:
         A model that knows no classes gets no labels of a stream. The whole of the budget is the model's.
         """
         recipe, dataset_size = self.recipe, 0
-        if isinstance(batches, Stream):
-            dataset_size = len(batches.indices)
-            batches = batches if self.model.latent.classes else replace(batches, labels=None)
+        if isinstance(batches, Batches):
+            dataset_size = batches.count
+            batches = batches if self.model.latent.classes else batches.unlabelled()
         task = ModelTask(self.model, self.objective, self.adversary, dataset_size=dataset_size)
         return training(task, batches, budget, Optimization.of(recipe), accelerator=accelerator, resume=resume,
                         phase=phase)
 
-    def fit(self, stream: Stream, budget: Budget | None = None, progress: Progress = _silent, *,
+    def fit(self, stream: Batches, budget: Budget | None = None, progress: Progress = _silent, *,
             accelerator: Processes | None = None, resume: Snapshot | None = None) -> ImageModel:
         """Trains the model and runs the stages after it.
 
@@ -201,9 +208,9 @@ class Assembly:
         """The part of a budget in which the model is trained."""
         return replace(budget, minutes=budget.minutes * self.split.model if budget.minutes else budget.minutes)
 
-    def examples(self, stream: Stream) -> Data:
+    def examples(self, stream: Batches) -> Data:
         """What the stages learn from: images of a stream, evenly spaced where there are many, and their labels."""
-        return stage_data(stream.images, stream.indices, stream.labels, stream.device, binarize=stream.binarize)
+        return stage_data(*stream.at_hand(), stream.device, binarize=stream.binarize)
 
 
 def _check_training(recipe: Recipe, objective: Objective) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..data.stream import Stream
+from ..data.stream import Batches
 from ..errors import UsageError
 from ..models.vae import Model
 from ..tensors import Shape, as_pixels
@@ -36,12 +36,13 @@ def read_codes(batches: Iterable[Any], device: torch.device) -> Iterator[tuple[T
 def read_images(batches: Iterable[Any], model: Model, device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Images and labels of batch after batch, on the device; the first batch is checked.
 
-    uint8 is read as levels 0 to 255. Labels are dropped where the model has no use for them. A `Stream` is trusted.
+    uint8 is read as levels 0 to 255. Labels are dropped where the model has no use for them. A `Stream`
+    and the like are trusted.
 
     Raises:
         UsageError: no batch at all, or one that is no images of the model's shape in [0, 1].
     """
-    checked, classes = isinstance(batches, Stream), model.latent.classes
+    checked, classes = isinstance(batches, Batches), model.latent.classes
     for batch in repeated(batches):
         x, y = _split(batch)
         if not checked:

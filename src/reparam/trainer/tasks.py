@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..data.stream import Stream
+from ..data.stream import Batches
 from ..errors import UsageError
 from ..models.priors import Prior
 from ..models.refiner import Refiner
@@ -121,7 +121,7 @@ class ModelTask(Task[Model]):
             return adversarial.critic_loss()
 
     def batches(self, batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
-        if self.module.latent.in_pairs and isinstance(batches, Stream) and batches.partners is None:
+        if self.module.latent.in_pairs and isinstance(batches, Batches) and not batches.in_pairs:
             raise UsageError("this model's posterior learns from pairs of images, and these have no partners: name each "
                              "one's with --pairs, in Python as the stream's partners, or choose the posterior gaussian")
         return read_images(batches, self.module, device)
