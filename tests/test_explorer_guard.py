@@ -10,12 +10,14 @@ import threading
 
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 import reparam
 from reparam.downstream.directions import Direction, save_directions
 from reparam.explorer.guard import Guard, new_token
 from reparam.explorer.launch import listening_on, server_of
-from reparam.explorer.server import application
+from reparam.explorer.server import MOST_SOCKETS, application
 from reparam.explorer.session import Session
 
 TOKEN = "t" * 43
@@ -273,6 +275,21 @@ def test_names_are_text_and_never_code(visited):
     page.click("#copyas")
     command = page.inner_text("#ascommand")
     assert shlex.split(command, comments=True)[2].endswith(IMAGE), "a folder's name is one word of a command"
+
+
+def test_a_page_too_many_says_so(browser, hostile):
+    with contextlib.ExitStack() as others:
+        taken = 0
+        while taken < MOST_SOCKETS:  # a page of another test may just be leaving
+            socket = others.enter_context(connect(f"ws://127.0.0.1:{hostile.port}/ws", origin=f"http://127.0.0.1:{hostile.port}",
+                                                  additional_headers={"Cookie": f"reparam-{hostile.port}={TOKEN}"}))
+            with contextlib.suppress(ConnectionClosed):
+                socket.send("?")
+                taken += bool(socket.recv(30))
+        page = others.enter_context(contextlib.closing(browser.new_page()))
+        page.goto(hostile.link)
+        page.locator("#said.shown", has_text="too many pages").wait_for()
+        assert not page.locator("#lost").is_visible()
 
 
 def test_an_address_that_is_nonsense_breaks_nothing(visited):

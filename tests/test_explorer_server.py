@@ -448,6 +448,12 @@ def test_the_command_refuses_in_a_line(arguments, said, capsys):
     assert said.lower() in capsys.readouterr().err.lower()
 
 
+def test_what_answers_is_closed_at_the_end(fake, monkeypatch):
+    monkeypatch.setattr(launch.Server, "run", lambda _, sockets: None)
+    launch.serve(fake, 0, lambda link: None, open_page=False)
+    assert fake.gate.is_set()
+
+
 def test_a_port_that_is_taken_is_told():
     from reparam.explorer.launch import listening_on
 

@@ -102,7 +102,7 @@ class Answering:
         """One page, from its first question to its last."""
         await socket.accept()
         if self._sockets >= MOST_SOCKETS:
-            await socket.close(TOO_MANY, "too many pages are open")
+            await socket.close(TOO_MANY, "too many pages of this explorer are open: close one and load this one again")
             return
         self._sockets += 1
         conversation = _Conversation(socket, self)

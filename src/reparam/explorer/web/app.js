@@ -357,9 +357,10 @@ function watch(backend, name, folder) {
 
 async function start() {
   let lost = 0;
-  const backend = overSocket((open) => {
+  const backend = overSocket((open, why) => {
     clearTimeout(lost);
     if (open) byId("lost").hidden = true;
+    else if (why) say(why, true);
     else lost = setTimeout(() => { byId("lost").hidden = false; }, 1000);
   });
   const hello = await tried(() => backend.call("hello"));

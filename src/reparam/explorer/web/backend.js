@@ -42,7 +42,7 @@ export function pack(request, file) {
 
 /**
  * A back end over the WebSocket of the page's own server.
- * @param {(open: boolean) => void} changed told when the connection opens or is lost
+ * @param {(open: boolean, why: string) => void} changed told when the connection opens or is lost, and why where the server says it
  * @returns {Backend}
  */
 export function overSocket(changed) {
@@ -59,13 +59,13 @@ export function overSocket(changed) {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       pause = 500;
-      changed(true);
+      changed(true, "");
       unsent.splice(0).forEach(send);
     };
     socket.onmessage = (event) => answered(unpack(event.data));
-    socket.onclose = () => {
-      changed(false);
-      for (const job of asked.values()) job.fail(new Error("the server has stopped"));
+    socket.onclose = (event) => {
+      changed(false, event.reason);
+      for (const job of asked.values()) job.fail(new Error(event.reason || "the server has stopped"));
       asked.clear();
       setTimeout(open, pause = Math.min(2 * pause, 8000));
     };
