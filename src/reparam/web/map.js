@@ -1,8 +1,9 @@
 /** The map of all codes: points as pixels, hover that decodes empty space, picks, lassos, and the table beside it. */
 
-import { byId, dark, el, say, short, tried } from "./dom.js";
+import { byId, dark, el, short, tried } from "./dom.js";
 import { Drag } from "./drag.js";
-import { fromHex, hues, ramp, rowOf, show, UNKNOWN } from "./pixels.js";
+import { fromHex, hues, ramp, show, UNKNOWN } from "./pixels.js";
+import { Places } from "./places.js";
 import { bounds, drawDensity, drawPoints, inside, Nearest, placed } from "./plot.js";
 
 /** @typedef {import("./types.js").MapContext} Context */
@@ -24,14 +25,12 @@ export class Map2D {
     /** @type {Float32Array} 2n coordinates */ this.xy = new Float32Array(0);
     this.nearest = new Nearest(this.xy);
     this.view = { x: 0, y: 0, scale: 1 };
-    this.exact = true;
-    /** Whether codes of places are those of the points around them. */ this.byNeighbours = false;
+    this.places = new Places(context.backend, "", {});
     /** @type {string[]} */ this.titles = [];
     this.colour = "";
     /** @type {Record<string, Float32Array>} by names that anybody chose */ this.columns = Object.create(null);
     /** @type {Set<number>} */ this.hidden = new Set();
     this.colours = new Uint32Array(0);
-    /** @type {number[][] | null} affine map of the plane: origin, step along x, step along y */ this.frame = null;
     /** @type {number[] | null} the code with a ring */ this.marked = null;
     /** @type {number[] | undefined} where it lies */ this.place = undefined;
     this.ring = el("i", { className: "ring", hidden: true });
@@ -59,45 +58,21 @@ export class Map2D {
     this.plane = plane;
     this.xy = /** @type {Float32Array} */ (answer.arrays.xy.data);
     this.nearest = new Nearest(this.xy);
-    this.exact = answer.header.exact;
-    this.byNeighbours = Boolean(answer.header.by_neighbours);
+    this.places = new Places(this.context.backend, plane, answer.header);
     const [across, up] = this.titles = answer.header.titles ?? [];
     this.pointed = null;
     byId("titles").textContent = across ? `${across} → · ${up} ↑` : "near is alike; distances and directions say nothing";
-    byId("trust").textContent = trusted(answer.header);
+    byId("trust").textContent = this.places.trusted;
     this.fit();
-    await this.orient();
-  }
-
-  /** Learns where codes lie on an exact plane, from three places of it. */
-  async orient() {
-    this.frame = null;
-    if (this.exact) await this.measure();
+    await this.places.learn();
     this.mark(this.marked);
     this.walk(this.way);
-  }
-
-  async measure() {
-    const at = (/** @type {number} */ x, /** @type {number} */ y) =>
-      this.context.backend.call("at", { run: 0, plane: this.plane, x, y });
-    const found = await tried(() => Promise.all([at(0, 0), at(1, 0), at(0, 1)]));
-    if (!found) return;
-    const [o, x, y] = found.map((a) => rowOf(/** @type {any} */ (a).arrays.code));
-    this.frame = [o, x.map((v, i) => v - o[i]), y.map((v, i) => v - o[i])];
-  }
-
-  /** Where codes lie, or none where that is not known. @param {number[][]} codes @param {string} lane */
-  async places(codes, lane) {
-    if (!codes.length || (!this.frame && !this.byNeighbours)) return [];
-    if (this.frame) return codes.map((code) => this.project(code)).filter((place) => place !== null);
-    const answer = await tried(() => this.context.backend.call("places", { run: 0, plane: this.plane, codes }, lane));
-    return answer && codes.map((_, k) => rowOf(answer.arrays.xy, k));
   }
 
   /** Puts the ring around a code. @param {number[] | null} code */
   async mark(code) {
     this.marked = code;
-    const at = await this.places(code ? [code] : [], "ring");
+    const at = await this.places.of(code ? [code] : [], "ring");
     if (!at || this.marked !== code) return;
     this.place = at[0];
     this.moveRing();
@@ -106,29 +81,9 @@ export class Map2D {
   /** Shows a path. @param {number[][]} codes */
   async walk(codes) {
     this.way = codes;
-    const at = await this.places(codes, "way");
+    const at = await this.places.of(codes, "way");
     if (at && this.way === codes) this.line = at;
     this.draw();
-  }
-
-  /** The code of a place, in words where there is none. @param {number} x @param {number} y */
-  async code(x, y) {
-    const answer = await tried(() => this.context.backend.call("at", { run: 0, plane: this.plane, x, y }, "pick"));
-    if (answer && !answer.arrays.code) say("No image is near this place, so that it has no code");
-    return answer?.arrays.code ? rowOf(answer.arrays.code) : null;
-  }
-
-  /** Where a code lies on the plane, or null where that is not known. @param {number[]} code */
-  project(code) {
-    if (!this.frame) return null;
-    const [o, u, v] = this.frame;
-    let uu = 0, uv = 0, vv = 0, au = 0, av = 0;
-    for (let i = 0; i < code.length; i++) {
-      const a = code[i] - o[i];
-      uu += u[i] * u[i]; uv += u[i] * v[i]; vv += v[i] * v[i]; au += a * u[i]; av += a * v[i];
-    }
-    const det = uu * vv - uv * uv;
-    return Math.abs(det) > 1e-12 ? [(au * vv - av * uv) / det, (av * uu - au * uv) / det] : null;
   }
 
   /** Fetches a column once. @param {string} name */
@@ -335,22 +290,16 @@ export class Map2D {
     this.paintOver();
     const near = "row" in spot;
     const found = await tried(() => (near ? this.thumb(spot.row).then((images) => images && { image: images })
-      : this.context.backend.call("at", { run: 0, plane: this.plane, x: spot.x, y: spot.y }, "hover").then((a) => a?.arrays)));
+      : this.places.at(spot.x, spot.y, "hover").then((a) => a?.arrays)));
     if (!found || this.pointed !== spot) return;
     byId("cardimage").hidden = !found.image;
     if (found.image) show(byId("cardimage"), found.image);
-    byId("cardtext").textContent = near ? this.caption(spot.row) : this.made(Boolean(found.image));
+    byId("cardtext").textContent = near ? this.caption(spot.row) : found.image ? this.places.made : "nothing is near";
     this.card.classList.toggle("made", !near);
     this.card.hidden = false;
     const { w, h } = this.size(), right = px + 18 + this.card.offsetWidth > w, low = py + 18 + this.card.offsetHeight > h;
     this.card.style.left = `${Math.max(2, right ? px - 18 - this.card.offsetWidth : px + 18)}px`;
     this.card.style.top = `${Math.max(2, low ? py - 18 - this.card.offsetHeight : py + 18)}px`;
-  }
-
-  /** How an image of a place came about. @param {boolean} something */
-  made(something) {
-    if (!something) return "nothing is near";
-    return this.byNeighbours ? "approximate: between neighbours" : this.exact ? "what the model makes here" : "what the model makes near here";
   }
 
   /** An image of the data; the latest thousand are remembered. @param {number} row */
@@ -392,13 +341,6 @@ export class Map2D {
       ...rows.map((row) => el("tr", {}, el("td", {}, el("button", { type: "button", className: "link", onclick: () => this.told.pick({ row }) }, String(row))),
         column && el("td", {}, this.value(this.colour, row)), el("td", {}, short(this.xy[2 * row])), el("td", {}, short(this.xy[2 * row + 1])))));
   }
-}
-
-/** How far the plane's neighbourhoods can be trusted, in words. @param {Record<string, any>} header */
-function trusted(header) {
-  const words = [header.by_neighbours ? "approximate: places have the codes of their neighbours" : header.exact ? "exact plane" : "plane"];
-  if (Number.isFinite(header.trustworthiness)) words.push(`trustworthiness ${short(header.trustworthiness)}`);
-  return words.join(" · ");
 }
 
 /** @returns {Uint32Array} shades of density, from few to many */

@@ -199,8 +199,8 @@ class App {
 
   /** Takes the code of a place of the map. @param {number} x @param {number} y */
   async place(x, y) {
-    const code = await this.map.code(x, y);
-    if (code) await this.take(code, this.map.byNeighbours ? "a place between neighbours" : "a place on the map");
+    const { places } = this.map, code = await places.code(x, y);
+    if (code) await this.take(code, places.byNeighbours ? "a place between neighbours" : "a place on the map");
   }
 
   /** A code goes where picks go. @param {number[]} code @param {string} title */
@@ -236,7 +236,7 @@ class App {
     if (samples.drawn) views.Samples = ofSamples(run, samples.asked());
     if (kept.codes.length) views.Kept = ofCodes(run, kept.codes, true, "kept.png");
     if (runs.length > 1) views.Compare = ofBoth(runs, compare.seed, [work.code.value(), compare.place]);
-    if (this.hasMap) views.Map = ofMap(run, points.columns.find((column) => column.factor && column.name === this.map.colour)?.name ?? "", points.n);
+    if (this.hasMap) views.Map = ofMap(run, points.columns.find((column) => column.factor && column.name === this.map.colour)?.name ?? "", points.n, this.map.plane);
     if (!byId("tab-train").hidden) views.Training = this.training.copied();
     offer(views, { train: "Training", path: views.Path ? "Path" : "Sum", draw: "Samples", both: "Compare" }[this.shown ?? ""] ?? "Workbench");
   }

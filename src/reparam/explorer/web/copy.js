@@ -79,11 +79,11 @@ export function ofBoth(runs, seed, place) {
   return { command: commands.join("\n"), python: parts.join("\n") };
 }
 
-/** The map by principal components. @param {Run} run @param {string} colour a column of the source, or none @param {number} n @returns {Copied} */
-export function ofMap(run, colour, n) {
-  const named = colour && colour !== "label" ? colour : "";
-  return { command: `reparam map ${quoted(run.folder)}${named ? ` --column ${quoted(named)}` : ""} -n ${n} --out map.png`,
-    python: `import reparam\n\nfound = reparam.map_codes(${text(run.folder)}${named ? `, column=${text(named)}` : ""}, n=${n})\nxy, names = found.map.xy, found.names\n` };
+/** The map by principal components, or of neighbourhoods where these are shown. @param {Run} run @param {string} colour a column of the source, or none @param {number} n @param {string} plane @returns {Copied} */
+export function ofMap(run, colour, n, plane) {
+  const named = colour && colour !== "label" ? colour : "", near = plane === "pacmap";
+  return { command: `reparam map ${quoted(run.folder)}${named ? ` --column ${quoted(named)}` : ""}${near ? " --method pacmap" : ""} -n ${n} --out map.png`,
+    python: `import reparam\n\nfound = reparam.map_codes(${text(run.folder)}${named ? `, column=${text(named)}` : ""}${near ? `, method="pacmap"` : ""}, n=${n})\nxy, names = found.map.xy, found.names\n` };
 }
 
 /** Opens the window with what each view can be copied as. @param {Record<string, Copied>} views @param {string} shown the one to begin with */
