@@ -73,8 +73,10 @@ def compare(page: Page) -> None:
 
 
 def training(page: Page) -> None:
-    """How the run was trained."""
+    """How the last run was trained."""
     page.click("#tab-train")
+    if page.is_visible("#trained"):
+        page.select_option("#trained", index=page.locator("#trained option").count() - 1)
     page.wait_for_selector("#curves canvas")
 
 
@@ -140,29 +142,33 @@ def served(runs: list[str], most: int) -> Iterator[str]:
             server.terminate()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--most", type=int, default=5000, help="images on the map")
-    given = parser.parse_args()
-    views = [view for view in VIEWS if view != "compare" or len(given.runs) > 1]
-    taken: dict[str, list[list[Image.Image]]] = {view: [] for view in views}
-    with served(given.runs, given.most) as link, sync_playwright() as play:
+def taken(runs: list[str], most: int, views: list[str]) -> dict[str, list[list[Image.Image]]]:
+    """For each view a row of pictures, one for each width, in each scheme of colours."""
+    pictures: dict[str, list[list[Image.Image]]] = {view: [[] for _ in SCHEMES] for view in views}
+    with served(runs, most) as link, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
-        for scheme in SCHEMES:
-            for each in taken.values():
-                each.append([])
+        for row, scheme in enumerate(SCHEMES):
             for width in WIDTHS:
                 page = browser.new_page(viewport={"width": width, "height": HEIGHT}, color_scheme=scheme, reduced_motion="reduce")
                 page.goto(link)
                 page.wait_for_selector("body.ready")
                 for view in views:
                     VIEWS[view](page)
-                    taken[view][-1].append(shot(page, view))
+                    pictures[view][row].append(shot(page, view))
                 page.close()
+    return pictures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--most", type=int, default=5000, help="images on the map")
+    parser.add_argument("--views", nargs="+", choices=VIEWS, default=list(VIEWS), help="only these")
+    given = parser.parse_args()
+    views = [view for view in VIEWS if view in given.views and (view != "compare" or len(given.runs) > 1)]
     FOLDER.mkdir(exist_ok=True)
-    for view, pictures in taken.items():
-        (FOLDER / f"{view}.webp").write_bytes(sheet(pictures))
+    for view, rows in taken(given.runs, given.most, views).items():
+        (FOLDER / f"{view}.webp").write_bytes(sheet(rows))
         print(f"{FOLDER / view}.webp")
 
 
