@@ -150,6 +150,7 @@ def taken(runs: list[str], most: int, views: list[str]) -> dict[str, list[list[I
         for row, scheme in enumerate(SCHEMES):
             for width in WIDTHS:
                 page = browser.new_page(viewport={"width": width, "height": HEIGHT}, color_scheme=scheme, reduced_motion="reduce")
+                page.set_default_timeout(120_000)
                 page.goto(link)
                 page.wait_for_selector("body.ready")
                 for view in views:
