@@ -22,6 +22,7 @@ from reparam.explorer.questions import Question
 from reparam.explorer.snapshots import SHARE, Snapshots
 from reparam.explorer.training import AS_READ, Training
 from reparam.explorer.watch import Watch
+from reparam.files.writing import write_text
 from reparam.trainer.state_file import load_state, save_state
 
 SMALL = {"threads": 1, "precision": "float32", "encoder": "mlp((32,))", "decoder": "mlp((32,))", "latent": "flat(4)",
@@ -79,6 +80,28 @@ def test_curves_are_those_of_the_record_and_are_sent_once(unfinished):
     later = training.answer(Question({"known": found.fields["stamp"]}))
     assert later.arrays["steps"][-1] == 31 and np.isnan(later.arrays["values"][0, -1])
     assert {"step": 31, "text": "step skipped: nll is not finite"} in later.fields["remarks"]
+
+
+def test_a_record_is_read_once_as_it_grows_and_anew_when_it_was_cut_short(unfinished, monkeypatch):
+    import reparam.explorer.training as followed
+
+    read, conform = [], followed.conform
+    monkeypatch.setattr(followed, "conform", lambda value, hint: read.append(value["step"]) or conform(value, hint))
+    path = unfinished / "metrics.jsonl"
+    text = path.read_text()
+    growing = followed.Growing(path)
+    growing.read()
+    with path.open("a") as f:
+        f.write(text.splitlines(keepends=True)[-1].replace('"step": 30', '"step": 31') + '{"step": 32')
+    growing.read()
+    assert read == [*range(1, 32)] == [r["step"] for r in growing.records]
+    write_text(path, "".join(text.splitlines(keepends=True)[:5]))
+    growing.read()
+    assert [r["step"] for r in growing.records] == [1, 2, 3, 4, 5]
+    with path.open("a") as f:
+        f.write('{"step": "no number"}\n')
+    growing.read()
+    assert len(growing.records) == 5
 
 
 def test_the_command_makes_the_same_recipe_again(trained, tmp_path):

@@ -19,7 +19,7 @@ from ..models.codes import codes_of
 from ..models.vae import VAE
 from ..pretrained.config import Config
 from ..pretrained.image_model import ImageModel
-from ..runs.folder import Run
+from ..runs.folder import STATE, Run
 from ..runs.records import read_metrics
 from ..trainer.state_file import load_average
 from .questions import Answer, Question
@@ -44,15 +44,14 @@ class Snapshots:
         Raises:
             ModelFileError: no state yet, or one that cannot be read.
         """
-        run = Run.read(self.folder)
         try:
-            found = run.state_file.stat()
+            found = (self.folder / STATE).stat()
         except OSError as e:
             raise ModelFileError("no weights have been saved yet") from e
         stamp = f"{found.st_ino}-{found.st_mtime_ns}"
         if self._drawn is None or (stamp != self._stamp and time.monotonic() >= self._not_before):
             began = time.process_time()
-            self._drawn, self._stamp = drawn(run, stamp), stamp
+            self._drawn, self._stamp = drawn(Run.read(self.folder), stamp), stamp
             self._not_before = time.monotonic() + (time.process_time() - began) / SHARE
         return self._drawn
 

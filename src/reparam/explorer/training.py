@@ -6,6 +6,7 @@ The run itself is not asked and does not know who looks: what costs anything is 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelFileError
+from ..files.untrusted import MOST_BYTES, conform, open_regular, parse_json
 from ..parts.presets import PRESETS
-from ..runs.records import RunFile, read_evaluation, read_metrics, read_run_file
+from ..runs.records import Record as Written
+from ..runs.records import RunFile, read_evaluation, read_run_file
 from ..text import for_shell
 from .questions import Answer, Question
 
@@ -39,15 +42,49 @@ class Series:
 
 
 @dataclass
+class Growing:
+    """The records of a `metrics.jsonl` that grows: each is read once, however often it is asked for."""
+
+    path: Path
+    stamp: str = ""
+    """Changes whenever the file does."""
+    records: list[Record] = field(default_factory=list[Record])
+    _file: int = 0
+    _at: int = 0
+    """Bytes that have been read, up to the end of a line."""
+
+    def read(self) -> None:
+        """Reads what is new; all of it where the file is another, as after a resumed run has cut it short."""
+        stamp = _signature(self.path)
+        if stamp == self.stamp:
+            return
+        with contextlib.suppress(OSError, ValueError), open_regular(self.path) as f:  # a line that is no record ends it
+            found = os.fstat(f.fileno())
+            if found.st_ino != self._file or found.st_size < self._at:
+                self.records, self._file, self._at = [], found.st_ino, 0
+            f.seek(self._at)
+            for line in f.read(MOST_BYTES).splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break
+                self.records.append(conform(parse_json(line.decode("utf-8")), Written))
+                self._at += len(line)
+        self.stamp = stamp
+
+
+@dataclass
 class Training:
     """The training of the run in a folder, which need not be there yet."""
 
     folder: Path
-    _read: tuple[str, list[Record]] = field(default=("", []), repr=False)
+    _record: Growing = field(init=False, repr=False)
+    _run: tuple[str, RunFile | None, str] = field(default=("", None, ""), repr=False)
+
+    def __post_init__(self) -> None:
+        self._record = Growing(self.folder / "metrics.jsonl")
 
     @property
     def has_curves(self) -> bool:
-        return (self.folder / "metrics.jsonl").exists()
+        return self._record.path.exists()
 
     @property
     def signature(self) -> str:
@@ -56,23 +93,28 @@ class Training:
 
     def run_file(self) -> RunFile | None:
         """None while there is none: images are still being read."""
-        with contextlib.suppress(ModelFileError):
-            return read_run_file(self.folder)
-        return None
+        self._look()
+        return self._run[1]
 
-    def records(self) -> tuple[str, list[Record]]:
-        """Those of `metrics.jsonl`, and what changes whenever they do."""
-        path = self.folder / "metrics.jsonl"
-        stamp = _signature(path)
-        if stamp != self._read[0]:
-            with contextlib.suppress(ModelFileError):
-                self._read = stamp, read_metrics(path)
-        return self._read
+    def _look(self) -> None:
+        """Reads the run's own file where it has changed, and finds the command that makes such a run."""
+        signature = self.signature
+        if signature == self._run[0]:
+            return
+        try:
+            run = read_run_file(self.folder)
+        except ModelFileError:
+            self._run = signature, None, ""
+        else:
+            self._run = signature, run, _again(run)
 
     def answer(self, question: Question) -> Answer:
         """Where training stands, what was unusual, and the curves, unless `known` says that the page has them."""
-        run, (stamp, records) = self.run_file(), self.records()
-        fields = _standing(self.folder, run, records) | {"stamp": stamp}
+        self._look()
+        self._record.read()
+        _, run, command = self._run
+        stamp, records = self._record.stamp, self._record.records
+        fields = _standing(self.folder, run, records) | {"stamp": stamp, "command": command}
         return Answer(fields) if question.text("known", "") == stamp else _with_curves(fields, records)
 
 
@@ -83,7 +125,7 @@ def _standing(folder: Path, run: RunFile | None, records: Sequence[Record]) -> d
             "steps": run["recipe"].steps if run is not None else None, "progress": progress, "seconds": seconds,
             "left": seconds * (1 / progress - 1) if progress else None,
             "speed": last.get("images", 0) / seconds if seconds else None, "quiet": _quiet(folder),
-            "command": _again(run) if run is not None else "", "remarks": _remarks(folder, run, records)}
+            "remarks": _remarks(folder, run, records)}
 
 
 def _with_curves(fields: dict[str, Any], records: Sequence[Record]) -> Answer:
@@ -137,9 +179,9 @@ def _remarks(folder: Path, run: RunFile | None, records: Iterable[Record]) -> li
 
 def _again(run: RunFile) -> str:
     """The command that makes such a run: the preset that is nearest, and what differs from it."""
-    own = run["recipe"].to_dict()
-    preset, differs = min(((name, {k: v for k, v in own.items() if v != preset.recipe.to_dict()[k]})
-                           for name, preset in PRESETS.items()), key=lambda each: len(each[1]))
+    own, presets = run["recipe"].to_dict(), {name: preset.recipe.to_dict() for name, preset in PRESETS.items()}
+    preset, differs = min(((name, {k: v for k, v in own.items() if v != known[k]}) for name, known in presets.items()),
+                          key=lambda each: len(each[1]))
     given: dict[str, Any] = {**differs, **{k: v for k, v in run["options"].items() if v != AS_READ[k]}}
     if run["options"]["value_range"] is not None:
         given["value_range"] = ",".join(f"{v:g}" for v in run["options"]["value_range"])

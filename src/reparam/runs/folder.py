@@ -21,6 +21,8 @@ from .records import read_run_file
 
 ARRAY = "array"
 """The source of images that were held in memory."""
+STATE = Path("state") / "training.safetensors"
+"""What continues training, inside a run's folder."""
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Run:
 
     @property
     def state_file(self) -> Path:
-        return self.folder / "state" / "training.safetensors"
+        return self.folder / STATE
 
     @property
     def watched_file(self) -> Path:
