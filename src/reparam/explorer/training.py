@@ -26,7 +26,8 @@ from .questions import Answer, Question
 ENDED = ("finished", "interrupted")
 MOST_RECORDS, MOST_EVENTS = 2_000, 50
 """Points of a curve, evenly spaced among more; and the latest of what was unusual."""
-AS_READ = {"image_size": None, "background": "white", "value_range": None, "on_bad": "skip", "max_pixels": 50_000_000}
+AS_READ = {"image_size": None, "background": "white", "value_range": None, "on_bad": "skip", "max_pixels": 50_000_000,
+           "stream": None}
 """How images are read by default: `DataOptions`, which is not to be loaded here, since PyTorch comes with it."""
 Record = dict[str, Any]
 
@@ -182,7 +183,7 @@ def _again(run: RunFile) -> str:
     own, presets = run["recipe"].to_dict(), {name: preset.recipe.to_dict() for name, preset in PRESETS.items()}
     preset, differs = min(((name, {k: v for k, v in own.items() if v != known[k]}) for name, known in presets.items()),
                           key=lambda each: len(each[1]))
-    given: dict[str, Any] = {**differs, **{k: v for k, v in run["options"].items() if v != AS_READ[k]}}
+    given: dict[str, Any] = {**differs, **{k: v for k, v in run["options"].items() if v != AS_READ.get(k)}}
     if run["options"]["value_range"] is not None:
         given["value_range"] = ",".join(f"{v:g}" for v in run["options"]["value_range"])
     given |= {"init": run["facts"].get("init", {}).get("path"), "pairs": run["facts"].get("pairs")}
