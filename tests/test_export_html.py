@@ -153,6 +153,23 @@ def test_the_page_gives_pytorchs_images(exported, opened):
     assert page.eval_on_selector_all("#samples canvas", "all => all.map(c => c.width)") == [8] * 12
 
 
+def test_a_class_and_its_guidance_are_asked_of_the_prior(exported, opened):
+    """A prior that knows classes draws anew; codes that hold a class keep the rest of what they are."""
+    model, written = exported
+    page = opened(written.path)
+    prior = model.sampler.fitted_prior
+    guided = isinstance(prior, FlowMatching)
+    assert page.is_visible("#guided") == guided
+    assert page.is_visible("#label") == (guided or bool(model.network.latent.classes))
+    if not guided:
+        return
+    page.evaluate("() => { model.asked = []; const own = model.sample; model.sample = (...given) => {"
+                  "model.asked.push(given[2]); return own.apply(model, given); }; }")
+    page.fill("#guidance", "2.5")
+    page.select_option("#label", "1")
+    page.wait_for_function("() => model.asked.some((each) => each.label === 1 && each.guidance === 2.5)")
+
+
 CHOSEN = """async ([batches, numbers]) => Array.from(await model.chosen(
     7, async (n) => new Float32Array(batches.shift().slice(0, n * model.codeSize)), () => numbers.shift()))"""
 CHOICES = """async () => {

@@ -224,6 +224,15 @@ def test_a_refiner_draws_the_same_with_its_masks_baked_in(monkeypatch):
     assert not any(isinstance(m, CausalConv) for m in baked(refiner).modules())
 
 
+def test_a_refiner_is_exported_for_any_number_of_images():
+    refiner = baked(build_refiner("autoregressive(8, 1, 1, side=2)", (2, 6, 6))).eval()
+    x = torch.rand(5, 2, 6, 6), torch.randn(5, 2, 6, 6)
+    rows = torch.export.Dim("rows", min=1, max=4096)
+    with torch.no_grad():
+        whole = torch.export.export(refiner, (x[0][:2], x[1][:2]), dynamic_shapes=({0: rows}, {0: rows}), strict=False)
+        torch.testing.assert_close(whole.module()(*x), refiner(*x))
+
+
 def test_all_outputs_start_alike_whatever_they_see():
     torch.manual_seed(0)
     conv = CausalConv(10 * [0] + 990 * [1], 400 * [0] + 400 * [1], 1)

@@ -120,7 +120,10 @@ class LogisticMixture(Distribution):
 
 def _taken(t: Tensor, m: Tensor, axis: int) -> Tensor:
     """The components that `m` names along an axis that is counted from the end, where t has all of them and m has 1."""
-    return t.expand(*m.shape[:axis], *t.shape[axis:]).take_along_dim(m, axis).squeeze(axis)
+    taken, *others = t.unbind(axis)
+    for k, other in enumerate(others, 1):  # a gather would tie a program to the number of images that it is traced with
+        taken = torch.where(m.squeeze(axis) == k, other, taken)
+    return taken
 
 
 def _level(value: Tensor) -> Tensor:
