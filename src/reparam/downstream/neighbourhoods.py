@@ -77,7 +77,7 @@ class Computation:
             raise UsageError("all of these images have the same code, which makes no map")
         begun = Computation(subprocess.Popen(
             [sys.executable, "-P", "-m", program.__name__], env=_environment(), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))
         threading.Thread(target=begun._wait, args=(z,), daemon=True).start()
         return begun
 
