@@ -171,7 +171,8 @@ def _check_end(run: Run) -> None:
 
 
 def _new_folder(data: str | Path) -> Path:
-    stem = Path(str(data).rstrip("/")).name.split(".")[0] or "run"
+    named = str(data).rstrip("/*?")  # of an address that ends in wildcards, the folder
+    stem = Path(named).name.split(".")[0].strip("*?[]") or "run"
     for i in range(1, 10_000):
         folder = Path("runs") / (stem if i == 1 else f"{stem}-{i}")
         if not folder.exists():
