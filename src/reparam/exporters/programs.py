@@ -191,7 +191,7 @@ def _parts(model: ImageModel) -> Iterator[tuple[str, nn.Module, dict[str, Tensor
     if sampler.resampler is not None:
         yield "resampler", Judge(sampler.resampler), {"images": sampler.means(codes)}, "probability"
     if sampler.refiner is not None:
-        yield "refiner", Refine(sampler.refiner), {"images": images, "noise": torch.randn_like(images)}, "images"
+        yield "refiner", Refine(sampler.refiner), {"images": images, "noise": torch.randn_like(images)}, "refined"
 
 
 def _drawing(latent: Latents, prior: Prior, noise: Tensor) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], str]]:
