@@ -21,21 +21,23 @@ import numpy as np
 import torch
 
 from ..files.writing import write_text
+from ..models.priors import FlowMatching
 from ..pretrained.image_model import ImageModel
 from .bundle import bundled
 from .half import with_half_weights
 from .onnx import check_packages, compared, difference
 from .packing import packed
 from .points import Points, map_of
-from .programs import description, programs
+from .programs import description, programs, top_prior
 
 WEB = Path(__file__).parent / "web"
 LOOK = Path(__file__).parents[1] / "web" / "look.css"
 """What all pages look like; `web/style.css` adds what is this one's own."""
 MOST_APART_IN_HALF = 2 / 255
 """Beyond which a program keeps weights of float32."""
-DIRECTIONS, DRAWS = 24, 512
-"""Principal directions that a map of codes is moved along, and draws of the prior that they are found in."""
+DIRECTIONS, DRAWS, DRAWS_IN_STEPS = 24, 512, 96
+"""Principal directions that a map of codes is moved along, and draws of the prior that they are found in: fewer of flow
+matching, where one takes dozens of evaluations of a network."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,13 @@ def _sliders(model: ImageModel) -> list[dict[str, Any]]:
         return [{"name": f"z{a.index}", "index": a.index, "nats": round(a.nats, 4), "mean": a.mean,
                  "scale": max(a.std, 1e-6)}
                 for a in model.config.axes if a.index < last]
-    draws = model.sampler.codes(DRAWS).flatten(1).double().numpy()
+    n = DRAWS_IN_STEPS if isinstance(top_prior(model.sampler), FlowMatching) else DRAWS
+    draws = model.sampler.codes(n).flatten(1).double().numpy()
     mean = draws.mean(0)
     _, scales, directions = np.linalg.svd(draws - mean, full_matrices=False)
     of_all = (scales**2).sum()
     return [{"name": f"direction {k + 1}", "share": round(float(s**2 / of_all), 4), "mean": float(mean @ v),
-             "scale": float(s / np.sqrt(DRAWS)), "vector": packed(v.astype("<f4").tobytes())}
+             "scale": float(s / np.sqrt(n)), "vector": packed(v.astype("<f4").tobytes())}
             for k, (s, v) in enumerate(zip(scales[:DIRECTIONS], directions, strict=False)) if s > 1e-6 * scales[0]]
 
 
