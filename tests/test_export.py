@@ -140,6 +140,20 @@ def test_codes_that_follow_each_other_are_drawn_in_one_loop(small):
     assert kinds.count("Scan") == 1 and len(kinds) < 60
 
 
+def test_a_refiner_becomes_a_file_for_any_number_of_images(small):
+    vae, shape = small((1, 8, 8)).eval(), (1, 8, 8)
+    refiner = build_stage(REFINER, "flow_matching('unet(8)', steps=2)", vae, shape)
+    with torch.no_grad():
+        for p in refiner.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    sampler = Sampler(vae, {REFINER: refiner.eval()})
+    file = onnx_bytes("refiner", programs(ImageModel(sampler, Config(Recipe(), shape)))["refiner"])
+    images, noise = torch.rand(5, *shape), torch.randn(5, *shape)
+    with torch.inference_mode():
+        want = refiner(images, noise)
+    np.testing.assert_allclose(ran(file, images=images, noise=noise), want, atol=1e-4)
+
+
 def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, monkeypatch):
     m, _ = model
     program = programs(m)["decoder"]
