@@ -92,24 +92,31 @@ def test_a_process_that_is_stopped_is_gone_and_has_low_priority(package):
     package("import time; time.sleep(600)")
     computation = Computation.begin(CODES)
     process, deadline = psutil.Process(computation.process.pid), time.monotonic() + 30
-    while process.nice() != 19 and time.monotonic() < deadline:
+    while (priority := process.nice()) != 19 and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert process.nice() == 19
     computation.stop()
+    assert priority == 19
     assert not psutil.pid_exists(process.pid)
     with pytest.raises(ReparamError, match="could not be computed"):
         computation.map.result(30)
 
 
-def test_the_process_ends_with_the_one_that_began_it():
+def test_the_process_ends_with_the_one_that_began_it(package, tmp_path):
+    package(f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(600)")
     begin = ("import subprocess, sys, time\n"
              f"made = subprocess.Popen([sys.executable, '-P', '-m', {program.__name__!r}], stdin=subprocess.PIPE)\n"
+             f"made.stdin.write({program.SHAPE.pack(*CODES.shape) + CODES.tobytes()!r})\nmade.stdin.close()\n"
              "print(made.pid, flush=True)\ntime.sleep(600)")
     environment = neighbourhoods._environment()
     with subprocess.Popen([sys.executable, "-c", begin], stdout=subprocess.PIPE, env=environment) as caller:
-        begun = psutil.Process(int(caller.stdout.readline()))
+        begun, deadline = psutil.Process(int(caller.stdout.readline())), time.monotonic() + 30
+        while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
         caller.kill()
-    assert begun.wait(30) is None or not begun.is_running()
+    _, alive = psutil.wait_procs([begun], 20)
+    for process in alive:
+        process.kill()
+    assert (tmp_path / "begun").exists() and not alive
 
 
 def test_places_between_points_have_the_codes_of_those_around_them():
