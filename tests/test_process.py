@@ -93,3 +93,9 @@ def test_a_number_that_was_asked_for_stays(looks, monkeypatch):
         looks[:] = [4.0, 0.0, 0.0]
         told.count("measuring", 1, 2)
     assert len(set_to) == 1
+
+
+def test_the_compiler_is_not_loaded_before_it_is_used():
+    """It takes two seconds of a processor."""
+    loaded = "import sys, reparam.runs.train, reparam.explorer.session; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0

@@ -102,11 +102,15 @@ class Features(nn.Module, ABC):
 FEATURES = registry.features.of(Features)
 
 
-@torch.compiler.assume_constant_result  # done while a compiled step is traced, since a graph cannot hold it
 def _move(module: nn.Module, device: torch.device) -> bool:
     with torch.inference_mode(False):
         module.to(device)
     return True
+
+
+# done while a compiled step is traced, since a graph cannot hold it; torch.compiler.assume_constant_result, which sets this,
+# would load the compiler, two seconds of every start
+_move._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def frozen(net: Net) -> Net:
