@@ -365,6 +365,14 @@ def table(found: dict[str, dict]) -> list[str]:
     return lines
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A crowd of readers, for the part `page` of explorer.py.")
+    parser.add_argument("port", type=int)
+    parser.add_argument("token")
+    given = parser.parse_args()
     print("begins", flush=True)
-    print(json.dumps(crowd_of(int(sys.argv[1]), sys.argv[2])))
+    print(json.dumps(crowd_of(given.port, given.token)))
+
+
+if __name__ == "__main__":
+    main()

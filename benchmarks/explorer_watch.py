@@ -9,6 +9,7 @@ its part of cores that are all at work. On a busy machine only processor times m
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import re
@@ -211,5 +212,14 @@ def table(found: dict[str, dict]) -> list[str]:
     return lines
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One process of the part `watch` of explorer.py.")
+    parser.add_argument("role", choices=("asked", "browser", "train"))
+    parser.add_argument("first")
+    parser.add_argument("second")
+    given = parser.parse_args()
+    {"asked": ask, "browser": show, "train": train}[given.role](given.first, given.second)
+
+
 if __name__ == "__main__":
-    {"asked": ask, "browser": show, "train": train}[sys.argv[1]](sys.argv[2], sys.argv[3])
+    main()

@@ -157,7 +157,7 @@ def ratio(work: Work, against: Work) -> float:
     return statistics.median(ratios)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="store the ratios")
     parser.add_argument("--only", choices=list(pairs()), help="one of them")
@@ -179,11 +179,9 @@ def main() -> int:
         RESULTS.write_text(json.dumps({"machine": platform.processor() or platform.machine(), "torch": torch.__version__,
                                        "rounds": ROUNDS, "ratios": stored["ratios"] | found}, indent=1) + "\n",
                            encoding="utf-8")
-        return 0
-    if fallen:
-        print(f"slower by more than {MOST_LOST:.0%}: {', '.join(fallen)}")
-    return 1 if fallen else 0
+    elif fallen:
+        sys.exit(f"slower by more than {MOST_LOST:.0%}: {', '.join(fallen)}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

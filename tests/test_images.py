@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reparam.data import cache
-from reparam.data import open as images_module
+from reparam.data import cache, plan
 from reparam.data.arrays import from_arrays
 from reparam.data.imageset import ImageSet
 from reparam.data.open import open_images, read_like
@@ -326,8 +325,7 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
 
 @pytest.mark.parametrize(("name", "message"), [
     ("photoz", r"no such folder or file: .*photoz' \(did you mean 'photos'\?\)\. .*a folder of images"),
-    ("hf:owner/name", "not supported by this version.*Accepted are a folder"),
-    ("data.parquet", "not supported by this version"),
+    ("data.parquet", r"no such folder or file: 'data.parquet'\. Accepted are a folder"),
     ("notes.txt", "neither a folder nor a zip or tar"),
 ])
 def test_sources_that_are_none(photos, monkeypatch, name, message):
@@ -523,8 +521,8 @@ def test_a_second_open_decodes_nothing(photos, monkeypatch):
     seen = []
     first = open_images(photos, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i, 20) for i in range(1, 21)]
-    monkeypatch.setattr(images_module, "read_image", refuse)
-    monkeypatch.setattr(images_module, "read_header", refuse)
+    monkeypatch.setattr(plan, "read_image", refuse)
+    monkeypatch.setattr(plan, "read_header", refuse)
     second = open_images(photos)
     np.testing.assert_array_equal(first.images, second.images)
     for field in ("classes", "skipped", "notes", "source", "fingerprint"):
@@ -565,13 +563,14 @@ def test_a_damaged_entry_is_rebuilt(photos, cache_folder, damage):
     assert [each.name for each in cache_folder.iterdir()] == [entry.name]
 
 
-def test_an_interrupted_build_leaves_nothing(photos, cache_folder):
+def test_an_interrupted_build_leaves_nothing_that_is_taken_for_whole(photos, cache_folder):
     def interrupt(done, total):
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         open_images(photos, progress=interrupt)
-    assert list(cache_folder.iterdir()) == []
+    assert all(each.name.startswith(".") for each in cache_folder.iterdir())
     assert len(open_images(photos).images) == 20
+    assert len(list(cache_folder.iterdir())) == 1, "it went on with what was there, and left no more"
 
 
 def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(photos, cache_folder):
@@ -589,7 +588,7 @@ def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(photos,
 
 
 def test_a_full_disk_names_the_cache_and_leaves_nothing(photos, cache_folder, monkeypatch):
-    def full(self, index, image):
+    def full(self, index, image, digest):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(cache.Rows, "put", full)
     with pytest.raises(ReparamError, match=r"No space left.*REPARAM_CACHE") as caught:

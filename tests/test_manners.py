@@ -139,7 +139,8 @@ def test_help_to_train_comes_in_groups(capsys):
     assert headings == ["Arguments", "Common", "Model", "Objective", "After the model", "Critic", "Optimisation",
                         "Images in training", "Reading images", "Machine", "Other"]
     other = out[out.index("─ Other ─"):]
-    assert re.findall(r"--[\w-]+", other) == ["--json"]  # every field of a recipe has a place of its own
+    # every field of a recipe has a place of its own; the page of --watch is opened or not
+    assert re.findall(r"--[\w-]+", other) == ["--open", "--no-open", "--watch", "--json"]
 
 
 @pytest.mark.parametrize(("arguments", "see"), [

@@ -158,7 +158,7 @@ def test_a_run_of_a_larger_machine_goes_on(stopped, monkeypatch):
 
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr("reparam.trainer.autotune.cores", lambda: 0)
+    monkeypatch.setattr("reparam.runs.train.cores", lambda: 0)
     resume(stopped, steps=31)
     assert asked[0] == 0  # no more than there are
 
