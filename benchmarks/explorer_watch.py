@@ -1,7 +1,8 @@
 """What it costs a run that somebody watches it: steps per second while its page is looked at and while it is not, in turns, in one run.
 
 The run is trained in this process; the page is served as `reparam train --watch` serves it. Windows of a few seconds alternate: nobody
-looks; a client asks what the page asks, as often; nobody; the page in a browser. In between, all processes of those who look are stopped, so
+looks, and somebody does, a client that asks what the page asks, as often, or the page in a browser. Who, and for how long, is drawn by lot,
+since what a run does every hundred steps would otherwise fall to the same one again and again. In between, all processes of those who look are stopped, so
 that they cost nothing. Each window with somebody is compared with the two beside it: by the clock, and by the processor time of training,
 which does not count what others take from it. The processor times of the server and of the browser stand beside: by these the page takes
 its part of cores that are all at work. On a busy machine only processor times mean much.
@@ -32,9 +33,8 @@ from reparam.progress import Reporter
 
 CELLS = ("1-thread", "2-threads")
 PAGE = "explorer.md"
-WINDOW = 3.0
-"""Seconds."""
-TURN = ("off", "asked", "off", "browser")
+WINDOW = (2.0, 5.0)
+"""Seconds, from and to."""
 
 
 class Enough(Exception):
@@ -47,6 +47,7 @@ class Turns(Reporter):
     def __init__(self, looking: dict[str, psutil.Process], server: psutil.Process, seen: Path, seconds: float) -> None:
         self.looking, self.server, self.seen, self.seconds = looking, server, seen, seconds
         self.windows: list[dict] = []
+        self.lot, self.state, self.length = np.random.default_rng(0), "", 0.0
         self.began = self.opened = self.started = 0.0
         self.steps, self.cpu = 0, (0.0, 0.0)
 
@@ -62,20 +63,17 @@ class Turns(Reporter):
                 return
             self.began, self.started = now, seconds_of(self.server)
             self.say(f"server: {self.started:.1f} s of a processor before the first picture")
-            self.turn(now)
+            self.turn("off")
             return
         self.steps += 1
-        if now - self.opened >= WINDOW:
+        if now - self.opened >= self.length:
             self.close(now)
             if now - self.began > self.seconds and self.state == "off":
                 raise Enough
-            self.turn(now)
+            self.turn(str(self.lot.choice([*self.looking])) if self.state == "off" else "off")
 
-    @property
-    def state(self) -> str:
-        return TURN[len(self.windows) % 4]
-
-    def turn(self, now: float) -> None:
+    def turn(self, state: str) -> None:
+        self.state, self.length = state, self.lot.uniform(*WINDOW)
         everyone = [self.server, *self.looking.values()]
         for process in everyone:
             send(process, signal.SIGSTOP)
@@ -181,7 +179,7 @@ def train(threads: str, minutes: str) -> None:
 
 def summary(turns: Turns, threads: int) -> dict:
     """Ratios of each window with somebody to the mean of the two beside it, and what the processors did."""
-    windows, found = turns.windows, {"threads": threads, "window_seconds": WINDOW, "server_cpu_seconds_before_first_picture": round(turns.started, 2)}
+    windows, found = turns.windows, {"threads": threads, "window_seconds": list(WINDOW), "server_cpu_seconds_before_first_picture": round(turns.started, 2)}
     for state in ("asked", "browser"):
         own = [w for w in windows if w["state"] == state]
         found[state] = {"windows": len(own), "slower": slower(windows, state, "speed"), "more_processor_time": slower(windows, state, "of_cpu"),

@@ -19,6 +19,11 @@ def until(page, holds):
     raise AssertionError("this did not come true in half a minute")
 
 
+def rests(page):
+    """Waits until the page's address says what the view is: by the page's own clock, which stands still where the machine is busy."""
+    page.evaluate("new Promise((done) => setTimeout(done, 250))")
+
+
 def pixels(page, selector):
     """What a canvas shows, (h, w, 3): none, (0, 0, 3), while the page has no such canvas."""
     data = page.evaluate("""selector => {

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
-from pages import faults, pixels, shows, until
+from pages import faults, pixels, rests, shows, until
 from PIL import Image
 
 import reparam
@@ -78,7 +78,7 @@ class Seen:
 
     def state(self):
         """What the address says, once it has come to rest."""
-        self.page.wait_for_timeout(300)
+        rests(self.page)
         return dict(part.split("=") for part in self.page.url.split("#")[1].split("&"))
 
     def screen(self, xy):

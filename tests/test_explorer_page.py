@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import shows, until
+from pages import rests, shows, until
 
 import reparam
 
@@ -178,7 +178,7 @@ def place(page, server, x, y):
 
 def address(page):
     """What the page's address says, once it has come to rest."""
-    page.wait_for_timeout(250)
+    rests(page)
     return dict(part.split("=") for part in page.url.split("#")[1].split("&"))
 
 

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from pages import pixels, shows, until
+from pages import pixels, rests, shows, until
 from PIL import Image
 from test_explorer_guard import live
 
@@ -54,7 +54,7 @@ def anew(page):
 
 def again(page):
     """Loads the address that the view has come to, once it rests."""
-    page.wait_for_timeout(250)
+    rests(page)
     page.reload()
     page.wait_for_selector("body.ready")
 

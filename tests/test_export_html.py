@@ -11,7 +11,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from pages import faults
+from pages import faults, shows
 from PIL import Image
 
 import reparam
@@ -151,6 +151,26 @@ def test_the_page_gives_pytorchs_images(exported, opened):
     assert sliders == {"vq": 0, "flow_matching": 8}.get(page.title().split()[1], 4)
     assert page.is_visible("#open") == model.network.has_encoder
     assert page.eval_on_selector_all("#samples canvas", "all => all.map(c => c.width)") == [8] * 12
+
+
+WITHOUT_SAMPLES = """Object.defineProperty(globalThis, "model", {
+    get() { return this.kept; }, set(model) { this.kept = Object.assign(model, {sample: () => new Promise(() => {})}); }})"""
+"""A page that never has a sample."""
+
+
+@pytest.mark.parametrize("exported", ["flow_matching"], indirect=True)
+def test_a_page_whose_samples_take_long_begins_with_every_slider_in_its_middle(exported, browser):
+    model, written = exported
+    page = browser.new_page()
+    page.add_init_script(WITHOUT_SAMPLES)
+    page.goto(written.path.as_uri())
+    page.wait_for_selector("body[data-ready]", timeout=120_000)
+    values = page.eval_on_selector_all(".slider input[type=range]", "all => all.map(each => Number(each.value))")
+    assert values and np.abs(values).max() < 1e-3
+    means, directions = zip(*page.evaluate("model.told.sliders.map(s => [s.mean, Array.from(s.vector)])"), strict=True)
+    code = (np.array(means) @ np.array(directions)).astype(np.float32).reshape(1, *model.latent_shape)
+    shows(page, "#image", model.decode(code)[0], within=2)
+    page.close()
 
 
 def test_a_class_and_its_guidance_are_asked_of_the_prior(exported, opened):

@@ -109,7 +109,22 @@ async function start(model) {
   $("guidance").addEventListener("change", () => $("draw").click());
   $("save").addEventListener("click", () => save($("image"), told.title));
   lay(model, rows);
-  await new Promise((begun, fail) => void draw(() => begun(undefined)).catch(fail));
+  const later = told.steps && rows.length && !classes; // flow matching's samples take a while
+  if (later) {
+    await take(middle(model));
+    tell("Every slider in its middle; the first samples are being drawn.");
+  }
+  const drawn = new Promise((begun, fail) => void draw(() => begun(undefined)).catch(fail));
+  if (later) drawn.catch(stopped);
+  else await drawn;
+}
+
+/** The code at which every slider is in its middle: the mean of codes, as far as sliders reach.
+ * @param {Model} model @returns {Float32Array} */
+function middle({ codeSize, told }) {
+  const code = new Float32Array(codeSize);
+  for (const axis of told.sliders) moveTo(code, axis, axis.vector ? 0 : axis.mean);
+  return code;
 }
 
 /** An image, what the model makes of its code, and where they differ; nothing without an image.
@@ -245,9 +260,14 @@ async function main() {
     await start(model);
     document.body.dataset.ready = String(Math.round(performance.now()));
   } catch (error) {
-    tell(`The model cannot run in this browser: ${error instanceof Error ? error.message : error}`);
-    throw error;
+    stopped(error);
   }
+}
+
+/** @param {unknown} error */
+function stopped(error) {
+  tell(`The model cannot run in this browser: ${error instanceof Error ? error.message : error}`);
+  throw error;
 }
 
 main();
