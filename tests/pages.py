@@ -20,7 +20,8 @@ def until(page, holds):
 
 
 def rests(page):
-    """Waits until the page's address says what the view is: by the page's own clock, which stands still where the machine is busy."""
+    """Waits until the page's address says what the view is: by the page's own clock, which waits
+    for what is due before on a busy machine too."""
     page.evaluate("new Promise((done) => setTimeout(done, 250))")
 
 
