@@ -169,3 +169,52 @@ def test_muon_makes_matrices_orthogonal_and_kernels_too():
         values = torch.linalg.svdvals(moved)
         assert values.min() > 0.4 * values.max(), "the Newton-Schulz steps leave singular values between 0.7 and 1.2"
     torch.testing.assert_close((bias - parameters[2].detach()).abs(), torch.full((8,), 0.01))
+
+
+def test_soap_does_not_depend_on_the_axes_and_adam_does():
+    """Where weights and gradients are turned, so are the steps: Adam in bases that turn with them (Vyas et al., 2024)."""
+    w, gradients = torch.randn(4, 4).double(), torch.randn(8, 4, 4).double()
+    turn = torch.linalg.qr(torch.randn(4, 4).double()).Q
+    for name, alike in (("soap(0.01, every=2)", True), ("adamw(0.01)", False)):
+        plain, turned = torch.nn.Parameter(w.clone()), torch.nn.Parameter(turn @ w)
+        for p, way in ((plain, torch.eye(4).double()), (turned, turn)):
+            optimizer = ROLES["optimizer"].make(name, [p])
+            for g in gradients:
+                p.grad = way @ g
+                optimizer.step()
+        assert (plain - w).abs().max() > 0.01
+        assert torch.allclose(turn @ plain, turned, atol=1e-6) == alike
+
+
+def test_schedule_free_by_its_formulas():
+    """Defazio et al., 2024: gradients at y = (1 − β₁) z + β₁ x, x the mean of all z, weighted by their squared rates."""
+    w, gradients, rates = torch.randn(5, 3), torch.randn(5, 5, 3), (0.002, 0.006, 0.01, 0.01, 0.01)
+    p = torch.nn.Parameter(w.clone())
+    optimizer = ROLES["optimizer"].make("schedule_free(0.01, betas=(0.8, 0.9), weight_decay=0.1)", [p])
+    z, v, x = w, torch.zeros_like(w), torch.zeros_like(w)
+    for k, (g, rate) in enumerate(zip(gradients, rates, strict=True), 1):
+        optimizer.param_groups[0]["lr"] = rate
+        y, p.grad = p.detach().clone(), g.clone()
+        optimizer.step()
+        v = 0.9 * v + 0.1 * g**2
+        z = z - rate * (g / ((v / (1 - 0.9**k)).sqrt() + 1e-8) + 0.1 * y)
+        x = x + rate**2 * z
+    x = x / sum(rate**2 for rate in rates)
+    torch.testing.assert_close(optimizer.average(p), x)
+    torch.testing.assert_close(p.detach(), 0.2 * z + 0.8 * x)
+
+
+def test_schedule_free_is_that_of_the_package():
+    from pytorch_optimizer import ScheduleFreeAdamW
+
+    w, gradients = torch.randn(5, 3), torch.randn(6, 5, 3)
+    ours, theirs = (torch.nn.Parameter(w.clone()) for _ in range(2))
+    optimizers = (ROLES["optimizer"].make("schedule_free(0.01, betas=(0.8, 0.9), weight_decay=0.1)", [ours]),
+                  ScheduleFreeAdamW([theirs], lr=0.01, betas=(0.8, 0.9), weight_decay=0.1))
+    for g in gradients:
+        for p, optimizer in zip((ours, theirs), optimizers, strict=True):
+            p.grad = g.clone()
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+    optimizers[1].eval()
+    torch.testing.assert_close(optimizers[0].average(ours), theirs.detach())

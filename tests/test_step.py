@@ -86,6 +86,36 @@ def test_a_skipped_step_leaves_parameters_and_moments(optimizer):
     assert all(torch.equal(v, before[1][0][k]) for k, v in side.optimizer.state_dict()["state"][0].items())
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_what_schedule_free_averages_is_what_is_used(ema, small, images):
+    state = last(training(small(), ELBO, forever(images(6, SHAPE)), steps=16, ema=ema, schedule="constant",
+                          optimizer="schedule_free(0.01)"))
+    [flat], averaged = state.side.flats, dict(state.ema.named_parameters())
+    own = Flat([averaged[name] for name, _ in state.model.named_parameters()]).vector
+    torch.testing.assert_close(own, state.side.optimizer.average(flat.vector))
+    assert not torch.allclose(own, flat.vector)
+
+
+def test_a_critic_has_no_average():
+    recipe = find("vae_gan").recipe.but(critic_optimizer="schedule_free")
+    with pytest.raises(UsageError, match="a critic is used as it stands"):
+        Assembly(recipe, (1, 16, 16)).check()
+
+
+def test_kernels_are_matrices_of_outputs_by_the_rest():
+    net = network()
+    flat = Flat([*net.parameters()])
+    assert [tuple(m.shape) for m in flat.matrices] == [(5, 27), (5,), (5,), (7, 20), (1,)]
+    torch.testing.assert_close(flat.matrices[0].view(5, 3, 3, 3), net[0].weight.permute(0, 2, 3, 1))
+    flat.vector.grad = torch.arange(len(flat.vector)).float()
+    flat.share()
+    with torch.no_grad():
+        for m in flat.matrices:
+            m.copy_(m.grad)
+    for p, view in zip(net.parameters(), flat.views, strict=True):
+        assert torch.equal(p, flat.vector.grad.as_strided(view.shape, view.stride(), view.storage_offset()))
+
+
 def test_a_parameter_without_a_gradient_stays():
     used, unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(5))
     side = Side([used, unused], "adamw", clip=2.0)

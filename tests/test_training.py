@@ -259,7 +259,9 @@ def stored(snapshot):
                                                     ("mlp(hidden=(16,))", "adamw(0.01)"),
                                                     ("conv(width=4)", "adam(0.01)"), ("conv(width=4)", "adamw(0.01)"),
                                                     ("mlp(hidden=(16,))", "adan(0.01)"), ("conv(width=4)", "lion(1e-3)"),
-                                                    ("conv(width=4)", "muon(0.01)")])
+                                                    ("conv(width=4)", "muon(0.01)"),
+                                                    ("conv(width=4)", "soap(0.01, every=3)"),
+                                                    ("conv(width=4)", "schedule_free(0.01)")])
 def test_a_resumed_run_is_the_undisturbed_one(network, optimizer, through_a_file, small):
     images = np.random.default_rng(0).integers(0, 256, (20, 11, 9, 3), dtype=np.uint8)
     chosen = {"optimizer": optimizer, "schedule": "cosine(warmup=0.2)"}

@@ -35,7 +35,9 @@ from ..pretrained.image_model import ImageModel
 from ..tensors import Shape, evenly
 from .budget import Budget, Optimization
 from .loop import training
+from .optim import OPTIMIZERS
 from .profile import Phase, unnamed
+from .schedule_free import ScheduleFree
 from .snapshots import Snapshot
 from .stages.base import Data, Stage, StageBudget, stage_data
 from .stages.sequence import TimeSplit, check_stages, fit_stages
@@ -215,8 +217,11 @@ class Assembly:
 
 def _check_training(recipe: Recipe, objective: Objective) -> None:
     """Builds what a recipe says of training besides the model, whose numbers would else be told once it has begun."""
-    for text in (recipe.optimizer, recipe.critic_optimizer):
-        registry.optimizer.make(text, [torch.nn.Parameter(torch.zeros(1))])
+    _, of_critic = (OPTIMIZERS.make(text, [torch.nn.Parameter(torch.zeros(1))])
+                    for text in (recipe.optimizer, recipe.critic_optimizer))
+    if isinstance(of_critic, ScheduleFree):
+        raise UsageError("schedule_free keeps an average of weights, and a critic is used as it stands: give it another "
+                         "--critic-optimizer, such as adamw")
     registry.schedule.make(recipe.schedule)
     parse_augmentation(recipe.augment)
     parse_augmentation(recipe.critic_augment, for_critic=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -49,11 +50,18 @@ class Flat:
         pieces = [self._in_order(p, view) for p, view in zip(self.parameters, self.views, strict=True)]
         self.vector.grad = torch.cat([*itertools.chain.from_iterable(zip(pieces, self._gaps, strict=True))])
 
+    @cached_property
+    def matrices(self) -> list[nn.Parameter]:
+        """Each parameter for an optimizer that sees rows and columns: kernels of convolutions are matrices of outputs by the
+        rest, in the order of memory; vectors stay what they are."""
+        return [nn.Parameter(_as_matrix(self.vector.detach(), view), self.vector.requires_grad) for view in self.views]
+
     def share(self) -> None:
-        """Gives the parameters their parts of the vector's gradient, for an optimizer that steps each by itself."""
-        if self.vector.grad is not None:
-            for p, view in zip(self.parameters, self.views, strict=True):
-                p.grad = self.vector.grad.as_strided(view.shape, view.stride(), view.storage_offset())
+        """Gives the matrices their parts of the vector's gradient."""
+        gradient = self.vector.grad
+        if gradient is not None:
+            for m in self.matrices:
+                m.grad = gradient.as_strided(m.shape, m.stride(), m.storage_offset())
 
     @staticmethod
     def _in_order(p: nn.Parameter, view: Tensor) -> Tensor:
@@ -62,6 +70,15 @@ class Flat:
             return view.new_zeros(view.numel())
         grad = p.grad if p.grad.stride() == view.stride() else torch.empty_like(view).copy_(p.grad)
         return grad.as_strided((grad.numel(),), (1,))
+
+
+def _as_matrix(vector: Tensor, view: Tensor) -> Tensor:
+    """The numbers of a view of a vector, in the order of memory, as a matrix whose rows are those of its outermost
+    dimension; one dimension remains one."""
+    if view.dim() < 2:
+        return view
+    rows = view.shape[max(range(view.dim()), key=lambda d: (view.stride(d), view.shape[d]))]
+    return vector.as_strided((rows, view.numel() // rows), (view.numel() // rows, 1), view.storage_offset())
 
 
 def _laid_in(vector: Tensor, start: int, p: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from .flat import Flat
 from .guard import Limits, StepDecision
 from .profile import Phase, unnamed
 from .side import Side, judge
-from .snapshots import MAX_ROLLBACKS, Snapshot, check_snapshot, slots_of
+from .snapshots import MAX_ROLLBACKS, Snapshot, check_snapshot
 from .state import State
 from .tasks import Task
 
@@ -75,7 +75,7 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
     processes = accelerator or Accelerator()
     state = _begin(task, optimization, processes)
     if resume is not None:
-        _restore(state, resume, optimization)
+        _restore(state, resume)
     task.phase = phase
     loop = _Loop(task, state, processes, budget, optimization)
     state.progress = budget.progress(state.step, state.seconds)
@@ -104,10 +104,11 @@ def _begin(task: Task[M], optimization: Optimization, processes: Processes) -> S
     """The state before the first step."""
     module, adversary = task.module, task.adversary
     _place(module, processes)
-    averaged = copy.deepcopy(module).requires_grad_(False) if optimization.ema else module
     side = Side((p for p in module.parameters() if p.requires_grad), optimization.optimizer, optimization.clip)
     if not side.flats:
         raise UsageError("there is nothing to train: no parameter of the model requires a gradient")
+    apart = optimization.ema or side.averages is not None
+    averaged = copy.deepcopy(module).requires_grad_(False) if apart else module
     if adversary is None:
         return State(module, averaged, side, weights=task.initial_weights)
     _place(adversary, processes)
@@ -121,17 +122,15 @@ def _place(module: nn.Module, processes: Processes) -> None:
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def _restore(state: State[M], saved: Snapshot, optimization: Optimization) -> None:
+def _restore(state: State[M], saved: Snapshot) -> None:
     """Continues from a snapshot, which is checked before anything is copied: optimizers do not look at shapes.
 
     Raises:
         ModelFileError: it does not fit.
     """
-    critic = state.critic.optimizer if state.critic is not None else None
     try:
-        slots = slots_of("optimizer", state.side.optimizer, lambda p: registry.optimizer.make(optimization.optimizer, p)) | \
-            slots_of("critic_optimizer", critic, lambda p: registry.optimizer.make(optimization.critic_optimizer, p))
-        check_snapshot(saved, state.tensors(), slots)
+        state.begin()
+        check_snapshot(saved, state.tensors(), state.slots())
         state.restore(saved)
     except (KeyError, RuntimeError, ValueError) as e:
         raise ModelFileError(f"the saved state does not fit this model ({e}); remove the run's state folder to start "
@@ -308,6 +307,8 @@ class _Loop(Generic[M]):
             decay = min(self.ema, (1 + state.step) / (10 + state.step)) ** EMA_EVERY
             averaged, current = self.averages
             torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore
+            for average, own in zip(averaged, state.side.averages or (), strict=False):
+                average.copy_(own)  # the optimizer's, of trained parameters, which come first
 
     def _roll_back(self, reason: str) -> None:
         state = self.state

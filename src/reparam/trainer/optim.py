@@ -13,6 +13,7 @@ from ..errors import UsageError
 from ..parts import registry
 from ..parts.ranges import above, at_least, between
 from ..parts.registry import optimizer, schedule
+from .schedule_free import ScheduleFree
 
 Parameters = Iterable[nn.Parameter]
 Rate = Annotated[float, above(0)]
@@ -57,25 +58,52 @@ def lion(parameters: Parameters, lr: Rate = 3e-4, betas: Betas = (0.9, 0.99),
 
 
 @optimizer("muon")
-def muon(parameters: Parameters, lr: Rate = 0.02, momentum: Decay = 0.95, adam_lr: Rate = 2e-3,
+def muon(parameters: Parameters, lr: Rate = 0.02, momentum: Decay = 0.95, adam_lr: Rate | None = None,
          weight_decay: Annotated[float, at_least(0)] = 0.0) -> optim.Optimizer:
     """Momentum whose matrices are made orthogonal, kernels of convolutions as matrices of outputs by the rest; biases and
-    scales by AdamW with the rate `adam_lr`. (Jordan et al., 2024, kellerjordan.github.io/posts/muon)"""
+    scales by AdamW with the rate `adam_lr`, by default a tenth of `lr`. (Jordan et al., 2024,
+    kellerjordan.github.io/posts/muon)"""
     ours = [*parameters]
     groups = [{"params": [p for p in ours if (p.dim() >= 2) == large], "use_muon": large} for large in (True, False)]
     return _package().Muon([g for g in groups if g["params"]], lr=lr, momentum=momentum, weight_decay=weight_decay,
-                           adamw_lr=adam_lr, adamw_betas=(0.9, 0.99), adamw_wd=weight_decay)
+                           adamw_lr=adam_lr or lr / 10, adamw_betas=(0.9, 0.99), adamw_wd=weight_decay)
 
 
-BY_SHAPE = ("muon",)
-"""Optimizers that see parameters in their shapes; others step all of them as one vector."""
+@optimizer("soap")
+def soap(parameters: Parameters, lr: Rate = 3e-3, betas: Betas = (0.95, 0.95),
+         weight_decay: Annotated[float, at_least(0)] = 0.0,
+         every: Annotated[int, at_least(1)] = 10, largest: Annotated[int, at_least(1)] = 512) -> optim.Optimizer:
+    """Adam in the eigenbases of Shampoo's two matrices, which are turned `every` so many steps; sides of more than `largest`
+    are left as they are. (Vyas et al., 2024, arXiv:2409.11321)"""
+    made = _package().SOAP(parameters, lr=lr, betas=betas, weight_decay=weight_decay, precondition_frequency=every,
+                           max_precondition_dim=largest)
+    made.register_step_post_hook(_lay_out_bases)
+    return made
+
+
+def _lay_out_bases(optimizer: optim.Optimizer, *_: Any) -> None:
+    """Bases as a file gives them back, row by row: products of the same numbers in another layout end otherwise."""
+    for state in optimizer.state.values():
+        state["Q"] = [q.contiguous() if len(q) else q for q in state["Q"]]
+
+
+@optimizer("schedule_free")
+def schedule_free(parameters: Parameters, lr: Rate = 2.5e-3, betas: Betas = (0.9, 0.99),
+                  weight_decay: Annotated[float, at_least(0)] = 0.0) -> optim.Optimizer:
+    """AdamW whose own average of all steps takes the place of a falling rate, and of `ema`: give it the schedule constant.
+    (Defazio et al., 2024, arXiv:2405.15682)"""
+    return ScheduleFree(parameters, lr, betas, weight_decay)
+
+
+BY_SHAPE = ("muon", "soap")
+"""Optimizers that see rows and columns; others step all parameters as one vector."""
 
 
 def _package() -> Any:
     try:
         return import_module("pytorch_optimizer")
     except ImportError as e:
-        raise UsageError('the optimizers adan, lion and muon need a package: pip install "reparam[optimizers]"') from e
+        raise UsageError('the optimizers adan, lion, muon and soap need a package: pip install "reparam[optimizers]"') from e
 
 
 Schedule = Callable[[float], float]

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..parts import registry
 from ..parts.call import parse_call
 from .flat import Flat
 from .guard import Guard
-from .optim import BY_SHAPE
+from .optim import BY_SHAPE, OPTIMIZERS
+from .schedule_free import ScheduleFree
 
 
 class Side:
@@ -29,11 +29,16 @@ class Side:
         for p in parameters:
             by_type.setdefault(p.dtype, []).append(p)
         self.flats = [Flat(same) for same in by_type.values()]
-        self.by_shape = parse_call(optimizer).name in BY_SHAPE
-        stepped = [p for f in self.flats for p in (f.parameters if self.by_shape else [f.vector])]
-        self.optimizer = registry.optimizer.make(optimizer, stepped) if stepped else None
+        self.call = parse_call(optimizer)
+        self.by_shape = self.call.name in BY_SHAPE
+        stepped = [p for f in self.flats for p in (f.matrices if self.by_shape else [f.vector])]
+        self.optimizer = self.make(stepped) if stepped else None
         self.peaks = [float(group["lr"]) for group in self.groups]
         self.guard = Guard(clip=clip)
+
+    def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """An optimizer of this kind."""
+        return OPTIMIZERS.make(self.call, parameters)
 
     @property
     def groups(self) -> list[dict[str, float]]:
@@ -58,6 +63,13 @@ class Side:
     def gradients(self) -> list[Tensor]:
         """The gathered gradients; none where no parameter has one."""
         return [flat.vector.grad for flat in self.flats if flat.vector.grad is not None]
+
+    @property
+    def averages(self) -> list[Tensor] | None:
+        """The average of each vector of parameters that the optimizer itself keeps; None for most."""
+        if not isinstance(self.optimizer, ScheduleFree):
+            return None
+        return [self.optimizer.average(flat.vector) for flat in self.flats]
 
     def step(self, scale: Tensor, skip: Tensor) -> None:
         """Steps the parameters by the gathered gradients divided by `scale` (1,), unless `skip` () is 1.

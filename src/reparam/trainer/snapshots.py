@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NotRequired, TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,6 @@ from ..files.untrusted import Amount, Count, Malformed, Share, Within, conform, 
 
 Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors and numbers from which a run continues exactly."""
-Slots = Callable[[Tensor], Mapping[str, Tensor]]
-"""An optimizer's state of a parameter, by name."""
 MAX_ROLLBACKS = 8
 
 
@@ -47,22 +45,21 @@ class Numbers(TypedDict):
     critic_guard: NotRequired[GuardNumbers]
 
 
-def check_snapshot(saved: Snapshot, wanted: Mapping[str, Tensor], slots: Mapping[str, Tensor | None]) -> None:
+def check_snapshot(saved: Snapshot, wanted: Mapping[str, Tensor], slots: Mapping[str, Tensor]) -> None:
     """Compares a snapshot with the tensors that it is to be copied into: names, types and shapes, then values.
 
-    `slots` are the optimizers' tensors, which a parameter without a gradient lacks.
+    `slots` are those among the wanted that are the optimizers', which a parameter without a gradient lacks.
 
     Raises:
         ValueError: what does not fit.
     """
     tensors, numbers = saved
     conform(numbers, Numbers)
-    expected = {**slots, **wanted}
-    for name in sorted(wanted.keys() - tensors.keys()):
+    for name in sorted(wanted.keys() - slots.keys() - tensors.keys()):
         if name != "rng.cuda":  # begun on a machine without
             raise Malformed(f"{name} is missing")
     for name, value in tensors.items():
-        like = expected.get(name)
+        like = wanted.get(name)
         if name == "rng.cuda" and like is None:  # begun on a machine with one
             continue
         if like is None:
@@ -74,12 +71,17 @@ def check_snapshot(saved: Snapshot, wanted: Mapping[str, Tensor], slots: Mapping
         raise Malformed(f"{name} holds values that are not finite")
 
 
-def _check_slots(tensors: Mapping[str, Tensor], slots: Mapping[str, Any]) -> None:
+def _check_slots(tensors: Mapping[str, Tensor], slots: Mapping[str, Tensor]) -> None:
     """A parameter has all of its slots or none."""
-    begun = {name.rpartition(".")[0] for name in slots if name in tensors}
+    begun = {_parameter(name) for name in slots if name in tensors}
     for name in slots:
-        if name.rpartition(".")[0] in begun and name not in tensors:
+        if _parameter(name) in begun and name not in tensors:
             raise Malformed(f"{name} is missing")
+
+
+def _parameter(slot: str) -> str:
+    """Whose slot it is: 'optimizer.3' of 'optimizer.3.exp_avg'."""
+    return ".".join(slot.split(".")[:2])
 
 
 def described(tensor: Tensor) -> str:
@@ -87,25 +89,22 @@ def described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def slots_of(name: str, optimizer: torch.optim.Optimizer | None,
-             make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The tensors of an optimizer's state after a step, by name, on the meta device: one step of another optimizer is taken
-    for each shape."""
-    by_shape: dict[tuple[torch.dtype, torch.Size], dict[str, Tensor]] = {}
-    slots: dict[str, Tensor] = {}
-    for i, p in enumerate(parameters_of(optimizer)):
+def begin(optimizer: torch.optim.Optimizer | None, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> None:
+    """Gives an optimizer the state that it has after a step, for a saved one to take the place of: one step of another such
+    optimizer is taken for each shape."""
+    by_shape: dict[tuple[torch.dtype, torch.Size], dict[str, Any]] = {}
+    for p in parameters_of(optimizer):
         if (p.dtype, p.shape) not in by_shape:
             by_shape[p.dtype, p.shape] = _after_a_step(p, make)
-        slots |= {f"{name}.{i}.{k}": v for k, v in by_shape[p.dtype, p.shape].items()}
-    return slots
+        cast(Any, optimizer).state[p] = by_shape[p.dtype, p.shape]
 
 
-def _after_a_step(p: Tensor, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> dict[str, Tensor]:
+def _after_a_step(p: Tensor, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> dict[str, Any]:
     probe = nn.Parameter(torch.zeros_like(p))
     probe.grad = torch.zeros_like(p)
     optimizer = make([probe])
     optimizer.step()
-    return {k: v.to("meta") for k, v in optimizer.state_dict()["state"].get(0, {}).items()}
+    return optimizer.state[probe]
 
 
 def parameters_of(optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]:
@@ -114,9 +113,19 @@ def parameters_of(optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]
 
 
 def held_by(name: str, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
-    """An optimizer's tensors by name, 'optimizer.3.exp_avg'."""
+    """An optimizer's tensors by name: 'optimizer.3.exp_avg', or 'optimizer.3.bases.0' of a list."""
     held = optimizer.state_dict()["state"] if optimizer is not None else {}
-    return {f"{name}.{i}.{k}": v for i, slots in held.items() for k, v in slots.items()}
+    return dict(_named(held, name))
+
+
+def _named(held: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested dicts and lists, by their path."""
+    if isinstance(held, Tensor):
+        yield name, held
+    elif isinstance(held, dict | list | tuple):
+        inside = cast(dict[Any, Any], held).items() if isinstance(held, dict) else enumerate(cast(list[Any], held))
+        for key, value in inside:
+            yield from _named(value, f"{name}.{key}")
 
 
 def steps_of(optimizer: torch.optim.Optimizer | None) -> list[int]:
@@ -125,18 +134,28 @@ def steps_of(optimizer: torch.optim.Optimizer | None) -> list[int]:
 
 
 def fill(optimizer: torch.optim.Optimizer | None, saved: dict[str, Tensor], steps: Sequence[int] = ()) -> None:
-    """The inverse of `held_by` and of `steps_of`."""
+    """The inverse of `held_by` and of `steps_of`, for an optimizer that has stepped or begun: what is no tensor in its state
+    stays as it is."""
     if optimizer is None:
         return
     for group, count in zip(optimizer.param_groups, steps, strict=False):
         if count or "step" in group:
             group["step"] = count
     parameters = parameters_of(optimizer)
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in saved.items():
-        index, _, slot = name.partition(".")
-        slots.setdefault(int(index), {})[slot] = _laid_out_like(parameters[int(index)], value)
+    saved_of = {int(name.partition(".")[0]) for name in saved}
+    slots = {i: _refilled(optimizer.state[parameters[i]], f"{i}", saved, parameters[i]) for i in sorted(saved_of)}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+
+
+def _refilled(held: Any, name: str, saved: Mapping[str, Tensor], parameter: Tensor) -> Any:
+    """Nested dicts and lists with other tensors in the places of theirs."""
+    if isinstance(held, Tensor):
+        return _laid_out_like(parameter, saved[name])
+    if isinstance(held, dict):
+        return {k: _refilled(v, f"{name}.{k}", saved, parameter) for k, v in cast(dict[Any, Any], held).items()}
+    if isinstance(held, list | tuple):
+        return [_refilled(v, f"{name}.{k}", saved, parameter) for k, v in enumerate(cast(list[Any], held))]
+    return held
 
 
 def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:

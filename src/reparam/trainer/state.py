@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..objectives.adversaries.base import Adversary
 from .guard import Guard
 from .side import Side
-from .snapshots import Snapshot, fill, held_by, steps_of
+from .snapshots import Snapshot, begin, fill, held_by, steps_of
 
 M = TypeVar("M", bound=nn.Module)
 COUNTED = ("step", "images", "seconds", "cpu_seconds", "progress", "lr_scale", "rollbacks")
@@ -79,14 +79,24 @@ class State(Generic[M]):
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         if self.ema is not self.model:
             tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        tensors |= held_by("optimizer", self.side.optimizer)
         if self.adversary is not None and self.critic is not None:
             tensors |= {f"critic.{k}": v for k, v in self.adversary.state_dict().items()}
-            tensors |= held_by("critic_optimizer", self.critic.optimizer)
+        tensors |= self.slots()
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
         return tensors
+
+    def slots(self) -> dict[str, Tensor]:
+        """Those of them that are the optimizers'."""
+        slots = held_by("optimizer", self.side.optimizer)
+        return slots | held_by("critic_optimizer", self.critic.optimizer) if self.critic is not None else slots
+
+    def begin(self) -> None:
+        """Gives the optimizers the state that they have after a step, for a saved one to take the place of."""
+        for side in (self.side, self.critic):
+            if side is not None:
+                begin(side.optimizer, side.make)
 
     def snapshot(self) -> Snapshot:
         """A copy of all that the next steps depend on."""
