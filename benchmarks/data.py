@@ -92,7 +92,7 @@ def memory_map(count: int, folder: Path) -> dict:
     for side, channels in ((28, 1), (32, 3), (64, 3)):
         path = folder / f"{side}.npy"
         np.save(path, np.random.default_rng(0).integers(0, 256, (count, side, side, channels), np.uint8))
-        stream = iter(Stream(np.load(path, mmap_mode="r"), np.arange(count), 256))
+        stream = iter(Stream(np.load(path, mmap_mode="r"), np.arange(count), batch_size=256))
         next(stream)
         began = time.process_time()
         seen = sum(len(batch) for batch in itertools.islice(stream, 4 * count // 256))
@@ -226,7 +226,7 @@ def plain_order(streamed, start: int, count: int) -> dict[int, str]:
     from reparam.data.stream import LateStream
 
     digests = {}
-    for step, batch in enumerate(itertools.islice(LateStream(streamed, BATCH, start=start), count), start):
+    for step, batch in enumerate(itertools.islice(LateStream(streamed, batch_size=BATCH, start=start), count), start):
         assert isinstance(batch, torch.Tensor)  # noqa: S101
         digests[step] = hashlib.blake2b(batch.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
     return digests

@@ -167,7 +167,7 @@ def wrapped(model: nn.Module) -> VAE:
 
 def reparam_rate(model: VAE, images: np.ndarray, batch: int, *, compiled: bool, precision: str, n: int) -> float:
     """Images per second of training, without the first steps, in which compilation happens."""
-    stream = Stream(images, np.arange(len(images)), batch)
+    stream = Stream(images, np.arange(len(images)), batch_size=batch)
     warm = 12
     loop = training(ModelTask(model, parse_objective("nll + kl")), stream, Budget(warm + n // batch, precision=precision),
                     Optimization("adamw(lr=3e-3)", schedule="linear(warmup=0.05)", compile=compiled))

@@ -121,7 +121,7 @@ def bound(x: Tensor, model: VAE) -> tuple[Work, Work, Work]:
 def input_of(batches: int) -> tuple[Work, Work]:
     data = images(16_384)
     array = torch.from_numpy(data)
-    stream = iter(Stream(data, np.arange(len(data)), 256, device="cpu"))
+    stream = iter(Stream(data, np.arange(len(data)), batch_size=256, device="cpu"))
 
     def sliced() -> None:
         for _ in range(batches):

@@ -156,7 +156,7 @@ def test_few_labels_are_kept_evenly():
 
 def test_batches_bring_their_own_labels():
     images = np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1)
-    stream = iter(Stream(images, np.arange(12), 5, labels=np.arange(12)))
+    stream = iter(Stream(images, np.arange(12), batch_size=5, labels=np.arange(12)))
     for _ in range(4):
         x, y = next(stream)
         assert torch.equal((x.flatten() * 255).round().long(), y)
@@ -166,7 +166,7 @@ def few_labels(batch=8, **changes):
     """Of 100 images 6 with a label: those of the batches of a stream, with the labels."""
     images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
     labels = np.where(np.arange(100) % 16 == 5, np.arange(100), -1)
-    stream = Stream(images, np.arange(100), batch, labels=labels, **changes)
+    stream = Stream(images, np.arange(100), batch_size=batch, labels=labels, **changes)
     return [((x.flatten() * 255).round().long(), y) for x, y in itertools.islice(stream, 30)]
 
 
@@ -190,8 +190,9 @@ def test_few_labels_come_in_every_batch():
 def test_without_labels_or_with_many_batches_are_as_without_any(known):
     images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
     labels = np.where(np.arange(100) < known, 1, -1)
-    plain = itertools.islice(Stream(images, np.arange(100), 8), 30)
-    assert all(torch.equal(a, b) for (a, _), b in zip(Stream(images, np.arange(100), 8, labels=labels), plain, strict=False))
+    plain = itertools.islice(Stream(images, np.arange(100), batch_size=8), 30)
+    told = Stream(images, np.arange(100), batch_size=8, labels=labels)
+    assert all(torch.equal(a, b) for (a, _), b in zip(told, plain, strict=False))
 
 
 def test_labels_that_are_kept_are_drawn():

@@ -54,7 +54,7 @@ def test_a_killed_build_goes_on_where_it_stopped(archive, monkeypatch, tmp_path)
     assert ended.returncode == -signal.SIGKILL
     done = []
     with monkeypatch.context() as noted:
-        noted.setattr(build._Build, "_headers", lambda *_: pytest.fail("the headers were noted"))
+        noted.setattr(build, "header_of", lambda *_: pytest.fail("what all are like was noted"))
         resumed = open_images(archive, progress=lambda k, n: done.append((k, n)))
     assert done[0][0] > 110 and done[-1] == (120, 120)
     assert [each.name for each in resumed.skipped] == ["a/118.png"]

@@ -87,7 +87,7 @@ def test_addresses(tmp_path, monkeypatch):
     assert len(open_images("hf:owner/name")) == 20
     memory.put(str(tmp_path / "a.parquet"), "/datasets/owner/name/data/train.parquet")
     assert len(open_images("hf:owner/name")) == 20
-    with pytest.raises(DataError, match=r"no \.parquet files at 'hf:owner/other'"):
+    with pytest.raises(DataError, match=r"no \.parquet or \.tar files at 'hf:owner/other'"):
         open_images("hf:owner/other")
     with pytest.raises(UsageError, match="Protocol not known: nowhere"):
         open_images("nowhere://x")

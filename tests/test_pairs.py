@@ -100,7 +100,7 @@ def seen(stream, steps):
 
 def test_each_image_is_followed_by_its_partner_and_each_comes_first_once_a_pass():
     partners = np.random.default_rng(0).permutation(40)
-    stream = Stream(numbered(40), np.arange(20), 8, seed=2, partners=partners, labels=np.arange(40))
+    stream = Stream(numbered(40), np.arange(20), batch_size=8, seed=2, partners=partners, labels=np.arange(40))
     whole = seen(stream, 15)
     for batch in whole:
         assert len(batch) == 8 and torch.equal(batch[1::2], torch.from_numpy(partners)[batch[::2]])
@@ -113,7 +113,7 @@ def test_each_image_is_followed_by_its_partner_and_each_comes_first_once_a_pass(
 def test_pairs_stay_on_one_process_and_few_labels_lead_theirs():
     partners = np.roll(np.arange(100), 1)
     labels = np.where(np.arange(100) % 16 == 5, np.arange(100), -1)
-    stream = Stream(numbered(100), np.arange(100), 16, partners=partners, labels=labels)
+    stream = Stream(numbered(100), np.arange(100), batch_size=16, partners=partners, labels=labels)
     shares = [seen(replace(stream, process=i, processes=2), 9) for i in range(2)]
     for batch, *parts in zip(seen(stream, 9), *shares, strict=True):
         assert all(len(p) == 8 and torch.equal(p[1::2], (p[::2] - 1) % 100) for p in parts)
@@ -126,7 +126,7 @@ EXPECTED = [9, 6, 0, 2, 1, 4, 7, 5, 3, 8, 4, 1]
 
 
 def test_without_partners_batches_are_what_they_were():
-    assert torch.cat(seen(Stream(numbered(10), np.arange(10), 4, seed=3), 3)).tolist() == EXPECTED
+    assert torch.cat(seen(Stream(numbered(10), np.arange(10), batch_size=4, seed=3), 3)).tolist() == EXPECTED
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3, 6])

@@ -24,7 +24,7 @@ def test_linear_vae_reaches_ppca(k):
                     likelihood="gaussian(sigma='learned')", objective="nll + kl")
     torch.manual_seed(0)
     model = build_model(recipe, (1, 8, 8))
-    stream = Stream(x, torch.arange(len(x)).numpy(), 256)
+    stream = Stream(x, torch.arange(len(x)).numpy(), batch_size=256)
     for state in training(model, build_objective(recipe), stream, steps=4000, optimizer="adamw(lr=3e-2)", ema=0.99):
         pass
     with torch.random.fork_rng():

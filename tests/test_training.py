@@ -273,7 +273,7 @@ def test_a_resumed_run_is_the_undisturbed_one(network, optimizer, through_a_file
                      likelihood="gaussian(sigma='learned')")
 
     def stream(start=0):
-        return Stream(images, np.arange(20), 6, seed=1, augment=flip(), binarize=True, start=start)
+        return Stream(images, np.arange(20), batch_size=6, seed=1, augment=flip(), binarize=True, start=start)
 
     whole = last(training(model(), ELBO, stream(), steps=2 * n, **chosen))
     half = model()
@@ -464,7 +464,7 @@ def test_a_trained_linear_model_reaches_principal_components(small):
     x = torch.from_numpy(data).float().reshape(-1, 1, 2, 3)
     model = small((1, 2, 3), encoder="mlp(hidden=())", decoder="mlp(hidden=())", latent="flat(2)",
                   likelihood="gaussian(sigma='learned')")
-    stream = Stream(x.permute(0, 2, 3, 1).numpy(), np.arange(300), 300)  # what need not lie in [0, 1]
+    stream = Stream(x.permute(0, 2, 3, 1).numpy(), np.arange(300), batch_size=300)  # what need not lie in [0, 1]
     last(training(model, ELBO, stream, steps=1000, optimizer="adam(lr=0.02)", schedule="cosine(0)", ema=0))
     with torch.no_grad():
         elbo = -ELBO(model(x, samples=300)).item()
@@ -485,7 +485,7 @@ def seen(stream, batches):
 
 @pytest.mark.parametrize(("n", "size"), [(12, 4), (10, 4), (3, 8), (7, 7), (5, 1)])
 def test_every_image_comes_once_a_pass(n, size):
-    stream = Stream(numbered(n), np.arange(n), size)
+    stream = Stream(numbered(n), np.arange(n), batch_size=size)
     flat = list(itertools.chain(*seen(stream, 4 * n)))
     passes = [flat[i * n : (i + 1) * n] for i in range(len(flat) // n)]
     assert all(sorted(p) == list(range(n)) for p in passes)
@@ -494,23 +494,23 @@ def test_every_image_comes_once_a_pass(n, size):
 
 def test_the_order_depends_on_the_seed_alone():
     torch.manual_seed(1)
-    first = seen(Stream(numbered(20), np.arange(20), 6, seed=1), 9)
+    first = seen(Stream(numbered(20), np.arange(20), batch_size=6, seed=1), 9)
     torch.manual_seed(2)
-    assert seen(Stream(numbered(20), np.arange(20), 6, seed=1), 9) == first
-    assert seen(Stream(numbered(20), np.arange(20), 6, seed=2), 9) != first
+    assert seen(Stream(numbered(20), np.arange(20), batch_size=6, seed=1), 9) == first
+    assert seen(Stream(numbered(20), np.arange(20), batch_size=6, seed=2), 9) != first
 
 
 @pytest.mark.parametrize("start", [1, 4, 7])
 def test_a_stream_starts_anywhere(start):
-    whole = seen(Stream(numbered(10), np.arange(10), 4), 12)
-    assert seen(Stream(numbered(10), np.arange(10), 4, start=start), 12 - start) == whole[start:]
-    stream = Stream(numbered(10), np.arange(10), 4)
+    whole = seen(Stream(numbered(10), np.arange(10), batch_size=4), 12)
+    assert seen(Stream(numbered(10), np.arange(10), batch_size=4, start=start), 12 - start) == whole[start:]
+    stream = Stream(numbered(10), np.arange(10), batch_size=4)
     assert seen(stream, 12) == seen(stream, 12) == whole
 
 
 def test_processes_share_a_batch_out():
-    whole = seen(Stream(numbered(10), np.arange(10), 6), 8)
-    shares = [seen(Stream(numbered(10), np.arange(10), 6, process=i, processes=3), 8) for i in range(3)]
+    whole = seen(Stream(numbered(10), np.arange(10), batch_size=6), 8)
+    shares = [seen(Stream(numbered(10), np.arange(10), batch_size=6, process=i, processes=3), 8) for i in range(3)]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert all(len(p) == 2 for p in parts)
         assert sorted(itertools.chain(*parts)) == sorted(batch)
@@ -518,24 +518,24 @@ def test_processes_share_a_batch_out():
 
 def test_only_the_chosen_images_are_seen():
     chosen = np.array([3, 5, 8])
-    assert {i for b in seen(Stream(numbered(10), chosen, 2), 9) for i in b} == {3, 5, 8}
+    assert {i for b in seen(Stream(numbered(10), chosen, batch_size=2), 9) for i in b} == {3, 5, 8}
 
 
 def test_images_become_floats_with_channels_first():
     images = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
-    x = next(iter(Stream(images, np.arange(4), 4, seed=3)))
+    x = next(iter(Stream(images, np.arange(4), batch_size=4, seed=3)))
     assert x.shape == (4, 3, 5, 6)
     assert x.dtype == torch.float32
     whole = to_batch(images)
     assert torch.equal(whole, torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
     assert all((whole == image).flatten(1).all(1).sum() == 1 for image in x)
-    floats = next(iter(Stream((images / 255).astype(np.float32), np.arange(4), 4, seed=3)))
+    floats = next(iter(Stream((images / 255).astype(np.float32), np.arange(4), batch_size=4, seed=3)))
     torch.testing.assert_close(floats, x)
 
 
 def test_binarising_keeps_the_grey_value_on_average():
     images = np.full((50, 8, 8, 1), 64, dtype=np.uint8)
-    x = torch.cat(list(itertools.islice(Stream(images, np.arange(50), 50, binarize=True), 4)))
+    x = torch.cat(list(itertools.islice(Stream(images, np.arange(50), batch_size=50, binarize=True), 4)))
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert x.mean().item() == pytest.approx(64 / 255, abs=0.02)
     assert not torch.equal(x[:50], x[50:100])

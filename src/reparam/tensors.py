@@ -45,7 +45,12 @@ def one_hot(classes: Tensor, n: int) -> Tensor:
 
 def as_pixels(images: Tensor) -> Tensor:
     """uint8 levels as floats in [0, 1]; floats as they are."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()  # four times as fast as two arrays
+    if images.dtype != torch.uint8:
+        return images.float()
+    if images.device.type != "cpu":
+        return images.float().div_(255)
+    # one pass over memory, where torch takes two: it converts a whole array before it divides
+    return torch.from_numpy(np.divide(images.numpy(), np.float32(255), dtype=np.float32))
 
 
 def evenly(n: int, most: int) -> npt.NDArray[np.int64]:

@@ -58,8 +58,8 @@ def train(
     Parameters
     ----------
     data
-        A folder of images (sub-folders are labels), a .zip or .tar of one, an .npy or .npz file, .parquet files of images,
-        also at an address such as s3://bucket/folder or hf:owner/name, 'digits' or 'shapes'.
+        A folder of images (sub-folders are labels), a .zip or .tar of one, an .npy or .npz file, shards (.parquet, or
+        .tar of WebDataset), also at an address such as s3://bucket/folder or hf:owner/name, 'digits' or 'shapes'.
     preset
         A named recipe that the other flags change; see 'reparam presets'.
     out

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 
 from ..errors import DataError
+from ..text import counted
 from .decode import File, Named
 from .folders import Said, is_below, made_by_a_device, read_folders, runs_among
 from .formats import is_read, why_unread
@@ -247,24 +248,15 @@ class _Tar(Members[_Place]):
     def __init__(self, path: Path, max_bytes: int, stream: IO[bytes]) -> None:
         super().__init__(path, max_bytes)
         self._stream = stream
-        headers = _Headers(stream, path)
+        found = files_in_tar(stream, path)
         try:
-            archive: Any = tarfile.TarFile(fileobj=cast(IO[bytes], headers))
+            first = next(found, None)
         except tarfile.ReadError as e:
             raise DataError(f"{path} is neither a folder nor a zip or tar of images. Accepted "
                             "are those, an .npy, an .npz and the bundled names 'digits' and 'shapes'.") from e
-        with archive:
-            for count in itertools.count():
-                info = archive.next()
-                headers.spent, archive.members = 0, []  # tarfile would keep all that it has seen
-                if info is None:
-                    break
-                if count >= MOST_FILES:
-                    raise DataError(f"{path} holds more than {MOST_FILES:,} files: unpack it")
-                if not info.isdir():
-                    odd = None if info.isreg() and not info.issparse() else "not a regular file"
-                    self._add(info.name.replace("\\", "/"), _Place(info.offset_data, info.size),
-                              odd or self._oversized(info.size))
+        for info in itertools.chain([] if first is None else [first], found):
+            odd = None if info.isreg() and not info.issparse() else "not a regular file"
+            self._add(info.name.replace("\\", "/"), _Place(info.offset_data, info.size), odd or self._oversized(info.size))
 
     def _place(self, entry: _Place) -> Any:
         return entry.start  # in this order a compressed tar is read once, front to back
@@ -277,10 +269,34 @@ class _Tar(Members[_Place]):
         return Named(name, data)
 
 
+def files_in_tar(stream: IO[bytes], path: str | Path) -> Iterator[tarfile.TarInfo]:
+    """What an uncompressed tar holds besides folders, in the order in which it lies.
+
+    Raises:
+        DataError: it claims too many files, or too much of one.
+        tarfile.TarError: it is no tar, or truncated.
+    """
+    headers = _Headers(stream, path)
+    archive: Any = tarfile.TarFile(fileobj=cast(IO[bytes], headers))
+    with archive:
+        for count in itertools.count():
+            info = archive.next()
+            headers.spent, archive.members = 0, []  # tarfile would keep all that it has seen
+            if info is None:  # also where a header is broken or lacking
+                stream.seek(archive.offset)
+                if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError(f"it is broken, or truncated, after {counted(count, 'file')}")
+                return
+            if count >= MOST_FILES:
+                raise DataError(f"{path} holds more than {MOST_FILES:,} files: unpack it, or divide it")
+            if not info.isdir():
+                yield info
+
+
 class _Headers:
     """A stream of which tarfile reads the headers: of one file at most MOST_HEADER bytes, whatever they claim."""
 
-    def __init__(self, stream: IO[bytes], path: Path) -> None:
+    def __init__(self, stream: IO[bytes], path: str | Path) -> None:
         self._stream, self._path = stream, path
         self.spent = 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,15 +12,17 @@ import numpy as np
 from ..errors import DataError
 from . import cache
 from .archives import Members, Skipped
-from .decode import Header
-from .folders import Said
+from .decode import Header, as_numbers, of_numbers
 from .formats import accepted
 from .imageset import FEWEST, Array, ImageSet, assemble, enough, in_colour
 from .labels import Labels
 from .parallel import in_parallel, workers_for
 from .pixels import UnreadableImage
-from .plan import DecodePlan, Joining, Plan, Settings, Skips, header_of, plan_of
+from .plan import Decoded, DecodePlan, Joining, Plan, Settings, Skips, header_of, plan_of
 from .workers import Workers
+
+LOOKED_AT = 64
+"""Files by whose headers it is guessed what all are like."""
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -34,8 +35,8 @@ def open_files(found: Members[Any], name: str, settings: Settings, on_bad: str, 
     stored = cache.load(key)
     if stored is None:
         with cache.building(key) as temporary, workers_for(len(found.entries)) as workers:
-            build = _Build(found, name, settings, temporary, workers)
-            cache.save(temporary, *_packed(build.images(Skips(on_bad, found.skipped), progress)))
+            build = _Build(found, name, settings, on_bad, temporary, workers)
+            cache.save(temporary, *_packed(build.images(progress)))
         stored = cache.load(key)
     if stored is None:
         raise DataError(f"the images of {name} vanished from {cache.folder()} while being opened; "
@@ -62,88 +63,88 @@ def _nothing_in(found: Members[Any], name: str) -> str:
             f"are {accepted()} files.")
 
 
-class _Chosen(NamedTuple):
-    """What was chosen for all files of a source, once their headers had been read."""
+class _Read(NamedTuple):
+    """What was read of all files under one plan."""
 
-    plan: Plan
-    names: list[str]
-    """Of the files that are decoded."""
-    notes: list[str]
+    rows: Array
+    """Numbers of the files whose images are in images.npy, one after the other."""
+    digests: Array
+    """Of all files."""
+    coloured: int
+    """How many images a grey model reads in colour."""
+    headers: dict[str, Header]
+    skips: Skips
 
 
 class _Build:
-    """One source on its way into an entry of the cache."""
+    """One source on its way into an entry of the cache.
 
-    def __init__(self, found: Members[Any], name: str, settings: Settings, entry: Path, workers: Workers | None) -> None:
-        self.found, self.name, self.settings, self.entry, self.workers = found, name, settings, entry, workers
+    Every file is read once: what is chosen for all of them is guessed by the first few, and only if the others show it to
+    be wrong are all decoded again.
+    """
 
-    def images(self, skips: Skips, progress: Progress | None) -> ImageSet:
+    def __init__(self, found: Members[Any], name: str, settings: Settings, on_bad: str, entry: Path, workers: Workers | None
+                 ) -> None:
+        self.found, self.name, self.settings, self.on_bad = found, name, settings, on_bad
+        self.entry, self.workers = entry, workers
+        self.names = found.names
+
+    def images(self, progress: Progress | None) -> ImageSet:
         """Decodes every readable file into images.npy of the entry, which the result maps."""
-        found, least = self.found, FEWEST if self.settings.like is None else 1
-        chosen = self._chosen(skips)
-        enough(len(chosen.names), skips, self.name, least)
-        kept, digests, coloured = self._decode(chosen, skips, progress)
-        enough(len(kept), skips, self.name, least)
-        said = found.said(chosen.names)
-        return assemble(np.load(self.entry / "images.npy", mmap_mode="r"), digests[kept], _labels_of(said, kept),
-                        said.validation[kept], said.test[kept], tuple(sorted(skips)),
-                        chosen.notes + in_colour(coloured) + found.notes, self.name, tuple(chosen.names[i] for i in kept),
+        found, plan, notes = self.found, self._plan(), list[str]()
+        read = self._read(plan, progress)
+        if isinstance(plan, DecodePlan):
+            settled, notes = plan_of(read.headers, self.settings, read.skips)
+            if settled != plan and read.headers:
+                read = self._read(settled, progress)
+                notes = plan_of(read.headers, self.settings, read.skips)[1]
+        enough(len(read.rows), read.skips, self.name, FEWEST if self.settings.like is None else 1)
+        names = tuple(self.names[i] for i in read.rows)
+        said = found.said(names)
+        return assemble(np.load(self.entry / "images.npy", mmap_mode="r"), read.digests[read.rows],
+                        Labels(said.labels, said.classes, said.note), said.validation, said.test, tuple(sorted(read.skips)),
+                        notes + in_colour(read.coloured) + found.notes, self.name, names,
                         joining=self.settings.like is not None)
 
-    def _chosen(self, skips: Skips) -> _Chosen:
-        """The plan: by the files' headers, as an interrupted build noted it, or that of a model's images."""
-        found, settings = self.found, self.settings
+    def _plan(self) -> Plan:
+        """That of a model's images, or under which an interrupted build was at work, or one by the headers of some files."""
+        settings = self.settings
         if settings.like is not None:
-            return _Chosen(Joining(settings.like, settings), found.names, [])
+            return Joining(settings.like, settings)
         if noted := cache.noted(self.entry):
-            size, channels, grey = noted["plan"]
-            unread = [Skipped(*each) for each in noted["unread"]]
-            skips.extend(unread)
-            left_out = {each.name for each in unread}
-            return _Chosen(DecodePlan(tuple(size), channels, grey, settings),
-                           [each for each in found.names if each not in left_out], noted["notes"])
-        headers = self._headers(skips)
-        plan, notes = plan_of(headers, settings, skips)
-        return _Chosen(plan, sorted(headers), notes)
+            width, height, channels, grey = noted["plan"]
+            return DecodePlan((width, height), channels, grey, settings)
+        names = self.found.in_order(self.names)
+        some = names[:LOOKED_AT] if self.found.in_sequence else names[::max(len(names) // LOOKED_AT, 1)]
+        headers = {name: header for name, file in self.found.files(some)
+                   if not isinstance(header := header_of(file, settings.max_pixels), UnreadableImage)}
+        plan = plan_of(headers, settings, Skips("skip"))[0]
+        return plan if headers else DecodePlan((1, 1), 1, True, settings)
 
-    def _headers(self, skips: Skips) -> dict[str, Header]:
-        work = partial(header_of, max_pixels=self.settings.max_pixels)
-        headers: dict[str, Header] = {}
-        for name, result in in_parallel(work, self.found.files(self.found.names), self.workers):
-            if isinstance(result, UnreadableImage):
-                skips.skip(name, result.reason)
-            else:
-                headers[name] = result
-        return headers
-
-    def _decode(self, chosen: _Chosen, skips: Skips, progress: Progress | None) -> tuple[Array, Array, int]:
-        """Fills images.npy; which rows are left, the digests of all, and how many images a grey model reads in colour."""
-        plan, names = chosen.plan, chosen.names
+    def _read(self, plan: Plan, progress: Progress | None) -> _Read:
+        """Fills images.npy under a plan, from where an interrupted build under it stopped."""
+        names, skips, coloured = self.names, Skips(self.on_bad, self.found.skipped), 0
         index, order = {name: i for i, name in enumerate(names)}, self.found.in_order(names)
-        noted, unread = cache.noted(self.entry), skips[len(self.found.skipped):]
-        coloured = 0
+        said = [*plan.size, plan.channels, plan.grey if isinstance(plan, DecodePlan) else None]
 
         def words() -> dict[str, Any]:
-            return {"plan": (plan.size, plan.channels, plan.grey if isinstance(plan, DecodePlan) else None),
-                    "notes": chosen.notes, "coloured": coloured, "unread": unread,
-                    "failed": skips[len(self.found.skipped) + len(unread):]}
+            return {"plan": said, "coloured": coloured, "failed": skips[len(self.found.skipped):]}
 
-        with cache.Rows(self.entry, len(names), (plan.size[1], plan.size[0], plan.channels)) as rows:
+        with cache.Rows(self.entry, len(names), (plan.size[1], plan.size[0], plan.channels), said) as rows:
             if rows.done:
-                skips.extend(Skipped(*each) for each in noted["failed"])
-                coloured = int(noted["coloured"])
+                coloured = int(rows.words["coloured"])
+                skips.extend(Skipped(*each) for each in rows.words["failed"])
             files = self.found.files(order[rows.done:])
             for done, (name, result) in enumerate(in_parallel(plan.decode, files, self.workers), rows.done + 1):
                 if isinstance(result, UnreadableImage):
                     skips.skip(name, result.reason)
                 else:
+                    rows.headers[index[name]] = as_numbers(result.header)
+                if isinstance(result, Decoded):
                     rows.put(index[name], result.image, result.digest)
                     coloured += result.coloured
                 rows.note(done, words)
                 if progress:
                     progress(done, len(names))
-            return rows.finish(), rows.digests, coloured
-
-
-def _labels_of(said: Said, kept: Array) -> Labels:
-    return Labels(None if said.labels is None else said.labels[kept], said.classes, said.note)
+            headers = {names[i]: of_numbers(rows.headers[i]) for i in np.flatnonzero(rows.headers[:, 0])}
+            return _Read(rows.finish(), rows.digests, coloured, headers, skips)

@@ -20,6 +20,7 @@ from ..errors import ReparamError
 from ..files.writing import replacing
 from ..text import for_json
 from .archives import BROKEN
+from .decode import HEADER
 from .pixels import Pixels
 
 ARRAYS = ("digests", "groups", "validation", "test")
@@ -37,18 +38,23 @@ _NOBODY = 0
 class Rows:
     """An .npy file of n images (uint8) filled in any order, with their digests; rows never put are dropped at the end.
 
-    How far it got is noted every few seconds, so that what a kill interrupts goes on from there. Written through a plain
-    file: writing to a memory map on a full disk kills the process.
+    How far it got is noted every few seconds, so that what a kill interrupts goes on from there, if it is to be decoded
+    under the same `plan`. Written through a plain file: writing to a memory map on a full disk kills the process.
 
     Attributes:
         done: how many files were worked on, in the order in which they lie, when it was last noted.
+        words: what was noted then.
+        headers: (n, HEADER) of all files worked on, in numbers; 0 where there is none.
     """
 
-    def __init__(self, entry: Path, n: int, shape: tuple[int, int, int]) -> None:
+    def __init__(self, entry: Path, n: int, shape: tuple[int, int, int], plan: list[Any]) -> None:
         self._path, self._progress = entry / "images.npy", entry / PROGRESS
         self._shape, self._row = shape, int(np.prod(shape))
         self._filled, self.digests, self.done = np.zeros(n, np.bool_), np.zeros(n, np.uint64), 0
-        begun = self._begun()
+        self.headers, self.words = np.zeros((n, HEADER), np.int32), noted(entry)
+        begun = self.words.get("plan") == plan and self._begun()
+        if not begun:
+            self._progress.unlink(missing_ok=True)
         self._file: IO[bytes] = self._path.open("r+b" if begun else "w+b")
         self._start = self._write_header(n)
         self._noted, self._pause = time.monotonic(), NOTE_EVERY
@@ -56,14 +62,14 @@ class Rows:
     def _begun(self) -> bool:
         """Takes over what an interrupted build noted, if there is such and it is of the same images."""
         try:
-            with np.load(self._progress, allow_pickle=False) as noted:
-                filled, digests, done = noted["filled"], noted["digests"], int(noted["done"])
-                size = int(noted["row"])
+            with np.load(self._progress, allow_pickle=False) as found:
+                filled, digests, headers, done = found["filled"], found["digests"], found["headers"], int(found["done"])
         except (*BROKEN, KeyError):
             return False
-        if not (filled.shape == digests.shape == self._filled.shape and size == self._row and self._path.exists()):
+        if not (filled.shape == digests.shape == self._filled.shape and headers.shape == self.headers.shape
+                and self._path.exists()):
             return False
-        self._filled, self.digests, self.done = filled, digests, done
+        self._filled, self.digests, self.headers, self.done = filled, digests, headers, done
         return True
 
     def put(self, index: int, image: Pixels, digest: int) -> None:
@@ -78,7 +84,7 @@ class Rows:
             return
         self._flush()
         with replacing(self._progress) as temporary, temporary.open("wb") as file:
-            np.savez(file, filled=self._filled, digests=self.digests, done=done, row=self._row,
+            np.savez(file, filled=self._filled, digests=self.digests, headers=self.headers, done=done,
                      words=np.array(for_json(words())))
         self._noted = time.monotonic()
         self._pause = max(NOTE_EVERY, NOTE_SHARE * (self._noted - began))

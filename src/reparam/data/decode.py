@@ -7,10 +7,10 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias, cast
+from typing import IO, Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ from .profiles import Profile, pixels_to_srgb, to_srgb, use_of
 MAX_PIXELS = 50_000_000
 # No honest image needs more bytes a pixel than this (16-bit RGBA is 8).
 BYTES_PER_PIXEL = 16
+_WHOLE = 4 << 20
+"""A file of at most so many bytes is read at once: decoders read it in small pieces, and seek between them."""
 _NPY_MAGIC = b"\x93NUMPY"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -69,6 +71,21 @@ class Header:
     profile: Profile = "none"   # what becomes of its colour profile
 
 
+PROFILES: Final = ("none", "converted", "unusable")
+HEADER = 7
+"""Numbers in a header."""
+
+
+def as_numbers(header: Header) -> tuple[int, ...]:
+    """A header as the `HEADER` numbers of which arrays are made."""
+    return (*header.size, header.channels, header.alpha, header.grey, header.more_frames, PROFILES.index(header.profile))
+
+
+def of_numbers(numbers: Sequence[int]) -> Header:
+    width, height, channels, alpha, grey, more, profile = map(int, numbers)
+    return Header((width, height), channels, bool(alpha), bool(grey), bool(more), PROFILES[profile])
+
+
 class _Quiet:
     """Pillow's warnings are off while any thread is inside, which `catch_warnings` cannot do."""
 
@@ -91,7 +108,7 @@ class _Quiet:
                 self._saved.close()
 
 
-_quiet = _Quiet()
+quiet = _Quiet()
 
 
 def read_header(file: File, *, max_pixels: int = MAX_PIXELS) -> Header:
@@ -106,7 +123,31 @@ def read_header(file: File, *, max_pixels: int = MAX_PIXELS) -> Header:
         page = tiff.first_page(stream, max_pixels)
         if page is not None and page.plain:
             return _describe_page(page)
-        return _describe(_open_pillow(stream, max_pixels, page), stream)
+        picture = _open_pillow(stream, max_pixels, page)
+        return _describe(picture, _orientation(picture), _png_kind(picture, stream))
+
+
+class Contents(NamedTuple):
+    """What a file says of its image, and its samples as uint8."""
+
+    header: Header
+    color: Pixels           # (H, W, C) without alpha
+    alpha: Pixels | None    # (H, W, 1)
+
+    def image(self, grey: bool | None, background: str) -> Pixels:
+        """The image, (H, W, C); see `read_image`."""
+        return finish(self.color, self.alpha, grey, parse_background(background))
+
+
+def read_contents(file: File, *, value_range: Range | None = None, max_pixels: int = MAX_PIXELS,
+                  at_least: int | None = None) -> Contents:
+    """Header and samples of one image; arguments and errors are those of `read_image`."""
+    check_value_range(value_range)
+    with _opened(file, max_pixels) as stream:
+        if _is_npy(stream):
+            header, samples = _read_npy(stream, max_pixels)
+            return Contents(header, to_uint8(samples, value_range), None)
+        return _read_picture(stream, value_range, max_pixels, at_least)
 
 
 def read_image(file: File, *, grey: bool | None = None, background: str = "white",
@@ -132,14 +173,9 @@ def read_image(file: File, *, grey: bool | None = None, background: str = "white
         UnreadableImage: truncated, too large, not an image, values outside their range, NaN.
         UsageError: no such background, or an empty value range.
     """
-    backdrop = parse_background(background)
-    check_value_range(value_range)
-    with _opened(file, max_pixels) as stream:
-        if _is_npy(stream):
-            color, alpha = to_uint8(_read_npy(stream, max_pixels), value_range), None
-        else:
-            color, alpha = _read_picture(stream, value_range, max_pixels, at_least)
-        return finish(color, alpha, grey, backdrop)
+    parse_background(background)
+    found = read_contents(file, value_range=value_range, max_pixels=max_pixels, at_least=at_least)
+    return found.image(grey, background)
 
 
 @contextlib.contextmanager
@@ -147,10 +183,13 @@ def _opened(file: File, max_pixels: int) -> Generator[IO[bytes]]:
     """The file's bytes. Whatever a decoder raises inside leaves as UnreadableImage."""
     name = file.name if isinstance(file, Named) else str(file)
     try:
-        with _quiet, (io.BytesIO(file.data) if isinstance(file, Named)
-                      else Path(file).open("rb")) as stream:
-            length = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
+        with quiet, contextlib.ExitStack() as stack:
+            if isinstance(file, Named):
+                length, stream = len(file.data), io.BytesIO(file.data)
+            else:
+                opened = stack.enter_context(open(file, "rb", buffering=0))  # noqa: PTH123 (twice as fast)
+                length = os.fstat(opened.fileno()).st_size
+                stream = io.BytesIO(opened.read()) if length <= _WHOLE else io.BufferedReader(opened)
             if length > BYTES_PER_PIXEL * max_pixels:
                 raise UnreadableImage(f"{length:,} bytes are too many for --max-pixels "
                                       f"{max_pixels}")
@@ -203,7 +242,7 @@ def _npy_header(stream: IO[bytes], max_pixels: int) -> tuple[Header, npt.DTypeLi
     return Header((width, height), channels, False, channels == 1), dtype, "F" if fortran else "C"
 
 
-def _read_npy(stream: IO[bytes], max_pixels: int) -> npt.NDArray[Any]:
+def _read_npy(stream: IO[bytes], max_pixels: int) -> tuple[Header, npt.NDArray[Any]]:
     header, dtype, order = _npy_header(stream, max_pixels)
     width, height = header.size
     data = stream.read()
@@ -211,7 +250,7 @@ def _read_npy(stream: IO[bytes], max_pixels: int) -> npt.NDArray[Any]:
     if len(data) < wanted:
         raise UnreadableImage(f"the file is truncated ({len(data)} of {wanted} bytes)")
     flat = np.frombuffer(data[:wanted], dtype)
-    return flat.reshape((height, width, header.channels), order="F" if order == "F" else "C")
+    return header, flat.reshape((height, width, header.channels), order="F" if order == "F" else "C")
 
 
 def _open_pillow(stream: IO[bytes], max_pixels: int, page: tiff.Page | None) -> Image.Image:
@@ -231,13 +270,13 @@ def _open_pillow(stream: IO[bytes], max_pixels: int, page: tiff.Page | None) -> 
 
 
 def _read_picture(stream: IO[bytes], value_range: Range | None, max_pixels: int,
-                  at_least: int | None) -> tuple[Pixels, Pixels | None]:
+                  at_least: int | None) -> Contents:
     page = tiff.first_page(stream, max_pixels)
     if page is None or not page.plain:
         return _decode(_open_pillow(stream, max_pixels, page), stream, value_range, at_least)
-    page.check()
+    header = _describe_page(page)
     color, alpha = tiff.read(page, value_range)
-    return (pixels_to_srgb(color, page.profile) if color.shape[2] in (1, 3) else color), alpha
+    return Contents(header, pixels_to_srgb(color, page.profile) if color.shape[2] in (1, 3) else color, alpha)
 
 
 def _describe_page(page: tiff.Page) -> Header:
@@ -258,12 +297,12 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _describe(picture: Image.Image, stream: IO[bytes]) -> Header:
+def _describe(picture: Image.Image, orientation: int, png_kind: tuple[int, int]) -> Header:
     width, height = picture.size
-    if _orientation(picture) >= 5:
+    if orientation >= 5:
         width, height = height, width
     grey = (picture.mode in ("1", "L", "LA", "La", "I", "F") or picture.mode.startswith("I;16")
-            or _has_grey_palette(picture) or _png_kind(picture, stream) == (16, 4))
+            or _has_grey_palette(picture) or png_kind == (16, 4))
     alpha = picture.has_transparency_data
     more = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
     profile = use_of(_profile(picture), _profiled_mode(picture, grey))
@@ -307,10 +346,10 @@ def _has_grey_palette(picture: Image.Image) -> bool:
 
 
 def _decode(picture: Image.Image, stream: IO[bytes], value_range: Range | None,
-            at_least: int | None) -> tuple[Pixels, Pixels | None]:
-    """Colour (H, W, 1 or 3) and alpha (H, W, 1) or None, of Pillow's picture."""
-    header, turn = _describe(picture, stream), _TURNS.get(_orientation(picture))
-    depth, _ = _png_kind(picture, stream)
+            at_least: int | None) -> Contents:
+    """The contents, 1 or 3 colours, of Pillow's picture."""
+    orientation, (depth, kind) = _orientation(picture), _png_kind(picture, stream)
+    header, turn = _describe(picture, orientation, (depth, kind)), _TURNS.get(orientation)
     tags = cast(dict[int, Any], getattr(picture, "tag_v2", {}))
     inverted = picture.mode in ("I;16", "I;16B", "F") and tags.get(262) == 0  # white is zero
     bits = int(next(iter(tags.get(258, (0,))))) or depth
@@ -335,7 +374,7 @@ def _decode(picture: Image.Image, stream: IO[bytes], value_range: Range | None,
     deep = bits if samples.dtype == np.uint16 and 8 < bits < 16 else None
     color = to_uint8(samples, value_range, deep)
     color = 255 - color if inverted else color
-    return (color if picture.mode == "CMYK" else pixels_to_srgb(color, profile)), alpha
+    return Contents(header, color if picture.mode == "CMYK" else pixels_to_srgb(color, profile), alpha)
 
 
 def _is_rescaled(picture: Image.Image) -> bool:

@@ -14,7 +14,7 @@ _ABSOLUTE = 3.0   # levels: two thumbnails of near copies differ by no more, roo
 _RELATIVE = 0.04  # nor by more than this share of their contrast, so that plain images are not all one
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601-2: what JPEG keeps best
 _WORD = 2**64 - 1
-_BLOCK = 1 << 24  # bytes of images made small at a time
+_BLOCK = 1 << 20  # floats of images that are made small at a time, which a processor's cache holds
 
 
 def groups_of(images: Pixels, digests: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -46,14 +46,16 @@ def _hashed(number: int) -> np.uint64:
 
 def _thumbnails(images: Pixels, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Greys (n, 8, 8) of the images at `rows`, each the mean of its part of the image."""
-    height, width = images.shape[1:3]
-    down, across = _means(height), _means(width)
-    out = np.empty((len(rows), len(down), len(across)), np.float32)
-    step = max(1, _BLOCK // (4 * height * width))
+    height, width, channels = images.shape[1:]
+    weights = np.full(channels, 1 / channels, np.float32)
+    if channels in (3, 4):  # of which a fourth is transparency
+        weights[:3], weights[3:] = _LUMA, 0
+    down, across = _means(height), np.kron(_means(width).T, weights[:, None])  # (width · channels, 8): brightness at once
+    out = np.empty((len(rows), len(down), across.shape[1]), np.float32)
+    step = max(1, _BLOCK // (height * len(across)))
     for start in range(0, len(rows), step):
-        part = images[rows[start:start + step]]
-        weights = _LUMA if part.shape[3] in (3, 4) else np.full(part.shape[3], 1 / part.shape[3], np.float32)
-        out[start:start + step] = down @ (part[..., :len(weights)] @ weights) @ across.T
+        part = images[rows[start:start + step]].astype(np.float32).reshape(-1, len(across))
+        out[start:start + step] = down @ (part @ across).reshape(-1, height, across.shape[1])
     return out
 
 

@@ -21,11 +21,13 @@ from .labels import Labels
 from .parallel import in_parallel
 from .pixels import Pixels, Range, UnreadableImage
 from .plan import Decoded, Joining, Settings, Skips
-from .sharded import open_sharded
+from .sharded import KINDS, open_sharded
+from .tars import is_webdataset
 
 BUNDLED = {"digits": open_digits, "shapes": open_shapes}
-ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an .npz, .parquet files of images, also at an "
-            "address such as s3://bucket/folder or hf:owner/name, and the bundled names 'digits' and 'shapes'.")
+ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an .npz, shards (.parquet, or .tar of "
+            "WebDataset), also at an address such as s3://bucket/folder or hf:owner/name, and the bundled names 'digits' "
+            "and 'shapes'.")
 
 
 def open_images(source: str | Path, *, image_size: int | None = None, background: str = "white",
@@ -130,19 +132,23 @@ def read_photo(data: bytes, shape: Shape, *, background: str = "white", value_ra
 
 
 def _shards_in(path: Path, name: str) -> list[Address]:
-    """The shards that a source names: of an address or of wildcards always, of a path when it is or holds .parquet files.
+    """The shards that a source names: of an address or of wildcards always, of a path when it is one or holds some.
 
     Raises:
         DataError: there are none at an address.
     """
     remote = is_remote(name)
     wild = not remote and not path.exists() and any(sign in name for sign in "*?[")
-    if not (remote or wild or path.suffix.lower() == ".parquet" or (path.is_dir() and _holds_parquet(path))):
+    if not (remote or wild or _is_shard(path) or (path.is_dir() and _holds_shards(path))):
         return []
-    found = files_at(name if remote else str(path.absolute()), [".parquet"])
+    found = files_at(name if remote else str(path.absolute()), [*KINDS])
     if not found and (remote or wild):
-        raise DataError(f"no .parquet files at {name!r}. {ACCEPTED}")
+        raise DataError(f"no {' or '.join(KINDS)} files at {name!r}. {ACCEPTED}")
     return found
+
+
+def _is_shard(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet" or (path.suffix.lower() == ".tar" and path.is_file() and is_webdataset(path))
 
 
 def is_files(path: Path, name: str) -> bool:
@@ -151,13 +157,13 @@ def is_files(path: Path, name: str) -> bool:
     return path.exists() and not arrays and not _shards_in(path, name)
 
 
-def _holds_parquet(folder: Path) -> bool:
-    """Whether a folder holds .parquet files, at most two folders deep, and no images beside them, of which they may tell."""
+def _holds_shards(folder: Path) -> bool:
+    """Whether a folder holds shards, at most two folders deep, and no images beside them, of which they may tell."""
     found = False
     for path in (each for deep in ("*", "*/*", "*/*/*") for each in folder.glob(deep)):
         if is_read(path.suffix) and path.is_file():
             return False
-        found = found or path.suffix.lower() == ".parquet"
+        found = found or path.suffix.lower() in KINDS
     return found
 
 
@@ -170,7 +176,7 @@ def _is_set(source: str, channels: int) -> bool:
     """Whether a source is opened as a set of images, not read as one."""
     path = Path(source).expanduser()
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    if suffix in KINDS:
         return True
     if suffix == ".npy" and path.is_file():
         with contextlib.suppress(Exception):  # NumPy raises many kinds on a broken file, and reading it will tell

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from .decode import Named
+from .decode import Named, quiet
 from .workers import Workers
 
 _BATCH_FILES, _BATCH_BYTES = 64, 8 << 20
@@ -56,7 +56,8 @@ def in_parallel(work: Callable[[In], Out], files: Iterable[tuple[str, In]], work
 
 
 def _each(work: Callable[[In], Out], batch: list[tuple[str, In]]) -> list[tuple[str, Out]]:
-    return [(name, work(file)) for name, file in batch]
+    with quiet:
+        return [(name, work(file)) for name, file in batch]
 
 
 def _batches(files: Iterable[tuple[str, In]]) -> Iterator[tuple[int, list[tuple[str, In]]]]:

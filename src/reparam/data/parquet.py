@@ -13,10 +13,9 @@ from ..errors import DataError, UsageError
 from .addresses import Address, retried
 from .decode import Named
 from .pixels import UnreadableImage
-from .shards import Member, Shard, Value
+from .shards import LABELS, Member, Shard, Value
 
 _IMAGES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes")
-_LABELS = ("label", "labels", "class", "category", "cls", "target", "y", "fine_label")
 _END, _MAGIC = 8, b"PAR1"
 
 
@@ -119,7 +118,7 @@ def _label_column(schema: Any) -> str | None:
     types = importlib.import_module("pyarrow").types
     scalar = {field.name.lower(): field.name for field in schema if types.is_integer(field.type)
               or types.is_string(field.type) or types.is_large_string(field.type) or types.is_dictionary(field.type)}
-    return next((scalar[name] for name in _LABELS if name in scalar), None)
+    return next((scalar[name] for name in LABELS if name in scalar), None)
 
 
 def _class_names(schema: Any, label: str | None) -> tuple[str, ...]:

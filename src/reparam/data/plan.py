@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from ..errors import DataError, UsageError
 from ..text import counted
 from .archives import Skipped
-from .decode import File, Header, read_header, read_image
+from .decode import Contents, File, Header, read_contents, read_header
 from .imageset import Shape
 from .pixels import (
     Pixels,
@@ -66,10 +66,17 @@ class Skips(list[Skipped]):
 class Decoded(NamedTuple):
     """An image of a plan's shape."""
 
+    header: Header
     image: Pixels
     digest: int
     coloured: bool = False
     """Whether a grey model reads it, and its file is in colour."""
+
+
+class Misfit(NamedTuple):
+    """An image that can be read and has other channels than a plan."""
+
+    header: Header
 
 
 @dataclass(frozen=True)
@@ -84,25 +91,29 @@ class DecodePlan:
     grey: bool | None
     settings: Settings
 
-    def decode(self, file: File | UnreadableImage) -> Decoded | UnreadableImage:
-        """One image of the planned shape with its digest, or why it cannot be read."""
-        image = self.pixels(file)
-        return image if isinstance(image, UnreadableImage) else Decoded(image, digest(image))
+    def decode(self, file: File | UnreadableImage) -> Decoded | Misfit | UnreadableImage:
+        """One image of the planned shape with its header and digest, or why it is none."""
+        found = _contents(file, self.settings, self.size)
+        if isinstance(found, UnreadableImage):
+            return found
+        if _kind(found.header) != (self.channels if self.grey is None else 0):
+            return Misfit(found.header)
+        image = self.fitted(found)
+        return Decoded(found.header, image, digest(image))
 
     def pixels(self, file: File | UnreadableImage) -> Pixels | UnreadableImage:
         """One image of the planned shape, or why it cannot be read."""
-        if isinstance(file, UnreadableImage):
-            return file
-        s = self.settings
-        try:
-            image = read_image(file, grey=self.grey, background=s.background,
-                               value_range=s.value_range, max_pixels=s.max_pixels,
-                               at_least=3 * max(self.size))
-        except UnreadableImage as e:
-            return e
-        if image.shape[2] != self.channels:
-            return UnreadableImage(f"{image.shape[2]} channels, where its header says otherwise")
-        return fit(image, self.size, alpha=s.background == "keep" and self.grey is not None)
+        found = _contents(file, self.settings, self.size)
+        if isinstance(found, UnreadableImage):
+            return found
+        image = self.fitted(found)
+        return image if image.shape[2] == self.channels else UnreadableImage(
+            f"{image.shape[2]} channels, where other images have {self.channels}")
+
+    def fitted(self, found: Contents) -> Pixels:
+        """What was read, with the size and, if it is grey or RGB, the channels of the plan."""
+        background = self.settings.background
+        return fit(found.image(self.grey, background), self.size, alpha=background == "keep" and self.grey is not None)
 
 
 @dataclass(frozen=True)
@@ -122,15 +133,23 @@ class Joining:
 
     def decode(self, file: File | UnreadableImage) -> Decoded | UnreadableImage:
         """One image of the model's shape, or why it cannot be read."""
-        if isinstance(file, UnreadableImage):
-            return file
+        found = _contents(file, self.settings, self.size)
+        if isinstance(found, UnreadableImage):
+            return found
         try:
-            header = read_header(file, max_pixels=self.settings.max_pixels)
-            found = plan_like(header, self.size, self.channels, self.settings).decode(file)
+            image = plan_like(found.header, self.size, self.channels, self.settings).fitted(found)
         except UnreadableImage as e:
             return e
-        coloured = self.channels == 1 and not header.grey
-        return found._replace(coloured=coloured) if isinstance(found, Decoded) else found
+        return Decoded(found.header, image, digest(image), self.channels == 1 and not found.header.grey)
+
+
+def _contents(file: File | UnreadableImage, settings: Settings, size: Size) -> Contents | UnreadableImage:
+    if isinstance(file, UnreadableImage):
+        return file
+    try:
+        return read_contents(file, value_range=settings.value_range, max_pixels=settings.max_pixels, at_least=3 * max(size))
+    except UnreadableImage as e:
+        return e
 
 
 Plan: TypeAlias = DecodePlan | Joining

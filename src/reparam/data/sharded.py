@@ -6,6 +6,8 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePath
+from typing import Final
 
 import numpy as np
 
@@ -17,9 +19,12 @@ from .imageset import ImageSet
 from .parquet import ParquetShard
 from .pixels import UnreadableImage, choose_size
 from .plan import DecodePlan, Settings, Skips, header_of
-from .shards import Place, Shard, ShardMembers, labelling, open_shards, parts_of, place_of, places_in, read_group
+from .shards import Place, Shard, ShardMembers, labelling, open_shards, parts_of, places_in, read_group
 from .streaming import Group, Shards
+from .tars import TarShard
 
+KINDS: Final[dict[str, type[ParquetShard] | type[TarShard]]] = {".parquet": ParquetShard, ".tar": TarShard}
+"""What shards there are, by the endings of their files; of a source with several the first counts."""
 MOST_DECODED = 4 << 30
 """Bytes of decoded images that are kept in the cache as a whole; more are streamed."""
 AT_HAND, HELD_OUT_AT_HAND, AT_HAND_BYTES = 20_000, 5_000, 128 << 20
@@ -40,7 +45,7 @@ def open_sharded(addresses: Sequence[Address], name: str, settings: Settings, on
         DataError: no shard can be read.
     """
     skips = Skips(on_bad)
-    shards = open_shards(addresses, ParquetShard, skips.skip)
+    shards = open_shards(addresses, KINDS[PurePath(addresses[0].path).suffix.lower()], skips.skip)
     parts = parts_of(shards)
     each = _bytes_of_one(shards[0], settings)
     if stream is None:
@@ -49,8 +54,9 @@ def open_sharded(addresses: Sequence[Address], name: str, settings: Settings, on
         return open_files(ShardMembers(name, shards, places_in(shards), skips), name, settings, on_bad, progress)
     places = [place for part, most in (("train", AT_HAND), ("validation", HELD_OUT_AT_HAND), ("test", HELD_OUT_AT_HAND))
               for place in _some(shards, [i for i, p in enumerate(parts) if p == part], min(most, AT_HAND_BYTES // each))]
-    at_hand = open_files(ShardMembers(name, shards, places, skips), name, settings, on_bad, progress)
-    return _beside_stream(at_hand, shards, settings, Skips(on_bad, at_hand.skipped))
+    some = ShardMembers(name, shards, places, skips)
+    at_hand = open_files(some, name, settings, on_bad, progress)
+    return _beside_stream(at_hand, some, settings, Skips(on_bad, at_hand.skipped))
 
 
 def _bytes_of_one(shard: Shard, settings: Settings) -> int:
@@ -78,9 +84,9 @@ def _some(shards: Sequence[Shard], chosen: Sequence[int], most: int) -> list[Pla
     return places
 
 
-def _beside_stream(at_hand: ImageSet, shards: Sequence[Shard], settings: Settings, skips: Skips) -> ImageSet:
+def _beside_stream(at_hand: ImageSet, some: ShardMembers, settings: Settings, skips: Skips) -> ImageSet:
     """Images at hand, with the source from which all training images are streamed but those that are held out."""
-    members = [place_of(shards, name) for name in at_hand.names]
+    shards, members = some.shards, [some.entries[name] for name in at_hand.names]
     held_out: dict[tuple[int, int], set[int]] = defaultdict(set)
     for row in at_hand.split()[1].tolist():
         held_out[members[row][:2]].add(members[row].row)

@@ -23,6 +23,9 @@ from .pixels import UnreadableImage
 READERS = 8
 """Shards that are opened at a time: the network is what is waited for."""
 
+LABELS = ("label", "labels", "class", "category", "cls", "target", "y", "fine_label")
+"""What labels are called in shards, the first name of which there is one counting."""
+
 Value: TypeAlias = int | str | None
 """A label as it stands in a shard."""
 
@@ -32,7 +35,7 @@ class Member(NamedTuple):
 
     file: Named | UnreadableImage
     path: str
-    """What it was called where it came from, if that is noted."""
+    """What it was called where it came from, if that is noted and not its name."""
     label: Value
 
 
@@ -70,6 +73,10 @@ class Shard(ABC):
     def labels(self) -> list[Value]:
         """The label of each image, None for none, without reading the images."""
 
+    def called(self, number: int) -> str:
+        """What one of its images is called, where that is known without reading it."""
+        return ""
+
     @property
     def part(self) -> str:
         """'train', 'validation' or 'test', as its name says."""
@@ -89,6 +96,8 @@ class Place(NamedTuple):
 
 class ShardMembers(Members[Place]):
     """Some images of some shards as the files of one source."""
+
+    in_sequence = True
 
     def __init__(self, source: str, shards: Sequence[Shard], places: Iterable[Place], skipped: Iterable[Skipped] = ()
                  ) -> None:
@@ -134,17 +143,9 @@ def places_in(shards: Sequence[Shard]) -> list[Place]:
 
 
 def name_of(shard: Shard, place: Place) -> str:
-    """What an image is called: its shard, and its number in it."""
-    return f"{shard.name}#{sum(shard.sizes[:place.group]) + place.row}"
-
-
-def place_of(shards: Sequence[Shard], name: str) -> Place:
-    """Where the image of this name lies."""
-    of, _, number = name.rpartition("#")
-    shard = next(i for i, each in enumerate(shards) if each.name == of)
-    ends = np.cumsum(shards[shard].sizes)
-    group = int(np.searchsorted(ends, int(number), "right"))
-    return Place(shard, group, int(number) - int(ends[group]) + shards[shard].sizes[group])
+    """What an image is called: its shard, its number in it, and what it is called there."""
+    number = sum(shard.sizes[:place.group]) + place.row
+    return f"{shard.name}#{number} {shard.called(number)}".rstrip()
 
 
 def read_group(shard: Shard, group: int) -> list[Member] | UnreadableImage:

@@ -141,18 +141,20 @@ class Assembly:
         n = images.count if isinstance(images, Streamed) else len(images) if rows is None else len(rows)
         size = min(recipe.batch_size, n)
         drawn: dict[str, Any] = {
-            "seed": recipe.seed, "augment": parse_augmentation(recipe.augment), "binarize": recipe.binarize, "start": start}
+            "batch_size": size, "seed": recipe.seed, "augment": parse_augmentation(recipe.augment),
+            "binarize": recipe.binarize, "start": start}
         if accelerator is not None:
             drawn |= {"device": accelerator.device, "process": accelerator.process_index,
                       "processes": accelerator.num_processes}
         if isinstance(images, Streamed):
-            return LateStream(images, size, labelled=True, **drawn)
+            return LateStream(images, labelled=True, **drawn)
         if partners is not None:
             check_partners(partners, len(images))
             size -= size % 2
             if not size:
                 raise UsageError("a batch of one image holds no pair: give a batch_size of 2 or more")
-        return Stream(images, np.arange(n) if rows is None else rows, size, labels=labels, partners=partners, **drawn)
+            drawn["batch_size"] = size
+        return Stream(images, np.arange(n) if rows is None else rows, labels=labels, partners=partners, **drawn)
 
     def budget(self, stream: Batches) -> Budget:
         """How long the recipe trains, stages included; neither steps nor minutes where it names no end."""
