@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / "src" / "reparam"
 LAYERS = (
     ("errors", "text", "runtime"),
     ("tensors", "parallel", "progress"),
+    ("chunks",),
     ("files", "parts", "distributions"),
     ("functional", "features", "nets", "data"),
     ("models",),

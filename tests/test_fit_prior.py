@@ -461,9 +461,8 @@ def test_training_leaves_the_prior_its_share_of_the_minutes(tmp_path, monkeypatc
     assert load_model("run")[1].fitted_prior == "flow_matching('mlp(16, 1)', classes=10)"
 
 
-def test_of_several_processes_one_fits_the_prior(tmp_path):
-    """The others wait for it: an exchange of gradients that only one of them enters would never end. So it is with how many
-    steps they take while they try out precisions, and within the minutes."""
+def test_several_processes_fit_the_prior_together_and_speak_as_one(tmp_path):
+    """They take as many steps, however long each took, also while they try out precisions; and a user sees one program."""
     small = ["--encoder", "mlp((16,))", "--decoder", "mlp((16,))", "--latent", "flat(2)", "--minutes", "0.03", "--device",
              "cpu"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -473,7 +472,11 @@ def test_of_several_processes_one_fits_the_prior(tmp_path):
                            env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert load_model(tmp_path / "run")[1].fitted_prior == "flow_matching('mlp(8, 1)', classes=10)"
-    assert Run.read(tmp_path / "run").status == "finished"
+    run = Run.read(tmp_path / "run")
+    assert run.status == "finished" and not run.facts["failures"]
+    told = (ended.stderr + ended.stdout).splitlines()
+    assert [line for line in told if line.strip() and told.count(line) > 1] == []
+    assert sum("images to train on" in line for line in told) == 1 == sum("report.html" in line for line in told)
 
 
 def test_a_gan_has_no_codes_to_fit_to(tmp_path, monkeypatch, capsys):

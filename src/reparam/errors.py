@@ -26,6 +26,10 @@ class TrainingDiverged(ReparamError):
     """Training kept producing non-finite numbers after every rollback."""
 
 
+class ProcessLost(ReparamError):
+    """Another process of the same run has ended or does not answer: nothing that they do together can go on."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`" (did you mean 'vamp'?)"` when some known name is close to `name`, else the empty string."""
     found = get_close_matches(name, list(known), n=1)

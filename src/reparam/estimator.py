@@ -25,6 +25,7 @@ from .models.likelihoods import Likelihood
 from .parts.presets import find
 from .parts.recipe import Recipe
 from .pretrained.image_model import ImageModel
+from .tensors import forked_rng
 from .trainer.assembly import Assembly
 from .trainer.autotune import check_threads
 from .trainer.state import State
@@ -141,7 +142,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         array = self._validated(X, reset=True)
         pixels = self._to_images(array)
         shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
-        with torch.random.fork_rng(), _threads(recipe.threads):
+        with forked_rng(), _threads(recipe.threads):
             assembly = Assembly(recipe, shape).check()
             self._check_range(assembly.model.likelihood, recipe, pixels)
             labels = _labels(y, len(pixels), assembly.model.latent.classes, recipe)

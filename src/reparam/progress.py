@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO, TypedDict
 
-from .errors import ReparamError
-from .runtime import GONE
+from .errors import ProcessLost, ReparamError
+from .runtime import GONE, process_number
 from .text import for_terminal
 
 
@@ -134,7 +134,9 @@ class Live(Reporter):
 
 
 def for_this_terminal() -> Reporter:
-    """A live line where there is a terminal, plain lines elsewhere."""
+    """A live line where there is a terminal, plain lines elsewhere. Of several processes the first alone reports."""
+    if process_number():
+        return Silent()
     stream: TextIO | None = sys.stderr
     return Live() if stream is not None and stream.isatty() else Plain()
 
@@ -173,6 +175,8 @@ class Attempts:
         """
         try:
             yield
+        except ProcessLost:  # what follows would fail as well
+            raise
         except Exception as e:
             self.failed(what, e)
             if instead_of is not None:

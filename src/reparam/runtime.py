@@ -55,6 +55,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def process_number() -> int:
+    """The number of this process among those that `torchrun` or `accelerate launch` started together; 0 of one alone."""
+    number = os.environ.get("RANK", "0")
+    return int(number) if number.isdecimal() else 0
+
+
 class Load:
     """What other programs leave free of the processors that this one may use, since it was last asked.
 

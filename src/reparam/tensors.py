@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,6 +34,14 @@ def on_device(numbers: Sequence[float], device: torch.device) -> Tensor:
     """Numbers of the host on a device, (n,); the host does not wait until they have got there."""
     there = torch.tensor(numbers, device="cpu", pin_memory=device.type == "cuda")
     return there.to(device, non_blocking=True)
+
+
+def forked_rng(*, enabled: bool = True) -> contextlib.AbstractContextManager[None]:
+    """A region after which random numbers go on as if it had not been: those of the CPU, and of this process's own GPU.
+
+    torch's own claims memory on every GPU that there is.
+    """
+    return torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else [], enabled)
 
 
 def one_hot(classes: Tensor, n: int) -> Tensor:

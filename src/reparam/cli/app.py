@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from ..errors import ReparamError, UsageError
 from ..parts.recipe import Recipe
 from ..progress import Reporter, Silent, aligned, for_this_terminal, tell
-from ..runtime import hush_threads, keep_memory, keep_speaking
+from ..runtime import hush_threads, keep_memory, keep_speaking, process_number
 from ..text import for_shell
 from .options import COMMON, GROUPS, OTHER, Device, Json, Overrides, Reading
 from .watch import watched
@@ -266,20 +266,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except CycloptsError as e:
         command = " ".join(("reparam", *(e.command_chain or ())))
-        tell(f"error: {' '.join(str(e).split())}", f"See: {command} --help", error=True)
+        _complain(f"error: {' '.join(str(e).split())}", f"See: {command} --help", alike=True)
         return 2
     except UsageError as e:
-        tell(f"error: {e}", error=True)
+        _complain(f"error: {e}", alike=True)
         return 2
     except ReparamError as e:
-        tell(f"error: {e}", error=True)
+        _complain(f"error: {e}")
         return 1
     except OSError as e:
-        tell(f"error: {e.filename or 'a file'}: {e.strerror or e}", error=True)
+        _complain(f"error: {e.filename or 'a file'}: {e.strerror or e}")
         return 1
     except KeyboardInterrupt:
-        tell("stopped", error=True)
+        _complain("stopped", alike=True)
         return 1
+
+
+def _complain(*lines: str, alike: bool = False) -> None:
+    """Tells what went wrong. What all processes of a run say `alike`, such as that an argument is wrong, the first one says;
+    of anything else each says its own, with its number."""
+    number = process_number()
+    if not number:
+        tell(*lines, error=True)
+    elif not alike:
+        tell(*(f"process {number}: {line}" for line in lines), error=True)
 
 
 def run() -> None:

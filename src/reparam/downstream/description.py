@@ -25,7 +25,7 @@ from ..models.codes import Axis
 from ..models.latents import NO_ENCODER
 from ..models.latents.top_down import TopDown
 from ..pretrained.image_model import ImageModel
-from ..tensors import evenly
+from ..tensors import evenly, forked_rng
 from ..text import counted
 from .columns import FEWEST, Columns, columns_of
 from .directions import principal_directions, visible_directions
@@ -144,7 +144,7 @@ def describe_latents(model: ImageModel, images: ImageSet | None = None, rows: Ar
 
 
 def _drawn(model: ImageModel) -> Array:
-    with torch.random.fork_rng(), torch.inference_mode():
+    with forked_rng(), torch.inference_mode():
         torch.manual_seed(0)
         return model.sampler.codes(DRAWS).flatten(1).double().cpu().numpy()
 

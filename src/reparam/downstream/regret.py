@@ -22,6 +22,7 @@ from ..distributions.gaussian import Gaussian
 from ..errors import UsageError
 from ..models.latents import OneLayer
 from ..pretrained.image_model import CHUNK, ImageModel
+from ..tensors import forked_rng
 from .statistics import Array
 
 STEPS = 100
@@ -82,7 +83,7 @@ def fitted(model: ImageModel, x: Tensor, start: Posteriors, *, steps: int = STEP
     for p in frozen:
         p.requires_grad_(False)
     try:
-        with torch.random.fork_rng(), torch.enable_grad():
+        with forked_rng(), torch.enable_grad():
             torch.manual_seed(seed)
             for _ in range(steps):
                 adam.zero_grad()
@@ -97,7 +98,7 @@ def fitted(model: ImageModel, x: Tensor, start: Posteriors, *, steps: int = STEP
 @torch.no_grad()
 def bound(model: ImageModel, x: Tensor, q: Posteriors, *, draws: int = DRAWS, seed: int = 0) -> Tensor:
     """E_q log p(x | z) − KL(q ‖ p) of each image, nats, (n,), with noise that all images share."""
-    with torch.random.fork_rng():
+    with forked_rng():
         torch.manual_seed(seed)
         return _bounds(model, x, q, draws)
 

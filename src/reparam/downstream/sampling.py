@@ -18,6 +18,7 @@ from ..models.latents import Latents
 from ..models.latents.flat import OneLayer
 from ..parts.ranges import KEPT, TIMES, VARIATION
 from ..pretrained.image_model import CHUNK, ImageModel, slerp
+from ..tensors import forked_rng
 from .choosing import diverse, typical
 from .directions import Change, moved, steps
 from .statistics import code_scale
@@ -69,7 +70,7 @@ def draw_codes(model: ImageModel, n: int, options: Draw = Draw(), *, around: Aro
     """
     wanted = n * keep.diverse
     drawn = math.ceil(wanted / keep.typical)
-    with torch.random.fork_rng(enabled=seed is not None), torch.no_grad():
+    with forked_rng(enabled=seed is not None), torch.no_grad():
         if seed is not None:
             torch.manual_seed(seed)
         z = torch.cat([model.sampler.codes(min(CHUNK, drawn - begin), options).cpu() for begin in range(0, drawn, CHUNK)])
@@ -87,7 +88,7 @@ def draw_images(model: ImageModel, n: int, options: Draw = Draw(), *, around: Ar
     """n new images, uint8 (n, H, W[, C]), of the codes of `draw_codes`. Around an image, a refiner's noise is the same for
     all, as in `reconstruct`."""
     z = draw_codes(model, n, options, around=around, keep=keep, add=add, seed=seed)
-    with torch.random.fork_rng(enabled=seed is not None):
+    with forked_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         return model.decode(z.numpy(), options, own_noise=around is None)

@@ -26,6 +26,7 @@ from ..errors import FEATURES
 from ..models.draw import Draw
 from ..models.trace import Trace, rate
 from ..pretrained.image_model import CHUNK, ImageModel
+from ..tensors import forked_rng
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +38,7 @@ def per_image(model: ImageModel, x: Float[Tensor, "n c h w"], measure: Callable[
     x = binarized(x, shared=True) if model.config.recipe.binarize else x
     each = torch.vmap(lambda image: measure(vae(image[None], samples=samples)), randomness="same")
     rows: list[Tensor] = []
-    with torch.inference_mode(), torch.random.fork_rng(), warnings.catch_warnings():
+    with torch.inference_mode(), forked_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop")  # attention is looped over images
         for chunk in x.split(CHUNK):
             torch.manual_seed(seed)

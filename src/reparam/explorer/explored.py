@@ -24,7 +24,7 @@ from ..models.codes import Axis, codes_of
 from ..models.draw import Draw
 from ..models.likelihoods import Likelihood
 from ..pretrained.image_model import ImageModel
-from ..tensors import evenly
+from ..tensors import evenly, forked_rng
 from .planes import NEIGHBOURHOODS, Neighbourhoods, Places, plane_of
 from .points import Kept, Points
 from .snapshots import Snapshots
@@ -172,7 +172,7 @@ class Explored:
         """(d,): what each latent says of one image (H, W, C)."""
         x = to_batch(image[None])
         x = binarized(x, shared=True) if self.model.config.recipe.binarize else x
-        with torch.inference_mode(), torch.random.fork_rng():
+        with torch.inference_mode(), forked_rng():
             torch.manual_seed(0)
             found = codes_of(self.model.vae, x.to(self.model.device)).information
         return found.float().nan_to_num().cpu().numpy()

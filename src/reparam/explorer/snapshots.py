@@ -21,6 +21,7 @@ from ..pretrained.config import Config
 from ..pretrained.image_model import ImageModel
 from ..runs.folder import STATE, Run
 from ..runs.records import read_metrics
+from ..tensors import forked_rng
 from ..trainer.state_file import load_average
 from .questions import Answer, Question
 
@@ -86,7 +87,7 @@ def drawn(run: Run, stamp: str) -> Answer:
 def information(vae: VAE, images: npt.NDArray[np.uint8], *, binarize: bool) -> tuple[npt.NDArray[np.float32], int]:
     """Nats that each latent carries of images (n, H, W, C), (d,), and how many latents are active."""
     x = to_batch(images)
-    with torch.inference_mode(), torch.random.fork_rng():
+    with torch.inference_mode(), forked_rng():
         torch.manual_seed(0)
         codes = codes_of(vae, binarized(x, shared=True) if binarize else x)
     return codes.information.float().nan_to_num().numpy(), int((active_share(codes) > ACTIVE).sum())

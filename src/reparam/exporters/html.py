@@ -23,6 +23,7 @@ import torch
 from ..files.writing import write_text
 from ..models.priors import FlowMatching
 from ..pretrained.image_model import ImageModel
+from ..tensors import forked_rng
 from .bundle import bundled
 from .half import with_half_weights
 from .onnx import check_packages, compared, difference
@@ -68,7 +69,7 @@ def export_html(model: ImageModel, path: str | Path, *, title: str = "", half: b
     files: dict[str, bytes] = {}
     apart: dict[str, float] = {}
     single: list[str] = []
-    with torch.random.fork_rng(), torch.no_grad():
+    with forked_rng(), torch.no_grad():
         torch.manual_seed(0)
         told = page_description(model, title)
     for name, program in made.items():
@@ -95,7 +96,7 @@ def page_description(model: ImageModel, title: str) -> dict[str, Any]:
               "background": model.config.data.get("background", "white"),
               "sliders": [] if space.kind == "codes" else _sliders(model)}
     if model.sampler.refiner is not None:  # the one noise of all decoded codes, as in ImageModel.decode_pixels
-        with torch.random.fork_rng():
+        with forked_rng():
             torch.manual_seed(0)
             found["detail"] = packed(torch.randn(1, *model.config.image_shape).numpy().tobytes())
     return found

@@ -37,6 +37,7 @@ from ..models.resampler import KEPT, MOST, TRIES, Resampler
 from ..models.sampler import Sampler
 from ..nets.masked import baked
 from ..pretrained.image_model import ImageModel
+from ..tensors import forked_rng
 from .loops import Looped
 
 FARTHEST = 9.0
@@ -174,7 +175,7 @@ def programs(model: ImageModel) -> dict[str, Program]:
     if any(q.asks for q in model.network.modules() if isinstance(q, Posterior)):
         raise UsageError(f"codes of the posterior {model.config.recipe.posterior!r} are found by gradients of the decoder, "
                          "which these programs cannot take: train a model with another one, such as --posterior gaussian")
-    with torch.random.fork_rng(), torch.no_grad():
+    with forked_rng(), torch.no_grad():
         torch.manual_seed(0)
         dense = ImageModel(baked(model.sampler), model.config)
         return {name: Program(module.eval(), inputs, output) for name, module, inputs, output in _parts(dense)}

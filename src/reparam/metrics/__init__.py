@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from ..errors import ProcessLost
 from ..parts.call import parse_list
 from ..parts.registry import metric
 from ..progress import Attempts
@@ -55,7 +56,7 @@ def measure(evaluation: Evaluation, metrics: str = STANDARD,
                 progress(f"left out: {e}")
                 reported.add(str(e))
         except Exception as e:
-            if attempt is None:
+            if attempt is None or isinstance(e, ProcessLost):
                 raise
             attempt.failed(f"measuring {call}", e)
     return figures

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..chunks import in_chunks
 from ..parts.registry import metric
+from ..tensors import forked_rng
 from .catalogue import FigureType, measures
 from .evaluation import FEWEST, Evaluation, Unavailable
 from .figures import Figure, small_sample_warning
@@ -30,7 +32,7 @@ def classifier(x: Tensor, y: Tensor, classes: int, *, steps: int = STEPS, seed: 
     Three convolutions of 32, 64 and 128 channels and stride 2 with batch normalisation, the mean over places, one linear
     layer; AdamW with one cycle of the learning rate, shifted by up to 2 pixels. Fixed by the seed.
     """
-    with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
+    with forked_rng(), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
         for before, after in ((x.shape[1], 32), (32, 64), (64, 128)):
@@ -52,8 +54,8 @@ def classifier(x: Tensor, y: Tensor, classes: int, *, steps: int = STEPS, seed: 
 
 def classes_of(net: nn.Module, x: Tensor) -> Tensor:
     """The likeliest class of each image, (n,)."""
-    with torch.inference_mode():
-        return torch.cat([net(_smaller(chunk)).argmax(1) for chunk in x.split(500)])
+    with forked_rng(), torch.inference_mode():
+        return in_chunks(lambda chunk: net(_smaller(chunk)).argmax(1), x, size=500)
 
 
 BALANCE = FigureType("class_balance", "Samples", "total variation distance, 0 is real images' balance",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..chunks import columns_in_chunks
 from ..distributions.quantized import Quantized
 from ..parts.registry import metric
 from .catalogue import FigureType, measures
-from .evaluation import Evaluation, Unavailable
+from .evaluation import CHUNK, Evaluation, Unavailable
 from .figures import Figure
 
 
@@ -29,19 +30,20 @@ PERPLEXITY = FigureType("codebook_perplexity", "Latent space", "codes of {total}
 def codebook_usage(evaluation: Evaluation) -> list[Figure]:
     """The share of codes that the images use, and the perplexity of their frequencies; for each depth of `rvq`."""
     model = evaluation.vae
-    seen: dict[int, list[Tensor]] = {}
+
+    def codes_of(chunk: Tensor) -> tuple[Tensor, ...]:
+        return tuple(layer.q.by_codebook.cpu().unflatten(1, (len(chunk), -1)).transpose(0, 1)
+                     for layer in model(chunk).layers if isinstance(layer.q, Quantized))
+
     with evaluation.drawing():
-        for chunk in evaluation.x.split(250):
-            for i, layer in enumerate(model(chunk).layers):
-                if isinstance(layer.q, Quantized):
-                    seen.setdefault(i, []).append(layer.q.by_codebook.cpu())
+        seen = columns_in_chunks(codes_of, evaluation.x, size=CHUNK)
     if not seen:
         raise Unavailable("codebook_usage is of models with a codebook, such as --posterior vq",
                           short="its posterior has no codebook")
     levels = model.latent.space.levels
     figures: list[Figure] = []
-    for i, chunks in seen.items():
-        codes = torch.cat(chunks, 1)
+    for i, of_images in enumerate(seen):
+        codes = of_images.transpose(0, 1).flatten(1)
         counts = torch.stack([c.bincount(minlength=levels) for c in codes])
         n, where = len(evaluation.x), f" of layer {i + 1}" if len(seen) > 1 else ""
         few = f"{n} images have {codes.shape[1]} codes, fewer than there are" if codes.shape[1] < levels else ""

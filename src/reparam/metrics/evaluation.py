@@ -11,13 +11,14 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..chunks import in_chunks, of_each
 from ..errors import UsageError
 from ..models.codes import Codes
 from ..models.draw import Draw
 from ..models.latents import NO_ENCODER
 from ..models.sampler import Sampler
 from ..models.vae import VAE, Model
-from ..tensors import evenly
+from ..tensors import evenly, forked_rng
 from ..text import counted
 
 CHUNK = 250
@@ -93,7 +94,7 @@ class Evaluation:
     @contextlib.contextmanager
     def drawing(self) -> Generator[None]:
         """A region without gradients whose random numbers start from the evaluation's seed."""
-        with torch.random.fork_rng(), torch.inference_mode():
+        with forked_rng(), torch.inference_mode():
             torch.manual_seed(self.seed)
             yield
 
@@ -189,8 +190,8 @@ class Evaluation:
     def _rebuilt(self, *, sample: bool) -> Tensor:
         model = self.vae
         with self.drawing():
-            return torch.cat([self.sampler.images(model.encode(chunk, sample=sample)).clamp(0, 1)
-                              for chunk in self.x.split(CHUNK)])
+            return in_chunks(lambda chunk: self.sampler.images(model.encode(chunk, sample=sample)).clamp(0, 1), self.x,
+                             size=CHUNK)
 
     def embedded(self, kind: Kind) -> Tensor:
         """Features (n, D), float32 on the CPU, of one kind of pictures."""
@@ -205,8 +206,8 @@ class Evaluation:
 
             network = self.network  # before anything is drawn: it may be missing
             pictures = make[kind]()
-            with torch.inference_mode():
-                self._embedded[kind] = torch.cat([network.embed(c).float().cpu() for c in pictures.split(CHUNK)])
+            with self.drawing():
+                self._embedded[kind] = in_chunks(lambda chunk: network.embed(chunk).float().cpu(), pictures, size=CHUNK)
         return self._embedded[kind]
 
     @cached_property
@@ -215,9 +216,9 @@ class Evaluation:
 
     def _drawn(self, options: Draw) -> Tensor:
         count, sampler = len(self.real), self.sampler
+        sizes = [min(CHUNK, count - begin) for begin in range(0, count, CHUNK)]
         with self.drawing():
-            return torch.cat([saved(sampler.images(sampler.codes(min(CHUNK, count - begin), options)))
-                              for begin in range(0, count, CHUNK)])
+            return torch.cat([x for x, in of_each(lambda n: (saved(sampler.images(sampler.codes(n, options))),), sizes)])
 
     def _rows(self, available: int) -> Tensor:
         """Evenly spaced rows, `n` at most."""

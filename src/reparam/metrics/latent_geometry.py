@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..chunks import columns_in_chunks, in_chunks
 from ..distributions.quantized import Quantized
 from ..functional.intervals import decibels, of_square
 from ..models.latents.labelled import ClassPosterior
@@ -157,7 +158,7 @@ def modellable(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
         raise Unavailable(counted(n, "image is", "images are") + f" too few to say how their codes vary; {FEWEST} at least")
     x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
-        draws = torch.cat([_top(model, chunk).z[:2].cpu() for chunk in x.split(CHUNK)], 1)
+        draws = in_chunks(lambda chunk: _top(model, chunk).z[:2].cpu().transpose(0, 1), x, size=CHUNK).transpose(0, 1)
         figures = [_dimensions(draws[0]), _noise(draws), _shape(draws[0])]
         return [*figures, *_equivariance(model, x)]
 
@@ -210,8 +211,8 @@ def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
     shape, size = model.latent.shape, x.shape[2:]
     if len(shape) != 3 or shape[1] != shape[2] or size[0] != size[1] or size[0] % shape[1]:
         return []
-    pairs = [turning_errors(model, model.encode(chunk)) for chunk in x.split(CHUNK)]
-    error, spread = (torch.cat(each).cpu().double() for each in zip(*pairs, strict=True))
+    pairs = columns_in_chunks(lambda chunk: turning_errors(model, model.encode(chunk)), x, size=CHUNK)
+    error, spread = (each.cpu().double() for each in pairs)
     means = error.mean().clamp(min=1e-12), spread.mean().clamp(min=1e-12)
     value = 10 * float((means[0] / means[1]).log10())
     return [EQUIVARIANCE.of(value, len(x), decibels(error.numpy(), spread.numpy()),

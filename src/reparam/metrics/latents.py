@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..chunks import in_chunks, of_each
 from ..distributions.point import Point
 from ..distributions.quantized import Quantized
 from ..functional.intervals import of_share
@@ -80,8 +81,7 @@ def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     rows = evenly(n, min(n, most))
     kept = evaluation.codes.information.argsort(descending=True)[:128]
     with evaluation.drawing():
-        chunks = evaluation.x[rows].split(CHUNK)
-        codes = torch.cat([_draws(evaluation.vae, chunk).cpu()[..., kept] for chunk in chunks])
+        codes = in_chunks(lambda chunk: _draws(evaluation.vae, chunk).cpu()[..., kept], evaluation.x[rows], size=CHUNK)
     figures = [_auc(PRIOR_AUC, evaluation, codes, kept, None)]
     if (fitted := evaluation.sampler.fitted_prior) is not None:
         figures.append(_auc(FITTED_PRIOR_AUC, evaluation, codes, kept, fitted))
@@ -98,7 +98,8 @@ def _auc(kind: FigureType, evaluation: Evaluation, codes: Tensor, kept: Tensor, 
     """Of codes told from draws of `prior`, None for the model's own."""
     latent = evaluation.vae.latent
     with evaluation.drawing():
-        drawn = torch.cat([latent.generate(PRIOR // 8, prior=prior)[0].flatten(1).cpu()[:, kept] for _ in range(8)])
+        drawn = torch.cat([z for z, in of_each(lambda n: (latent.generate(n, prior=prior)[0].flatten(1).cpu()[:, kept],),
+                                               [PRIOR // 8] * 8)])
     found = told_apart(codes.numpy(), drawn.numpy(), seed=evaluation.seed)
     return kind.of(found.value, len(codes), of_share(found.value, found.error),
                    f"by classifiers trained on {IMAGES} images, tested on others")
@@ -118,7 +119,7 @@ def accuracy(evaluation: Evaluation) -> list[Figure]:
         raise Unavailable("accuracy is of a semi-supervised model, such as --latent \"semi_supervised(16, 10)\", on images "
                           "with labels", short="it infers no classes" if y is not None else "the images have no labels")
     with evaluation.drawing():
-        inferred = torch.cat([latent.probabilities(model.encoder(chunk)).argmax(1) for chunk in evaluation.x.split(250)])
+        inferred = in_chunks(lambda x: latent.probabilities(model.encoder(x)).argmax(1), evaluation.x, size=CHUNK)
     right = (inferred == y)[y >= 0].float().cpu()
     return [ACCURACY.mean(right, "class inferred from the image alone")]
 

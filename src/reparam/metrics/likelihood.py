@@ -12,22 +12,22 @@ arXiv:1907.06845), so that it bounds no log p(x) and no bits are made of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from ..chunks import columns_in_chunks, in_chunks
 from ..distributions.base import kl as divergence
 from ..distributions.point import Point
 from ..models.likelihoods import BernoulliLikelihood
-from ..models.trace import Layer, log_weight
+from ..models.trace import log_weight
 from ..models.vae import VAE
 from ..parts.ranges import at_least
 from ..parts.registry import metric
 from ..tensors import evenly
 from .catalogue import FigureType, measures
-from .evaluation import Evaluation, Unavailable
+from .evaluation import CHUNK, Evaluation, Unavailable
 from .figures import Figure
 
 PIXELS_AT_ONCE = 500_000
@@ -40,11 +40,12 @@ def importance_nll(model: VAE, x: Tensor, samples: int) -> Tensor:
     """−log (1/K) Σ_k w_k for each image of x (n, C, H, W), nats, (n,)."""
     decodes = max(PIXELS_AT_ONCE // x[0].numel(), 1)
     at_once = min(samples, decodes)
-    results: list[Tensor] = []
-    for chunk in x.split(max(decodes // at_once, 1)):
+
+    def of_chunk(chunk: Tensor) -> Tensor:
         log_w = [log_weight(model(chunk, samples=min(at_once, samples - done))) for done in range(0, samples, at_once)]
-        results.append(math.log(samples) - torch.logsumexp(torch.cat(log_w), 0))
-    return torch.cat(results)
+        return math.log(samples) - torch.logsumexp(torch.cat(log_w), 0)
+
+    return in_chunks(of_chunk, x, size=max(decodes // at_once, 1))
 
 
 def _with_likelihood(evaluation: Evaluation) -> VAE:
@@ -104,29 +105,29 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
 
     Of a deterministic posterior, which bounds nothing, only the distortion.
     """
-    distortion: list[Tensor] = []
-    rates: list[Tensor] = []
-    layers: tuple[Layer, ...] = ()
-    model = _with_likelihood(evaluation)
+    model, kind = _with_likelihood(evaluation), _likelihood_of(evaluation)
+
+    def terms(chunk: Tensor) -> tuple[Tensor, Tensor]:
+        trace = model(chunk)
+        rates = [divergence(layer.q, layer.p, layer.z).mean(0) for layer in trace.layers]
+        return -trace.log_px.mean(0).cpu(), torch.stack(rates, 1).cpu()
+
     with evaluation.drawing():
-        for chunk in evaluation.x.split(250):
-            trace = model(chunk)
-            layers = trace.layers
-            distortion.append(-trace.log_px.mean(0).cpu())
-            rates.append(torch.stack([divergence(layer.q, layer.p, layer.z).mean(0) for layer in layers]).cpu())
-    d, each, kind = torch.cat(distortion), torch.cat(rates, 1), _likelihood_of(evaluation)
-    if _is_point(layers):
+        d, rates = columns_in_chunks(terms, evaluation.x, size=CHUNK)
+    if _is_deterministic(evaluation):
         return [DISTORTION.mean(d, NO_BOUND, **kind)]
-    r = each.sum(0)
+    r = rates.sum(1)
     figures = [*_in_both_units(ELBO, ELBO_BITS, evaluation, d + r), DISTORTION.mean(d, **kind), RATE.mean(r)]
-    if len(each) > 1:
+    if rates.shape[1] > 1:
         figures += [RATE.mean(layer, "counted from the top", name=f"kl of layer {i}")
-                    for i, layer in enumerate(each, 1)]
+                    for i, layer in enumerate(rates.unbind(1), 1)]
     return figures
 
 
-def _is_point(layers: Sequence[Layer]) -> bool:
-    return any(isinstance(layer.q, Point) for layer in layers)
+def _is_deterministic(evaluation: Evaluation) -> bool:
+    """Whether a layer's posterior is a point."""
+    with evaluation.drawing():
+        return any(isinstance(layer.q, Point) for layer in evaluation.vae(evaluation.x[:1]).layers)
 
 
 IW_NLL = FigureType("iw_nll", "Likelihood", "nats", "tighter upper bound on −log p(x)", "lower", headline=False)
@@ -141,9 +142,7 @@ def iw_nll(evaluation: Evaluation, samples: Annotated[int, at_least(1)] = 100,
     """Importance-weighted estimate of −log p(x) with K samples, which bounds it from above; on evenly spaced `images`."""
     model = _with_likelihood(evaluation)
     x = evaluation.x[evenly(len(evaluation.x), images)] if images else evaluation.x
-    with evaluation.drawing():
-        deterministic = _is_point(model(x[:1]).layers)
-    if deterministic:
+    if _is_deterministic(evaluation):
         raise Unavailable(NO_BOUND)
     with evaluation.drawing():
         values = importance_nll(model, x, samples).cpu()

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..chunks import in_chunks
 from ..functional.similarity import ssim as similarity
 from ..parts.registry import metric
 from ..tensors import evenly
@@ -61,9 +62,8 @@ SSIM = FigureType("ssim", "Reconstructions", "SSIM, 1 is equal", "structural sim
 @measures(SSIM)
 def ssim(evaluation: Evaluation) -> list[Figure]:
     """Structural similarity of reconstructions from draws of the posterior, 1 for equal images. (Wang et al., 2004)"""
-    pairs = zip(evaluation.x.split(CHUNK), evaluation.reconstructions.split(CHUNK), strict=True)
-    with torch.inference_mode():
-        values = torch.cat([similarity(x, y).cpu() for x, y in pairs])
+    with evaluation.drawing():
+        values = in_chunks(similarity, evaluation.x, evaluation.reconstructions, size=CHUNK).cpu()
     return [SSIM.mean(values)]
 
 
@@ -85,7 +85,7 @@ def perceptual(evaluation: Evaluation) -> list[Figure]:
     if not isinstance(network, Features):
         raise Unavailable(f"{network.name} gives one vector an image; a perceptual distance reads maps")
     rows = evenly(len(rebuilt), evaluation.n)
-    with torch.inference_mode():
-        values = torch.cat([perceptual_distance(network, x, y).cpu() for x, y in
-                            zip(evaluation.x[rows].split(CHUNK), saved(rebuilt[rows]).split(CHUNK), strict=True)])
+    with evaluation.drawing():
+        values = in_chunks(lambda x, y: perceptual_distance(network, x, y), evaluation.x[rows], saved(rebuilt[rows]),
+                           size=CHUNK).cpu()
     return [PERCEPTUAL.mean(values, features=network.name, resize=network.resize)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..tensors import forked_rng
 from .vae import VAE, Model
 
 
@@ -16,7 +17,7 @@ def calibrate_likelihood(model: Model, x: Tensor, seed: int = 0) -> None:
     """
     if not isinstance(model, VAE):
         return
-    with torch.random.fork_rng():
+    with forked_rng():
         torch.manual_seed(seed)
         means = torch.cat([model.decode(model.encode(chunk, sample=True)[None]).mean[0] for chunk in x.split(250)])
     model.likelihood.calibrate(means, x)

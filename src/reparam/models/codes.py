@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..chunks import columns_in_chunks
 from ..distributions.base import Distribution
 from ..distributions.gaussian import Gaussian, gaussian_kl
 from ..distributions.multivariate import FullGaussian
 from ..errors import UsageError
 from ..files.untrusted import Count
+from ..tensors import forked_rng
 from .build import MOST_DIMS
 from .vae import VAE, Model
 
@@ -46,29 +48,27 @@ def codes_of(model: VAE, x: Tensor) -> Codes:
     is (under a flow, a mixture), it is the KL to a Gaussian with the mean and variance of all the codes; of codes that
     are no Gaussian's, it is what a Gaussian channel with the noise of their draws would carry, ½ log(1 + signal / noise).
     """
-    means: list[Tensor] = []
-    draws: list[Tensor] = []
-    posteriors: list[Tensor] = []
-    priors: tuple[Distribution, ...] = ()
-    for chunk in x.split(250):
-        seen = model.observe(chunk)
-        _, layers = model.latent.infer(seen, 1)
-        gaussian = [layer.q for layer in layers if isinstance(layer.q, Gaussian)]
-        priors = tuple(layer.p for layer in layers)
-        means.append(model.latent.code(seen).flatten(1))
-        if len(gaussian) == len(layers) and sum(layer.z[0, 0].numel() for layer in layers) == means[-1].shape[1]:
-            posteriors.append(torch.cat([torch.stack([t.reshape(chunk.shape[0], -1) for t in (q.loc, q.log_var)])
-                                         for q in gaussian], 2))
-            draws.append(torch.cat([layer.z[0].flatten(1) for layer in layers], 1))
-        else:
-            draws.append(model.latent.code(seen, sample=True).flatten(1))
-    mean, draw = torch.cat(means), torch.cat(draws)
-    if posteriors:
-        information = _gaussian_information(torch.cat(posteriors, 1), priors)
+    mean, draw, loc, log_var = columns_in_chunks(lambda chunk: _seen(model, chunk), x, size=250)
+    if loc.shape[1]:
+        _, layers = model.latent.infer(model.observe(x[:1]), 1)
+        information = _gaussian_information(torch.stack([loc, log_var]), tuple(layer.p for layer in layers))
     else:
         signal, noise = mean.var(0, correction=0), (draw - mean).square().mean(0)
         information = 0.5 * torch.log1p(signal / noise.clamp(min=1e-6))
     return Codes(mean.cpu(), draw.cpu(), information.cpu())
+
+
+def _seen(model: VAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Means and draws of the codes of images, each (n, D), and where all is Gaussian, loc and log_var of the posteriors,
+    else (n, 0)."""
+    seen = model.observe(x)
+    _, layers = model.latent.infer(seen, 1)
+    mean, gaussian = model.latent.code(seen).flatten(1), [layer.q for layer in layers if isinstance(layer.q, Gaussian)]
+    if len(gaussian) < len(layers) or sum(layer.z[0, 0].numel() for layer in layers) != mean.shape[1]:
+        return mean, model.latent.code(seen, sample=True).flatten(1), mean[:, :0], mean[:, :0]
+    loc, log_var = (torch.cat([t.reshape(len(x), -1) for t in each], 1)
+                    for each in ([q.loc for q in gaussian], [q.log_var for q in gaussian]))
+    return mean, torch.cat([layer.z[0].flatten(1) for layer in layers], 1), loc, log_var
 
 
 def posterior_moments(model: VAE, x: Tensor) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
@@ -112,7 +112,7 @@ def axes_of(codes: Codes, most: int = 256) -> tuple[Axis, ...]:
 def latent_axes(model: Model, x: Tensor, seed: int = 0) -> tuple[Axis, ...]:
     """The latent dimensions by the information that they carry about images x; without an encoder, by how much they change
     an image."""
-    with torch.random.fork_rng():
+    with forked_rng():
         torch.manual_seed(seed)
         return axes_of(codes_of(model, x)) if isinstance(model, VAE) else _drawn_axes(model)
 

@@ -34,6 +34,7 @@ from ..parts.ranges import (
     SEED,
     WIDTH,
 )
+from ..tensors import forked_rng
 from .config import Config
 from .files import load_model
 from .layout import Layout
@@ -293,7 +294,7 @@ class ImageModel:
         shared = torch.vmap(bound, randomness="same")
 
         def chunk_of(chunk: Tensor) -> Tensor:
-            with torch.random.fork_rng(), warnings.catch_warnings():
+            with forked_rng(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")  # attention is looped over images
                 torch.manual_seed(noise)
                 return shared(chunk)
@@ -345,7 +346,7 @@ class ImageModel:
             return torch.cat([f(chunk.to(self.device)).float().cpu() for chunk in t.split(CHUNK)])
 
     def _seeded(self, seed: int | None, draw: Callable[[], T]) -> T:
-        with torch.random.fork_rng(enabled=seed is not None):
+        with forked_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             with torch.inference_mode():

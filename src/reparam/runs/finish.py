@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..chunks import from_first, shared_out
 from ..data.imageset import ImageSet
 from ..data.stream import binarized, keep_labels, to_batch
 from ..doctor.case import History, as_made, history_of
@@ -25,6 +26,7 @@ from ..models.calibration import calibrate_likelihood
 from ..models.codes import Axis, latent_axes
 from ..models.sampler import Sampler
 from ..models.vae import Model
+from ..parallel import Processes, is_main_process
 from ..pretrained.config import Config
 from ..pretrained.files import save_model
 from ..pretrained.image_model import ImageModel
@@ -56,7 +58,8 @@ def _keep(run: Run, sampler: Sampler, config: Config) -> None:
     if (name := not_finite(sampler.tensors())) is not None:
         raise TrainingDiverged(f"training left values in {name} that are not finite, so that this model was not saved. "
                                "Lower the learning rate, or try another likelihood or prior")
-    save_model(run.folder, sampler, config)
+    if is_main_process():
+        save_model(run.folder, sampler, config)
 
 
 def _remove_diverged(sampler: Sampler, stages: dict[str, str], attempt: Attempts) -> None:
@@ -67,13 +70,31 @@ def _remove_diverged(sampler: Sampler, stages: dict[str, str], attempt: Attempts
             del stages[stage.name], sampler.stages[stage.name]
 
 
-def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, *, interrupted: bool) -> None:
+def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, processes: Processes, *, interrupted: bool
+           ) -> None:
     """Completes a run's folder from the state that its training ended in.
 
     What follows training may fail, each figure and picture by itself: the model is kept, and `run.json` and the report list
-    what is missing.
+    what is missing. Processes share the stages and the measuring; the first one writes.
+
+    Raises:
+        TrainingDiverged: weights of the model are not finite.
+        ProcessLost: another process ended.
     """
     began, attempt = time.perf_counter(), Attempts(report)
+    with shared_out():
+        sampler, config = _completed(run, images, state, processes, attempt)
+        figures = _measured(run, images, sampler, config, attempt)
+    if is_main_process():
+        _write(run, images, sampler, config, figures, attempt)
+        run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
+        run.status = "interrupted" if interrupted else "finished"
+        run.save()
+
+
+def _completed(run: Run, images: ImageSet, state: State[Model], processes: Processes, attempt: Attempts
+               ) -> tuple[Sampler, Config]:
+    """Trains what follows the model, and notes in the run what all of it took."""
     model, device = state.ema.eval(), next(state.ema.parameters()).device
     data = train_images(run, images, device)
     subset = data.x[evenly(len(data.x), 2000)]
@@ -88,8 +109,9 @@ def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, *,
     split = TimeSplit.of(run.recipe, model)
 
     def budget(stage: Stage) -> StageBudget:
-        report.say(stage.doing)
-        return reported(split.budget(stage, run.recipe, state, run.precision or "float32"), stage.doing, report, spent)
+        attempt.report.say(stage.doing)
+        given = from_first(lambda: split.budget(stage, run.recipe, state, run.precision or "float32"))
+        return replace(reported(given, stage.doing, attempt.report, spent), processes=processes)
 
     stages = fit_stages(sampler, run.recipe, data, budget, attempt=attempt)
     _remove_diverged(sampler, stages, attempt)
@@ -100,10 +122,7 @@ def finish(run: Run, images: ImageSet, state: State[Model], report: Reporter, *,
         "second_stage_seconds": round(sum(s.seconds for s in spent[1:]), 1),
         "cpu_seconds": round(sum(s.cpu_seconds for s in spent), 1),
         "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
-    conclude(run, images, sampler, config_of(run, images, axes, stages), attempt)
-    run.facts["outcome"]["finishing_seconds"] = round(time.perf_counter() - began, 1)
-    run.status = "interrupted" if interrupted else "finished"
-    run.save()
+    return sampler, config_of(run, images, axes, stages)
 
 
 def train_images(run: Run, images: ImageSet, device: torch.device) -> Data:
@@ -133,20 +152,43 @@ def config_of(run: Run, images: ImageSet, axes: tuple[Axis, ...], stages: dict[s
 
 def conclude(run: Run, images: ImageSet, sampler: Sampler, config: Config, attempt: Attempts) -> None:
     """Saves the model, measures it, and writes figures, pictures, verdict and report."""
-    measured, kind = measured_rows(images)
+    figures = _measured(run, images, sampler, config, attempt)
+    _write(run, images, sampler, config, figures, attempt)
+
+
+def _measured(run: Run, images: ImageSet, sampler: Sampler, config: Config, attempt: Attempts) -> list[Figure]:
+    """Saves the model and measures it."""
     _keep(run, sampler, config)
-    forget(run.folder)  # what was measured of the model as it was before
-    trained = ImageModel(sampler, config, next(sampler.parameters()).device)
+    if is_main_process():
+        forget(run.folder)  # what was measured of the model as it was before
     metrics, options = (QUICK, Options()) if config.recipe.has_encoder else (OF_GANS, Options(features="wavelets"))
-    rows, figures = measured[evenly(len(measured), MOST_MEASURED)], list[Figure]()
+    rows, figures = _rows(images), list[Figure]()
     with attempt("measuring the model"):
-        figures = evaluate_arrays(trained, images, rows, metrics, attempt.report, options=options, attempt=attempt)
+        figures = evaluate_arrays(_image_model(sampler, config), images, rows, metrics, attempt.report, options=options,
+                                  attempt=attempt)
+    return figures
+
+
+def _rows(images: ImageSet) -> np.ndarray:
+    """Those that a model is measured on at the end of training."""
+    measured, _ = measured_rows(images)
+    return measured[evenly(len(measured), MOST_MEASURED)]
+
+
+def _image_model(sampler: Sampler, config: Config) -> ImageModel:
+    return ImageModel(sampler, config, next(sampler.parameters()).device)
+
+
+def _write(run: Run, images: ImageSet, sampler: Sampler, config: Config, figures: Sequence[Figure], attempt: Attempts
+           ) -> None:
+    """Writes figures, pictures, verdict and report."""
+    measured, kind = measured_rows(images)
     records, outcome = read_metrics(run.folder / "metrics.jsonl"), run.facts["outcome"]
     outcome["measured_on"] = kind
-    diagnosis = _judged(figures, history_of(images, rows, records, outcome), config, attempt)
+    diagnosis = _judged(figures, history_of(images, _rows(images), records, outcome), config, attempt)
     keep(run.folder / OWN, figures, diagnosis.to_dict() | {"measured_on": kind, "unavailable": attempt.unavailable})
     attempt.report.say("drawing pictures")
-    draw(run, trained, images, measured, records, attempt)
+    draw(run, _image_model(sampler, config), images, measured, records, attempt)
     _write_pages(run, config, figures, diagnosis, attempt)
 
 

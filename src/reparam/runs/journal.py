@@ -16,6 +16,7 @@ from ..metrics.likelihood import importance_nll
 from ..models.calibration import calibrate_likelihood
 from ..models.vae import VAE, Model
 from ..progress import Attempts, Reporter
+from ..tensors import forked_rng
 from ..trainer.state import State
 from .folder import Run
 from .records import read_metrics
@@ -110,7 +111,7 @@ def held_out_figures(model: Model, train_images: Tensor, held_out: Tensor) -> di
     was_training = model.training
     model.eval()
     figures: dict[str, float] = {}
-    with torch.random.fork_rng(), torch.inference_mode():
+    with forked_rng(), torch.inference_mode():
         torch.manual_seed(0)
         if isinstance(model, VAE):
             calibrate_likelihood(model, train_images)

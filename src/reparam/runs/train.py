@@ -38,7 +38,7 @@ from ..parts.call import parse_call
 from ..parts.presets import find
 from ..progress import Reporter, Silent, aligned
 from ..runtime import Load, cores
-from ..tensors import evenly
+from ..tensors import evenly, forked_rng
 from ..text import counted, for_shell
 from ..trainer import autotune
 from ..trainer.assembly import Assembly
@@ -215,12 +215,11 @@ class _RunTrainer:
         except (UsageError, DataError):
             self._withdraw()
             raise
-        if self.accelerator.is_main_process:
-            if self.images.streamed is not None:
-                self._list_skipped(self.images.streamed.skips)
-            with autotune.sharing(self.report, self.most) as report:
-                finish(self.run, self.images, state, report, interrupted=self.stopped)
-        return self.run  # other processes do not wait: what follows may take longer than they are allowed to
+        if self.accelerator.is_main_process and self.images.streamed is not None:
+            self._list_skipped(self.images.streamed.skips)
+        with autotune.sharing(self.report, self.most) as report:
+            finish(self.run, self.images, state, report, self.accelerator, interrupted=self.stopped)
+        return self.run
 
     def _begin(self) -> None:
         run, images = self.run, self.images
@@ -284,7 +283,7 @@ class _RunTrainer:
         profile = self.profile
         if profile is not None:
             copied = self.assembly.copied(ema=0, compile=False)
-            with torch.random.fork_rng():
+            with forked_rng():
                 profile.work = operations(copied.training(stream, budget, accelerator=self.accelerator))
         steps = self.assembly.training(stream, budget, accelerator=self.accelerator, resume=saved,
                                        phase=profile.phase if profile is not None else unnamed)
@@ -400,13 +399,17 @@ class _RunTrainer:
 
 def _first(stream: Batches) -> Batch:
     """A batch of the stream, which goes on as if nothing had been taken."""
-    with torch.random.fork_rng():
+    with forked_rng():
         return next(iter(stream))
 
 
 @contextlib.contextmanager
 def _stopping_at_interrupt(trainer: _RunTrainer) -> Generator[None]:
-    """Ctrl-C ends training after the current step; a second one ends the program."""
+    """Ctrl-C ends training after the current step; a second one ends the program. Several processes, which would
+    have to agree on the step, are ended by the first."""
+    if trainer.accelerator.num_processes > 1:
+        yield
+        return
 
     def stop(*_: object) -> None:
         trainer.stopped = True

@@ -32,7 +32,7 @@ from ..parts.call import parse_call
 from ..parts.recipe import Recipe
 from ..pretrained.config import Config
 from ..pretrained.image_model import ImageModel
-from ..tensors import Shape, evenly
+from ..tensors import Shape, evenly, forked_rng
 from .budget import Budget, Optimization
 from .loop import training
 from .optim import OPTIMIZERS
@@ -100,7 +100,7 @@ class Assembly:
         """
         recipe = self.recipe
         _check_training(recipe, self.objective)
-        with torch.random.fork_rng():
+        with forked_rng():
             check_stages(recipe, self.model, self.image_shape)
             _check_adversary(recipe, self.model, self.objective, self.adversary)
             self._check_terms()

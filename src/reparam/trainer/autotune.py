@@ -20,6 +20,7 @@ from ..models.trace import Batch
 from ..parallel import Processes, SingleProcess
 from ..progress import Reporter
 from ..runtime import Load, cores
+from ..tensors import forked_rng
 from .assembly import Assembly
 from .budget import Budget
 
@@ -83,7 +84,7 @@ def _trial(threads: int, precision: str, assembly: Assembly, batch: Batch, accel
     torch.set_num_threads(threads)
     budget = Budget(minutes=1e6, precision=precision)  # does not end, however slow a busy machine is
     loop = assembly.copied(ema=0).training(iter(lambda: batch, None), budget, accelerator=accelerator)
-    with torch.random.fork_rng():
+    with forked_rng():
         for _ in range(3):
             next(loop)
         began, steps = time.perf_counter(), 0

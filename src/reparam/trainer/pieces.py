@@ -17,6 +17,7 @@ from ..distributions.gaussian import BestScale
 from ..models.likelihoods import LocationScaleLikelihood
 from ..models.vae import Model
 from ..parallel import Processes
+from ..tensors import forked_rng
 
 Pieces = list[tuple[Tensor, Tensor | None]]
 """Images and labels of each."""
@@ -53,7 +54,7 @@ def _error(model: Model, pieces: Pieces, samples: int, bf16: bool) -> Tensor:
     device = pieces[0][0].device
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     total = torch.zeros((), device=device)
-    with (torch.random.fork_rng([device] if device.type == "cuda" else []),
+    with (forked_rng(),
           torch.autocast(device.type, torch.bfloat16, enabled=bf16)):
         for x, y in pieces:
             px = model(x, samples=samples, y=y).px

@@ -17,10 +17,10 @@ from ...errors import UsageError
 from ...models.sampler import Sampler, build_stage
 from ...models.trace import Batch
 from ...models.vae import Model
-from ...parallel import SingleProcess
+from ...parallel import Processes, SingleProcess
 from ...parts.call import parse_call
 from ...parts.recipe import Recipe
-from ...tensors import Shape, evenly
+from ...tensors import Shape, evenly, forked_rng
 from ..budget import Budget, Optimization
 from ..loop import training
 from ..state import State
@@ -36,6 +36,8 @@ class StageBudget(Budget):
 
     follow: Callable[[State[Any]], None] | None = None
     """Called after every step."""
+    processes: Processes | None = None
+    """That train it together; None for this one alone."""
 
 
 class Data(NamedTuple):
@@ -102,7 +104,7 @@ class Stage(ABC):
         if not model.has_encoder:
             raise UsageError(f"{self.name}={getattr(recipe, self.name)!r} learns from the codes of images, and a GAN has no "
                              f"encoder that gives them: leave it at {getattr(Recipe(), self.name)!r}")
-        with torch.random.fork_rng(), torch.device("meta"):  # the covariances of a mixture alone may be gigabytes
+        with forked_rng(), torch.device("meta"):  # the covariances of a mixture alone may be gigabytes
             return build_stage(self.name, call, model, image_shape)
 
     @abstractmethod
@@ -125,24 +127,26 @@ def fit_stage(stage: Stage, sampler: Sampler, recipe: Recipe, data: Data, budget
     call = stage.choice(recipe, sampler.model)
     if call is None:
         raise UsageError(f"{stage.name}={getattr(recipe, stage.name)!r} leaves nothing to train")
-    with torch.random.fork_rng():
+    with forked_rng():
         torch.manual_seed(recipe.seed)
         fitted = stage.fit(call, sampler, recipe, data, budget)
     sampler.stages[stage.name] = fitted.module.to(data.x.device).eval().requires_grad_(False)
     return fitted.call
 
 
-def batches_of(examples: Tensor, labels: Tensor | None, size: int) -> Iterator[Batch]:
-    """Endless random batches, each drawn with replacement."""
+def batches_of(examples: Tensor, labels: Tensor | None, size: int, processes: Processes | None = None) -> Iterator[Batch]:
+    """Endless random batches, each drawn with replacement; of several processes each has its part."""
+    own = slice(processes.process_index, None, processes.num_processes) if processes is not None else slice(None)
     while True:
-        chosen = torch.randint(len(examples), (min(size, len(examples)),), device=examples.device)
+        chosen = torch.randint(len(examples), (min(size, len(examples)),), device=examples.device)[own]
         yield examples[chosen] if labels is None else (examples[chosen], labels[chosen])
 
 
 def train_part(part: Part, inputs: Inputs, batches: Iterator[Batch], budget: StageBudget, device: torch.device) -> Part:
     """Trains a part with the loop that trains models; returns the averaged weights."""
     optimization, state = Optimization(f"adamw(lr={part.rate})", ema=0.998), None
-    for state in training(PartTask(part, inputs), batches, budget, optimization, accelerator=SingleProcess(device)):
+    processes = budget.processes or SingleProcess(device)
+    for state in training(PartTask(part, inputs), batches, budget, optimization, accelerator=processes):
         if budget.follow is not None:
             budget.follow(state)
     return state.ema if state is not None else part

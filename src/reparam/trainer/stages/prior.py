@@ -9,6 +9,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from ...chunks import from_first
 from ...errors import ModelFileError, UsageError
 from ...models.build import MOST_DIMS
 from ...models.codes import codes_of, posterior_moments
@@ -102,8 +103,12 @@ def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
     codes = codes_to_fit(model, x, 1).flatten(1)
     informative = (codes_of(model, subset).information.numpy() > NOISE
                    if codes.shape[1] == math.prod(model.latent.shape) else None)
-    with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
-        fitted = Mixture.fit(codes.cpu().numpy(), _space(model).shape, n, seed, informative)
+
+    def fit() -> Mixture:
+        with threadpool_limits(torch.get_num_threads()):  # waiting threads of several libraries hinder one another
+            return Mixture.fit(codes.cpu().numpy(), _space(model).shape, n, seed, informative)
+
+    fitted = from_first(fit)
     return Fitted(f"mixture({len(fitted.logits)})", fitted)
 
 
@@ -112,8 +117,12 @@ def _fit_riemannian(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
     asked = cast(Riemannian, build_stage(FITTED_PRIOR, str(call), model, tuple(x.shape[1:])))
     moments = [posterior_moments(model, chunk) for chunk in x[evenly(len(x), CODES)].split(250)]
     means, variances = (torch.cat(each) for each in zip(*moments, strict=True))
-    with threadpool_limits(torch.get_num_threads()):
-        fitted = Riemannian.fit(means, variances, asked.shape, len(asked.means), asked.spread, seed)
+
+    def fit() -> Riemannian:
+        with threadpool_limits(torch.get_num_threads()):
+            return Riemannian.fit(means, variances, asked.shape, len(asked.means), asked.spread, seed).cpu()
+
+    fitted = from_first(fit)
     return Fitted(f"riemannian({len(fitted.means)}, {fitted.spread})", fitted)
 
 
@@ -153,7 +162,7 @@ def _learn(model: VAE, call: Call, data: Data, budget: StageBudget) -> Fitted:
     codes = codes_to_fit(model, x)
     labels = labels.repeat(len(codes) // len(labels)) if labels is not None else None
     prior.prepare(codes, labels)
-    batches = batches_of(codes, labels, codes_a_step(prior, x.device))
+    batches = batches_of(codes, labels, codes_a_step(prior, x.device), budget.processes)
     return Fitted(str(call), train_part(prior, lambda z, y: (z, y), batches, budget, x.device))
 
 

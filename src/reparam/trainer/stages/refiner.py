@@ -33,7 +33,7 @@ class RefinerStage(Stage):
         refiner = cast(Refiner, build_stage(self.name, call, model, tuple(x.shape[1:]))).to(x.device)
         subset = evenly(len(x), 1000)
         refiner.prepare(*_pairs(model, x[subset], None if y is None else y[subset]))
-        batches = batches_of(x, y, recipe.batch_size)
+        batches = batches_of(x, y, recipe.batch_size, budget.processes)
         return Fitted(call, train_part(refiner, lambda x, y: _pairs(model, x, y), batches, budget, x.device))
 
 

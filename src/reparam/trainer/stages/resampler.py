@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ...chunks import from_first
 from ...models.draw import Draw
 from ...models.resampler import MOST, Resampler
 from ...models.sampler import FITTED_PRIOR, RESAMPLER, Sampler, build_stage
@@ -26,11 +27,15 @@ class ResamplerStage(Stage):
     def fit(self, call: str, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> Fitted:
         x = data.x
         resampler = cast(Resampler, build_stage(self.name, call, sampler.model, tuple(x.shape[1:]))).to(x.device)
-        resampler = train_part(resampler, lambda x, _: _decoded(sampler, x), batches_of(x, None, recipe.batch_size), budget,
-                               x.device).eval()
+        batches = batches_of(x, None, recipe.batch_size, budget.processes)
+        trained = train_part(resampler, lambda x, _: _decoded(sampler, x), batches, budget, x.device).eval()
+
+        def odds() -> Tensor:
+            return torch.cat([trained(_drawn_images(sampler, MOST)) for _ in range(SETTLED_ON)]).cpu()
+
         with torch.no_grad():
-            resampler.settle(torch.cat([resampler(_drawn_images(sampler, MOST)) for _ in range(SETTLED_ON)]))
-        return Fitted(call, resampler)
+            trained.settle(from_first(odds))
+        return Fitted(call, trained)
 
 
 @torch.no_grad()
