@@ -31,16 +31,17 @@ told = {}
 """Begins the program of each of two processes, which ends by printing what it was `told`."""
 
 
-def two(program, folder, *, wait=60, fails=()):
+def two(program, folder, *, fails=()):
     """What two processes that run a program together tell at their ends."""
     code = JOINED + program + "\nprint(json.dumps(told), flush=True)"
     running = [subprocess.Popen([sys.executable, "-c", code, str(i), str(folder / "store")], stdout=subprocess.PIPE,
                                 text=True, env=os.environ | ALONE) for i in (0, 1)]
     try:
-        said = [process.communicate(timeout=wait)[0] for process in running]
+        said = [process.communicate(timeout=240)[0] for process in running]
     finally:
         for process in running:
             process.kill()
+            process.communicate()
     assert [process.returncode for process in running] == [int(i in fails) for i in (0, 1)]
     return [json.loads(text) for i, text in enumerate(said) if i not in fails]
 
