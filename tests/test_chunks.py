@@ -41,7 +41,8 @@ def two(program, folder, *, fails=()):
     finally:
         for process in running:
             process.kill()
-            process.communicate()
+            process.wait()
+            process.stdout.close()
     assert [process.returncode for process in running] == [int(i in fails) for i in (0, 1)]
     return [json.loads(text) for i, text in enumerate(said) if i not in fails]
 
