@@ -65,6 +65,22 @@ def test_columns_as_people_write_them(tmp_path, labels, names, classes, first):
                                                                             found.labels.tolist())
 
 
+def test_other_columns_are_factors_where_they_tell_images_apart(tmp_path):
+    told = {"hue": [i % 5 / 5 for i in range(20)], "kind": ["fish", "bird"] * 10, "round": [i < 9 for i in range(20)],
+            "same": [1] * 20, "lacking": [None, 2] * 10, "caption": [f"{i} " * 100 for i in range(20)]}
+    for name in ("train-0.parquet", "train-1.parquet"):
+        shard(tmp_path / "d" / name, range(20 * int(name[6]), 20 * int(name[6]) + 20), labels=[0, 1] * 10, **told)
+    for _ in range(2):  # made, and from the cache
+        found = open_images(tmp_path / "d")
+        rows = [int(name.partition("#")[2]) for name in found.names]
+        assert {name: column.tolist() for name, column in found.factors.items()} == {
+            name: [told[name][i] for i in rows] for name in ("hue", "kind", "round")}
+    assert "3 more columns (hue, kind, round) say something of each image" in " ".join(found.notes)
+    shard(tmp_path / "d" / "train-2.parquet", range(40, 60), labels=[0, 1] * 10, hue=told["hue"])
+    assert [*open_images(tmp_path / "d").factors] == ["hue"]
+    assert len(open_images(tmp_path / "d", stream=True).factors["hue"]) == 60
+
+
 def test_shards_named_by_splits_and_classes_of_all_of_them(tmp_path):
     shard(tmp_path / "data" / "train-00000-of-00002.parquet", range(20), labels=[0] * 20)
     shard(tmp_path / "data" / "train-00001-of-00002.parquet", range(20, 40), labels=[4] * 20)

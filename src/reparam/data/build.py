@@ -21,6 +21,7 @@ from .pixels import UnreadableImage
 from .plan import Decoded, DecodePlan, Joining, Plan, Settings, Skips, header_of, plan_of
 from .workers import Workers
 
+_FACTOR = "factor: "
 LOOKED_AT = 64
 """Files by whose headers it is guessed what all are like."""
 
@@ -42,17 +43,20 @@ def open_files(found: Members[Any], name: str, settings: Settings, on_bad: str, 
         raise DataError(f"the images of {name} vanished from {cache.folder()} while being opened; "
                         "run the command again")
     words, arrays = stored.words, stored.arrays
+    factors = {each: arrays[_FACTOR + each] for each in words.get("factors", ())}
     skipped = Skips(on_bad, (Skipped(*each) for each in words["skipped"]))
     return ImageSet(stored.images, arrays.get("labels"), tuple(words["classes"]), arrays["digests"], arrays["groups"],
                     arrays["validation"], arrays["test"], tuple(skipped), tuple(words["notes"]), name, words["fingerprint"],
-                    tuple(words["names"]))
+                    tuple(words["names"]), factors or None)
 
 
 def _packed(built: ImageSet) -> tuple[dict[str, Array], dict[str, Any]]:
     arrays: dict[str, Array] = {key: getattr(built, key) for key in cache.ARRAYS}
     if built.labels is not None:
         arrays["labels"] = built.labels
-    return arrays, {key: getattr(built, key) for key in cache.WORDS}
+    factors = built.factors or {}
+    arrays |= {_FACTOR + name: column for name, column in factors.items()}
+    return arrays, {key: getattr(built, key) for key in cache.WORDS} | {"factors": [*factors]}
 
 
 def _nothing_in(found: Members[Any], name: str) -> str:
@@ -101,8 +105,9 @@ class _Build:
         enough(len(read.rows), read.skips, self.name, FEWEST if self.settings.like is None else 1)
         names = tuple(self.names[i] for i in read.rows)
         said = found.said(names)
-        return assemble(np.load(self.entry / "images.npy", mmap_mode="r"), read.digests[read.rows],
-                        Labels(said.labels, said.classes, said.note), said.validation, said.test, tuple(sorted(read.skips)),
+        labels = Labels(said.labels, said.classes, said.note, factors=said.factors)
+        return assemble(np.load(self.entry / "images.npy", mmap_mode="r"), read.digests[read.rows], labels, said.validation,
+                        said.test, tuple(sorted(read.skips)),
                         notes + in_colour(read.coloured) + found.notes, self.name, names,
                         joining=self.settings.like is not None)
 

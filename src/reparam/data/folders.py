@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ class Said(NamedTuple):
     validation: npt.NDArray[np.bool_]     # (n,)
     test: npt.NDArray[np.bool_]           # (n,)
     note: str = ""                        # what was done to get the labels
+    factors: dict[str, npt.NDArray[Any]] | None = None  # (n,) each: what else is known of the images
 
 
 def made_by_a_device(parts: Iterable[str]) -> bool:

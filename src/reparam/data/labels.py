@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..text import counted
 from .pixels import as_array
 
 _FEW = 100  # so many classes may well have one image each
@@ -78,6 +80,25 @@ def _of_columns(columns: list[Array], n: int, names: tuple[str, ...]) -> Labels:
     return Labels(note=f"labels of {k} columns ({shown}) say several things of each image and are no classes: training "
                        "leaves them aside, evaluate scores latents against them as factors",
                   factors=dict(zip(names, map(_words, columns), strict=True)))
+
+
+def telling(columns: dict[str, Array]) -> dict[str, Array]:
+    """Those of some columns (n,) that tell something of each image: no value is missing, not all are the same, and whole
+    numbers or words are not the images' names."""
+    found: dict[str, Array] = {}
+    for name, column in columns.items():
+        known = column.dtype.kind in "biufU" and not (column.dtype.kind == "f" and np.isnan(column).any())
+        different = len(np.unique(column)) if known else 0
+        if different > 1 and (column.dtype.kind == "f" or not _are_identifiers(different, len(column))):
+            found[name] = column
+    return found
+
+
+def about_factors(names: Sequence[str]) -> str:
+    """What to note of columns that are kept beside labels."""
+    shown = ", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN)
+    return (f"{counted(len(names), 'more column')} ({shown}) " + ("says" if len(names) == 1 else "say")
+            + " something of each image: training leaves that aside, evaluate scores latents against it as factors")
 
 
 def _words(column: Array) -> Array:

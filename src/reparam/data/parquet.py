@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from .pixels import UnreadableImage
 from .shards import LABELS, Member, Shard, Value
 
 _IMAGES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes")
+_SHORT = 64
+"""Bytes that a value of a column may take on average; longer ones are captions or addresses."""
 _END, _MAGIC = 8, b"PAR1"
 
 
@@ -31,6 +34,7 @@ class ParquetShard(Shard):
         self._image = _image_column(schema, address.name)
         self._label = _label_column(schema)
         self.classes = _class_names(schema, self._label)
+        self._factors = _factors(schema, self._metadata, {self._image, self._label})
         self.sizes = tuple(self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups))
         self.weights = tuple(self._metadata.row_group(i).total_byte_size for i in range(self._metadata.num_row_groups))
 
@@ -47,8 +51,19 @@ class ParquetShard(Shard):
     def labels(self) -> list[Value]:
         if self._label is None:
             return [None] * sum(self.sizes)
-        columns = (self._table(group, [self._label]).column(0) for group in range(len(self.sizes)))
-        return [value for column in columns for value in column.to_pylist()]
+        return self._columns([self._label])[self._label]
+
+    def factors(self) -> dict[str, list[Any]]:
+        return self._columns(self._factors) if self._factors else {}
+
+    def _columns(self, names: list[str]) -> dict[str, list[Any]]:
+        parquet = _pyarrow()
+
+        def read() -> Any:
+            with self.address.open() as file:
+                return parquet.ParquetFile(file, metadata=self._metadata).read(columns=names)
+
+        return retried(read).to_pydict()
 
     def _member(self, value: Any, label: Value) -> Member:
         data, path = (value.get("bytes"), value.get("path") or "") if isinstance(value, dict) else (value, "")
@@ -119,6 +134,22 @@ def _label_column(schema: Any) -> str | None:
     scalar = {field.name.lower(): field.name for field in schema if types.is_integer(field.type)
               or types.is_string(field.type) or types.is_large_string(field.type) or types.is_dictionary(field.type)}
     return next((scalar[name] for name in LABELS if name in scalar), None)
+
+
+def _factors(schema: Any, metadata: Any, others: set[str | None]) -> list[str]:
+    """The other columns of numbers, truths or short words."""
+    types = importlib.import_module("pyarrow").types
+    spent: Counter[str] = Counter()
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            spent[column.path_in_schema] += column.total_uncompressed_size
+
+    def tells(kind: Any) -> bool:
+        return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_dictionary(kind)
+                    or types.is_string(kind) or types.is_large_string(kind))
+
+    return [field.name for field in schema if field.name not in others and tells(field.type)
+            and spent[field.name] <= _SHORT * metadata.num_rows]
 
 
 def _class_names(schema: Any, label: str | None) -> tuple[str, ...]:

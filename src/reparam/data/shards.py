@@ -17,7 +17,7 @@ from .addresses import Address
 from .archives import Members, Skipped
 from .decode import File, Named
 from .folders import TESTING, TRAINING, VALIDATION, Said
-from .labels import numbered
+from .labels import about_factors, numbered, telling
 from .pixels import UnreadableImage
 
 READERS = 8
@@ -77,6 +77,10 @@ class Shard(ABC):
         """What one of its images is called, where that is known without reading it."""
         return ""
 
+    def factors(self) -> dict[str, list[Any]]:
+        """What else the file says of each image, in columns by name, without reading the images."""
+        return {}
+
     @property
     def part(self) -> str:
         """'train', 'validation' or 'test', as its name says."""
@@ -116,7 +120,13 @@ class ShardMembers(Members[Place]):
         numbers = self.labelling.of(values) if self.labelling.classes else None
         parts = parts_of(self.shards)
         kinds = np.array([parts[place.shard] for place in places])
-        return Said(numbers, self.labelling.classes, kinds == "validation", kinds == "test", self.labelling.note)
+        columns = {i: self.shards[i].factors() for i in columns}
+        shared = [name for name in next(iter(columns.values())) if all(name in each for each in columns.values())]
+        factors = telling({name: np.array([columns[p.shard][name][starts[p.shard][p.group] + p.row] for p in places])
+                           for name in shared})
+        notes = [self.labelling.note, about_factors([*factors]) if factors else ""]
+        return Said(numbers, self.labelling.classes, kinds == "validation", kinds == "test",
+                    "; ".join(note for note in notes if note), factors or None)
 
     def _hash(self, whole: Any) -> None:
         for shard in self.shards:
