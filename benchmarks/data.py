@@ -5,6 +5,7 @@
     python benchmarks/data.py shards     images a second from shards, and what share of the decoder's own speed that is
     python benchmarks/data.py million    a million images made on the spot, packed, trained on for an epoch, killed half-way
                                          and resumed; memory beyond the model, and whether the order of images stayed
+    python benchmarks/data.py samples    what a million samples take in memory on their way through the metrics of sets
 
 Seconds are those of the processors, of all processes together, since other programs may run beside. `--count` sets how
 many images. Every part adds its figures to benchmarks/results/data.json.
@@ -19,6 +20,7 @@ import json
 import os
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,7 +32,7 @@ import psutil
 from downstream import processor
 
 RESULTS = Path(__file__).parent / "results" / "data.json"
-BATCH = 500
+BATCH, ROUNDS = 500, 7
 
 
 def spent() -> float:
@@ -101,28 +103,37 @@ def memory_map(count: int, folder: Path) -> dict:
 
 
 def shards(count: int, folder: Path) -> dict:
+    """The decoder by itself and the stream in turns, so that other programs take from both alike."""
     from reparam.data import open_images
     from reparam.data.pack import pack
-    from reparam.data.streaming import decode_all
+    from reparam.data.streaming import BATCHES_AHEAD, decode_all
+    from reparam.runtime import keep_memory
 
+    keep_memory()
     write_pngs(folder / "png", count)
     pack(folder / "png", folder / "packed")
     streamed = open_images(folder / "packed", stream=True).streamed
     files = [row.member.file for number in range(4) for row in streamed.rows(number)]
-    began = time.process_time()
-    decode_all(streamed.plan, files)
-    alone = len(files) / (time.process_time() - began)
     batches = streamed.batches(128, 0, 0, 0, 1)
     next(batches)
-    here, children, wall, seen = time.process_time(), waited(), time.perf_counter(), 128
-    for images, _ in itertools.islice(batches, count // 128):
-        seen += len(images)
-    here, wall = time.process_time() - here, time.perf_counter() - wall
+    alone, clock, own, seen = [], [], 0.0, 0
+    for _ in range(ROUNDS):
+        time.sleep(0.2)  # until as many batches lie ahead as may
+        began, wall = time.process_time(), time.perf_counter()
+        decode_all(streamed.plan, files)
+        alone.append((len(files) / (time.process_time() - began), len(files) / (time.perf_counter() - wall)))
+        for _ in range(2 * BATCHES_AHEAD):
+            next(batches)
+        began, wall = time.process_time(), time.perf_counter()
+        n = sum(len(images) for images, _ in itertools.islice(batches, 16))
+        clock.append(n / (time.perf_counter() - wall))
+        own, seen = own + time.process_time() - began, seen + n
     batches.close()
-    decoding = waited() - children
-    return {"images": seen, "decoder alone, per core and second": alone, "per second of the processes that decode": seen / decoding,
-            "per second of the one that trains": seen / here, "per second by the clock": seen / wall,
-            "share": seen / decoding / alone}
+    return {"images": seen, "rounds": ROUNDS, "decoder alone, per core and second": statistics.median(cpu for cpu, _ in alone),
+            "decoder alone, per second by the clock": statistics.median(wall for _, wall in alone),
+            "per second by the clock": statistics.median(clock), "per second of the process that trains": seen / own,
+            "share by the clock": statistics.median(mine / wall for mine, (_, wall) in zip(clock, alone, strict=True)),
+            "shares": [mine / wall for mine, (_, wall) in zip(clock, alone, strict=True)]}
 
 
 def waited() -> float:
@@ -232,7 +243,45 @@ def plain_order(streamed, start: int, count: int) -> dict[int, str]:
     return digests
 
 
-PARTS = {"cache": (cache, 8000), "map": (memory_map, 20_000), "shards": (shards, 8000), "million": (million, 1_000_000)}
+METRICS = "fd, kd, prdc, vendi, duplicates, memorisation, sharpness"
+
+
+def samples(count: int, folder: Path, side: int = 8, features: int = 1280) -> dict:
+    """Noise, by random features as many as EfficientNet's."""
+    import torch
+
+    from reparam.metrics import measure
+    from reparam.metrics.evaluation import AT_HAND, Evaluation
+    from reparam.runtime import keep_memory
+
+    keep_memory()
+
+    class Noise:
+        resampler = fitted_prior = None
+        has_encoder = False
+        codes = staticmethod(lambda n, options: torch.rand(n, 1, side, side))
+        images = staticmethod(lambda z: z)
+        model = property(lambda self: self)
+
+    class Random:
+        name = resize = "random"
+        standard = False
+        weight = torch.randn(side * side, features)
+        embed = classmethod(lambda self, x: (x.flatten(1) @ self.weight).relu())
+
+    result: dict = {"samples": count, "features": features, "at hand": AT_HAND}
+    for n in (20_000, count):
+        x = torch.rand(n, 1, side, side)
+        before, began = psutil.Process().memory_info().rss, time.process_time()
+        figures = measure(Evaluation(Noise(), x, train_images=x[:AT_HAND], features=Random(), n=n), METRICS)  # pyright: ignore
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        result |= {f"beyond the images of {n:,}, MB": (peak - before) / 1e6, f"seconds of {n:,}": time.process_time() - began,
+                   f"n of each figure, of {n:,}": {f.name: f.n for f in figures}}
+    return result
+
+
+PARTS = {"cache": (cache, 20_000), "map": (memory_map, 20_000), "shards": (shards, 8000), "million": (million, 1_000_000),
+         "samples": (samples, 1_000_000)}
 
 
 def main() -> None:

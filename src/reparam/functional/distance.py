@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from .moments import Moments
 
 Array = npt.NDArray[np.float64]
 
@@ -41,31 +42,45 @@ def frechet(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
         UsageError: rows of unlike length, or fewer than two.
     """
     x, y = _spanned(*_pair(a, b))
-    (mean_x, cov_x), (mean_y, cov_y) = _moments(x), _moments(y)
+    return _frechet(*_moments(x), *_moments(y))
+
+
+def frechet_of(a: Moments, b: Moments) -> float:
+    """`frechet` of rows that are not at hand, by their moments."""
+    return _frechet(a.mean, a.covariance, b.mean, b.covariance)
+
+
+def _frechet(mean_x: Array, cov_x: Array, mean_y: Array, cov_y: Array) -> float:
     root = _root(cov_x)
     cross = np.sqrt(np.linalg.eigvalsh(root @ cov_y @ root).clip(min=0)).sum()
     return float(((mean_x - mean_y) ** 2).sum() + np.trace(cov_x) + np.trace(cov_y) - 2 * cross)
 
 
-def frechet_estimate(a: npt.ArrayLike, b: npt.ArrayLike) -> Estimate:
-    """`frechet` with its standard error, for which four rows of each are the fewest."""
+def frechet_estimate(a: npt.ArrayLike, b: npt.ArrayLike, of: tuple[Moments, Moments] | None = None) -> Estimate:
+    """`frechet` with its standard error, for which four rows of each are the fewest.
+
+    With the moments `of` more rows, of which a and b are some, it is the distance of these, and a and b give the error.
+    """
     x, y = _pair(a, b)
+    value = frechet(x, y) if of is None else frechet_of(*of)
+    more = 1.0 if of is None else min(of[0].n, of[1].n) / min(len(x), len(y))
     whole = _variance(*frechet_influence(x, y))
     if min(len(x), len(y)) < 4:
-        return Estimate(frechet(x, y), whole**0.5)
+        return Estimate(value, (whole / more) ** 0.5)
     halves = [_variance(*frechet_influence(x[i::2], y[i::2])) for i in (0, 1)]
-    return Estimate(frechet(x, y), without_pairs(whole, sum(halves) / 2) ** 0.5)
+    return Estimate(value, without_pairs(whole, sum(halves) / 2, more) ** 0.5)
 
 
-def without_pairs(whole: float, half: float) -> float:
+def without_pairs(whole: float, half: float, more: float = 1.0) -> float:
     """The variance of a figure of n rows from the jackknife's, of the `whole` and of a `half` of the rows.
 
     The variance is V₁ / n + V₂ / n² + …, V₁ of single rows and V₂ of pairs, and the jackknife's is V₁ / n + 2 V₂ / n² on
     average (Efron & Stein, 1981, doi:10.1214/aos/1176345462): too large by half where single rows change nothing, as of two
-    sets of one law. A half gives 2 V₁ / n + 8 V₂ / n², which tells V₂, between 0 and what leaves no V₁.
+    sets of one law. A half gives 2 V₁ / n + 8 V₂ / n², which tells V₂, between 0 and what leaves no V₁. With so many times
+    `more` rows, V₁ is divided by that and V₂ by its square.
     """
-    pairs = (half - 2 * whole) / 4
-    return whole - min(max(pairs, 0.0), whole / 2)
+    pairs = min(max((half - 2 * whole) / 4, 0.0), whole / 2)
+    return (whole - pairs - pairs * (1 - 1 / more)) / more
 
 
 def frechet_influence(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Array, Array]:

@@ -7,6 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+_CHUNK = 250
+"""Images that are transformed at a time: it takes eight times their memory."""
+
 
 def high_frequencies(x: Tensor) -> Tensor:
     """Energy of each image (n, C, H, W) at spatial frequencies above half of Nyquist's, per pixel value, (n,).
@@ -17,8 +20,8 @@ def high_frequencies(x: Tensor) -> Tensor:
     h, w = x.shape[-2:]
     u, v = (torch.fft.fftfreq(side, device=x.device) for side in (h, w))
     high = (u[:, None] ** 2 + v**2).sqrt() > 0.25
-    power = torch.fft.fft2(x.double(), norm="forward").abs().square()
-    return (power * high).sum((-2, -1)).mean(1)
+    powers = (torch.fft.fft2(chunk.double(), norm="forward").abs().square() for chunk in x.split(_CHUNK))
+    return torch.cat([(power * high).sum((-2, -1)).mean(1) for power in powers])
 
 
 def as_smooth_as(x: Tensor, samples: Tensor) -> Tensor:

@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..chunks import in_chunks, of_each
 from ..errors import UsageError
+from ..functional.moments import Moments
 from ..models.codes import Codes
 from ..models.draw import Draw
 from ..models.latents import NO_ENCODER
@@ -23,6 +24,8 @@ from ..text import counted
 
 CHUNK = 250
 """Images that pass through a model or a feature network at a time."""
+AT_HAND = 10_000
+"""Of larger sets so many are looked at by what holds pictures or features together, such as a search for neighbours."""
 FEWEST = 20
 """With fewer images a set of samples, or a classifier of codes, says nothing."""
 
@@ -52,6 +55,16 @@ class Embedder(Protocol):
     def embed(self, x: Tensor, /) -> Tensor:
         """Vectors (n, D) of images (n, C, H, W) in [0, 1]."""
         ...
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Features of a set of pictures."""
+
+    rows: Tensor
+    """(n, D), float32 on the CPU, of all, or of `AT_HAND` evenly spaced ones."""
+    moments: Moments | None = None
+    """Of all, where they are more than that."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,8 @@ class Evaluation:
     features: str | Embedder = "efficientnet"
     """The feature network: a part call, a file of weights, or an object with its own `embed`."""
     n: int = 10_000
-    """Samples and real images that sets are compared with, at most."""
+    """Samples and real images that sets are compared with, at most. Of more than `AT_HAND`, FD is of all, and other figures
+    of sets are of `AT_HAND`."""
     factors: FactorTable | None = None
     """Of the images x."""
     facts: Mapping[str, Any] | None = None
@@ -139,17 +153,29 @@ class Evaluation:
             return codes_of(model, self.x)
 
     @cached_property
-    def real(self) -> Tensor:
-        """The pictures that samples are compared with, (n, C, H, W): evenly spaced ones, `n` at most.
+    def count(self) -> int:
+        """How many pictures of each kind are compared.
 
         Raises:
             Unavailable: fewer than 20.
         """
-        x = self.x if self.pictures is None else self.pictures
-        if len(x) < FEWEST:
-            raise Unavailable(counted(len(x), "image is", "images are")
+        if len(self.x) < FEWEST:
+            raise Unavailable(counted(len(self.x), "image is", "images are")
                               + f" too few to compare a set of samples with; {FEWEST} at least")
-        return x[self._rows(len(x))]
+        return min(len(self.x), self.n)
+
+    @cached_property
+    def real(self) -> Tensor:
+        """The pictures that samples are compared with, (n, C, H, W): evenly spaced ones, `n` and `AT_HAND` at most.
+
+        Raises:
+            Unavailable: fewer than 20.
+        """
+        return self._pictured[self._rows(min(self.count, AT_HAND))]
+
+    @property
+    def _pictured(self) -> Tensor:
+        return self.x if self.pictures is None else self.pictures
 
     @cached_property
     def training_set(self) -> Tensor:
@@ -166,7 +192,7 @@ class Evaluation:
 
     @cached_property
     def samples(self) -> Tensor:
-        """As many as real images, (n, C, H, W), drawn as the model draws by default, as a saved picture holds them."""
+        """As many as `real`, (n, C, H, W), drawn as the model draws by default, as a saved picture holds them."""
         return self._drawn(Draw())
 
     def drawn_from(self, which: Literal["prior", "fitted prior"]) -> Kind:
@@ -194,25 +220,50 @@ class Evaluation:
                              size=CHUNK)
 
     def embedded(self, kind: Kind) -> Tensor:
-        """Features (n, D), float32 on the CPU, of one kind of pictures."""
-        if kind not in self._embedded:
-            make: dict[Kind, Callable[[], Tensor]] = {
-                "real": lambda: self.real, "smoothed": lambda: saved(as_smooth_as(self.real, self.samples)),
-                "training": lambda: self.training_set, "samples": lambda: self.samples,
-                "prior samples": lambda: self._drawn(Draw(fitted=False, resample=False)),
-                "fitted-prior samples": lambda: self._drawn(Draw(resample=False)),
-                "reconstructions": lambda: saved(self.reconstructions[self._rows(len(self.x))])}
-            from ..functional.spectrum import as_smooth_as
+        """Features (n, D), float32 on the CPU, of one kind of pictures, `AT_HAND` at most."""
+        return self.features_of(kind).rows
 
+    def features_of(self, kind: Kind) -> Embedded:
+        """Features of one kind of pictures, of as many as are compared."""
+        if kind not in self._embedded:
             network = self.network  # before anything is drawn: it may be missing
-            pictures = make[kind]()
-            with self.drawing():
-                self._embedded[kind] = in_chunks(lambda chunk: network.embed(chunk).float().cpu(), pictures, size=CHUNK)
+            passing = self.count > AT_HAND and kind not in ("smoothed", "training")
+            self._embedded[kind] = self._of_passing(network, kind) if passing else self._of_held(network, kind)
         return self._embedded[kind]
 
     @cached_property
-    def _embedded(self) -> dict[Kind, Tensor]:
+    def _embedded(self) -> dict[Kind, Embedded]:
         return {}
+
+    def _of_held(self, network: Embedder, kind: Kind) -> Embedded:
+        from ..functional.spectrum import as_smooth_as
+
+        make: dict[Kind, Callable[[], Tensor]] = {
+            "real": lambda: self.real, "smoothed": lambda: saved(as_smooth_as(self.real, self.samples)),
+            "training": lambda: self.training_set, "samples": lambda: self.samples,
+            "reconstructions": lambda: saved(self.reconstructions[self._rows(self.count)])}
+        pictures = self._drawn(_DRAWS[kind]) if kind in _DRAWS and kind != "samples" else make[kind]()
+        with self.drawing():
+            return Embedded(in_chunks(lambda chunk: network.embed(chunk).float().cpu(), pictures, size=CHUNK))
+
+    def _of_passing(self, network: Embedder, kind: Kind) -> Embedded:
+        """Features of pictures of which a chunk is held at a time."""
+        def pictures(rows: Tensor) -> Tensor:
+            if kind == "real":
+                return self._pictured[rows]
+            if kind == "reconstructions":
+                return saved(self.sampler.images(self.vae.encode(self.x[rows], sample=True)).clamp(0, 1))
+            return saved(self.sampler.images(self.sampler.codes(len(rows), _DRAWS[kind])))
+
+        moments, kept = Moments(), torch.zeros(self.count, dtype=torch.bool)
+        kept[torch.from_numpy(evenly(self.count, AT_HAND))] = True
+        some: list[Tensor] = []
+        with self.drawing():
+            for rows, here in zip(self._rows(self.count).split(AT_HAND), kept.split(AT_HAND), strict=True):
+                features = in_chunks(lambda chunk: network.embed(pictures(chunk)).float().cpu(), rows, size=CHUNK)
+                moments.add(features.numpy())
+                some.append(features[here])
+        return Embedded(torch.cat(some), moments)
 
     def _drawn(self, options: Draw) -> Tensor:
         count, sampler = len(self.real), self.sampler
@@ -220,9 +271,13 @@ class Evaluation:
         with self.drawing():
             return torch.cat([x for x, in of_each(lambda n: (saved(sampler.images(sampler.codes(n, options))),), sizes)])
 
-    def _rows(self, available: int) -> Tensor:
-        """Evenly spaced rows, `n` at most."""
-        return torch.from_numpy(evenly(available, self.n))
+    def _rows(self, most: int) -> Tensor:
+        """Evenly spaced rows of x, so many at most."""
+        return torch.from_numpy(evenly(len(self.x), most))
+
+
+_DRAWS: Final[dict[Kind, Draw]] = {
+    "samples": Draw(), "prior samples": Draw(fitted=False, resample=False), "fitted-prior samples": Draw(resample=False)}
 
 
 def saved(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ..functional.spectrum import high_frequencies
 from ..parts.registry import metric
 from ..tensors import evenly
 from .catalogue import FigureType, measures
-from .evaluation import Evaluation, Kind, Unavailable
+from .evaluation import Embedded, Evaluation, Kind, Unavailable
 from .figures import Figure, small_sample_warning
 
 SQUARED = "squared distance of features"
@@ -52,9 +52,14 @@ def fd(evaluation: Evaluation) -> list[Figure]:
         of |= {FD_OF_RECONSTRUCTIONS: "reconstructions", FD_OF_PRIOR: evaluation.drawn_from("prior")}
         if evaluation.sampler.fitted_prior is not None:
             of[FD_OF_FITTED_PRIOR] = evaluation.drawn_from("fitted prior")
-    found = {kind: frechet_estimate(evaluation.embedded("real"), evaluation.embedded(kind))
+    found = {kind: _distance(evaluation.features_of("real"), evaluation.features_of(kind))
              for kind in dict.fromkeys(of.values())}
-    return [_of_set(evaluation, figure, found[kind]) for figure, kind in of.items()]
+    return [_of_set(evaluation, figure, found[kind], evaluation.count) for figure, kind in of.items()]
+
+
+def _distance(real: Embedded, others: Embedded) -> Estimate:
+    all_of = None if real.moments is None or others.moments is None else (real.moments, others.moments)
+    return frechet_estimate(real.rows, others.rows, all_of)
 
 
 ROWS = 4
@@ -231,11 +236,11 @@ def sharpness(evaluation: Evaluation) -> list[Figure]:
     return [SHARPNESS.of(value, n, (value - half, value + half), warning=small_sample_warning(n))]
 
 
-def _of_set(evaluation: Evaluation, kind: FigureType, estimate: Estimate) -> Figure:
+def _of_set(evaluation: Evaluation, kind: FigureType, estimate: Estimate, n: int | None = None) -> Figure:
     """FD and KD are called FID and KID with the network that these are defined by, and with no other."""
     low, high = (estimate.value + sign * 1.96 * estimate.error for sign in (-1, 1))
     name = kind.also if kind.also and evaluation.network.standard else kind.name
-    return _beside(evaluation, kind.of(estimate.value, len(evaluation.real), (max(low, kind.least), high), name=name))
+    return _beside(evaluation, kind.of(estimate.value, n or len(evaluation.real), (max(low, kind.least), high), name=name))
 
 
 def _beside(evaluation: Evaluation, figure: Figure) -> Figure:
