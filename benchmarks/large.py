@@ -1,7 +1,7 @@
 """The presets that are meant for a GPU, beside a GAN with the same minutes: on a GPU where there is one, else on the processor.
 
     python benchmarks/large.py run DATA [--minutes 30] [--jobs 1] [--only cifar/generate32]
-    python benchmarks/large.py speed DATA [--seconds 20]      images/s of training, and memory, of each preset by itself
+    python benchmarks/large.py speed DATA [--seconds 12] [--smoke] [--out FILE]      how fast training is; see large_speed.py
     python benchmarks/large.py table
 
 `--only` takes parts of names, separated by commas.
@@ -15,7 +15,6 @@ benchmarks/results/large, a file for each cell, budget and kind of device.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import resource
 import subprocess
@@ -24,19 +23,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import large_speed
 import torch
 from vae_vs_gan import FIT_SECONDS, PRECISION, budget, figures_of, images_of, train
 
 from reparam import load
 from reparam.files.writing import write_json
 from reparam.metrics.figures import PROTOCOL
-from reparam.parallel import SingleProcess
 from reparam.parts.presets import PRESETS
 from reparam.pretrained.pictures import grid, save_png
-from reparam.trainer.assembly import Assembly
-from reparam.trainer.budget import Budget
 
 RESULTS = Path(__file__).parent / "results" / "large"
+SPEED = RESULTS / "speed.json"
 CELLS = ("cifar/generate32", "faces/generate64", "cifar/ladder_m", "faces/ladder_m", "cifar/dcgan", "faces/dcgan")
 GPU = torch.cuda.is_available()
 WHERE = torch.device("cuda" if GPU else "cpu")
@@ -68,37 +66,6 @@ def cell(which: str, folder: str, work: Path, minutes: float, jobs: int) -> None
 def peak_memory() -> int:
     """Of this process, MB: on the GPU where it trains there."""
     return round(torch.cuda.max_memory_reserved() / 2**20 if GPU else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
-
-
-def speed(which: str, folder: str, seconds: float) -> None:
-    """Images/s of training, once it runs evenly and with the critic, if any, already there, and memory."""
-    data, preset = which.split("/")
-    source, indices, _ = images_of(data, folder)
-    _, h, w, c = source.images.shape
-    recipe = PRESETS[preset].recipe
-    heard = recipe.objective.replace("late(1, 0.6, 0.1)", "late(1, 0.0, 0.1)")
-    if heard == recipe.objective and "late(" in heard:
-        raise SystemExit(f"{preset}: when its critic is heard has changed, and this asks for it at once")
-    recipe = recipe.but(objective=heard)
-    assembly, alone = Assembly(recipe, (c, h, w)), SingleProcess(WHERE)
-    loop = assembly.training(assembly.stream(source.images, indices, accelerator=alone),
-                             Budget(100_000, precision="bf16" if GPU else PRECISION), accelerator=alone)
-    if GPU:
-        gc.collect()  # a loop that has ended holds its model in a cycle
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    for _ in range(5):
-        next(loop)
-    began, steps = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        next(loop)
-        steps += 1
-    taken = time.perf_counter() - began
-    found = {"images_per_second": round(steps * recipe.batch_size / taken), "batch_size": recipe.batch_size,
-             "memory_mb": peak_memory() if GPU else None, "device": DEVICE,
-             "parameters": sum(p.numel() for p in assembly.model.parameters())}
-    write_json(RESULTS / f"speed-{data}-{preset}-{WHERE.type}.json", found)
-    print(which, found, file=sys.stderr, flush=True)
 
 
 def in_turn(tasks: list[list[str]], jobs: int) -> bool:
@@ -138,9 +105,9 @@ HEAD = ["data", "preset", "device", "minutes", "parameters", "images seen", "FD"
 
 def speed_rows() -> list[list[str]]:
     """One row for each preset measured by itself; used by docs/make_reference.py too."""
-    found = [(p.name.split("-"), json.loads(p.read_text())) for p in sorted(RESULTS.glob("speed-*.json"))]
-    return [[data, f"`{preset}`", r["device"], f"{r['parameters']:,}", str(r["batch_size"]), f"{r['images_per_second']:,}",
-             f"{r['memory_mb']:,}" if r["memory_mb"] else "–"] for (_, data, preset, _), r in found]
+    measured = json.loads(SPEED.read_text())["rates"]
+    return [[cell.split("/")[0], f"`{cell.split('/')[1]}`", r["device"], f"{r['parameters']:,}", str(r["batch_size"]),
+             f"{r['images_per_second']:,}", f"{r['memory_mb']:,}" if r["memory_mb"] else "–"] for cell, r in sorted(measured.items())]
 
 
 SPEED_HEAD = ["data", "preset", "device", "parameters, without a fitted prior", "batch", "images/s", "memory, MB"]
@@ -153,7 +120,9 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--out", type=Path, help="of speed; by default its place among the results, of --smoke the folder of --work")
     parser.add_argument("--work", type=Path, default=Path("runs/large"))
     given = parser.parse_args()
     wanted = [c for c in CELLS if any(part in c for part in given.only.split(","))]
@@ -167,8 +136,8 @@ def main() -> None:
         if not in_turn([["cell", given.data, "--only", c, *passed] for c in wanted], jobs):
             sys.exit(1)
     elif given.what == "speed":
-        for c in wanted:
-            speed(c, given.data, given.seconds)
+        out = given.out or (given.work / "speed.json" if given.smoke else SPEED)
+        large_speed.run(wanted, given.data, given.seconds, out, smoke=given.smoke)
     else:
         for head, lines in ((HEAD, rows()), (SPEED_HEAD, speed_rows())):
             print("\n".join(" | ".join(line) for line in [head, *lines]) + "\n")

@@ -22,8 +22,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 HISTORY = ("status.md", "decisions.md")
 """Pages that tell of what was, too."""
 CURRENT = [page for page in PAGES if page.name not in HISTORY]
-OTHERS = {"--jaxtyping-packages", "--num_processes", "--num_machines", "--nproc-per-node", "--nnodes", "--max-restarts",
-          "--standalone", "--logdir", "--x", "--y"}
+OTHERS = {"--jaxtyping-packages", "--num_processes", "--nproc-per-node", "--rdzv-backend", "--rdzv-endpoint",
+          "--max-restarts", "--standalone", "--logdir", "--x", "--y"}
 """Flags of pytest, accelerate, torchrun, TensorBoard and Embedding Atlas."""
 for file in pkgutil.iter_modules(cli.__path__):
     importlib.import_module(f"reparam.cli.{file.name}")  # which adds its commands to `app`
