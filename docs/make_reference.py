@@ -143,38 +143,10 @@ def _no_difference(names: dict[str, str], figures: dict[str, Any]) -> str:
 
 
 def peers() -> list[str]:
-    found = read("peers")
-    if not found:
-        return []
-    lines = ["## Against Pythae 0.1.2 on MNIST", "", "`python benchmarks/peers.py mnist.npz`. In turn in one run, two threads.",
-             ""]
-    if "speed" in found:
-        rows = [[kind, r["batch"], r["parameters"], r["median"]["pythae"], r["median"]["reparam"], f"{r['ratio']}×"]
-                for kind, r in found["speed"].items()]
-        lines += ["The same network and batch, images per second of training, median of five. Pythae's time is its whole `train` call, "
-                  "saving included; reparam's leaves out its first twelve steps, in which compilation happens, which favours it. reparam computes in bfloat16, "
-                  "and compiles the MLP; Pythae computes in float32, not compiled: much of the ratio is this.", "",
-                  *table(["network", "batch", "parameters", "Pythae", "reparam", "ratio"], rows)]
-    if "time" in found:
-        lines += ["Seconds of training to the ELBO that Pythae's pipeline reaches after ten epochs, (a) with its defaults (Adam "
-                  "1e-4, batch 64, grey targets), (b) with one other setting, Adam 1e-3, batch 128 and dynamic binarisation; it was not tuned further. Two runs each: the slower one in the table, their means in the ratio. All test "
-                  "images, nats. The recipes of 'any model' were revised after a first run had shown their test figures, so these two "
-                  "rows are biased by selection:", ""]
-        rows = []
-        for name, r in found["time"].items():
-            for kind, runs in r["runs"].items():
-                median = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]
-                faster = f"{r['times_as_fast'][kind]}×" if kind in r["times_as_fast"] else ""
-                rows.append([name, kind, median["epochs"], median["seconds"], median["-elbo"], median["iw_nll(100)"], faster])
-        lines += table(["recipe", "who", "epochs", "seconds", "−ELBO", "iw_nll(100)", "times as fast"], rows)
-    if "roofline" in found:
-        r = found["roofline"]
-        lines += ["What the machine reaches, GFLOP/s, and the share of it that training reaches:", "",
-                  *table(["precision", "matrix product", "convolution"],
-                         [[k, v["matrix product"], v["convolution"]] for k, v in r["machine GFLOP/s"].items()]),
-                  *table(["network", "Pythae, of float32", "reparam, of bfloat16"],
-                         [[k, v["pythae of float32"], v["reparam of bfloat16"]] for k, v in r["training"].items()])]
-    return lines
+    from peers import PARTS, results
+    from peers_parts.tables import section
+
+    return section({part: results(part) for part in PARTS})
 
 
 def defaults() -> list[str]:
