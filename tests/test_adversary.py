@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from conftest import forever, last, trained_stage, training
 from safetensors.torch import load, save
 from torch import nn
@@ -832,25 +831,3 @@ def test_a_critic_learns_to_tell_codes_from_the_prior(play):
     real, fake = torch.distributions.Normal(0, 1), torch.distributions.Normal(0.8, 0.5)
     torch.testing.assert_close(adversary.critic(at), (real.log_prob(at) - fake.log_prob(at))[:, 0], rtol=0, atol=0.3)
     assert isinstance(adversary.game, Ratio)
-
-
-def test_a_game_of_two_processes_is_a_game_of_one(play, images):
-    class Twins(Accelerator):
-        """Two processes with the same batch: means over them are what each has."""
-
-        @property
-        def num_processes(self):
-            return 2
-
-        def reduce(self, tensor, reduction="sum", scale=1.0):
-            return tensor.clone()
-
-    start, ends = play(game="hinge(2)", penalty="r1"), []
-    for accelerator in (Accelerator(), Twins()):
-        model, adversary = copy.deepcopy(start)
-        torch.manual_seed(3)
-        last(training(model, parse_objective("nll + kl + late(1, 0.2, 0.1)*adversarial"), forever(images(4, SHAPE)), steps=8,
-                      adversary=adversary, accelerator=accelerator, **STEADY))
-        ends.append((numbers_of(model), numbers_of(adversary)))
-    for a, b in zip(*ends, strict=True):
-        torch.testing.assert_close(a, b)

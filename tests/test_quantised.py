@@ -250,39 +250,6 @@ def test_residual_codes_equal_a_plain_loop_and_come_nearer_with_depth():
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_processes_share_one_codebook(monkeypatch):
-    """Two processes with half the batch each end where one with all of it does, and with the same revived codes."""
-    from reparam.models.posteriors import quantized as module
-
-    halves = torch.randn(2, 30, 3)
-    start = Codebook(8, 3, decay=0.9, revive=0.0)
-    codes = [start.eval()(half)[0] for half in halves]
-
-    def together(revive):
-        """Each process computes its share; then both again, with the exchange in place."""
-        books = [Codebook(8, 3, decay=0.9, revive=revive) for _ in halves]
-        shares = []
-        for exchange in (lambda t: shares.append(t.clone()), lambda t: t.copy_(shares[0] + shares[1])):
-            for rank, book in enumerate(books):
-                book.load_state_dict(start.state_dict())
-                torch.manual_seed(rank)
-                monkeypatch.setattr(module.dist, "get_rank", lambda rank=rank: rank)
-                monkeypatch.setattr(module.dist, "all_reduce", exchange)
-                book.learn(halves[rank], codes[rank])
-        assert all(torch.equal(books[0].state_dict()[k], v) for k, v in books[1].state_dict().items())
-        return books[0]
-
-    monkeypatch.setattr(module, "in_company", lambda: True)
-    monkeypatch.setattr(module.dist, "get_world_size", lambda: 2)
-    shared, revived = together(0.0), together(0.9)
-    chosen = torch.cdist(revived.vectors, halves.flatten(0, 1)).min(1)
-    assert {int(i) // 30 for i, d in zip(chosen.indices, chosen.values, strict=True) if d == 0} == {0, 1}
-    monkeypatch.setattr(module, "in_company", lambda: False)
-    start.learn(halves.flatten(0, 1), torch.cat(codes))
-    for name, kept in start.state_dict().items():
-        torch.testing.assert_close(shared.state_dict()[name], kept)
-
-
 # Rounding without a codebook
 
 

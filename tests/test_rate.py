@@ -10,7 +10,6 @@ from statistics import mean
 
 import pytest
 import torch
-from accelerate import Accelerator
 from conftest import forever, last, training
 from safetensors.torch import load, save
 from sklearn.datasets import load_digits
@@ -114,20 +113,9 @@ def test_digits_come_to_their_rate(target, start):
 
 
 def test_every_step_moves_the_weight_by_its_own_mean(small, batch):
-    """Over processes and parts of a batch: what moves the weight is what the state says of the term."""
-
-    class Other(Accelerator):
-        """Another process beside this one, whose losses and gradients are 0."""
-
-        @property
-        def num_processes(self):
-            return 2
-
-        def reduce(self, tensor, reduction="sum", scale=1.0):
-            return tensor / 2
-
+    """Also over parts of a batch: what moves the weight is what the state says of the term."""
     objective = parse_objective("nll + target_rate(3)*kl")
-    for options in ({}, {"accumulate": 3}, {"accelerator": Other()}):
+    for options in ({}, {"accumulate": 3}):
         weights, used = dict(objective.initial_weights), 1.0
         torch.manual_seed(2)
         for state in training(small(), objective, forever(batch), steps=8, **options, **STEADY):

@@ -144,7 +144,8 @@ def test_the_report_names_data_and_recipe(run, page):
 def test_the_report_leaves_out_what_a_model_has_no_use_for(run, page, wrote):
     """A critic's settings without a critic, limits that were not set, and what is switched off."""
     idle = {"critic", "game", "penalty", "critic_optimizer", "critic_augment", "adversary", "resampler", "resampler_share",
-            "refiner", "refiner_share", "minutes", "epochs", "binarize", "compile", "labelled", "accumulate", "threads"}
+            "refiner", "refiner_share", "minutes", "epochs", "binarize", "compile", "compress_gradients",
+            "labelled", "accumulate", "threads"}
     assert not idle & set(page.texts)
     with_critic, _ = wrote(recipe=run.recipe.but(adversary="images", penalty="10*r1"))
     assert {"adversary", "critic", "game", "penalty", "critic_optimizer"} <= set(Page(with_critic).texts)

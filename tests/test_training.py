@@ -10,7 +10,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from conftest import forever, last, training
 from safetensors.torch import load, save
 from sklearn.decomposition import PCA
@@ -358,54 +357,6 @@ def test_measuring_a_batch_in_pieces_leaves_no_trace(small, images):
         last(training(model, ELBO, [x], steps=1, accumulate=2, optimizer="adam(lr=1e-12)"))
         ends.append((model.latent.posterior.books[0].counts, torch.get_rng_state()))
         assert model.likelihood.error is None if likelihood == "gaussian" else True
-    torch.testing.assert_close(ends[1], ends[0])
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_processes_take_the_scale_of_all_of_them(accumulate, small, images, monkeypatch):
-    """Each of two processes has half of a batch; the mean of their gradients is the whole batch's."""
-    monkeypatch.setattr(Gaussian, "rsample", lambda self, shape=(): self.loc.expand(*shape, *self.loc.shape))
-    start, x = small(likelihood="gaussian"), images(8, SHAPE) * torch.linspace(0, 1, 8).reshape(8, 1, 1, 1)
-    errors = []
-
-    class Half(Twins):
-        def reduce(self, tensor, reduction="sum", scale=1.0):
-            if tensor.dim():
-                return tensor.clone()
-            errors.append(tensor.clone())
-            return torch.stack(errors[:2]).mean() if len(errors) > 1 else tensor.clone()
-
-    def gradient(batch, accelerator):
-        state = next(training(copy.deepcopy(start), ELBO, [batch], steps=1, accumulate=accumulate, accelerator=accelerator,
-                              **STEADY))
-        return torch.cat([p.grad.flatten() for p in state.model.parameters()])
-
-    gradient(x[:4], Half())  # its error becomes known
-    second = gradient(x[4:], Half())
-    first = gradient(x[:4], Half())
-    torch.testing.assert_close((first + second) / 2, gradient(x, Accelerator()), rtol=1e-4, atol=1e-4)
-
-
-class Twins(Accelerator):
-    """Two processes with the same batch: means over them are what each has."""
-
-    @property
-    def num_processes(self):
-        return 2
-
-    def reduce(self, tensor, reduction="sum", scale=1.0):
-        assert reduction == "mean"
-        return tensor.clone()
-
-
-@pytest.mark.parametrize("network", ["mlp(hidden=(16,))", "conv(width=4)"])
-def test_equal_processes_train_as_one(network, small, images):
-    start, x, ends = small((3, 9, 7), encoder=network, decoder=network), images(4, (3, 9, 7)), []
-    for accelerator in (Accelerator(), Twins()):
-        torch.manual_seed(3)
-        state = last(training(copy.deepcopy(start), ELBO, forever(x), steps=5, accelerator=accelerator, **STEADY))
-        ends.append(weights_of(state.model))
-    assert state.images == 2 * 5 * 4
     torch.testing.assert_close(ends[1], ends[0])
 
 

@@ -11,7 +11,6 @@ from typing import Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -22,6 +21,7 @@ from .data.stream import keep_labels, to_batch
 from .downstream.classify import KINDS, fit_probe
 from .errors import UsageError, nearest
 from .models.likelihoods import Likelihood
+from .parallel import join
 from .parts.presets import find
 from .parts.recipe import Recipe
 from .pretrained.image_model import ImageModel
@@ -87,7 +87,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         epochs: float | None = None, minutes: float | None = None, augment: str | None = None,
         binarize: bool | None = None, labelled: int | None = None, clip: float | None = None, ema: float | None = None,
         accumulate: int | None = None, precision: str | None = None, compile: bool | None = None,
-        threads: int | None = None, seed: int | None = None,
+        compress_gradients: bool | None = None, threads: int | None = None, seed: int | None = None,
     ) -> None:
         self.latent_dim = latent_dim
         self.preset = preset
@@ -127,6 +127,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.accumulate = accumulate
         self.precision = precision
         self.compile = compile
+        self.compress_gradients = compress_gradients
         self.threads = threads
         self.seed = seed
 
@@ -152,7 +153,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 if doing == "training":
                     losses.append(state.loss)
 
-            accelerator = Accelerator(cpu=self.device == "cpu")
+            accelerator = join(self.device)
             model = assembly.fit(assembly.stream(pixels, labels=labels, accelerator=accelerator), progress=note,
                                  accelerator=accelerator)
         self.model_ = ImageModel(model.sampler.cpu(), model.config)

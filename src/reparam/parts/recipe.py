@@ -89,6 +89,8 @@ class Recipe:
     """bf16, float32, or auto: bf16 where the processor computes in it."""
     compile: bool = False
     """Compile the step with torch.compile: slow to start, faster on long runs."""
+    compress_gradients: bool = False
+    """Several processes send each other gradients in bfloat16, half as many bytes."""
     threads: int = 0
     """CPU threads; 0 measures at the start and chooses."""
     seed: int = 0
@@ -146,7 +148,7 @@ class Recipe:
 
 ARCHITECTURE = ("encoder", "decoder", "latent", "posterior", "prior", "likelihood")
 """Fields that decide which weights a model has."""
-MACHINE = ("precision", "compile", "threads")
+MACHINE = ("precision", "compile", "compress_gradients", "threads")
 """Fields that say how a machine computes, not what."""
 MOST_SEED = 2**32 - 1
 """Every generator of random numbers takes seeds up to here."""

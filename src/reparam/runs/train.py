@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from ..data.archives import Skipped
@@ -34,6 +33,7 @@ from ..errors import DataError, UsageError
 from ..files.writing import replacing, write_json
 from ..models.trace import Batch
 from ..models.vae import Model
+from ..parallel import SingleProcess, answered, join
 from ..parts.call import parse_call
 from ..parts.presets import find
 from ..progress import Reporter, Silent, aligned
@@ -51,6 +51,7 @@ from .folder import ARRAY, Run, held_in_memory, images_of, open_data
 from .initial import find_init, start_from
 from .journal import Journal
 from .pairing import Pairs, check_pairs, find_pairs
+from .restarts import begun_before, job, new_folder
 
 DEFAULT_MINUTES = 5.0
 SAVE_EVERY = 5.0
@@ -98,23 +99,24 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     in_memory = isinstance(data, np.ndarray)
     if labels is not None and not in_memory:
         raise UsageError("labels are given with an array of images; files and folders have their own")
-    folder = Path(out) if out is not None else _new_folder(ARRAY if in_memory else data)
+    name = ARRAY if in_memory else data
+    path = Path(name).expanduser()
+    source = str(path.absolute()) if not in_memory and path.exists() else str(name)
+    folder = Path(out) if out is not None else new_folder(name)
+    facts = {"init": started, "pairs": pairs, "job": job()}
+    run = Run(folder, source, options or DataOptions(), recipe, facts={k: v for k, v in facts.items() if v is not None})
+    if (earlier := begun_before(run, out, name)) is not None:
+        return resume(earlier, data=data if in_memory else None, labels=labels, device=device, report=report, begun=begun,
+                      profile=profile)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already. Continue it with: reparam train --resume {folder}, or give another "
                          "--out")
-    options, report, begun = options or DataOptions(), report or Silent(), begun or (lambda _: None)
     # before the folder is made: a wrong path leaves nothing behind
-    if in_memory:
-        begun(folder)
-        source, images = ARRAY, held_in_memory(data, labels, options)
-    else:
-        path = Path(data).expanduser()
+    if not in_memory:
         _check_outside(folder, path)
-        begun(folder)
-        source = str(path.absolute()) if path.exists() else str(data)
-        images = open_data(source, options, report)
-    facts = {"init": started, "pairs": pairs}
-    run = Run(folder, source, options, recipe, facts={k: v for k, v in facts.items() if v is not None})
+    report, begun = report or Silent(), begun or (lambda _: None)
+    begun(folder)
+    images = held_in_memory(data, labels, run.options) if in_memory else open_data(source, run.options, report)
     return _RunTrainer(run, images, device, report, load, profile=profile).carry_out()
 
 
@@ -170,16 +172,6 @@ def _check_end(run: Run) -> None:
                              f"{end:g}")
 
 
-def _new_folder(data: str | Path) -> Path:
-    named = str(data).rstrip("/*?")  # of an address that ends in wildcards, the folder
-    stem = Path(named).name.split(".")[0].strip("*?[]") or "run"
-    for i in range(1, 10_000):
-        folder = Path("runs") / (stem if i == 1 else f"{stem}-{i}")
-        if not folder.exists():
-            return folder
-    raise UsageError("runs/ is full of runs of that name: give an --out")
-
-
 class _RunTrainer:
     """One sitting of a run, from its state on disk to its end or an interruption."""
 
@@ -198,7 +190,7 @@ class _RunTrainer:
             start_from(run.facts["init"], self.assembly.model, self.recipe, self.image_shape)
         self.labels = self._labels(self.assembly.model.latent.classes)
         self.pairs = self._pairs(run.facts.get("pairs"))
-        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.accelerator = join(device)
         self.stopped = False
         self.profile = Profile(run.folder / "trace.json") if profile and self.accelerator.is_main_process else None
         self.made: list[Path] = []
@@ -211,7 +203,8 @@ class _RunTrainer:
             self._begin()
         self.accelerator.wait_for_everyone()
         try:
-            state = self._train()
+            with answered():
+                state = self._train()
         except (UsageError, DataError):
             self._withdraw()
             raise
@@ -284,7 +277,8 @@ class _RunTrainer:
         if profile is not None:
             copied = self.assembly.copied(ema=0, compile=False)
             with forked_rng():
-                profile.work = operations(copied.training(stream, budget, accelerator=self.accelerator))
+                alone = SingleProcess(self.accelerator.device)  # the others do not look at this
+                profile.work = operations(copied.training(stream, budget, accelerator=alone))
         steps = self.assembly.training(stream, budget, accelerator=self.accelerator, resume=saved,
                                        phase=profile.phase if profile is not None else unnamed)
         if profile is None:

@@ -33,6 +33,7 @@ from ..parts.recipe import Recipe
 from ..pretrained.config import Config
 from ..pretrained.image_model import ImageModel
 from ..tensors import Shape, evenly, forked_rng
+from ..text import counted
 from .budget import Budget, Optimization
 from .loop import training
 from .optim import OPTIMIZERS
@@ -130,30 +131,31 @@ class Assembly:
                partners: np.ndarray | None = None, accelerator: Processes | None = None, start: int = 0) -> Batches:
         """Batches of images (n, H, W, C), uint8 or floats in [0, 1], as the recipe draws them: of those in `rows`, from step
         `start` on, with their `labels` (n,), −1 for none. With the row of each one's partner, `partners` (n,), batches are
-        of pairs. Of several processes each gets its part.
+        of pairs. Several processes get equal parts, of a batch that is a little smaller where its size does not divide.
 
         Images that are streamed are all trained on, with the labels that they have there.
 
         Raises:
-            UsageError: partners of another shape, or of images that are not there; a batch of one.
+            UsageError: partners of another shape, or of images that are not there; a batch of less than one, or than two
+                partners, for each process.
         """
         recipe = self.recipe
         n = images.count if isinstance(images, Streamed) else len(images) if rows is None else len(rows)
         size = min(recipe.batch_size, n)
         drawn: dict[str, Any] = {
-            "batch_size": size, "seed": recipe.seed, "augment": parse_augmentation(recipe.augment),
-            "binarize": recipe.binarize, "start": start}
+            "seed": recipe.seed, "augment": parse_augmentation(recipe.augment), "binarize": recipe.binarize, "start": start}
+        processes = accelerator.num_processes if accelerator is not None else 1
+        each = 2 * processes if partners is not None else processes
+        if 0 < size < each:
+            raise UsageError(_too_few(size, processes, in_pairs=partners is not None))
+        drawn["batch_size"] = size - size % each
         if accelerator is not None:
             drawn |= {"device": accelerator.device, "process": accelerator.process_index,
-                      "processes": accelerator.num_processes}
+                      "processes": processes}
         if isinstance(images, Streamed):
             return LateStream(images, labelled=True, **drawn)
         if partners is not None:
             check_partners(partners, len(images))
-            size -= size % 2
-            if not size:
-                raise UsageError("a batch of one image holds no pair: give a batch_size of 2 or more")
-            drawn["batch_size"] = size
         return Stream(images, np.arange(n) if rows is None else rows, labels=labels, partners=partners, **drawn)
 
     def budget(self, stream: Batches) -> Budget:
@@ -215,6 +217,14 @@ class Assembly:
     def examples(self, stream: Batches) -> Data:
         """What the stages learn from: images of a stream, evenly spaced where there are many, and their labels."""
         return stage_data(*stream.at_hand(), stream.device, binarize=stream.binarize)
+
+
+def _too_few(size: int, processes: int, *, in_pairs: bool) -> str:
+    """Why a batch cannot be drawn."""
+    if processes == 1:
+        return "a batch of one image holds no pair: give a batch_size of 2 or more"
+    return (f"a batch of {counted(size, 'image')} has no {'pair' if in_pairs else 'image'} for each of {processes} "
+            "processes: give a larger batch_size, or fewer processes")
 
 
 def _check_training(recipe: Recipe, objective: Objective) -> None:

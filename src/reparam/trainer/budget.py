@@ -53,6 +53,8 @@ class Optimization:
     accumulate: int = 1
     """Pieces that a batch is computed in, to save memory."""
     compile: bool = False
+    compress_gradients: bool = False
+    """Whether several processes exchange gradients in bfloat16."""
 
     @staticmethod
     def of(recipe: Recipe) -> Optimization:

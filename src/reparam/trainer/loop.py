@@ -19,14 +19,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..errors import ModelFileError, TrainingDiverged, UsageError
-from ..parallel import Processes
+from ..parallel import Processes, agree_with_first, drawing_apart, in_company, join
 from ..parts import registry
 from ..tensors import on_device
 from .budget import Budget, Optimization
+from .exchange import Exchange
 from .flat import Flat
 from .guard import Limits, StepDecision
 from .profile import Phase, unnamed
@@ -51,15 +51,16 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
 
     A batch is a tensor of images (B, C, H, W), uint8 or floats in [0, 1], or a tuple or list of these and labels (B,): what
     a DataLoader gives. Batches that can be iterated again are; an iterator that ends before the budget ends training, with
-    a warning. A resumed run that has reached its end already is yielded once as it is. Several processes average their
-    gradients. An adversary learns in the same steps and on the same schedule, from shortly before a loss first uses it.
+    a warning. A resumed run that has reached its end already is yielded once as it is. Several processes, each with batches
+    of one size, train as one would with all of them. An adversary learns in the same steps and on the same schedule, from
+    shortly before a loss first uses it.
 
     Args:
         task: what is minimized: `ModelTask(model, objective)`.
         batches: as above.
         budget: how long.
         optimization: how it steps.
-        accelerator: devices and other processes; by default an `Accelerator()`.
+        accelerator: devices and other processes; by default those that torchrun has started.
         resume: a state's `snapshot()`: continues that run, with batches that start at its step, bit for bit on a CPU when
             the budget is in steps.
         phase: is told what each region of a step does, such as `Profile.phase`.
@@ -72,7 +73,7 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
     if optimization.compile and task.adversary is not None:
         raise UsageError("compile=True does not go with an adversary, whose penalties differentiate twice: leave it out")
     budget.check()
-    processes = accelerator or Accelerator()
+    processes = accelerator or join()
     state = _begin(task, optimization, processes)
     if resume is not None:
         _restore(state, resume)
@@ -84,14 +85,15 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
     iterator = task.batches(batches, processes.device)
     while state.progress < 1:
         began, computed = budget.clock(), time.process_time()
-        with phase("data"):
-            batch = next(iterator, None)
-        if batch is None:
-            warnings.warn(f"the batches ended after {state.step} steps, at {state.progress:.0%} of training, before the "
-                          "learning rate's schedule did: an iterator can be gone through once. Give what can be gone "
-                          "through again, such as a DataLoader or a list, or fewer steps", stacklevel=2)
-            return
-        loop.step(*batch)
+        with drawing_apart(processes):
+            with phase("data"):
+                batch = next(iterator, None)
+            if batch is None:
+                warnings.warn(f"the batches ended after {state.step} steps, at {state.progress:.0%} of training, before the "
+                              "learning rate's schedule did: an iterator can be gone through once. Give what can be gone "
+                              "through again, such as a DataLoader or a list, or fewer steps", stacklevel=2)
+                return
+            loop.step(*batch)
         state.seconds += budget.clock() - began
         state.cpu_seconds += time.process_time() - computed
         state.progress = budget.progress(state.step, loop.agreed_seconds if processes.num_processes > 1 else state.seconds)
@@ -118,6 +120,8 @@ def _begin(task: Task[M], optimization: Optimization, processes: Processes) -> S
 
 def _place(module: nn.Module, processes: Processes) -> None:
     module.to(processes.device)
+    if processes.num_processes > 1:
+        agree_with_first(module)
     if any(isinstance(m, nn.Conv2d) for m in module.modules()):
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -173,6 +177,8 @@ class _Loop(Generic[M]):
         self.good: deque[Snapshot] = deque([state.snapshot()], maxlen=2)
         self.unread: deque[_Taken] = deque()
         self.losses_of = torch.compile(self._losses, fullgraph=True) if optimization.compile else self._losses
+        self.exchange = Exchange(self.losses_of, processes, compress=optimization.compress_gradients) \
+            if processes.num_processes > 1 else None
 
     def _losses(self, x: Tensor, y: Tensor | None, progress: Tensor, with_critic: bool, update_model: bool) -> Tensor:
         """Batch means of the losses, and the critic's loss, (losses + 1,)."""
@@ -192,7 +198,7 @@ class _Loop(Generic[M]):
         # in one copy, which nothing waits for
         given = on_device([state.progress, *weights, 1.0, *itertools.chain.from_iterable(limits)], self.processes.device)
         progress, loss_weights, bounds = given.tensor_split((1, len(weights) + 2))
-        losses = self._backward(x, y, turn, progress[0], loss_weights)
+        losses = self._backward(x, y, turn, moved, progress[0], loss_weights)
         numbers = self._update(moved, losses, bounds.view(-1, 2)).to("cpu", non_blocking=True)
         self.unread.append(_Taken(numbers, _recorded(losses.device), turn, limits, weights))
         state.step += 1
@@ -216,49 +222,42 @@ class _Loop(Generic[M]):
         """Of the losses, in this step."""
         return self.task.weights(self.state.progress, self.state.weights)
 
-    def _backward(self, x: Tensor, y: Tensor | None, turn: _Turn, progress: Tensor, weights: Tensor) -> Tensor:
-        """Leaves the gradients of the weighted losses and of the critic's; returns their batch means, (losses + 1,)."""
+    def _backward(self, x: Tensor, y: Tensor | None, turn: _Turn, moved: list[Side], progress: Tensor, weights: Tensor
+                  ) -> Tensor:
+        """Leaves the gradients of the weighted losses and of the critic's, means over all processes; returns the batch means
+        of the losses in this one, (losses + 1,)."""
         for side in self.sides:
             side.forget()
         total = torch.zeros_like(weights)
         size = self.task.together * -(-len(x) // (self.task.together * self.accumulate))
         labels = y.split(size) if y is not None else [None] * self.accumulate
         pieces = [*zip(x.split(size), labels, strict=False)]
-        with self.task.one_batch(pieces if turn.update_model else [], self.processes, self.bf16):
-            for piece, piece_labels in pieces:
+        with in_company(self.processes), self.task.one_batch(pieces if turn.update_model else [], self.processes, self.bf16):
+            for left, (piece, piece_labels) in zip(reversed(range(len(pieces))), pieces, strict=True):
+                losses_of = self.losses_of if left or self.exchange is None else self.exchange.averaging(moved)
                 with self.task.phase("forward"):
-                    losses = self.losses_of(piece, piece_labels, progress, turn.critic is not None, turn.update_model)
+                    losses = losses_of(piece, piece_labels, progress, turn.critic is not None, turn.update_model)
                     losses = losses * (len(piece) / len(x))
                 with self.task.phase("backward"):
                     (losses * weights).sum().backward()
                 total += losses.detach()
         return total
 
-    def _exchanged(self, moved: list[Side], losses: Tensor) -> Tensor:
-        """Gradients, losses and time become their means over the processes, in one exchange; returns the losses."""
-        vectors = [flat.vector for side in moved for flat in side.flats]
-        gradients = [v.grad if v.grad is not None else torch.zeros_like(v) for v in vectors]
-        seconds = losses.new_tensor([self.state.seconds])
-        shared: Any = self.processes.reduce(torch.cat([*gradients, losses, seconds]), "mean")
-        *means, losses, seconds = shared.split([*map(len, vectors), len(losses), 1])
-        for vector, mean in zip(vectors, means, strict=True):
-            vector.grad = mean.to(vector.dtype)
-        self.agreed_seconds = float(seconds)
-        return losses
-
     def _update(self, moved: list[Side], losses: Tensor, limits: Tensor) -> Tensor:
-        """Steps the sides that learn, none of them where one's gradient is refused; returns losses and norms."""
+        """Steps the sides that learn, none of them where one's gradient is refused; returns losses and norms, and of several
+        processes the mean of their seconds."""
+        seconds: list[Tensor] = []
         with self.task.phase("gradients"):
             for side in moved:
                 side.gather()
-            if self.processes.num_processes > 1:
-                losses = self._exchanged(moved, losses)
+            if self.exchange is not None:
+                losses, *seconds = self.exchange.means(losses, on_device([self.state.seconds], losses.device))
             numbers = torch.cat([losses, *(_norm(side.gradients, like=losses) for side in moved)])
             verdict = judge(numbers, limits)
         with self.task.phase("optimizer"):
             for side, scale in zip(moved, verdict.scales.split(1), strict=True):
                 side.step(scale, verdict.skip)
-        return numbers
+        return torch.cat([numbers, *seconds])
 
     def read(self, late: int) -> None:
         """Takes note of the steps that were taken, but for the last few, whose numbers may still be on their way."""
@@ -283,7 +282,9 @@ class _Loop(Generic[M]):
         """What the guards make of a step, model first."""
         state, names, turn = self.state, self.task.names, taken.turn
         numbers, limits = taken.numbers.tolist(), [*taken.limits]
-        values, critic_loss, norms = numbers[: len(names)], numbers[len(names)], numbers[len(names) + 1 :]
+        values, critic_loss, norms = numbers[: len(names)], numbers[len(names)], numbers[len(names) + 1 :][: len(limits)]
+        if self.exchange is not None:
+            self.agreed_seconds = numbers[-1]
         state.critic_loss = critic_loss if turn.critic is not None else math.nan
         decisions: list[StepDecision] = []
         if turn.update_model:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from ...distributions.base import Distribution
 from ...distributions.quantized import Quantized
 from ...errors import UsageError
 from ...nets.layers import to_latent
+from ...parallel import COMPANY, summed
 from ...parts.ranges import at_least, between
 from ...parts.registry import posterior
 from ...tensors import Shape, no_autocast
@@ -172,21 +172,8 @@ class Codebook(nn.Module):
         size = len(self.counts)
         order = (torch.rand(v.shape[0], device=v.device) + 2 * ~finite).argsort()
         index = torch.arange(size, device=v.device)
-        rank, processes = (dist.get_rank(), dist.get_world_size()) if in_company() else (0, 1)
-        mine = ((index % processes == rank) & finite.any())[:, None]
+        mine = ((index % COMPANY.size == COMPANY.rank) & finite.any())[:, None]
         return torch.where(mine, v[order[index % finite.sum().clamp(min=1)]], 0.0), mine.to(v.dtype)
-
-
-def in_company() -> bool:
-    """Whether other processes train the same model."""
-    return dist.is_available() and dist.is_initialized()
-
-
-def summed(t: Tensor) -> Tensor:
-    """The sum of `t` over all processes."""
-    if in_company():
-        dist.all_reduce(t)
-    return t
 
 
 class ResidualQuantizer(QuantizedPosterior):

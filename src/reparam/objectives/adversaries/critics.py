@@ -21,6 +21,7 @@ from ...errors import UsageError
 from ...models.trace import Trace, only_layer
 from ...models.vae import VAE, Generator, Model
 from ...nets.critic import Critic, make_critic
+from ...parallel import norm_over_processes
 from ...parts.ranges import at_least, one_of
 from ...parts.registry import adversary
 from ...tensors import Shape
@@ -114,7 +115,8 @@ class CriticBatch(AdversarialBatch):
             raise UsageError("adversarial(balance) compares gradients at the decoder's mean, which this likelihood does not "
                              "use: take gaussian, laplace or student, or a fixed weight")
         found = torch.autograd.grad(each.mean(), images, retain_graph=True)[0]
-        return (balance * wanted.norm() / found.norm().clamp(min=1e-12)).clamp(max=cap)
+        wanted_norm, found_norm = norm_over_processes(torch.stack([wanted.norm(), found.norm()]))
+        return (balance * wanted_norm / found_norm.clamp(min=1e-12)).clamp(max=cap)
 
 
 @adversary("images")

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ...parallel import averaged
 from ...parts import registry
 from ...parts.call import Call, parse_sum
 from ...parts.ranges import at_least
@@ -114,7 +115,7 @@ class LeCam(Penalty):
         self.register_buffer("averages", torch.zeros(2))
 
     def forward(self, scored: Scored) -> Tensor:
-        means = torch.stack([scored.real_scores.detach().mean(), scored.fake_scores.detach().mean()])
+        means = averaged(torch.stack([scored.real_scores.detach().mean(), scored.fake_scores.detach().mean()]))
         moved = torch.lerp(means, self.averages, self.decay)
         self.averages = torch.where(means.isfinite(), moved, self.averages)  # a skipped step must not change them
         real, fake = self.averages

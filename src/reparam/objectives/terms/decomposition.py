@@ -21,6 +21,7 @@ from torch import Tensor
 from ...distributions.gaussian import Gaussian, Laplace
 from ...errors import UsageError
 from ...models.trace import Layer, Trace, only_layer
+from ...parallel import COMPANY, averaged, gathered
 from ...parts import registry
 from ...parts.ranges import one_of
 from ...tensors import no_autocast
@@ -31,7 +32,8 @@ Estimator = Annotated[str, one_of("mss", "mws", advice="mss is minibatch-stratif
 
 
 def log_shares(estimator: str, batch: int, dataset_size: int, like: Tensor) -> Tensor:
-    """log w_bi, (B, B): the share of image i in the estimate of q(z) at a draw z of image b.
+    """log w_bi, (B, B): the share of image i in the estimate of q(z) at a draw z of image b. Of several processes each has
+    the rows of its own images.
 
     'mss', minibatch-stratified sampling: 1/N for b itself, and the rest in equal parts for the others. It estimates q(z)
     without bias, and is exact when the batch is the whole data set. The paper gives one of the others a share of its own;
@@ -41,15 +43,22 @@ def log_shares(estimator: str, batch: int, dataset_size: int, like: Tensor) -> T
     is too large by log N, tc by (D − 1) log N, and dwkl too small by D log N; gradients are exact there.
     (Chen et al., 2018, Appendix C)
     """
-    n = max(dataset_size, batch)
+    n, rows = max(dataset_size, batch), batch // COMPANY.size
     if estimator == "mws":
-        return like.new_full((batch, batch), -math.log(n * batch))
-    others = like.new_full((batch, batch), math.log(max(n - 1, 1) / (n * max(batch - 1, 1))))
-    return others.fill_diagonal_(-math.log(n))
+        return like.new_full((rows, batch), -math.log(n * batch))
+    shares = like.new_full((rows, batch), math.log(max(n - 1, 1) / (n * max(batch - 1, 1))))
+    shares.diagonal(COMPANY.rank * rows).fill_(-math.log(n))
+    return shares
+
+
+def of_all_processes(q: Gaussian | Laplace) -> Gaussian | Laplace:
+    """The posteriors of the images of all processes."""
+    return replace(q, **{name: gathered(t) for name, t in vars(q).items() if isinstance(t, Tensor)})
 
 
 Densities = Callable[[Layer, Tensor, Tensor], Tensor]
-"""From a layer, log q(z_j | x_i) of every draw under every image's posterior (K, B, B, D), and log w (B, B), to (K, B)."""
+"""From a layer, log q(z_j | x_i) of every draw under every image's posterior (K, B, B, D), and log w (B, B), to (K, B). Of
+several processes each has draws of its own images, under the posteriors of all."""
 
 
 def _log_q(units: Tensor, shares: Tensor) -> Tensor:
@@ -70,8 +79,8 @@ def _part(name: str, estimator: str, of: Densities) -> Term:
         if not isinstance(q, Gaussian | Laplace):
             raise UsageError(f"{name} needs log q(z_j | x) of each latent dimension j, which a {type(q).__name__} does not "
                              "have: use the posterior gaussian")
-        units = replace(q, event_dims=0).log_prob(z.unsqueeze(2)).flatten(3)
-        return of(layer, units, log_shares(estimator, len(trace.x), context.dataset_size, units)).mean(0)
+        units = replace(of_all_processes(q), event_dims=0).log_prob(z.unsqueeze(2)).flatten(3)
+        return of(layer, units, log_shares(estimator, units.shape[2], context.dataset_size, units)).mean(0)
 
     return Term(name if estimator == "mss" else f"{name}({estimator!r})", value)
 
@@ -119,14 +128,14 @@ def dip(kind: Annotated[int, one_of(1, 2)] = 2, off_diagonal: float = 10.0, diag
     def of(trace: Trace, context: Context) -> Tensor:
         q = only_layer(trace, name).q
         mean = q.mean.flatten(1)
-        centred = mean - mean.mean(0)
+        centred = mean - averaged(mean.mean(0))
         with no_autocast(mean):
-            covariance = centred.mT @ centred / len(mean)
+            covariance = averaged(centred.mT @ centred / len(mean))
         if kind == 2:
             if not isinstance(q, Gaussian):
                 raise UsageError(f"{name} needs the variances of a Gaussian posterior, and this one is a "
                                  f"{type(q).__name__}: use the posterior gaussian, or dip(1)")
-            covariance = covariance + q.log_var.exp().flatten(1).mean(0).diag()
+            covariance = covariance + averaged(q.log_var.exp().flatten(1).mean(0)).diag()
         variances = covariance.diagonal()
         value = (off_diagonal * (covariance.square().sum() - variances.square().sum())
                  + diagonal * (variances - 1).square().sum())

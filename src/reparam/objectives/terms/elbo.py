@@ -12,6 +12,7 @@ from ...distributions.base import kl as divergence
 from ...distributions.base import stopped
 from ...distributions.gaussian import Gaussian, gaussian_kl
 from ...models.trace import Trace, log_weight, rate
+from ...parallel import averaged
 from ...parts import registry
 from ...parts.ranges import at_least, between, one_of
 from ..context import Context
@@ -50,7 +51,7 @@ def free_bits(nats: float, per: Annotated[str, one_of("unit", "layer")] = "unit"
                 units = gaussian_kl(q, p).flatten(1).mean(0)
             else:
                 units = divergence(q, p, z).mean()[None]
-            total = total + units.clamp(min=nats).sum()
+            total = total + averaged(units).clamp(min=nats).sum()
         return total.expand(len(trace.x))
 
     return Term(f"free_bits({nats:.12g})" if per == "unit" else f"free_bits({nats:.12g}, {per!r})", of)
@@ -66,7 +67,7 @@ def capacity(nats: Annotated[float, at_least(0)], fraction: Fraction = 0.5) -> T
     """
 
     def of(trace: Trace, context: Context) -> Tensor:
-        mean = rate(trace).mean()
+        mean = averaged(rate(trace).mean())
         risen = mean.new_ones(()) if context.progress is None else (context.progress / fraction).clamp(max=1)
         return (mean - nats * risen).abs().expand(len(trace.x))
 
@@ -113,7 +114,7 @@ def layer_balanced_kl(fraction: Fraction = 0.3) -> Term:
         if context.progress is None:
             return layers.sum(0)
         each = [kl.detach().mean() / z[0, 0].numel() for kl, (z, _, _) in zip(kls, trace.layers, strict=True)]
-        used = torch.stack(each).clamp(min=1e-6)
+        used = averaged(torch.stack(each)).clamp(min=1e-6)
         gamma = torch.where(context.progress < fraction, used / used.mean(), 1.0)
         return (gamma[:, None] * layers).sum(0)
 

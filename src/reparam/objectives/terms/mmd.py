@@ -10,6 +10,7 @@ from torch import Tensor
 from ...distributions.base import Reparameterized
 from ...errors import UsageError
 from ...models.trace import Trace, only_layer
+from ...parallel import COMPANY, gathered
 from ...parts import registry
 from ...parts.ranges import above, one_of
 from ...tensors import no_autocast
@@ -36,6 +37,7 @@ def mmd(kernel: Annotated[str, one_of("imq", "rbf")] = "imq", scale: Annotated[f
     autoencoder) or `nll + kl + 100*mmd` (InfoVAE). With C = 2 D · scale, the mean of ‖z̃ − z̃'‖² under N(0, I) at a scale
     of 1, the kernel is Σ_s sC / (sC + ‖z − z'‖²) over seven s from 0.1 to 10 for 'imq', and exp(−‖z − z'‖² / C) for 'rbf'.
     Several importance samples give the mean of as many estimates. Gradients reach a prior whose draws are differentiable.
+    Of several processes each takes the rows of its own draws, against those of all.
     (Tolstikhin et al., 2018, arXiv:1711.01558; Zhao et al., 2019, arXiv:1706.02262)
 
     Raises:
@@ -46,24 +48,27 @@ def mmd(kernel: Annotated[str, one_of("imq", "rbf")] = "imq", scale: Annotated[f
     def of(trace: Trace, context: Context) -> Tensor:
         z, _, p = only_layer(trace, "mmd")
         n = z.shape[1]
-        if n < 2 or not z.is_floating_point():
+        total = n * COMPANY.size
+        if total < 2 or not z.is_floating_point():
             raise UsageError("mmd compares real numbers of at least two images with as many draws of the prior; got "
-                             + (f"a batch of {n}" if n < 2 else "integer codes"))
+                             + (f"a batch of {total}" if total < 2 else "integer codes"))
         drawn = p.rsample(z.shape[:2]) if isinstance(p, Reparameterized) else p.sample(z.shape[:2])
         if drawn.shape != z.shape:
             raise UsageError("mmd needs one prior for all images; this model has one for each")
         a, b = z.flatten(2), drawn.flatten(2)
         c = 2 * scale * a.shape[-1]
+        all_a, all_b = gathered(a, 1), gathered(b, 1)
+        own = slice(COMPANY.rank * n, COMPANY.rank * n + n)
 
         def k(a: Tensor, b: Tensor) -> Tensor:
             d = squared_distances(a, b)
             return (-d / c).exp() if kernel == "rbf" else torch.stack([s * c / (s * c + d) for s in SCALES]).sum(0)
 
-        def between(a: Tensor) -> Tensor:
-            pairs = k(a, a)
-            return (pairs.sum((-2, -1)) - pairs.diagonal(dim1=-2, dim2=-1).sum(-1)) / (n * (n - 1))
+        def between(a: Tensor, others: Tensor) -> Tensor:
+            pairs = k(a, others)
+            return (pairs.sum((-2, -1)) - pairs[..., own].diagonal(dim1=-2, dim2=-1).sum(-1)) / (n * (total - 1))
 
-        return (between(a) + between(b) - 2 * k(a, b).mean((-2, -1))).mean().expand(n)
+        return (between(a, all_a) + between(b, all_b) - 2 * k(a, all_b).mean((-2, -1))).mean().expand(n)
 
     arguments = {("imq", 1.0): "", ("rbf", 1.0): "('rbf')"}.get((kernel, scale), f"({kernel!r}, {scale:.12g})")
     return Term(f"mmd{arguments}", of)

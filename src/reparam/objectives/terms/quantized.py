@@ -12,6 +12,7 @@ from torch import Tensor
 from ...distributions.quantized import Quantized
 from ...errors import UsageError
 from ...models.trace import Trace
+from ...parallel import averaged
 from ...parts import registry
 from ...parts.ranges import above
 from ...tensors import no_autocast
@@ -89,7 +90,7 @@ def soft_entropy(q: Quantized, temperature: float) -> Tensor:
         each = reduce(torch.add, (-(log.exp() * log).sum(-1) for log in logs))
         low, high = (joint([log.exp() for log in half], each).transpose(0, 1).flatten(1, 2) for half in balanced(logs))
         # the mean of a product of two halves is one matrix product, whatever the number of codes
-        mean = low.mT @ high / low.shape[1]
+        mean = averaged(low.mT @ high / low.shape[1])
         overall = -(mean * mean.clamp(min=1e-30).log()).sum((1, 2))
         return (each - overall[:, None]).sum((1, 2))
 

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ...distributions.base import Distribution
 from ...errors import UsageError
 from ...models.trace import Trace
+from ...parallel import averaged
 from ...parts import registry
 from ...parts.ranges import above, at_least, one_of
 from ..context import Context
@@ -94,11 +95,16 @@ def latent_noise(scale: Annotated[float, above(0, advice="A tenth is little, one
 
     def of(trace: Trace, context: Context) -> Tensor:
         features, decode = _decoder(trace)
-        others = [d for d in range(features.dim()) if d != 2]
-        spread = features.detach().var(others, correction=0, keepdim=True).sqrt()
+        spread = _variance(features.detach(), [d for d in range(features.dim()) if d != 2]).sqrt()
         return -decode(features + scale * spread * torch.randn_like(features)).log_prob(trace.x).mean(0)
 
     return Term(f"latent_noise({scale:.12g})", of)
+
+
+def _variance(t: Tensor, dims: list[int]) -> Tensor:
+    """Over some axes and all processes: the mean of the variances of each, and the variance of their means."""
+    within, mean = torch.var_mean(t, dims, correction=0, keepdim=True)
+    return averaged(within + (mean - averaged(mean)).square())
 
 
 @registry.term("equivariance")
