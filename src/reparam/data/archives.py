@@ -168,26 +168,28 @@ class _Folder(Members[Path]):
                 below.clear()
                 continue
             links += [Path(folder, name) for name in below if Path(folder, name).is_symlink()]
+            inside = "" if Path(folder) == self.path else f"{Path(folder).relative_to(self.path).as_posix()}/"
             for name in names:
                 file = Path(folder, name)
-                if file.is_symlink():
+                found = _looked_at(file)
+                if found is not None and stat.S_ISLNK(found.st_mode):
                     links.append(file)
                 else:
-                    self._take(file)
+                    self._take(inside + name, file, found)
         return links
 
     def _follow(self, link: Path) -> list[Path]:
         try:
             found = link.stat()
         except OSError:  # it leads nowhere, or to itself
-            self._take(link)
+            self._take(link.relative_to(self.path).as_posix(), link, None)
             return []
         if (found.st_dev, found.st_ino) in self._seen:
             self._again += not made_by_a_device(link.relative_to(self.path).parts)
             return []
         if stat.S_ISDIR(found.st_mode):
             return self._walk(link)
-        self._take(link)
+        self._take(link.relative_to(self.path).as_posix(), link, found)
         return []
 
     def _is_new(self, found: os.stat_result) -> bool:
@@ -195,14 +197,11 @@ class _Folder(Members[Path]):
         self._seen.add((found.st_dev, found.st_ino))
         return new
 
-    def _take(self, file: Path) -> None:
-        try:
-            found = file.stat()
+    def _take(self, name: str, file: Path, found: os.stat_result | None) -> None:
+        if found is not None:
             self._seen.add((found.st_dev, found.st_ino))
-            regular = stat.S_ISREG(found.st_mode)
-        except OSError:
-            regular = False
-        self._add(file.relative_to(self.path).as_posix(), file, None if regular else "not a regular file, or a broken link")
+        regular = found is not None and stat.S_ISREG(found.st_mode)
+        self._add(name, file, None if regular else "not a regular file, or a broken link")
 
     def _hash(self, whole: hashlib.blake2b) -> None:
         for name, digest in in_parallel(_digest_file, self.files(self.names)):
@@ -214,6 +213,13 @@ class _Folder(Members[Path]):
 
     def _fetch(self, name: str, entry: Path) -> File:
         return entry
+
+
+def _looked_at(file: Path) -> os.stat_result | None:
+    try:
+        return file.lstat()
+    except OSError:  # it is gone again, or must not be looked at
+        return None
 
 
 class _Zip(Members[zipfile.ZipInfo]):

@@ -32,6 +32,7 @@ NOTE_SHARE = 20
 """Seconds between notes of how far a build got, at least; and so many times what noting takes."""
 KEEP_FOR = 7 * 24 * 3600.0
 """Seconds for which an interrupted build waits to be taken up again."""
+_BUFFER = 1 << 20
 _NOBODY = 0
 
 
@@ -55,8 +56,8 @@ class Rows:
         begun = self.words.get("plan") == plan and self._begun()
         if not begun:
             self._progress.unlink(missing_ok=True)
-        self._file: IO[bytes] = self._path.open("r+b" if begun else "w+b")
-        self._start = self._write_header(n)
+        self._file: IO[bytes] = self._path.open("r+b" if begun else "w+b", buffering=_BUFFER)
+        self._start = self._at = self._write_header(n)
         self._noted, self._pause = time.monotonic(), NOTE_EVERY
 
     def _begun(self) -> bool:
@@ -73,8 +74,11 @@ class Rows:
         return True
 
     def put(self, index: int, image: Pixels, digest: int) -> None:
-        self._file.seek(self._start + index * self._row)
+        begin = self._start + index * self._row
+        if begin != self._at:  # seeking writes what is buffered
+            self._file.seek(begin)
         self._file.write(np.ascontiguousarray(image).data)
+        self._at = begin + self._row
         self._filled[index], self.digests[index] = True, digest
 
     def note(self, done: int, words: Callable[[], dict[str, Any]]) -> None:
