@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from reparam.data import archives as members
+from reparam.data import tarfiles
 from reparam.data.arrays import from_arrays
 from reparam.data.folders import read_folders
 from reparam.data.open import open_images
@@ -213,7 +214,7 @@ def test_many_headers_before_one_file_are_bounded_together(tmp_path):
 
 def test_more_files_than_the_bound_are_refused(tmp_path, monkeypatch):
     tar_with(tarfile.GNUTYPE_LONGNAME, 0, tmp_path / "x.tar.gz")
-    monkeypatch.setattr(members, "MOST_FILES", 10)
+    monkeypatch.setattr(tarfiles, "MOST_FILES", 10)
     with pytest.raises(DataError, match="more than 10 files"):
         open_images(tmp_path / "x.tar.gz")
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import hashlib
-import io
 import itertools
 import lzma
 import os
@@ -19,28 +16,21 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
+from typing import IO, Any, Generic, NamedTuple, TypeVar
 
 from ..errors import DataError
-from ..text import counted
 from .decode import File, Named
 from .folders import Said, is_below, made_by_a_device, read_folders, runs_among
 from .formats import is_read, why_unread
 from .parallel import in_parallel
 from .pixels import UnreadableImage
+from .tarfiles import MOST_BYTES, files_in_tar, unpacked
 
 VERSION = 2  # raised whenever the same files would decode to other pixels
 _DECODERS = ("Pillow", "tifffile", "pillow-heif")
 # What a broken archive, of images or of arrays, raises when it is read.
 BROKEN = (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile,
           tarfile.TarError, zlib.error, lzma.LZMAError, MemoryError)
-MOST_BYTES = 128 << 20
-"""A longer file is not read from an archive, where it would have to lie in memory as a whole."""
-_PIECE = 1 << 16
-MOST_HEADER = 1 << 20
-"""Bytes of what a tar says of one file, in its own and extended headers."""
-MOST_FILES = 3_000_000
-"""Files in one tar."""
 
 Entry = TypeVar("Entry")
 
@@ -275,123 +265,6 @@ class _Tar(Members[_Place]):
         return Named(name, data)
 
 
-def files_in_tar(stream: IO[bytes], path: str | Path) -> Iterator[tarfile.TarInfo]:
-    """What an uncompressed tar holds besides folders, in the order in which it lies.
-
-    Raises:
-        DataError: it claims too many files, or too much of one.
-        tarfile.TarError: it is no tar, or truncated.
-    """
-    headers = _Headers(stream, path)
-    archive: Any = tarfile.TarFile(fileobj=cast(IO[bytes], headers))
-    with archive:
-        for count in itertools.count():
-            info = archive.next()
-            headers.spent, archive.members = 0, []  # tarfile would keep all that it has seen
-            if info is None:  # also where a header is broken or lacking
-                stream.seek(archive.offset)
-                if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise tarfile.ReadError(f"it is broken, or truncated, after {counted(count, 'file')}")
-                return
-            if count >= MOST_FILES:
-                raise DataError(f"{path} holds more than {MOST_FILES:,} files: unpack it, or divide it")
-            if not info.isdir():
-                yield info
-
-
-class _Headers:
-    """A stream of which tarfile reads the headers: of one file at most MOST_HEADER bytes, whatever they claim."""
-
-    def __init__(self, stream: IO[bytes], path: str | Path) -> None:
-        self._stream, self._path = stream, path
-        self.spent = 0
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0 or self.spent + size > MOST_HEADER:
-            raise DataError(f"{self._path} cannot be read: it has a header of more than {MOST_HEADER:,} bytes")
-        self.spent += size
-        return self._stream.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-
-class _Xz(io.RawIOBase):
-    """The bytes of an .xz file.
-
-    Every stream and block of it names a dictionary of its own, which would lie in memory: one of more than MOST_BYTES is
-    refused.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self._rewind()
-
-    def _rewind(self) -> None:
-        self._file.seek(0)
-        self._at, self._rest, self._stream = 0, b"", lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_BYTES)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        while size:
-            if self._stream.eof:  # another stream may follow, after zeros
-                self._rest = self._stream.unused_data.lstrip(b"\0") or self._file.read(_PIECE).lstrip(b"\0")
-                if not self._rest:
-                    return b""
-                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_BYTES)
-            elif self._stream.needs_input:
-                self._rest = self._file.read(_PIECE)
-                if not self._rest:
-                    raise EOFError("the archive is truncated")
-            found, self._rest = self._stream.decompress(self._rest, min(size, _PIECE) if size > 0 else _PIECE), b""
-            if found:
-                self._at += len(found)
-                return found
-        return b""
-
-    def readinto(self, buffer: Any) -> int:
-        found = self.read(len(buffer))
-        buffer[: len(found)] = found
-        return len(found)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        wanted = offset + (self._at if whence == io.SEEK_CUR else 0)
-        if wanted < self._at:
-            self._rewind()
-        while self._at < wanted and self.read(min(wanted - self._at, _PIECE)):
-            pass
-        return self._at
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _open_xz(path: Path, mode: str) -> IO[bytes]:
-    return cast(IO[bytes], io.BufferedReader(_Xz(path), _PIECE))
-
-
-def _unpacked(path: Path) -> IO[bytes]:
-    """The bytes of a tar, of which gzip, bzip2 and xz compression is undone."""
-    with path.open("rb") as stream:
-        start = stream.read(1 << 16)
-    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", _open_xz)):
-        if start.startswith(magic):
-            return cast(IO[bytes], opener(path, "rb"))
-    return path.open("rb")
-
-
 @contextlib.contextmanager
 def members(path: Path, max_bytes: int) -> Generator[Members[Any]]:
     """The image files below a folder, or in a zip or tar that is never extracted to disk.
@@ -407,7 +280,7 @@ def members(path: Path, max_bytes: int) -> Generator[Members[Any]]:
             elif zipfile.is_zipfile(path):
                 found = _Zip(path, max_bytes, stack.enter_context(zipfile.ZipFile(path)))
             else:
-                found = _Tar(path, max_bytes, stack.enter_context(_unpacked(path)))
+                found = _Tar(path, max_bytes, stack.enter_context(unpacked(path)))
         except DataError:
             raise
         except BROKEN as e:
@@ -421,7 +294,7 @@ def is_archive(path: Path) -> bool:
     if zipfile.is_zipfile(path):
         return True
     try:
-        with _unpacked(path) as stream:
+        with unpacked(path) as stream:
             tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
     except BROKEN:
         return False

@@ -17,12 +17,13 @@ from ..files.writing import replacing
 from ..text import printable
 from . import cache
 from .addresses import Address, retried
-from .archives import BROKEN, MOST_BYTES, files_in_tar
+from .archives import BROKEN
 from .decode import Named
 from .folders import made_by_a_device
 from .formats import is_read
 from .pixels import UnreadableImage
 from .shards import LABELS, Member, Shard, Value
+from .tarfiles import MOST_BYTES, files_in_tar
 
 GROUP_ROWS, GROUP_BYTES = 256, 8 << 20
 """Images, and bytes of them, that are read at once, at most."""
