@@ -121,7 +121,7 @@ def training(model, objective, batches, *, adversary=None, dataset_size=0, accel
     from reparam.trainer.loop import training
     from reparam.trainer.tasks import ModelTask
 
-    budget = Budget(**{name: how.pop(name) for name in ("steps", "minutes", "clock", "precision") if name in how})
+    budget = Budget(**{name: how.pop(name) for name in ("steps", "minutes", "clock", "precision", "compile") if name in how})
     return training(ModelTask(model, objective, adversary, dataset_size=dataset_size), batches, budget, Optimization(**how),
                     accelerator=accelerator, resume=resume, **({"phase": phase} if phase is not None else {}))
 

@@ -584,13 +584,6 @@ def test_minutes_are_read_from_the_clock_that_is_given(play, images):
     assert seconds == [2.0, 4.0, 6.0]
 
 
-def test_a_game_is_not_compiled(play, images):
-    model, adversary = play()
-    with pytest.raises(UsageError, match="leave it out"):
-        next(training(model, parse_objective("adversarial"), forever(images(3, SHAPE)), steps=1, adversary=adversary,
-                      compile=True))
-
-
 def test_a_gan_learns_the_mean_and_the_spread_of_grey_squares(play):
     """Flat images whose grey is N(0.6, 0.1²)."""
     torch.manual_seed(1)
@@ -769,7 +762,6 @@ SENSELESS = {
     "negative patch": (A_HYBRID | {"adversary": "images(patch=-1)"}, "0 judges images as a whole"),
     "patches of a dense critic": (A_HYBRID | {"adversary": "images(patch=2)"}, "give a convolutional one"),
     "patches off the pyramid": (A_HYBRID | {"adversary": "images(patch=3)", "critic": "conv(width=4)"}, r"images\(patch"),
-    "compiled game": (A_HYBRID | {"compile": True}, "compile"),
 }
 
 

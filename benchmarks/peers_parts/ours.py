@@ -94,7 +94,8 @@ def _step(recipe: Recipe, name: str, images: np.ndarray) -> tuple[Callable[[], i
     """A step of training that tells how many images it took, and the number of parameters."""
     assembly, accelerator = Assembly(recipe, shape_for(name)), Accelerator()
     states = assembly.training(assembly.stream(images, accelerator=accelerator),
-                               Budget(steps=10**9, precision=recipe.precision), accelerator=accelerator)
+                               Budget(steps=10**9, precision=recipe.precision, compile=recipe.compile == "on"),
+                               accelerator=accelerator)
 
     def step() -> int:
         next(states)

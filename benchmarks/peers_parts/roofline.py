@@ -54,7 +54,8 @@ def shares(name: str, data: str, batch: int, compiled: bool) -> tuple[dict[str, 
     precision = "bf16" if computes_in_bf16() else "float32"
     recipe = RECIPES[name].but(batch_size=batch, compile=compiled)
     assembly = Assembly(recipe, shape_for(name))
-    states = assembly.training(assembly.stream(images_for(name, data)), Budget(steps=10**9, precision=precision))
+    states = assembly.training(assembly.stream(images_for(name, data)),
+                               Budget(steps=10**9, precision=precision, compile=compiled))
     for _ in range(12):
         next(states)
     layers = inputs_of(assembly.model, (batch, *shape_for(name)))

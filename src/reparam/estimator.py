@@ -86,7 +86,7 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         schedule: str | None = None, batch_size: int | None = None, steps: int | None = None,
         epochs: float | None = None, minutes: float | None = None, augment: str | None = None,
         binarize: bool | None = None, labelled: int | None = None, clip: float | None = None, ema: float | None = None,
-        accumulate: int | None = None, precision: str | None = None, compile: bool | None = None,
+        accumulate: int | None = None, precision: str | None = None, compile: str | bool | None = None,
         compress_gradients: bool | None = None, threads: int | None = None, seed: int | None = None,
     ) -> None:
         self.latent_dim = latent_dim

@@ -87,8 +87,8 @@ class Recipe:
     """Split each batch into so many parts to save memory; the step is the same."""
     precision: str = "auto"
     """bf16, float32, or auto: bf16 where the processor computes in it."""
-    compile: bool = False
-    """Compile the step with torch.compile: slow to start, faster on long runs."""
+    compile: str | bool = "auto"
+    """Compile the step with torch.compile: on, off, or auto, which measures whether it pays where training takes minutes."""
     compress_gradients: bool = False
     """Several processes send each other gradients in bfloat16, half as many bytes."""
     threads: int = 0
@@ -97,6 +97,8 @@ class Recipe:
     """Seed of everything random."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.compile, bool):
+            object.__setattr__(self, "compile", "on" if self.compile else "off")
         for f in fields(self):
             object.__setattr__(self, f.name, _of_kind(f.name, str(f.type), getattr(self, f.name)))
         for name, low in (("batch_size", 1), ("accumulate", 1), ("threads", 0), ("clip", 0), ("ema", 0)):
@@ -119,6 +121,8 @@ class Recipe:
             raise UsageError(f"accumulate={self.accumulate} does not divide batch_size={self.batch_size}")
         if self.precision not in ("auto", "bf16", "float32"):
             raise UsageError(f"precision must be 'auto', 'bf16' or 'float32'; got {self.precision!r}")
+        if self.compile not in ("auto", "on", "off"):
+            raise UsageError(f"compile must be 'auto', 'on' or 'off'; got {self.compile!r}")
 
     @property
     def has_encoder(self) -> bool:

@@ -37,6 +37,8 @@ class Run:
     fingerprint: str = ""
     threads: int = 0
     precision: str = ""
+    compiled: bool = False
+    """Whether its steps are compiled; as with threads and precision, as a run began, so it goes on."""
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
     """Sizes, times, versions and what training left behind."""
 
@@ -53,14 +55,15 @@ class Run:
         write_json(self.folder / "run.json", {
             "version": 1, "status": self.status, "data": self.source, "options": vars(self.options),
             "recipe": self.recipe.to_dict(), "fingerprint": self.fingerprint, "threads": self.threads,
-            "precision": self.precision, "facts": self.facts})
+            "precision": self.precision, "compiled": self.compiled, "facts": self.facts})
 
     @staticmethod
     def read(folder: str | Path) -> Run:
         """Raises ModelFileError when the folder holds no run, or one that cannot be read."""
         read = read_run_file(folder)
         return Run(Path(folder), read["data"], DataOptions(**read["options"]), read["recipe"], read["status"],
-                   read["fingerprint"], read["threads"], read["precision"], dict(read["facts"]))
+                   read["fingerprint"], read["threads"], read["precision"],
+                   read.get("compiled", read["recipe"].compile == "on"), dict(read["facts"]))
 
     def needs(self, *names: str) -> None:
         """Raises ModelFileError where the run's facts lack one of these, which every run has that got so far."""

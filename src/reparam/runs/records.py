@@ -90,6 +90,8 @@ class RunFile(TypedDict):
     fingerprint: str
     threads: Processors
     precision: Literal["", "float32", "bf16"]
+    compiled: NotRequired[bool]
+    """Not said by runs of earlier versions."""
     facts: Facts
 
 

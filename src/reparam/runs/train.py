@@ -261,8 +261,7 @@ class _RunTrainer:
         stream = assembly.stream(self.images.streamed or images, self.training_set, self.labels, partners=partners,
                                  accelerator=self.accelerator, start=int(saved[1]["step"]) if saved else 0)
         budget = self._budget(stream)
-        self._choose_speed(stream, budget.steps)
-        budget = replace(assembly.of_model(budget), precision=run.precision)
+        budget = self._at_speed(stream, assembly.of_model(budget))
         with _stopping_at_interrupt(self):
             loop = self._steps(stream, budget, saved)
             counts = autotune.thread_counts(self.accelerator)
@@ -275,7 +274,7 @@ class _RunTrainer:
         """The training, some of whose steps are timed where that was asked for."""
         profile = self.profile
         if profile is not None:
-            copied = self.assembly.copied(ema=0, compile=False)
+            copied = self.assembly.copied(ema=0, compile="off")
             with forked_rng():
                 alone = SingleProcess(self.accelerator.device)  # the others do not look at this
                 profile.work = operations(copied.training(stream, budget, accelerator=alone))
@@ -342,25 +341,34 @@ class _RunTrainer:
             return replace(budget, minutes=DEFAULT_MINUTES)
         return budget
 
-    def _choose_speed(self, stream: Batches, steps: int | None) -> None:
-        """Threads and precision: as a run began, so it goes on."""
+    def _at_speed(self, stream: Batches, budget: Budget) -> Budget:
+        """The budget at the speed that is chosen, by precision, threads and compiler: as a run began, so it goes on."""
         run, recipe = self.run, self.recipe
         if not run.precision:
-            if steps is not None and steps < 500:  # too short for measuring to pay
+            run.compiled = recipe.compile == "on"
+            if budget.steps is not None and budget.steps < 500:  # too short for measuring to pay
                 run.threads = recipe.threads or autotune.threads_left(self.load, self.most)
                 run.precision = "float32" if recipe.precision == "auto" else recipe.precision
             else:
-                run.threads, run.precision = autotune.choose(self.assembly, _first(stream), self.accelerator)
+                batch = _first(stream)
+                run.threads, run.precision = autotune.choose(self.assembly, batch, self.accelerator)
+                if recipe.compile == "auto" and self.load.free() >= 1:  # beside busy programs the compiler takes minutes
+                    run.compiled = autotune.compiling_pays(self.assembly, batch, self.accelerator,
+                                                           replace(budget, precision=run.precision), self.report)
             if self.accelerator.is_main_process:
                 run.save()
         torch.set_num_threads(min(run.threads, cores()))  # the machine may be another than it began on
-        model, adversary = self.assembly.model, self.assembly.adversary
+        self._say_speed()
+        return replace(budget, precision=run.precision, compile=run.compiled)
+
+    def _say_speed(self) -> None:
+        run, model, adversary = self.run, self.assembly.model, self.assembly.adversary
         size = sum(p.numel() for p in model.parameters())
         critic = sum(p.numel() for p in adversary.parameters()) if adversary is not None else 0
         run.facts["parameters"], run.facts["critic_parameters"] = size, critic
         beside = f", {critic:,} in the critic," if critic else ""
         self.report.say(f"{size:,} parameters{beside} on {self.accelerator.device.type}, {counted(run.threads, 'thread')}, "
-                        f"{run.precision}")
+                        f"{run.precision}{', compiled' * run.compiled}")
 
     def _watched(self) -> tuple[Tensor, Tensor]:
         """Training images to calibrate the likelihood on, and held-out ones to measure."""

@@ -163,7 +163,7 @@ class Assembly:
         r = self.recipe
         by_epochs = math.ceil(r.epochs * stream.count / stream.batch_size) if r.epochs else None
         return Budget(min((s for s in (r.steps, by_epochs) if s), default=None), r.minutes,
-                      precision="float32" if r.precision == "auto" else r.precision)
+                      precision="float32" if r.precision == "auto" else r.precision, compile=r.compile == "on")
 
     def training(self, batches: Iterable[Any], budget: Budget, *, accelerator: Processes | None = None,
                  resume: Snapshot | None = None, phase: Phase = unnamed) -> Iterator[State[Model]]:
@@ -201,7 +201,7 @@ class Assembly:
             share = split.stages.get(stage.name, 0.0)
             minutes = last.seconds / 60 * share / split.model if budget.minutes is not None else None
             return StageBudget(last.step if minutes is None else None, minutes, budget.clock, budget.precision,
-                               lambda state: progress(stage.doing, state))
+                               follow=lambda state: progress(stage.doing, state))
 
         model = state.ema.eval()
         subset, sampler = data.x[evenly(len(data.x), CALIBRATED_ON)], Sampler(model)
@@ -262,8 +262,6 @@ def _check_adversary(recipe: Recipe, model: Model, objective: Objective, adversa
     adversarial = [term.name for _, term in objective.terms if term.uses_critic]
     if not model.has_encoder:
         _check_generator(objective, adversary)
-    if recipe.compile and adversary is not None:
-        raise UsageError("compile=True does not go with an adversary, whose penalties differentiate twice: leave it out")
     if adversary is None and adversarial:
         raise UsageError(f"the term {adversarial[0]} needs an adversary: give one, such as --adversary images, and a "
                          "--critic")

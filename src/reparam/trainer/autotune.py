@@ -23,10 +23,15 @@ from ..runtime import Load, cores
 from ..tensors import forked_rng
 from .assembly import Assembly
 from .budget import Budget
+from .compiling import CannotCompile, compiler_at_hand
 
 SECONDS_PER_TRIAL = 0.3
 ROUNDS = 2
 """Trials of each option, in turn; the best counts, since other programs only ever slow one down."""
+WARM = 3
+"""Steps before those that are timed."""
+LEAST = 100.0
+"""Seconds of training from which compiling may pay: its first step takes ten, and a step afterwards a sixth less."""
 
 
 def choose(assembly: Assembly, batch: Batch, accelerator: Accelerator) -> tuple[int, str]:
@@ -37,7 +42,7 @@ def choose(assembly: Assembly, batch: Batch, accelerator: Accelerator) -> tuple[
     options = [(t, p) for t in threads for p in precisions]
     if len(options) > 1:
         each = SingleProcess(accelerator.device)  # in so long processes take different numbers of steps
-        rates = torch.tensor([[_trial(t, p, assembly, batch, each) for t, p in options] for _ in range(ROUNDS)],
+        rates = torch.tensor([[_rate(t, p, assembly, batch, each) for t, p in options] for _ in range(ROUNDS)],
                              device=accelerator.device)
         best = options[int(agreed(rates.amax(0), accelerator).argmax())]
     else:
@@ -79,19 +84,65 @@ def computes_in_bf16() -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def _trial(threads: int, precision: str, assembly: Assembly, batch: Batch, accelerator: Processes) -> float:
-    """Steps per second of a copy of the model. Leaves random numbers alone."""
+class _Trial:
+    """Steps of a copy of the model, which leave random numbers alone."""
+
+    def __init__(self, assembly: Assembly, batch: Batch, processes: Processes, precision: str, *, compiles: bool = False
+                 ) -> None:
+        budget = Budget(minutes=1e6, precision=precision, compile=compiles)  # does not end, however slow a busy machine is
+        self.loop = assembly.copied(ema=0).training(iter(lambda: batch, None), budget, accelerator=processes)
+
+    def warm(self) -> None:
+        """The first steps, which take longer than the others."""
+        with forked_rng():
+            for _ in range(WARM):
+                next(self.loop)
+
+    def rate(self) -> float:
+        """Steps per second."""
+        with forked_rng():
+            began, steps = time.perf_counter(), 0
+            while time.perf_counter() - began < SECONDS_PER_TRIAL:
+                next(self.loop)
+                steps += 1
+            return steps / (time.perf_counter() - began)
+
+
+def _rate(threads: int, precision: str, assembly: Assembly, batch: Batch, processes: Processes) -> float:
+    """Steps per second with so many threads."""
     torch.set_num_threads(threads)
-    budget = Budget(minutes=1e6, precision=precision)  # does not end, however slow a busy machine is
-    loop = assembly.copied(ema=0).training(iter(lambda: batch, None), budget, accelerator=accelerator)
-    with forked_rng():
-        for _ in range(3):
-            next(loop)
-        began, steps = time.perf_counter(), 0
-        while time.perf_counter() - began < SECONDS_PER_TRIAL:
-            next(loop)
-            steps += 1
-        return steps / (time.perf_counter() - began)
+    trial = _Trial(assembly, batch, processes, precision)
+    trial.warm()
+    return trial.rate()
+
+
+def compiling_pays(assembly: Assembly, batch: Batch, accelerator: Accelerator, budget: Budget, report: Reporter) -> bool:
+    """Whether training on such batches is over sooner with a compiled step, measured on copies; says in a line why.
+
+    Not where no compiler is at hand, where training is too short for its first step, or beside other processes, whose
+    exchanges a graph cannot hold.
+    """
+    if accelerator.num_processes > 1 or not compiler_at_hand(accelerator.device):
+        return False
+    processes, size = SingleProcess(accelerator.device), assembly.recipe.batch_size
+    plain, made = (_Trial(assembly, batch, processes, budget.precision, compiles=compiles) for compiles in (False, True))
+    plain.warm()
+    seconds = budget.seconds(plain.rate())
+    if seconds < LEAST:
+        return False
+    report.say("compiling the step, to see whether that pays")
+    began = time.perf_counter()
+    try:
+        made.warm()
+    except CannotCompile as e:
+        report.say(f"not compiled: {e}")
+        return False
+    cost = time.perf_counter() - began
+    before, after = (max(rates) for rates in zip(*((plain.rate(), made.rate()) for _ in range(ROUNDS)), strict=True))
+    pays = seconds * (1 - before / after) > cost
+    report.say(f"{'' if pays else 'not '}compiled: {after * size:,.0f} images/s instead of {before * size:,.0f}, for "
+               f"{cost:.0f} s of compiling")
+    return pays
 
 
 def threads_left(load: Load, most: int) -> int:

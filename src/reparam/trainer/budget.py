@@ -1,7 +1,8 @@
-"""How long training goes on, and how it steps."""
+"""How long training goes on, how the machine computes it, and how it steps."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -21,6 +22,8 @@ class Budget:
     computes, whatever else runs."""
     precision: str = "float32"
     """'float32', or 'bf16' where the machine computes in it."""
+    compile: bool = False
+    """Whether the step is compiled: slow to start, faster afterwards."""
 
     def check(self) -> None:
         """
@@ -30,6 +33,10 @@ class Budget:
         if (self.steps is None and self.minutes is None) or min(n for n in (self.steps, self.minutes) if n is not None) <= 0:
             raise UsageError(f"training needs an end: give steps, minutes or both, above 0; got {self.steps} and "
                              f"{self.minutes}")
+
+    def seconds(self, rate: float) -> float:
+        """About how long training goes on at `rate` steps a second."""
+        return min((self.steps or math.inf) / rate, 60 * (self.minutes or math.inf))
 
     def progress(self, steps: int, seconds: float) -> float:
         """Share of the budget that so many steps and seconds have used, at most 1."""
@@ -52,7 +59,6 @@ class Optimization:
     """Decay of the averaged weights; 0 for none."""
     accumulate: int = 1
     """Pieces that a batch is computed in, to save memory."""
-    compile: bool = False
     compress_gradients: bool = False
     """Whether several processes exchange gradients in bfloat16."""
 

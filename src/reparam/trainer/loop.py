@@ -26,6 +26,7 @@ from ..parallel import Processes, agree_with_first, drawing_apart, in_company, j
 from ..parts import registry
 from ..tensors import on_device
 from .budget import Budget, Optimization
+from .compiling import compiled, plainly
 from .exchange import Exchange
 from .flat import Flat
 from .guard import Limits, StepDecision
@@ -67,11 +68,9 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
 
     Raises:
         TrainingDiverged: losses or gradients stayed non-finite through every roll-back.
-        UsageError: no budget, an unknown optimizer or schedule, `compile` with an adversary, no batches, or a first one that
-            is no images of the model's shape in [0, 1].
+        UsageError: no budget, an unknown optimizer or schedule, no batches, or a first one that is no images of the
+            model's shape in [0, 1]; or a step that cannot be compiled, where the budget asks for that.
     """
-    if optimization.compile and task.adversary is not None:
-        raise UsageError("compile=True does not go with an adversary, whose penalties differentiate twice: leave it out")
     budget.check()
     processes = accelerator or join()
     state = _begin(task, optimization, processes)
@@ -85,7 +84,7 @@ def training(task: Task[M], batches: Iterable[Any], budget: Budget, optimization
     iterator = task.batches(batches, processes.device)
     while state.progress < 1:
         began, computed = budget.clock(), time.process_time()
-        with drawing_apart(processes):
+        with drawing_apart(processes), plainly(budget.compile):
             with phase("data"):
                 batch = next(iterator, None)
             if batch is None:
@@ -176,7 +175,8 @@ class _Loop(Generic[M]):
         self.decisions: list[StepDecision] = []
         self.good: deque[Snapshot] = deque([state.snapshot()], maxlen=2)
         self.unread: deque[_Taken] = deque()
-        self.losses_of = torch.compile(self._losses, fullgraph=True) if optimization.compile else self._losses
+        self.losses_of = self._losses if not budget.compile else compiled(
+            self._losses, task.networks, processes.device, optimization.accumulate)
         self.exchange = Exchange(self.losses_of, processes, compress=optimization.compress_gradients) \
             if processes.num_processes > 1 else None
 

@@ -17,7 +17,7 @@ from ..models.priors import Prior
 from ..models.refiner import Refiner
 from ..models.resampler import Resampler
 from ..models.trace import Trace
-from ..models.vae import Model
+from ..models.vae import VAE, Model
 from ..objectives.adversaries.base import Adversary
 from ..objectives.context import AdversarialBatch, Context
 from ..objectives.objective import Objective
@@ -76,6 +76,12 @@ class Task(ABC, Generic[M]):
     def uses_critic(self, progress: float) -> bool:
         """Whether any loss that reads the critic has a non-zero weight at `progress`."""
         return False
+
+    @property
+    def networks(self) -> list[nn.Module] | None:
+        """What a compiler may make of the losses, each by itself, where these take gradients on their way: networks that are
+        differentiated once. None where the losses are one graph."""
+        return None
 
     def one_batch(self, pieces: Pieces, processes: Processes, bf16: bool) -> AbstractContextManager[None]:
         """A region in which the pieces of a batch are computed as the whole batch would be."""
@@ -138,6 +144,13 @@ class ModelTask(Task[Model]):
 
     def uses_critic(self, progress: float) -> bool:
         return self.objective.uses_critic(progress)
+
+    @property
+    def networks(self) -> list[nn.Module] | None:
+        if self.adversary is None:
+            return None
+        own = [self.module.encoder] if isinstance(self.module, VAE) else []
+        return [*own, self.module.decoder, *self.adversary.networks]
 
     def one_batch(self, pieces: Pieces, processes: Processes, bf16: bool) -> AbstractContextManager[None]:
         return one_scale(self.module, pieces, processes, self.objective.samples, bf16)

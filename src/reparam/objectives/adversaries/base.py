@@ -36,6 +36,11 @@ class Adversary(nn.Module, ABC):
         super().__init__()
         self.game = inputs.game
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Networks of its own that are differentiated once and no more."""
+        return []
+
     @abstractmethod
     def forward(self, model: Model, trace: Trace) -> AdversarialBatch:
         """The batch as the adversary sees it, given the model's trace of it."""

@@ -49,6 +49,10 @@ class CriticAdversary(Adversary):
             penalty.attach(critic)
         self.differentiates = any(penalty.differentiates for _, penalty in inputs.penalties)
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        return [] if self.differentiates else [self.critic]
+
     @abstractmethod
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:
         """Real inputs, and as many of the model's own, with its graph for gradients."""

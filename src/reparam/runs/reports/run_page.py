@@ -224,7 +224,8 @@ def _information(figures: Sequence[Figure]) -> Html:
 def _recipe(run: Run, config: Config) -> Html:
     """What differs from the default recipe; the rest, and what was noted of the data, folded away."""
     used, plain = _used(run.recipe), Recipe().to_dict()
-    machine = markup("<tr><td>on this machine</td><td>{}, {}</td></tr>", counted(run.threads, "thread"), run.precision)
+    machine = markup("<tr><td>on this machine</td><td>{}, {}{}</td></tr>", counted(run.threads, "thread"), run.precision,
+                     ", compiled" if run.compiled else "")
     fitted = _field("fitted prior", config.fitted_prior) if config.fitted_prior else Html()
     changed = joined(_field(k, v) for k, v in used.items() if v != plain[k])
     others = joined(_field(k, v) for k, v in used.items() if v == plain[k])
@@ -245,10 +246,10 @@ OWNERS = {
 
 
 def _used(recipe: Recipe) -> dict[str, Any]:
-    """The fields of a recipe that this model has a use for; threads and precision, as they were chosen, stand apart."""
+    """The fields of a recipe that this model has a use for; what was chosen for the machine stands apart."""
     values = recipe.to_dict()
     idle = {field for owner, fields in OWNERS.items() if values[owner] == "none" for field in fields}
-    idle |= {"threads", "precision"} | ({"accumulate"} if recipe.accumulate == 1 else set())
+    idle |= {"threads", "precision", "compile"} | ({"accumulate"} if recipe.accumulate == 1 else set())
     idle |= {"posterior", FITTED_PRIOR, *OWNERS[FITTED_PRIOR]} if not recipe.has_encoder else set()
     return {k: v for k, v in values.items() if k == "encoder" or not (k in idle or v is None or v is False or v == "none")}
 
