@@ -3,8 +3,10 @@
     python benchmarks/processes.py [--preset default] [--size 64] [--batch 128] [--seconds 150]
 
 All train the same model on the same images, one thread each and pinned to a core, with batches of the same size, of which two
-processes take a half each. They stay alive, and take their steps by turns, a lot each; the median over the lots counts. The
-figure is stored in benchmarks/results/processes.json.
+processes take a half each. They stay alive, and take their steps by turns, a lot each; the median over the lots counts. Other
+programs that want a core as well halve the speed of two processes, and leave one alone, which gets the other core: so lots are
+told apart in which some process waited for its core for more than a tenth of the time. The figures are stored in
+benchmarks/results/processes.json.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +37,14 @@ from reparam.trainer.autotune import computes_in_bf16
 
 RESULTS = Path(__file__).parent / "results" / "processes.json"
 WARM = 3
-LOT = 6
+LOT = 4
 """Steps of a turn."""
+DISTURBED = 0.1
+"""Share of a turn's time that a process waits for its core."""
 
 
 def work(orders: Connection, core: int, rank: int, processes: int, meeting: str, recipe: Recipe, size: int) -> None:
-    """Trains so many steps as it is told to, and answers with the seconds that they took."""
+    """Trains so many steps as it is told to, and answers with the seconds that they took, and that it waited for its core."""
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
     if processes > 1:
@@ -52,10 +57,15 @@ def work(orders: Connection, core: int, rank: int, processes: int, meeting: str,
     stream = assembly.stream(images, accelerator=where)
     states = assembly.training(stream, assembly.budget(stream), accelerator=where)
     while steps := orders.recv():
-        began = time.perf_counter()
+        began, before = time.perf_counter(), waited()
         for _ in range(steps):
             next(states)
-        orders.send(time.perf_counter() - began)
+        orders.send((time.perf_counter() - began, waited() - before))
+
+
+def waited() -> float:
+    """Seconds in which this process was ready to run, and another had the core."""
+    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
 
 
 def started(cores: Sequence[int], folder: str, recipe: Recipe, size: int) -> list[Connection]:
@@ -69,10 +79,21 @@ def started(cores: Sequence[int], folder: str, recipe: Recipe, size: int) -> lis
     return orders
 
 
-def seconds(processes: list[Connection], steps: int) -> float:
+def lot(processes: list[Connection], steps: int) -> tuple[float, float]:
+    """Seconds that so many steps took, and the largest share of them in which a process waited for its core."""
     for orders in processes:
         orders.send(steps)
-    return max(orders.recv() for orders in processes)
+    answers = [orders.recv() for orders in processes]
+    took = max(seconds for seconds, _ in answers)
+    return took, max(waiting for _, waiting in answers) / took
+
+
+def summary(rates: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    return {"lots": len(rates), "one": round(statistics.median(rate[0] for rate in rates), 1),
+            "two": round(statistics.median(rate[1] for rate in rates), 1),
+            "ratio": round(statistics.median(rate[1] / rate[0] for rate in rates), 3),
+            "ratios": sorted(round(rate[1] / rate[0], 3) for rate in rates),
+            "waited": round(statistics.median(rate[2] for rate in rates), 2)}
 
 
 def main() -> None:
@@ -88,22 +109,21 @@ def main() -> None:
     torch.set_num_threads(1)
     Assembly(recipe, (3, asked.size, asked.size)).check()  # what it loads is loaded once, before there are more processes
     cores = sorted(os.sched_getaffinity(0))[:2]
-    began, rates = time.monotonic(), list[tuple[float, float]]()
+    began, rates = time.monotonic(), list[tuple[float, float, float]]()
     with tempfile.TemporaryDirectory() as folder:
         both = [started(each, folder, recipe, asked.size) for each in (cores[:1], cores)]
         for processes in both:
-            seconds(processes, WARM)
+            lot(processes, WARM)
         while time.monotonic() - began < asked.seconds:
-            one, two = (LOT * asked.batch / seconds(processes, LOT) for processes in both)
-            rates.append((one, two))
-            print(f"one process {one:.1f} images/s, two {two:.1f}: {two / one:.2f}×", flush=True)
+            (one, alone), (two, together) = (lot(processes, LOT) for processes in both)
+            rates.append((LOT * asked.batch / one, LOT * asked.batch / two, max(alone, together)))
+            print(f"one process {rates[-1][0]:.1f} images/s, two {rates[-1][1]:.1f}: {one / two:.2f}×, waited for a core "
+                  f"{alone:.0%} and {together:.0%} of the time", flush=True)
         for orders in both[0] + both[1]:
             orders.send(0)
-    ratios = sorted(two / one for one, two in rates)
-    found = {"preset": asked.preset, "image_size": asked.size, "batch": asked.batch, "precision": precision, "rounds": len(rates),
-             "one": round(statistics.median(one for one, _ in rates), 1),
-             "two": round(statistics.median(two for _, two in rates), 1),
-             "ratio": round(statistics.median(ratios), 3), "ratios": [round(r, 3) for r in ratios],
+    quiet = [rate for rate in rates if rate[2] < DISTURBED]
+    found = {"preset": asked.preset, "image_size": asked.size, "batch": asked.batch, "precision": precision,
+             "all": summary(rates), "undisturbed": summary(quiet) if quiet else None,
              "machine": processor(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "torch": torch.__version__}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found))
