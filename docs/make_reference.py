@@ -67,7 +67,7 @@ def benchmarks() -> str:
     lines = ["# Benchmarks", "", "Written by `make docs` from `benchmarks/results`. Two CPU cores (AMD EPYC with AVX-512 and "
              "bfloat16), no GPU unless one is named; other programs on the host make timings vary by some 20 %. "
              "Measured under protocol 2, in which PSNR and FD of reconstructions decode the mean of the posterior; protocol 3 decodes a draw.", ""]
-    for section in (likelihood, disentangled, hybrids, fitted_priors, large, peers, defaults, kills, priors, listing):
+    for section in (likelihood, disentangled, hybrids, fitted_priors, large, peers, defaults, kills, images_in, priors, listing):
         lines += section()
     return "\n".join(lines)
 
@@ -170,6 +170,29 @@ def kills() -> list[str]:
         return []
     return ["## Killed at random moments", "", "`python benchmarks/kill_and_resume.py`: SIGKILL once in a run's life, then "
             f"resumed. {found['equal']} of {found['trials']} ended with the weights of an undisturbed run, bit for bit.", ""]
+
+
+def images_in() -> list[str]:
+    found = read("data")
+    if not found:
+        return []
+    cells = {"cache": lambda r: [f"into the cache, from 64×64 PNG files, {r['images']:,}",
+                                 f"{r['images per core and second']:,.0f} images a second and core; Pillow alone {r['Pillow alone']:,.0f}"],
+             "map": lambda r: ["from the cache to the model, batches of 256, one core", "; ".join(
+                 f"{shape.replace('x', '×')} {rate:,.0f}" for shape, rate in r["images per core and second"].items()) + " images a second"],
+             "shards": lambda r: [f"from shards by the clock, one process that decodes, {r['rounds']} rounds in turns with it alone",
+                                  f"{r['share by the clock']:.2f} of the decoder's own speed ({min(r['shares']):.2f} to "
+                                  f"{max(r['shares']):.2f}), {r['per second by the clock']:,.0f} images a second"],
+             "million": lambda r: [f"{r['images']:,} images in shards, trained on for a pass, killed half-way and resumed",
+                                   f"{r['beyond the model, MB']:.0f} MB beyond the model; steps that differ: "
+                                   f"{r['steps around the kill that differ from an undisturbed pass']}"],
+             "samples": lambda r: [f"{r['samples']:,} samples through the metrics of sets, {r['features']} random features",
+                                   f"{max(r['peak beyond the real images so far, MB'].values()):.0f} MB beyond the real images, "
+                                   f"{r['processor seconds']:.0f} s of a processor"]}
+    return ["## Images on their way to training", "", "`python benchmarks/data.py cache|map|shards|million|samples`, by the seconds of "
+            "the processors where nothing else is said; load is how many programs wanted a processor meanwhile.", "",
+            *table(["what", "figure", "machine, load"], [[*cells[name](r), f"{r['machine']}, {r['cores']} cores, {r['load']:.0f}"]
+                                                         for name, r in found.items() if name in cells])]
 
 
 def priors() -> list[str]:

@@ -25,8 +25,8 @@ K = 5
 """Neighbours that make a neighbourhood (Naeem et al., 2020, section 3.2)."""
 HALVES = 24
 """Random halves of the images that an interval is made from."""
-CHUNK = 1000
-"""Rows whose distances to all others are held at a time."""
+CHUNK = 250
+"""Rows whose distances to all others are held at a time, in about ten arrays."""
 
 
 class Neighbours(NamedTuple):
