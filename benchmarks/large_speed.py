@@ -90,13 +90,21 @@ def with_critic(recipe: Recipe) -> Recipe:
     return recipe.but(objective=heard)
 
 
+def pictures(data: str, folder: str, smoke: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images and the rows to train on; noise of their size for a trial."""
+    if smoke:
+        side = {"cifar": 32, "faces": 64}[data]
+        return np.random.default_rng(0).integers(0, 256, (64, side, side, 3), dtype=np.uint8), None
+    source, rows, _ = images_of(data, folder)
+    return source.images, rows
+
+
 def rates(cells: list[str], folder: str, seconds: float, smoke: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cell in cells:
         data, preset = cell.split("/")
-        source, rows, _ = images_of(data, folder)
         recipe = with_critic(PRESETS[preset].recipe).but(**({"batch_size": 2} if smoke else {}))
-        found[cell] = r = rate(recipe, source.images, rows, seconds, smoke)
+        found[cell] = r = rate(recipe, *pictures(data, folder, smoke), seconds, smoke)
         if cell in GOALS:
             before, wanted = GOALS[cell]
             r |= {"times": round(r["images_per_second"] / before, 2), "wanted": wanted}
@@ -167,8 +175,8 @@ def waiting(cells: list[str], folder: str, smoke: bool) -> dict[str, str]:
     found: dict[str, str] = {}
     for cell in cells:
         data, preset = cell.split("/")
-        source, rows, _ = images_of(data, folder)
-        _, loop = loop_of(with_critic(PRESETS[preset].recipe).but(**({"batch_size": 2} if smoke else {})), source.images, rows)
+        recipe = with_critic(PRESETS[preset].recipe).but(**({"batch_size": 2} if smoke else {}))
+        _, loop = loop_of(recipe, *pictures(data, folder, smoke))
         for _ in range(1 if smoke else WARM):
             next(loop)
         if GPU:
