@@ -17,7 +17,7 @@ from reparam.chunks import columns_in_chunks, in_chunks, of_each
 ROOT = Path(__file__).parents[1]
 ALONE = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT / "src")}
 JOINED = """
-import json, sys
+import json, os, sys
 import torch
 from torch import distributed as dist
 from reparam import chunks
@@ -33,7 +33,7 @@ told = {}
 
 def two(program, folder, *, fails=()):
     """What two processes that run a program together tell at their ends."""
-    code = JOINED + program + "\nprint(json.dumps(told), flush=True)"
+    code = JOINED + program + "\nprint(json.dumps(told), flush=True)\nos._exit(0)"  # a store in a file may fail to be closed
     running = [subprocess.Popen([sys.executable, "-c", code, str(i), str(folder / "store")], stdout=subprocess.PIPE,
                                 text=True, env=os.environ | ALONE) for i in (0, 1)]
     try:
@@ -139,7 +139,7 @@ def test_an_error_in_one_process_is_raised_in_all(tmp_path):
 
 
 LOST = """
-import datetime, os, time
+import datetime, time
 from reparam.progress import Attempts
 chunks.PATIENCE = datetime.timedelta(seconds=2)
 attempt = Attempts()
