@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 HISTORY = ("status.md", "decisions.md")
 """Pages that tell of what was, too."""
 CURRENT = [page for page in PAGES if page.name not in HISTORY]
-OTHERS = {"--jaxtyping-packages", "--num_processes", "--nproc-per-node", "--rdzv-backend", "--rdzv-endpoint",
+OTHERS = {"--jaxtyping-packages", "--num_processes", "--nproc-per-node", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id",
           "--max-restarts", "--standalone", "--logdir", "--x", "--y"}
 """Flags of pytest, accelerate, torchrun, TensorBoard and Embedding Atlas."""
 for file in pkgutil.iter_modules(cli.__path__):
