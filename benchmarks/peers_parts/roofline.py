@@ -19,43 +19,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reparam.models.vae import Model
-from reparam.runtime import cores, hush_threads, keep_memory
+from reparam.runtime import hush_threads, keep_memory
 from reparam.tensors import Shape
 from reparam.trainer.assembly import Assembly
-from reparam.trainer.autotune import computes_in_bf16
 from reparam.trainer.budget import Budget
 from reparam.trainer.profile import machine_rates
 
 from .child import Program
 from .networks import RECIPES, images_for, shape_for
+from .ours import chosen
 
 BATCHES = {"mlp64": ("mlp", 64), "mlp512": ("mlp", 512), "resnet": ("resnet", 128), "vanilla": ("vanilla", 64)}
-CELLS = tuple(BATCHES)
-ROUNDS, SECONDS = 5, 1.0
+COMPILED = "-compiled"
+CELLS = tuple(name + how for name in BATCHES for how in ("", COMPILED))
+ROUNDS, SECONDS = 5, 0.7
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
 
 def measure(cell: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Of a step as it is and of a compiled one; the child's threads and memory are set as reparam's command sets them."""
+    """Of a step, as it is or compiled; the child's threads and memory are set as reparam's command sets them."""
     hush_threads()
-    name, batch = BATCHES[cell]
-    found: dict[str, Any] = {}
-    for compiled in (False, True):
-        with Program("roofline", "shares", name, str(given.data), batch, compiled) as program:
-            found["compiled" if compiled else "as it is"] = program.turn()
-    return {"batch": batch, "threads": cores(), **found}
+    name, batch = BATCHES[cell.removesuffix(COMPILED)]
+    with Program("roofline", "shares", name, str(given.data), batch, cell.endswith(COMPILED)) as program:
+        return {"batch": batch, **program.turn()}
 
 
 def shares(name: str, data: str, batch: int, compiled: bool) -> tuple[dict[str, Any], Callable[[], Any]]:
     """Of a recipe's step: the layers alone and the step in turn."""
     keep_memory()
-    torch.set_num_threads(cores())
-    precision = "bf16" if computes_in_bf16() else "float32"
-    recipe = RECIPES[name].but(batch_size=batch, compile=compiled)
-    assembly = Assembly(recipe, shape_for(name))
-    states = assembly.training(assembly.stream(images_for(name, data)),
-                               Budget(steps=10**9, precision=precision, compile=compiled))
+    images = images_for(name, data)
+    recipe = chosen(RECIPES[name].but(batch_size=batch), images).but(compile=compiled)
+    assembly, precision = Assembly(recipe, shape_for(name)), recipe.precision
+    states = assembly.training(assembly.stream(images), Budget(steps=10**9, precision=precision, compile=compiled))
     for _ in range(12):
         next(states)
     layers = inputs_of(assembly.model, (batch, *shape_for(name)))
@@ -71,7 +67,7 @@ def shares(name: str, data: str, batch: int, compiled: bool) -> tuple[dict[str, 
         step = statistics.median(of_step)
         each = [statistics.median(times) for times in zip(*of_layers, strict=True)]
         rates = machine_rates(precision)
-        return {"precision": precision, "GFLOP a step": round(work, 2), "ms a step": round(1000 * step, 2),
+        return {"precision": precision, "threads": recipe.threads, "GFLOP a step": round(work, 2), "ms a step": round(1000 * step, 2),
                 "ms of layers": round(1000 * sum(each), 2),
                 "GFLOP/s": {"step": round(work / step), "layers": round(work / sum(each)),
                             **{k: round(v) for k, v in rates.items()}},

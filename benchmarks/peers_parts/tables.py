@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .roofline import COMPILED
+
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- peers -->", "<!-- end of peers -->"
 Results = dict[str, dict[str, dict[str, Any]]]
@@ -108,10 +110,11 @@ def _roofline(found: dict[str, dict[str, Any]]) -> list[str]:
         return []
     names = {"mlp64": "MLP, batches of 64", "mlp512": "MLP, batches of 512", "resnet": "ResNet, batches of 128",
              "vanilla": "VanillaVAE, batches of 64"}
-    rows = [[names[cell], kind, r["precision"], r["ms a step"], f"{r['share of its layers']:.0%}", *r["GFLOP/s"].values()]
-            for cell, kinds in found.items() for kind, r in kinds.items() if isinstance(r, dict) and "GFLOP/s" in r]
+    rows = [[names[cell.removesuffix(COMPILED)], "compiled" if cell.endswith(COMPILED) else "as it is", r["precision"], r["threads"], r["ms a step"],
+             f"{r['share of its layers']:.0%} [{min(r['shares']):.0%}, {max(r['shares']):.0%}]", *r["GFLOP/s"].values()]
+            for cell, r in found.items()]
     return ["What share of the machine a training step reaches. *Of its layers*: the time that the network's dense layers and convolutions "
             "take forward and backward by themselves, measured in turn with the step at the same shapes, in the same precision and layout, "
             "as a share of the step's. Then GFLOP/s: of the step, of its layers by themselves, and where the kernels are best: a product of "
             "1,024² matrices, and a 3×3 convolution of 128 channels, forward.", "",
-            *_table(["network", "step", "precision", "ms a step", "of its layers", "step", "layers", "matrix product", "convolution"], rows)]
+            *_table(["network", "step", "precision", "threads", "ms a step", "of its layers", "step", "layers", "matrix product", "convolution"], rows)]
