@@ -47,16 +47,16 @@ def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"] | None = None, *, k
     others = a if b is None else b
     if not 1 <= k <= len(others) - (b is None):
         raise UsageError(f"{k} neighbours of each image among {len(others)}: too few images")
-    distances: list[Tensor] = []
-    indices: list[Tensor] = []
+    # made at once: small results between large arrays would keep the memory of these in pieces that fit none of the next
+    distances = torch.empty(len(a), k, dtype=torch.float64, device=a.device)
+    indices = torch.empty(len(a), k, dtype=torch.int64, device=a.device)
     for begin, d in distance_rows(a, others):
         if b is None:
             rows = torch.arange(len(d), device=d.device)
             d[rows, begin + rows] = torch.inf
         found = d.topk(k, largest=False)
-        distances.append(found.values)
-        indices.append(found.indices)
-    return Neighbours(torch.cat(distances), torch.cat(indices))
+        distances[begin : begin + len(d)], indices[begin : begin + len(d)] = found.values, found.indices
+    return Neighbours(distances, indices)
 
 
 def distance_rows(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
