@@ -25,7 +25,7 @@ PLAYERS: dict[str, dict[str, tuple[str, int, tuple[Any, ...]]]] = {
     "vanilla": {"its own loop": ("plain", 64, (False,)), "plain loop": ("plain", 64, (True,)), "reparam": ("ours", 64, (0, False)),
                 "reparam --compile": ("ours", 64, (0, True)), TWO: ("ours", 64, (1, False, 2))},
     "dcgan": {"the tutorial's loop": ("plain", 64, (False,)), "plain loop": ("plain", 64, (True,)),
-              "reparam": ("ours", 64, (0, False))},
+              "reparam": ("ours", 64, (0, False)), "reparam --compile": ("ours", 64, (0, True))},
 }
 """By network and name: the module, the batch, and further arguments of its `speed`; the first is the one to beat."""
 CELLS = tuple(PLAYERS)
