@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .data.pixels import MAX_CHANNELS, Range, as_array, pixels_of
-from .data.stream import keep_labels, to_batch
+from .data.stream import Batches, keep_labels, to_batch
 from .downstream.classify import KINDS, fit_probe
 from .errors import UsageError, nearest
 from .models.likelihoods import Likelihood
@@ -28,6 +28,7 @@ from .pretrained.image_model import ImageModel
 from .tensors import forked_rng
 from .trainer.assembly import Assembly
 from .trainer.autotune import check_threads
+from .trainer.settle import settle
 from .trainer.state import State
 
 FEW = 32
@@ -154,8 +155,12 @@ class ImageVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                     losses.append(state.loss)
 
             accelerator = join(self.device)
-            model = assembly.fit(assembly.stream(pixels, labels=labels, accelerator=accelerator), progress=note,
-                                 accelerator=accelerator)
+
+            def stream(assembly: Assembly) -> Batches:
+                return assembly.stream(pixels, labels=labels, accelerator=accelerator)
+
+            settle(assembly, stream, accelerator, tuned_at=find(self.preset).recipe.batch_size)
+            model = assembly.fit(stream(assembly), progress=note, accelerator=accelerator)
         self.model_ = ImageModel(model.sampler.cpu(), model.config)
         self.n_iter_, self.loss_curve_ = len(losses), losses
         self._n_features_out = math.prod(self.model_.latent_shape)

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from ..errors import UsageError
 from ..parts.ranges import KEPT, REFINEMENT, TIMES, VARIATION
-from ..parts.recipe import ARCHITECTURE, MACHINE, Recipe, field_help
+from ..parts.recipe import ARCHITECTURE, MACHINE, MEASURED, Recipe, field_help
 
 COMMON, READING, OTHER = "Common", "Reading images", "Other"
 _FIELDS = {
@@ -32,6 +32,7 @@ def _overrides() -> type:
     """Recipe's fields as optional flags: what is not given keeps the preset's value."""
     descriptions, types = field_help(), get_type_hints(Recipe)
     group = {name: GROUPS[heading] for heading, names in _FIELDS.items() for name in names}
+    types |= {name: types[name] | Literal["auto"] for name in MEASURED}
     flags = [(f.name, Annotated[types[f.name] | None, Parameter(
         help=" ".join(descriptions[f.name].split()) + (f" [default: {f.default}]" if f.default is not None else ""),
         group=group.get(f.name, GROUPS[OTHER]))], field(default=None)) for f in fields(Recipe)]

@@ -132,6 +132,19 @@ class Objective(Summable):
         return {term.name: w.updated(adaptive[term.name], parts[term.name])
                 for w, term in self.terms if isinstance(w, AdaptiveWeight)}
 
+    def settled(self) -> Objective:
+        """What training ends with, without terms that read a critic: their last weights, for good.
+
+        Raises:
+            UsageError: nothing is left.
+        """
+        last = self.weights(1.0, self.initial_weights)
+        kept = tuple((w, term) for w, (_, term) in zip(last, self.terms, strict=True) if w and not term.uses_critic)
+        if not kept:
+            raise UsageError(f"the objective {self} is a game against a critic, whose loss tells nothing of a rate: give "
+                             "the optimizer a number in the place of lr=auto")
+        return Objective(kept)
+
     def uses_critic(self, progress: float) -> bool:
         """Whether any term that reads the critic has a non-zero weight at `progress`."""
         return any(weight for weight, (_, term) in zip(self.weights(progress), self.terms, strict=True) if term.uses_critic)

@@ -10,6 +10,9 @@ from typing import Any
 
 from ..errors import UsageError
 
+AUTO = "auto"
+"""The one word that needs no quotes as an argument: what stands there is to be found."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -91,6 +94,8 @@ def _call(node: ast.expr, text: str) -> Call:
 
 
 def _literal(node: ast.expr, text: str) -> Any:
+    if isinstance(node, ast.Name) and node.id == AUTO:
+        return AUTO
     try:
         value = ast.literal_eval(node)
         ast.literal_eval(repr(value))  # an infinite number has no literal

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, nearest
+from .call import AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,11 @@ class Recipe:
     critic_augment: str = "none"
     """Random changes to all that the critic sees, for little data: 'color + translate + cutout'."""
     optimizer: str = "adamw(lr=2e-3)"
-    """Optimizer and its learning rate."""
+    """Optimizer and its learning rate; lr=auto finds one at the start."""
     schedule: str = "cosine(warmup=0.05)"
     """Learning rate over training, as a fraction of its peak."""
     batch_size: int = 128
-    """Images per step, over all processes."""
+    """Images per step, over all processes; auto, or 0, measures at the start and chooses."""
     steps: int | None = None
     """Stop after so many steps."""
     epochs: float | None = None
@@ -101,7 +102,7 @@ class Recipe:
             object.__setattr__(self, "compile", "on" if self.compile else "off")
         for f in fields(self):
             object.__setattr__(self, f.name, _of_kind(f.name, str(f.type), getattr(self, f.name)))
-        for name, low in (("batch_size", 1), ("accumulate", 1), ("threads", 0), ("clip", 0), ("ema", 0)):
+        for name, low in (("batch_size", 0), ("accumulate", 1), ("threads", 0), ("clip", 0), ("ema", 0)):
             if not getattr(self, name) >= low:
                 raise UsageError(f"{name} must be at least {low}; got {getattr(self, name)}")
         if not 0 <= self.seed <= MOST_SEED:
@@ -117,6 +118,8 @@ class Recipe:
             raise UsageError(f"threads must be at most 4096; got {self.threads}")
         if self.ema >= 1:
             raise UsageError(f"ema must be below 1; got {self.ema}")
+        if not self.batch_size and self.accumulate > 1:
+            raise UsageError("batch_size auto takes what fits in memory whole: leave accumulate at 1, or give a batch size")
         if self.batch_size % self.accumulate:
             raise UsageError(f"accumulate={self.accumulate} does not divide batch_size={self.batch_size}")
         if self.precision not in ("auto", "bf16", "float32"):
@@ -154,6 +157,8 @@ ARCHITECTURE = ("encoder", "decoder", "latent", "posterior", "prior", "likelihoo
 """Fields that decide which weights a model has."""
 MACHINE = ("precision", "compile", "compress_gradients", "threads")
 """Fields that say how a machine computes, not what."""
+MEASURED = ("batch_size", "threads")
+"""Numbers that are measured and chosen where they are 0, or 'auto'."""
 MOST_SEED = 2**32 - 1
 """Every generator of random numbers takes seeds up to here."""
 
@@ -167,6 +172,8 @@ def _of_kind(name: str, kind: str, value: Any) -> Any:
     if value is None and kind.endswith("None"):
         return None
     kind = kind.split()[0]
+    if name in MEASURED and value == AUTO:
+        return 0
     if kind in ("str", "bool"):
         if type(value).__name__.removesuffix("_") != kind:
             raise UsageError(f"{name} is {'text' if kind == 'str' else 'True or False'}; got {value!r}")

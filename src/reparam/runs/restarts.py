@@ -50,5 +50,6 @@ def _is_of(folder: Path, wanted: Run, name: str) -> bool:
         run = Run.read(folder)
     except ModelFileError:
         return False
-    return run.facts.get("job") == name and (run.source, run.options, run.recipe) == (
+    asked = run.recipe.but(**run.facts.get("asked", {}))  # before what it left open was found
+    return run.facts.get("job") == name and (run.source, run.options, asked) == (
         wanted.source, wanted.options, wanted.recipe)

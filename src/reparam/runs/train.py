@@ -44,6 +44,7 @@ from ..trainer import autotune
 from ..trainer.assembly import Assembly
 from ..trainer.budget import Budget
 from ..trainer.profile import FEWEST, Profile, operations, unnamed
+from ..trainer.settle import is_open, settle
 from ..trainer.snapshots import Snapshot
 from ..trainer.state import State
 from ..trainer.state_file import check_state, load_state, save_state
@@ -103,7 +104,8 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     path = Path(name).expanduser()
     source = str(path.absolute()) if not in_memory and path.exists() else str(name)
     folder = Path(out) if out is not None else new_folder(name)
-    facts = {"init": started, "pairs": pairs, "job": job()}
+    tuned_at = None if recipe.batch_size else find(preset).recipe.batch_size
+    facts = {"init": started, "pairs": pairs, "job": job(), "tuned_at": tuned_at}
     run = Run(folder, source, options or DataOptions(), recipe, facts={k: v for k, v in facts.items() if v is not None})
     if (earlier := begun_before(run, out, name)) is not None:
         return resume(earlier, data=data if in_memory else None, labels=labels, device=device, report=report, begun=begun,
@@ -255,11 +257,16 @@ class _RunTrainer:
                     folder.rmdir()
 
     def _train(self) -> State[Model]:
-        run, recipe, assembly = self.run, self.recipe, self.assembly
+        run, assembly = self.run, self.assembly
         saved = load_state(run.state_file) if run.state_file.exists() else None
         images, partners = self.pairs or (self.images.images, None)
-        stream = assembly.stream(self.images.streamed or images, self.training_set, self.labels, partners=partners,
-                                 accelerator=self.accelerator, start=int(saved[1]["step"]) if saved else 0)
+
+        def stream_of(assembly: Assembly, start: int = 0) -> Batches:
+            return assembly.stream(self.images.streamed or images, self.training_set, self.labels, partners=partners,
+                                   accelerator=self.accelerator, start=start)
+
+        self._settle(stream_of)
+        recipe, stream = self.recipe, stream_of(assembly, int(saved[1]["step"]) if saved else 0)
         budget = self._budget(stream)
         budget = self._at_speed(stream, assembly.of_model(budget))
         with _stopping_at_interrupt(self):
@@ -340,6 +347,20 @@ class _RunTrainer:
             self.report.say(f"training for {DEFAULT_MINUTES:g} minutes; --minutes, --epochs or --steps set another end")
             return replace(budget, minutes=DEFAULT_MINUTES)
         return budget
+
+    def _settle(self, stream: Callable[[Assembly], Batches]) -> None:
+        """Finds what the recipe leaves open and keeps it with the run, which goes on as it began."""
+        run, recipe = self.run, self.recipe
+        if not is_open(recipe):
+            return
+        torch.set_num_threads(recipe.threads or autotune.threads_left(self.load, self.most))
+        run.facts["asked"] = {name: getattr(recipe, name) for name in ("batch_size", "optimizer", "critic_optimizer")}
+        run.facts["found"] = settle(self.assembly, stream, self.accelerator, say=self.report.say,
+                                    tuned_at=run.facts.get("tuned_at", recipe.batch_size),
+                                    precision="float32" if recipe.precision == "auto" else recipe.precision)
+        self.recipe = run.recipe = self.assembly.recipe
+        if self.accelerator.is_main_process:
+            run.save()
 
     def _at_speed(self, stream: Batches, budget: Budget) -> Budget:
         """The budget at the speed that is chosen, by precision, threads and compiler: as a run began, so it goes on."""

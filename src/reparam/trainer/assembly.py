@@ -36,7 +36,7 @@ from ..tensors import Shape, evenly, forked_rng
 from ..text import counted
 from .budget import Budget, Optimization
 from .loop import training
-from .optim import OPTIMIZERS
+from .optim import OPTIMIZERS, asks_rate, default_rate, with_rate
 from .profile import Phase, unnamed
 from .schedule_free import ScheduleFree
 from .snapshots import Snapshot
@@ -140,6 +140,8 @@ class Assembly:
                 partners, for each process.
         """
         recipe = self.recipe
+        if not recipe.batch_size:
+            raise UsageError("batch_size auto is measured by reparam.train and ImageVAE as they begin: give a number here")
         n = images.count if isinstance(images, Streamed) else len(images) if rows is None else len(rows)
         size = min(recipe.batch_size, n)
         drawn: dict[str, Any] = {
@@ -229,8 +231,13 @@ def _too_few(size: int, processes: int, *, in_pairs: bool) -> str:
 
 def _check_training(recipe: Recipe, objective: Objective) -> None:
     """Builds what a recipe says of training besides the model, whose numbers would else be told once it has begun."""
-    _, of_critic = (OPTIMIZERS.make(text, [torch.nn.Parameter(torch.zeros(1))])
-                    for text in (recipe.optimizer, recipe.critic_optimizer))
+    known = recipe.optimizer
+    if asks_rate(known):
+        objective.settled()
+        known = with_rate(known, default_rate(known))
+    if asks_rate(recipe.critic_optimizer):
+        raise UsageError("lr=auto is found for the model's optimizer alone: give --critic-optimizer a number")
+    _, of_critic = (OPTIMIZERS.make(text, [torch.nn.Parameter(torch.zeros(1))]) for text in (known, recipe.critic_optimizer))
     if isinstance(of_critic, ScheduleFree):
         raise UsageError("schedule_free keeps an average of weights, and a critic is used as it stands: give it another "
                          "--critic-optimizer, such as adamw")

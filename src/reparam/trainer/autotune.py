@@ -42,7 +42,7 @@ def choose(assembly: Assembly, batch: Batch, accelerator: Accelerator) -> tuple[
     options = [(t, p) for t in threads for p in precisions]
     if len(options) > 1:
         each = SingleProcess(accelerator.device)  # in so long processes take different numbers of steps
-        rates = torch.tensor([[_rate(t, p, assembly, batch, each) for t, p in options] for _ in range(ROUNDS)],
+        rates = torch.tensor([[speed(t, p, assembly, batch, each) for t, p in options] for _ in range(ROUNDS)],
                              device=accelerator.device)
         best = options[int(agreed(rates.amax(0), accelerator).argmax())]
     else:
@@ -108,7 +108,7 @@ class _Trial:
             return steps / (time.perf_counter() - began)
 
 
-def _rate(threads: int, precision: str, assembly: Assembly, batch: Batch, processes: Processes) -> float:
+def speed(threads: int, precision: str, assembly: Assembly, batch: Batch, processes: Processes) -> float:
     """Steps per second with so many threads."""
     torch.set_num_threads(threads)
     trial = _Trial(assembly, batch, processes, precision)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from inspect import signature
 from typing import Annotated, Any
 
 from torch import nn, optim
 
 from ..errors import UsageError
 from ..parts import registry
+from ..parts.call import AUTO, Call, parse_call
 from ..parts.ranges import above, at_least, between
 from ..parts.registry import optimizer, schedule
 from .schedule_free import ScheduleFree
@@ -97,6 +99,44 @@ def schedule_free(parameters: Parameters, lr: Rate = 2.5e-3, betas: Betas = (0.9
 
 BY_SHAPE = ("muon", "soap")
 """Optimizers that see rows and columns; others step all parameters as one vector."""
+
+
+def asks_rate(optimizer: str) -> bool:
+    """Whether a call leaves its learning rate to be found, as 'adamw(lr=auto)' does."""
+    call = parse_call(optimizer)
+    return call.kwargs.get("lr") == AUTO or call.args[:1] == (AUTO,)
+
+
+def with_rate(optimizer: str, rate: float) -> str:
+    """The call with another learning rate."""
+    call = parse_call(optimizer)
+    if call.args:
+        return str(Call(call.name, (rate, *call.args[1:]), call.kwargs))
+    return str(Call(call.name, (), {**call.kwargs, "lr": rate}))
+
+
+def rate_of(optimizer: str) -> float:
+    """The learning rate of a call, its default where it names none.
+
+    Raises:
+        UsageError: an unknown optimizer, or one without a rate of that name.
+    """
+    call = parse_call(optimizer)
+    return float(call.args[0] if call.args else call.kwargs.get("lr", default_rate(optimizer)))
+
+
+def default_rate(optimizer: str) -> float:
+    """The rate that an optimizer has by default.
+
+    Raises:
+        UsageError: an unknown optimizer, or one without a rate of that name.
+    """
+    call = parse_call(optimizer)
+    OPTIMIZERS.check(Call(call.name))
+    lr = signature(OPTIMIZERS.parts[call.name]).parameters.get("lr")
+    if lr is None or not isinstance(lr.default, float):
+        raise UsageError(f"the optimizer {call.name} has no learning rate lr by default, from which one could be found")
+    return lr.default
 
 
 def _package() -> Any:
