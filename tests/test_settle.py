@@ -112,7 +112,7 @@ def test_a_run_keeps_what_it_found(tmp_path, images, monkeypatch):
     written = json.loads((run.folder / "run.json").read_text())
     assert written["recipe"]["batch_size"] == written["facts"]["found"]["batch_size"]["found"] == 32
     assert rate_of(written["recipe"]["optimizer"]) == written["facts"]["found"]["rate"]["found"]
-    monkeypatch.setattr("reparam.runs.train.settle", None)  # a resumed run looks for nothing
+    monkeypatch.setattr("reparam.runs.train.settle_run", None)  # a resumed run looks for nothing
     assert reparam.resume(run.folder, data=images[:300], steps=6).recipe.optimizer == run.recipe.optimizer
     assert Run.read(run.folder).recipe == run.recipe.but(steps=6)
 

@@ -44,7 +44,7 @@ from ..trainer import autotune
 from ..trainer.assembly import Assembly
 from ..trainer.budget import Budget
 from ..trainer.profile import FEWEST, Profile, operations, unnamed
-from ..trainer.settle import is_open, settle
+from ..trainer.settle import is_open
 from ..trainer.snapshots import Snapshot
 from ..trainer.state import State
 from ..trainer.state_file import check_state, load_state, save_state
@@ -53,6 +53,7 @@ from .initial import find_init, start_from
 from .journal import Journal
 from .pairing import Pairs, check_pairs, find_pairs
 from .restarts import begun_before, job, new_folder
+from .settling import settle_run
 
 DEFAULT_MINUTES = 5.0
 SAVE_EVERY = 5.0
@@ -265,7 +266,9 @@ class _RunTrainer:
             return assembly.stream(self.images.streamed or images, self.training_set, self.labels, partners=partners,
                                    accelerator=self.accelerator, start=start)
 
-        self._settle(stream_of)
+        if is_open(self.recipe):
+            torch.set_num_threads(self.recipe.threads or autotune.threads_left(self.load, self.most))
+            self.recipe = settle_run(run, assembly, stream_of, self.accelerator, self.report)
         recipe, stream = self.recipe, stream_of(assembly, int(saved[1]["step"]) if saved else 0)
         budget = self._budget(stream)
         budget = self._at_speed(stream, assembly.of_model(budget))
@@ -347,20 +350,6 @@ class _RunTrainer:
             self.report.say(f"training for {DEFAULT_MINUTES:g} minutes; --minutes, --epochs or --steps set another end")
             return replace(budget, minutes=DEFAULT_MINUTES)
         return budget
-
-    def _settle(self, stream: Callable[[Assembly], Batches]) -> None:
-        """Finds what the recipe leaves open and keeps it with the run, which goes on as it began."""
-        run, recipe = self.run, self.recipe
-        if not is_open(recipe):
-            return
-        torch.set_num_threads(recipe.threads or autotune.threads_left(self.load, self.most))
-        run.facts["asked"] = {name: getattr(recipe, name) for name in ("batch_size", "optimizer", "critic_optimizer")}
-        run.facts["found"] = settle(self.assembly, stream, self.accelerator, say=self.report.say,
-                                    tuned_at=run.facts.get("tuned_at", recipe.batch_size),
-                                    precision="float32" if recipe.precision == "auto" else recipe.precision)
-        self.recipe = run.recipe = self.assembly.recipe
-        if self.accelerator.is_main_process:
-            run.save()
 
     def _at_speed(self, stream: Batches, budget: Budget) -> Budget:
         """The budget at the speed that is chosen, by precision, threads and compiler: as a run began, so it goes on."""
