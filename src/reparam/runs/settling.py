@@ -14,8 +14,8 @@ from ..trainer.settle import settle
 from .folder import Run
 
 
-def settle_run(run: Run, assembly: Assembly, stream: Callable[[Assembly], Batches], accelerator: Accelerator, report: Reporter
-               ) -> Recipe:
+def settle_run(run: Run, assembly: Assembly, stream: Callable[[Assembly], Batches], accelerator: Accelerator,
+               report: Reporter) -> Recipe:
     """Finds batch size and learning rate where the recipe leaves them open, and writes down what was asked for and found."""
     recipe = run.recipe
     run.facts["asked"] = {name: getattr(recipe, name) for name in ("batch_size", "optimizer", "critic_optimizer")}
