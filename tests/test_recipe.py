@@ -266,7 +266,7 @@ def test_a_recipe_changes_only_what_is_named():
 
 
 @pytest.mark.parametrize("change", [
-    {"batch_size": 0}, {"accumulate": 0}, {"accumulate": 3}, {"threads": -1}, {"clip": -1.0}, {"ema": -0.1},
+    {"batch_size": -1}, {"accumulate": 0}, {"accumulate": 3}, {"threads": -1}, {"clip": -1.0}, {"ema": -0.1},
     {"ema": 1.0}, {"steps": 0}, {"epochs": 0}, {"minutes": -1}, {"precision": "fp16"}, {"clip": math.nan},
     {"ema": math.nan}, {"minutes": math.nan},
 ], ids=str)
