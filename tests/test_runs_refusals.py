@@ -40,7 +40,8 @@ def here(tmp_path, monkeypatch):
     ("--objective nll+linear(0,1%s)*kl" % ("0" * 400), "not finite"),
     ("--seed -1", "from 0 to"), (f"--seed {MOST_SEED + 1}", "from 0 to"), ("--threads 4096", "processor"),
     ("--threads -1", "at least 0"), ("--steps 0", "above 0"), ("--epochs nan", "finite"), ("--epochs -0.5", "above 0"),
-    ("--minutes inf", "finite"), ("--minutes 1e400", "finite"), ("--batch-size 0", "at least 1"), ("--ema 1.0", "below 1"),
+    ("--minutes inf", "finite"), ("--minutes 1e400", "finite"), ("--batch-size -1", "at least 0"),
+    ("--ema 1.0", "below 1"),
     ("--ema -0.1", "at least 0"), ("--clip nan", "finite"), ("--clip inf", "finite"), ("--prior-share 1.5", "share"),
     ("--refiner-share -inf", "finite"), ("--resampler-share 0", "above 0"), ("--labelled 0", "above 0"),
 ])
