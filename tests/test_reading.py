@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from reparam.data.decode import Header, Named, _quiet, read_header, read_image
+from reparam.data.decode import Header, Named, quiet, read_header, read_image
 from reparam.data.pixels import UnreadableImage, fit, to_uint8
 from reparam.errors import DataError, UsageError
 
@@ -413,8 +413,8 @@ def test_a_file_far_longer_than_its_pixels_is_refused():
 
 
 def test_warnings_stay_off_until_the_last_reader_is_done():
-    with _quiet:
-        with _quiet:
+    with quiet:
+        with quiet:
             pass
         warnings.warn_explicit("bomb", RuntimeWarning, "Image.py", 1, module="PIL.Image")
     with pytest.raises(RuntimeWarning):
