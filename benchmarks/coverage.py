@@ -32,7 +32,7 @@ from reparam.features import get_features
 from reparam.functional.two_sample import DRAWS, PRIOR, told_apart
 from reparam.metrics import latent_geometry
 from reparam.metrics.class_balance import imbalance
-from reparam.metrics.evaluation import Evaluation, FactorTable
+from reparam.metrics.evaluation import Embedded, Evaluation, FactorTable
 from reparam.metrics.figures import Figure, mean_figure
 from reparam.models.build import build_model
 from reparam.models.codes import Codes
@@ -80,7 +80,8 @@ def sets(n: int, rng: Rng, shift: float, scale: float, known: Tensor | None = No
     """Features of real images, N(0, I), and of samples, N(shift, scale² I), in the place of an evaluation."""
     rows = {"real": normal(rng, n, D), "samples": normal(rng, n, D) * scale + shift,
             "training": normal(rng, n, D) if known is None else known, "smoothed": normal(rng, n, D)}
-    return SimpleNamespace(embedded=rows.__getitem__, real=rows["real"], network=NETWORK, seed=int(rng.integers(2**31)),
+    return SimpleNamespace(embedded=rows.__getitem__, features_of=lambda kind: Embedded(rows[kind]), count=n, real=rows["real"],
+                           network=NETWORK, seed=int(rng.integers(2**31)),
                            model=SimpleNamespace(has_encoder=False))
 
 

@@ -27,12 +27,11 @@ def rests(page):
 
 def pixels(page, selector):
     """What a canvas shows, (h, w, 3): none, (0, 0, 3), while the page has no such canvas."""
-    data = page.evaluate("""selector => {
-        const c = document.querySelector(selector);
-        if (!c) return [0, 0];
+    canvas = page.query_selector(selector)
+    data = [0, 0] if canvas is None else canvas.evaluate("""c => {
         const g = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true});
         g.drawImage(c, 0, 0);
-        return [c.height, c.width, ...g.getImageData(0, 0, c.width, c.height).data] }""", selector)
+        return [c.height, c.width, ...g.getImageData(0, 0, c.width, c.height).data] }""")
     return np.array(data[2:], np.uint8).reshape(data[0], data[1], 4)[..., :3]
 
 

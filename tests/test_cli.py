@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,14 +66,15 @@ def done(reparam):
 
 @pytest.fixture
 def refused(reparam, tmp_path):
-    """Runs a command that fails: nothing on stdout, no traceback, no file made or changed; returns the message."""
+    """Runs a command that fails: nothing on stdout, no traceback, no file made or changed; returns what was said, which
+    ends in an error."""
 
     def call(expected, *arguments):
         before = everything(tmp_path)
         code, out, err = reparam(*arguments)
         assert code == expected, err
         assert out == ""
-        assert err.startswith("error: ")
+        assert re.sub(r"^(reading images: .*\n)+", "", err).startswith("error: ")
         assert "Traceback" not in err
         assert everything(tmp_path) == before
         return err

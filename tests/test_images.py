@@ -521,7 +521,7 @@ def test_a_second_open_decodes_nothing(photos, monkeypatch):
     seen = []
     first = open_images(photos, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i, 20) for i in range(1, 21)]
-    monkeypatch.setattr(plan, "read_image", refuse)
+    monkeypatch.setattr(plan, "read_contents", refuse)
     monkeypatch.setattr(plan, "read_header", refuse)
     second = open_images(photos)
     np.testing.assert_array_equal(first.images, second.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from reparam.runs.folder import Run
 from reparam.trainer.assembly import Assembly
 
 PROCESSES = (2, 4)
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 RESUMED_AFTER = 2
 
 
@@ -31,7 +33,7 @@ RESUMED_AFTER = 2
 def found(tmp_path_factory):
     """What came of one process, of two and of four."""
     folder = tmp_path_factory.mktemp("processes")
-    subprocess.run([sys.executable, "-W", "error", many_processes.__file__, str(folder)], check=True, timeout=240)
+    subprocess.run([sys.executable, "-W", "error", many_processes.__file__, str(folder)], env=ALONE, check=True, timeout=240)
     return {n: torch.load(folder / f"{n}.pt") for n in (1, *PROCESSES)}
 
 
@@ -101,7 +103,8 @@ def test_processes_share_one_codebook(processes, found):
 
 def test_a_killed_process_costs_the_steps_since_the_last_state(tmp_path):
     """torchrun's agent starts both anew, which go on from the saved state to the weights of a run that was left alone."""
-    subprocess.run([sys.executable, "-W", "error", killed_process.__file__, str(tmp_path)], check=True, timeout=300)
+    program = [sys.executable, "-W", "error", killed_process.__file__, str(tmp_path)]
+    subprocess.run(program, env=ALONE, check=True, timeout=300)
     ends = [load_file(tmp_path / name / "state" / "training.safetensors") for name in ("killed", "whole")]
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][name], value) for name, value in ends[1].items())

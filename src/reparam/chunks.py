@@ -60,7 +60,7 @@ def of_each(f: Callable[[P], Columns], pieces: Sequence[P]) -> list[Columns]:
     """f of each piece, in their order."""
     group = _group.get()
     rank, count = (group.rank(), group.size()) if group is not None else (0, 1)
-    drawn = int(torch.randint(2**31, ()))
+    drawn = int(torch.randint(2**31, (), device="cpu"))
     seed = from_first(lambda: drawn)
     made: dict[int, Columns] = {}
     failure: Exception | None = None

@@ -98,7 +98,8 @@ def soft_entropy(q: Quantized, temperature: float) -> Tensor:
 def balanced(factors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Cuts a list of factors in two, so that the larger product of their last axes is smallest."""
     sizes = [f.shape[-1] for f in factors]
-    cut = min(range(len(sizes) + 1), key=lambda i: max(prod(sizes[:i]), prod(sizes[i:])))
+    larger = [max(prod(sizes[:i]), prod(sizes[i:])) for i in range(len(sizes) + 1)]
+    cut = larger.index(min(larger))
     return factors[:cut], factors[cut:]
 
 
