@@ -26,57 +26,22 @@ Pythae is not among reparam's dependencies. It runs on today's torch when it is 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import time
-import traceback
 from pathlib import Path
 from typing import Any
 
-from downstream import processor
+from cells import results, run
 from peers_parts import quality, roofline, speed, trials
 from peers_parts.tables import write
 
-from reparam.files.writing import write_json
-from reparam.runtime import Load, cores
-from reparam.trainer.autotune import computes_in_bf16
-
 RESULTS = Path(__file__).parent / "results" / "peers"
 PARTS = {"speed": speed, "quality": quality, "roofline": roofline, "trials": trials}
-"""Modules with `CELLS`, names of what is measured by itself, and `measure(cell, given)`, its figures as JSON holds them."""
+"""Modules as cells.py asks for."""
 
 
-def results(part: str) -> dict[str, dict[str, Any]]:
-    """What has been measured, by cell."""
-    paths = {cell: RESULTS / f"{part}-{cell}.json" for cell in PARTS[part].CELLS}
-    return {cell: json.loads(path.read_text(encoding="utf-8")) for cell, path in paths.items() if path.exists()}
-
-
-def run(part: str, given: argparse.Namespace) -> bool:
-    """Measures what is asked for and not there yet; says whether all went well."""
-    well, there = True, {} if given.again else results(part)
-    wanted = given.only.split(",") if given.only else PARTS[part].CELLS
-    unknown = set(wanted) - set(PARTS[part].CELLS)
-    if unknown:
-        sys.exit(f"{part} has no {', '.join(sorted(unknown))}: there are {', '.join(PARTS[part].CELLS)}")
-    for cell in wanted:
-        if cell in there:
-            continue
-        load, began = Load(), time.perf_counter()
-        try:
-            found = PARTS[part].measure(cell, given)
-        except Exception:
-            traceback.print_exc()
-            well = False
-            continue
-        machine = {"processor": processor(), "bf16": computes_in_bf16(), "cores": cores(),
-                   "load": round(os.getloadavg()[0], 1), "cores_taken_by_others": round(cores() - load.free(), 2),
-                   "seconds": round(time.perf_counter() - began)}
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        write_json(RESULTS / f"{part}-{cell}.json", {**found, "machine": machine})
-        print(cell, found, machine, file=sys.stderr, flush=True)
-    return well
+def measured() -> dict[str, dict[str, dict[str, Any]]]:
+    """All results, by part and cell."""
+    return {name: results(RESULTS, name, part) for name, part in PARTS.items()}
 
 
 def main() -> None:
@@ -89,10 +54,10 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write the tables into docs/benchmarks.md")
     given = parser.parse_args()
     if given.table:
-        write({part: results(part) for part in PARTS})
+        write(measured())
     elif given.part is None or given.data is None:
         parser.error("name a part, and the file of MNIST's images")
-    elif not run(given.part, given):
+    elif not run(RESULTS, given.part, PARTS[given.part], given):
         sys.exit(1)
 
 

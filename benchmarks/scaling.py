@@ -32,6 +32,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cells import put
 from downstream import processor
 
 ROOT = Path(__file__).parent
@@ -297,8 +298,7 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
 def filled(page: str, found: dict[str, Any]) -> str:
     """The page with the tables as they now are."""
     for name, text in tables(found).items():
-        head, _, rest = page.partition(f"<!-- {name} -->\n")
-        page = f"{head}<!-- {name} -->\n{text}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+        page = put(page, name, text)
     return page
 
 

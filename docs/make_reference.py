@@ -143,10 +143,12 @@ def _no_difference(names: dict[str, str], figures: dict[str, Any]) -> str:
 
 
 def peers() -> list[str]:
-    from peers import PARTS, results
+    from cells import between
+    from peers import measured
     from peers_parts.tables import section
 
-    return section({part: results(part) for part in PARTS})
+    lines = section(measured())
+    return [between("peers", "\n".join(lines)), ""] if lines else []
 
 
 def defaults() -> list[str]:

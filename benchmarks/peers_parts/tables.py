@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
+
+from cells import put
 
 from .roofline import COMPILED
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- peers -->", "<!-- end of peers -->"
 Results = dict[str, dict[str, dict[str, Any]]]
 """By part and cell."""
 
 
 def section(found: Results) -> list[str]:
-    """Its lines, between two marks; none where nothing was measured."""
+    """Its lines; none where nothing was measured."""
     lines = [*_speed(found["speed"]), *_quality(found["quality"], found["trials"]), *_roofline(found["roofline"])]
-    return [BEGIN, "## Beside other programs", "", _machine(found), "", *lines, END, ""] if lines else []
+    return ["## Beside other programs", "", _machine(found), "", *lines] if lines else []
 
 
 def write(found: Results) -> None:
     """Puts the section in the place of the one before."""
-    text, times = re.subn(f"{BEGIN}.*?{END}\n", lambda _: "\n".join(section(found)), PAGE.read_text(encoding="utf-8"), flags=re.S)
-    if times != 1:
-        sys.exit(f"{PAGE} has no place for this: make docs makes one")
-    PAGE.write_text(text, encoding="utf-8")
+    PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), "peers", "\n".join(section(found))), encoding="utf-8")
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
