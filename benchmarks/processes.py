@@ -46,12 +46,12 @@ DISTURBED = 0.1
 def work(orders: Connection, core: int, rank: int, processes: int, meeting: str, recipe: Recipe, size: int) -> None:
     """Trains so many steps as it is told to, and answers with the seconds that they took, and that it waited for its core."""
     os.sched_setaffinity(0, {core})
-    torch.set_num_threads(1)
     if processes > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1",
                           MASTER_PORT="0")
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
     where = join("cpu") if processes > 1 else SingleProcess(torch.device("cpu"))
+    torch.set_num_threads(1)  # which joining may have changed
     assembly = Assembly(recipe, (3, size, size))
     images = np.random.default_rng(0).integers(0, 256, (512, size, size, 3), dtype=np.uint8)
     stream = assembly.stream(images, accelerator=where)
