@@ -4,19 +4,20 @@
     python benchmarks/optimizers.py DATA --table                      docs/optimizers.md from what has been measured
 
 DATA is a folder with mnist.npz, fashion-mnist.npz and faces64.zip. Each cell is an optimizer on one set of images and one
-architecture: four trials find its learning rate, then three seeds are trained with it. Optimizers take turns, training by
-training, so that what else the machine does falls on all alike. A cell's file in benchmarks/results/optimizers is written after
-every training, so that an interrupted cell goes on where it stopped; `--only` takes a part of the cells' names, such as
-`/ladder/`.
+architecture: four trials find its learning rate, then three seeds are trained with it. A cell's file in
+benchmarks/results/optimizers is written after every training, so that an interrupted cell goes on where it stopped; `--only`
+takes a part of the cells' names, such as `/ladder/`.
 
 Every training, trials too, gets the same processor seconds of one thread (`SECONDS`, by architecture), over which its schedule
-runs. Trials are judged by 1,000 training images that none of them learns from: the optimizer's own default, a third and three
-times of it, and then the next beyond the best or, where that is in the middle, half-way to its better neighbour. Seeds are
-judged by 1,000 test images. `auto` is AdamW with the rate that `adamw(lr=auto)` finds, without any trial; the steps that it
-looks for it are not in its seconds, and stand beside.
+runs. They are given as steps: before a pair of images and architecture begins, its optimizers step in turns (`paces`), and the
+seconds divided by the milliseconds of a step are the steps that each may take. So what else the machine does falls on all alike,
+and a training comes to the same end whenever it is run. Trials are judged by 1,000 training images that none of them learns from:
+the optimizer's own default, a third and three times of it, and then the next beyond the best or, where that is in the middle,
+half-way to its better neighbour. Seeds are judged by 1,000 test images. `auto` is AdamW with the rate that `adamw(lr=auto)`
+finds, without any trial; the steps that it looks for it are not in its seconds, and stand beside.
 
 The −ELBO is that of one draw for each image, in nats, of the averaged weights, with the likelihood's scale set on training
-images. Its course over training is measured ten times; the clock stands meanwhile.
+images. Its course over training is measured ten times, which is not in the seconds.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ OPTIMIZERS = ("adamw", "adamax", "adan", "lion", "muon", "soap", "schedule_free"
 SEEDS, TRIALS, TRIAL_SEED = (0, 1, 2), 4, 100
 JUDGED, WATCHED, LOOKS = 1000, 300, 10
 """Images that judge an end, those that are looked at on the way, and how often."""
+ROUNDS, STRIDE = 9, 12
+"""Turns in which optimizers are timed, and the steps of each."""
 PAIRS = (("mnist", "mlp"), ("fashion", "resnet"), ("fashion", "mlp"), ("mnist", "resnet"), ("mnist", "ladder"),
          ("fashion", "ladder"), ("faces", "resnet"), ("faces", "mlp"), ("faces", "ladder"))
 """The most telling first."""
@@ -106,8 +109,35 @@ def negative_elbo(model: VAE, known: Tensor, x: Tensor) -> float:
     return round(found, 3)
 
 
-def trained(data: str, recipe: Recipe, seconds: float, folder: str, *, final: bool) -> dict[str, Any]:
-    """What a training comes to on the images that judge it: test images where it is final, else held-out training images."""
+def paces(data: str, architecture: str, folder: str) -> dict[str, float]:
+    """Processor milliseconds of a step of each optimizer, timed in turns: medians, written down once for a pair."""
+    path = RESULTS / f"{data}-{architecture}-paces.json"
+    if path.exists():
+        return json.loads(path.read_text())["ms"]
+    source, rows, _, _ = images_of(data, folder)
+    _, h, w, c = source.images.shape
+    trainings = {}
+    for name in (n for n in OPTIMIZERS if n != AUTO):
+        assembly, alone = Assembly(recipe_of(architecture, f"{name}(lr={default_rate(name):.4g})", 0), (c, h, w)), SingleProcess(
+            torch.device("cpu"))
+        stream = assembly.stream(source.images, rows, accelerator=alone)
+        trainings[name] = assembly.training(stream, Budget(steps=10 * ROUNDS * STRIDE), accelerator=alone)
+    times: dict[str, list[float]] = {name: [] for name in trainings}
+    for turn in range(ROUNDS + 1):
+        for name, training in trainings.items():
+            began = time.process_time()
+            for _ in range(STRIDE):
+                next(training)
+            if turn:  # what is slow only at first has passed
+                times[name].append(1000 * (time.process_time() - began) / STRIDE)
+    found = {name: float(f"{statistics.median(t):.4g}") for name, t in times.items()}
+    write_json(path, {"ms": found, "rounds": ROUNDS, "steps": STRIDE, "machine": processor(), "load": round(os.getloadavg()[0], 1)})
+    return found
+
+
+def trained(data: str, recipe: Recipe, ms: float, seconds: float, folder: str, *, final: bool) -> dict[str, Any]:
+    """What a training comes to, at `ms` a step, on the images that judge it: test images where it is final, else held-out
+    training images."""
     source, rows, held_out, test = images_of(data, folder)
     judges = test if final else held_out
     x, known = to_batch(source.images[judges]), to_batch(source.images[rows[evenly(len(rows), WATCHED)]])
@@ -118,18 +148,18 @@ def trained(data: str, recipe: Recipe, seconds: float, folder: str, *, final: bo
         rate = find_rate(assembly, stream, recipe.precision, alone)
         recipe = assembly.recipe = recipe.but(optimizer=with_rate(recipe.optimizer, rate))
     searched = time.process_time() - began
-    budget = Budget(minutes=seconds / 60, clock=time.process_time)
+    budget = Budget(steps=round(1000 * seconds / ms))
     curve: list[tuple[float, int, float]] = []
     state = None
     try:
         for state in assembly.training(stream, budget, accelerator=alone):
             if state.progress * LOOKS >= len(curve) + 1:
-                curve.append((round(state.seconds, 2), state.step, negative_elbo(cast(VAE, state.ema), known, x[:WATCHED])))
+                curve.append((round(state.step * ms / 1000, 2), state.step, negative_elbo(cast(VAE, state.ema), known, x[:WATCHED])))
     except TrainingDiverged as e:
         return {"optimizer": recipe.optimizer, "elbo": math.inf, "failed": str(e)}
     if state is None:
-        raise SystemExit("no seconds to train for")
-    return {"optimizer": recipe.optimizer, "elbo": negative_elbo(cast(VAE, state.ema), known, x), "seconds": round(state.seconds, 2),
+        raise SystemExit("no steps to train for")
+    return {"optimizer": recipe.optimizer, "elbo": negative_elbo(cast(VAE, state.ema), known, x), "ms": ms,
             "steps": state.step, "search_seconds": round(searched, 2), "skipped": state.guard.skipped, "rollbacks": state.rollbacks,
             "parameters": sum(p.numel() for p in assembly.model.parameters()), "curve": curve}
 
@@ -155,14 +185,15 @@ def go_on(data: str, architecture: str, optimizer: str, folder: str) -> bool:
     path, seconds = RESULTS / f"{data}-{architecture}-{optimizer}.json", SECONDS[architecture]
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"trials": [], "runs": {}}
     missing = [seed for seed in SEEDS if str(seed) not in found["runs"]]
+    ms = paces(data, architecture, folder)["adamw" if optimizer == AUTO else optimizer]
     if optimizer != AUTO and len(found["trials"]) < TRIALS:
         rate = next_rate(optimizer, {t["rate"]: t["elbo"] for t in found["trials"]})
         recipe = recipe_of(architecture, f"{optimizer}(lr={rate:.4g})", TRIAL_SEED)
-        result = {"rate": rate, **trained(data, recipe, seconds, folder, final=False)}
+        result = {"rate": rate, **trained(data, recipe, ms, seconds, folder, final=False)}
         found["trials"].append({k: v for k, v in result.items() if k != "curve"})
     elif missing:
         call = "adamw(lr=auto)" if optimizer == AUTO else min(found["trials"], key=lambda t: t["elbo"])["optimizer"]
-        result = trained(data, recipe_of(architecture, call, missing[0]), seconds, folder, final=True)
+        result = trained(data, recipe_of(architecture, call, missing[0]), ms, seconds, folder, final=True)
         found["runs"][str(missing[0])] = result
     else:
         return False
@@ -200,7 +231,7 @@ def row(name: str, found: dict[str, Any], standard: dict[str, Any]) -> str:
     seconds, steps = ([statistics.median(t[i] for t in times) for i in (0, 1)] if len(times) == len(runs) else (None, None))
     told = [f"{seconds:.1f}" if seconds else f"{len(times)} of {len(runs)}", f"{steps:,.0f}" if steps else ""]
     rate = ", ".join(f"{r:g}" for r in sorted(set(rates(found))))
-    each = statistics.median(1000 * run["seconds"] / run["steps"] for run in runs)
+    each = runs[0]["ms"]
     e = ends(found)
     verdict = "" if found is standard else compared(found, standard)
     return (f"| {name} | {rate} | {statistics.mean(e):,.1f} | {min(e):,.1f} to {max(e):,.1f} | {each:.1f} | "
