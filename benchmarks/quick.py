@@ -42,7 +42,7 @@ from reparam.trainer.assembly import Assembly
 
 RESULTS = Path(__file__).parent / "results" / "quick.json"
 MOST_LOST = 0.15
-ROUNDS = 7
+ROUNDS = 21
 Work = Callable[[], None]
 MLP = Recipe(encoder="mlp((512,), 'relu')", decoder="mlp((512,), 'relu')", latent="flat(16)", likelihood="bernoulli",
              binarize=True, optimizer="adamw(lr=1e-3)", batch_size=128, ema=0.99, steps=10**9)

@@ -117,6 +117,20 @@ def test_a_run_keeps_what_it_found(tmp_path, images, monkeypatch):
     assert Run.read(run.folder).recipe == run.recipe.but(steps=6)
 
 
+def test_a_run_that_is_killed_while_it_looks_looks_again(tmp_path, images, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    asked = TINY | {"optimizer": "adamw(lr=auto)", "fitted_prior": "none", "steps": 4}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("reparam.trainer.settle.find_rate", killed)
+        reparam.train(images[:300], out=tmp_path / "run", **asked)
+    assert asks_rate(Run.read(tmp_path / "run").recipe.optimizer)
+    resumed = reparam.resume(tmp_path / "run", data=images[:300]).recipe
+    whole = reparam.train(images[:300], out=tmp_path / "whole", **asked)
+    assert resumed.optimizer == whole.recipe.optimizer and not asks_rate(resumed.optimizer)
+
+
 def test_the_estimator_finds_them_too(images):
     made = reparam.ImageVAE(**TINY, optimizer="adamw(lr=auto)", batch_size="auto", steps=2, fitted_prior="none")
     made.fit(images[:300])
