@@ -64,18 +64,21 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mlp": {"encoder": "mlp((256,))", "decoder": "mlp((256,))", "latent": "flat(32)", "batch_size": 128},
     "resnet": {**SMALL_RESNET, "latent": "flat(32)", "batch_size": 64},
     "ladder": {"encoder": "resnet(32, blocks=0, patch=4)", "decoder": "resnet(32, blocks=0, patch=4)",
-               "latent": "top_down(16, (1, 2), 8, 32)", "batch_size": 64}}
+               "latent": "top_down(16, (1, 2), 8, 32)", "batch_size": 64},
+    "default": {}}
 """Parts of the networks; all else is the default recipe's."""
-SECONDS = {"mlp": 5.0, "resnet": 8.0, "ladder": 12.0}
+SECONDS = {"mlp": 5.0, "resnet": 8.0, "ladder": 12.0, "default": 60.0}
 AUTO = "auto"
 OPTIMIZERS = ("adamw", "adamax", "adan", "lion", "muon", "soap", "schedule_free", AUTO)
+LONGER = ("adamw", "muon", "schedule_free")
+"""Those that lead somewhere in seconds, for the default recipe in a minute: whether they still do."""
 SEEDS, TRIALS, TRIAL_SEED = (0, 1, 2), 4, 100
 JUDGED, WATCHED, LOOKS = 1000, 300, 10
 """Images that judge an end, those that are looked at on the way, and how often."""
 ROUNDS, STRIDE = 9, 12
 """Turns in which optimizers are timed, and the steps of each."""
 PAIRS = (("mnist", "mlp"), ("fashion", "resnet"), ("fashion", "mlp"), ("mnist", "resnet"), ("mnist", "ladder"),
-         ("fashion", "ladder"), ("faces", "resnet"), ("faces", "mlp"), ("faces", "ladder"))
+         ("fashion", "ladder"), ("faces", "resnet"), ("faces", "mlp"), ("faces", "ladder"), ("fashion", "default"))
 """The most telling first."""
 
 
@@ -109,6 +112,11 @@ def negative_elbo(model: VAE, known: Tensor, x: Tensor) -> float:
     return round(found, 3)
 
 
+def players(architecture: str) -> tuple[str, ...]:
+    """The optimizers that an architecture is trained with."""
+    return LONGER if architecture == "default" else OPTIMIZERS
+
+
 def paces(data: str, architecture: str, folder: str) -> dict[str, float]:
     """Processor milliseconds of a step of each optimizer, timed in turns: medians, written down once for a pair."""
     path = RESULTS / f"{data}-{architecture}-paces.json"
@@ -117,7 +125,7 @@ def paces(data: str, architecture: str, folder: str) -> dict[str, float]:
     source, rows, _, _ = images_of(data, folder)
     _, h, w, c = source.images.shape
     trainings = {}
-    for name in (n for n in OPTIMIZERS if n != AUTO):
+    for name in (n for n in players(architecture) if n != AUTO):
         assembly, alone = Assembly(recipe_of(architecture, f"{name}(lr={default_rate(name):.4g})", 0), (c, h, w)), SingleProcess(
             torch.device("cpu"))
         stream = assembly.stream(source.images, rows, accelerator=alone)
@@ -242,7 +250,7 @@ def measured() -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
     """All cells whose seeds have been trained, by data and architecture, those where AdamW's have."""
     cells: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for pair in PAIRS:
-        for name in OPTIMIZERS:
+        for name in players(pair[1]):
             path = RESULTS / f"{'-'.join(pair)}-{name}.json"
             if path.exists() and len((found := json.loads(path.read_text()))["runs"]) == len(SEEDS):
                 cells.setdefault(pair, {})[name] = found
@@ -284,7 +292,7 @@ def page() -> str:
                   "|---|---|---|---|---|---|---|---|"]
         lines += [row(name, cell, found["adamw"]) for name, cell in found.items()]
     lines += found_rates(cells)
-    missing = [f"{'/'.join(pair)}" for pair in PAIRS if len(cells.get(pair, {})) < len(OPTIMIZERS)]
+    missing = [f"{'/'.join(pair)}" for pair in PAIRS if len(cells.get(pair, {})) < len(players(pair[1]))]
     if missing:
         lines.append(f"\nNot all measured yet: {', '.join(missing)}.")
     return "\n".join(lines) + "\n"
@@ -322,7 +330,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     for data, architecture in PAIRS:
-        wanted = [name for name in OPTIMIZERS if given.only in f"{data}/{architecture}/{name}"]
+        wanted = [name for name in players(architecture) if given.only in f"{data}/{architecture}/{name}"]
         while wanted:
             wanted = [name for name in wanted if go_on(data, architecture, name, given.data)]
 
