@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from ..errors import ReparamError, UsageError
+from ..parts.profiles import AUTO
 from ..parts.recipe import Recipe
 from ..progress import Reporter, Silent, aligned, for_this_terminal, tell
 from ..runtime import hush_threads, keep_memory, keep_speaking, process_number
@@ -61,7 +62,8 @@ def train(
         A folder of images (sub-folders are labels), a .zip or .tar of one, an .npy or .npz file, shards (.parquet, or
         .tar of WebDataset), also at an address such as s3://bucket/folder or hf:owner/name, 'digits' or 'shapes'.
     preset
-        A named recipe that the other flags change; see 'reparam presets'.
+        A named recipe that the other flags change; see 'reparam presets'. By default auto: chosen by the images, the
+        machine and the minutes, and said in a line.
     out
         The run's folder; by default runs/<name of the data>.
     resume
@@ -100,7 +102,7 @@ def _train(data: str | None, preset: str | None, out: str | None, resumed: str |
     if resumed is not None:
         run = runs.resume(resumed, device=device, report=report, begun=begun, **given)
     else:
-        run = runs.train(str(data), preset=preset or "default", out=out, options=options_of(reading), device=device,
+        run = runs.train(str(data), preset=preset or AUTO, out=out, options=options_of(reading), device=device,
                          report=report, begun=begun, **beside, **given)
     _conclude(run, as_json)
 

@@ -85,7 +85,8 @@ def _train_one(folder: Path, recipe: Recipe, plan: SeedPlan, device: str, report
     report.say(f"training {folder}")
     try:
         run = (resume(folder, device=device, report=report) if begun
-               else train(plan.data, out=folder, options=plan.options, device=device, report=report, **recipe.to_dict()))
+               else train(plan.data, preset="default", out=folder, options=plan.options, device=device, report=report,
+                          **recipe.to_dict()))
     except TrainingDiverged as e:
         report.say(f"{folder} failed: {e}")
         run = Run.read(folder)

@@ -2,23 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
+import torch
 from accelerate import Accelerator
 
+from ..data.imageset import ImageSet
 from ..data.stream import Batches
-from ..parts.recipe import Recipe
+from ..parts.presets import find
+from ..parts.profiles import AUTO, Choice, Situation, choose
+from ..parts.recipe import ARCHITECTURE, Recipe
 from ..progress import Reporter
 from ..trainer.assembly import Assembly
+from ..trainer.batch_size import free_memory
 from ..trainer.settle import settle
 from .folder import Run
+
+DEFAULT_MINUTES = 5.0
+"""Training time where no end is given."""
+
+
+def starting_recipe(preset: str, fields: dict[str, Any]) -> Recipe:
+    """The recipe of a preset with some fields replaced; with 'auto', the default one until the images are known.
+
+    Raises:
+        UsageError: an unknown preset, or a field that does not exist.
+    """
+    return find("default" if preset == AUTO else preset).recipe.but(**fields)
+
+
+def settle_preset(run: Run, images: ImageSet, preset: str, named: Collection[str], device: str, report: Reporter) -> None:
+    """Chooses what `--preset auto` trains on these images, but for the fields that were `named`. It says why in a line, and
+    notes in the run what was asked for and chosen, which a resumed run keeps."""
+    if preset == AUTO:
+        before = run.recipe
+        composed = ARCHITECTURE if "init" in run.facts else ()  # the weights that it starts from have parts already
+        choice = choose(situation_of(images, before, frozenset((*named, *composed)), device))
+        run.recipe, preset = recipe_of(choice, before, named), choice.preset
+        run.facts["asked"] = {k: v for k, v in before.to_dict().items() if getattr(run.recipe, k) != v}
+        run.facts["auto"] = {"preset": choice.preset, "changes": dict(choice.changes), "reason": choice.reason}
+        report.say(choice.reason)
+    if not run.recipe.batch_size:
+        run.facts["tuned_at"] = find(preset).recipe.batch_size
+
+
+def recipe_of(choice: Choice, asked: Recipe, named: Collection[str]) -> Recipe:
+    """What was chosen, with the fields that were named as they were asked for."""
+    return choice.recipe.but(**{name: getattr(asked, name) for name in named})
+
+
+def situation_of(images: ImageSet, recipe: Recipe, named: frozenset[str], device: str) -> Situation:
+    """What is known before training on these images."""
+    _, height, width, channels = images.images.shape
+    no_end = recipe.minutes is None and recipe.steps is None and recipe.epochs is None
+    return Situation(images=images.trained_on, side=max(height, width), channels=channels,
+                     minutes=DEFAULT_MINUTES if no_end else recipe.minutes, labelled=bool(images.classes), named=named,
+                     **machine(device))
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The device that training takes, and its memory that is free, GiB."""
+    found = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else None
+    where = torch.device("cpu") if found is None else found
+    return {"device": "gpu" if where.type == "cuda" else "cpu", "memory": free_memory(where) / 2**30}
 
 
 def settle_run(run: Run, assembly: Assembly, stream: Callable[[Assembly], Batches], accelerator: Accelerator,
                report: Reporter) -> Recipe:
     """Finds batch size and learning rate where the recipe leaves them open, and writes down what was asked for and found."""
     recipe = run.recipe
-    run.facts["asked"] = {name: getattr(recipe, name) for name in ("batch_size", "optimizer", "critic_optimizer")}
+    before = run.facts.get("asked", {})  # what a preset was chosen from
+    run.facts["asked"] = {name: getattr(recipe, name) for name in ("batch_size", "optimizer", "critic_optimizer")} | before
     run.facts["found"] = settle(assembly, stream, accelerator, say=report.say,
                                 tuned_at=run.facts.get("tuned_at", recipe.batch_size),
                                 precision="float32" if recipe.precision == "auto" else recipe.precision)

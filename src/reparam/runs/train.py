@@ -35,7 +35,7 @@ from ..models.trace import Batch
 from ..models.vae import Model
 from ..parallel import SingleProcess, answered, join
 from ..parts.call import parse_call
-from ..parts.presets import find
+from ..parts.profiles import AUTO
 from ..progress import Reporter, Silent, aligned
 from ..runtime import Load, cores
 from ..tensors import evenly, forked_rng
@@ -53,16 +53,15 @@ from .initial import find_init, start_from
 from .journal import Journal
 from .pairing import Pairs, check_pairs, find_pairs
 from .restarts import begun_before, job, new_folder
-from .settling import settle_run
+from .settling import DEFAULT_MINUTES, settle_preset, settle_run, starting_recipe
 
-DEFAULT_MINUTES = 5.0
 SAVE_EVERY = 5.0
 """Seconds between saved states, at least; and twenty times what saving one takes."""
 SHOWN = 64
 """Held-out images that are kept beside the state, to see how training goes."""
 
 
-def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default", out: str | Path | None = None,
+def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = AUTO, out: str | Path | None = None,
           options: DataOptions | None = None, labels: npt.ArrayLike | None = None, device: str = "auto",
           report: Reporter | None = None, init: str | Path | None = None, pairs: str | Path | None = None,
           begun: Callable[[Path], None] | None = None, profile: bool = False, **fields: Any) -> Run:
@@ -81,6 +80,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     With `profile`, thirty steps are timed phase by phase: a table is reported, and `trace.json` in the folder shows them in
     Perfetto or about:tracing.
 
+    `preset` is a name of those that `reparam presets` lists, or "auto", which chooses by images, machine and minutes.
     `fields` are those of `Recipe` and replace the preset's, as in `train("photos/", preset="mlp", minutes=30)`.
 
     Raises:
@@ -89,7 +89,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
         DataError: the images cannot be used.
         TrainingDiverged: no learning rate was low enough.
     """
-    recipe, load = find(preset).recipe.but(**fields), Load()
+    recipe, load = starting_recipe(preset, fields), Load()
     autotune.check_threads(recipe.threads)
     started = find_init(init, recipe) if init is not None else None
     made = Assembly(recipe, (1, 32, 32)).check()  # unknown parts, or parts that do not fit, are refused before reading
@@ -105,8 +105,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     path = Path(name).expanduser()
     source = str(path.absolute()) if not in_memory and path.exists() else str(name)
     folder = Path(out) if out is not None else new_folder(name)
-    tuned_at = None if recipe.batch_size else find(preset).recipe.batch_size
-    facts = {"init": started, "pairs": pairs, "job": job(), "tuned_at": tuned_at}
+    facts = {"init": started, "pairs": pairs, "job": job()}
     run = Run(folder, source, options or DataOptions(), recipe, facts={k: v for k, v in facts.items() if v is not None})
     if (earlier := begun_before(run, out, name)) is not None:
         return resume(earlier, data=data if in_memory else None, labels=labels, device=device, report=report, begun=begun,
@@ -120,6 +119,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = "default"
     report, begun = report or Silent(), begun or (lambda _: None)
     begun(folder)
     images = held_in_memory(data, labels, run.options) if in_memory else open_data(source, run.options, report)
+    settle_preset(run, images, preset, fields, device, report)
     return _RunTrainer(run, images, device, report, load, profile=profile).carry_out()
 
 

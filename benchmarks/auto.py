@@ -1,0 +1,39 @@
+"""Which preset serves which images, machine and minutes: the measurements behind `--preset auto`.
+
+    python benchmarks/auto.py choice DATA                     all cells of a part; goes on where it stopped
+    python benchmarks/auto.py choice DATA --only mnist-2-terse,mnist-2-default
+
+    choice     FD of samples to 2,000 held-out images after 2, 5 and 30 minutes of one core, by set and preset
+
+DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip; the other four sets are drawn on the spot.
+Test images choose nothing and are not looked at. Results lie in benchmarks/results/auto/PART-CELL.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from auto_parts import choice
+from cells import run
+
+RESULTS = Path(__file__).parent / "results" / "auto"
+PARTS = {"choice": choice}
+"""Modules as cells.py asks for."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=tuple(PARTS))
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", default="", help="cells, with commas between")
+    parser.add_argument("--again", action="store_true", help="also what has been measured")
+    parser.add_argument("--work", type=Path, default=Path("runs/auto"), help="where pictures and runs are left")
+    given = parser.parse_args()
+    if not run(RESULTS, given.part, PARTS[given.part], given):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What to train where nothing is asked for: `--preset auto`.
+
+From what is known before training (`Situation`) to a preset and changes to it (`Choice`), by two small tables: `RULES`, of
+which the first that fits names the preset, and `ADJUSTMENTS`, all of which apply that fit. The rules come from measurements,
+`benchmarks/auto.py`, docs/vae-versus-gan.md and docs/benchmarks.md; nothing here looks at an image or at a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .presets import PRESETS
+from .recipe import ARCHITECTURE, Recipe
+
+AUTO = "auto"
+COMPOSED = (*ARCHITECTURE, "objective", "fitted_prior", "resampler", "refiner", "adversary", "critic", "game", "penalty",
+            "binarize", "labelled")
+"""Fields by which somebody composes a model: where one is named, the other parts are the default recipe's."""
+FEW = 500
+"""Images below which a model learns them by heart sooner than what they have in common."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What is known before training."""
+
+    images: int
+    """Those that are trained on."""
+    side: int
+    """The longer side, pixels."""
+    channels: int
+    minutes: float | None
+    """Training time; None where the end is counted in steps or epochs, which say nothing of time."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    memory: float = 8.0
+    """Of the device, GiB."""
+    labelled: bool = False
+    named: frozenset[str] = frozenset()
+    """Fields of the recipe that were given, which nothing here changes."""
+
+    def __str__(self) -> str:
+        kind = {1: "grey images", 2: "grey images with transparency", 3: "colour images",
+                4: "colour images with transparency"}.get(self.channels, f"images of {self.channels} channels")
+        labels = " and labels" if self.labelled else ""
+        machine = "one GPU" if self.device == "gpu" else "no CUDA GPU"
+        end = "an end in steps" if self.minutes is None else f"{self.minutes:g} minute{'' if self.minutes == 1 else 's'}"
+        return f"{self.images:,} {kind} of {self.side} pixels{labels}, {machine}, {end}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A preset, what is changed of it, and why."""
+
+    preset: str
+    changes: Mapping[str, Any]
+    reason: str
+    """A line for people."""
+
+    @property
+    def recipe(self) -> Recipe:
+        return PRESETS[self.preset].recipe.but(**self.changes)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A preset, and the situations that it is for."""
+
+    preset: str
+    why: str
+    fits: Callable[[Situation], bool]
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """Changes to whatever preset was chosen, and the situations that ask for them."""
+
+    why: str
+    fits: Callable[[Situation], bool]
+    changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def _has_time(s: Situation, device: str, *, minutes: float, images: int, side: int) -> bool:
+    """Whether there is so much time on a device for so many images at least, of so many pixels at most."""
+    return (s.device == device and s.minutes is not None and s.minutes >= minutes and s.images >= images
+            and s.side <= side)
+
+
+RULES = (
+    Rule("default", "its other parts stay where some are named", lambda s: bool(s.named.intersection(COMPOSED))),
+    Rule("default", "steps say nothing of time", lambda s: s.minutes is None),
+    Rule("generate32", "a GPU has time for a prior over a map of codes",
+         lambda s: _has_time(s, "gpu", minutes=1, images=2000, side=40) and s.memory >= 6),
+    Rule("generate64", "a GPU has time for a prior over a map of codes",
+         lambda s: _has_time(s, "gpu", minutes=1, images=2000, side=64) and s.memory >= 8),
+    Rule("terse", "of small grey images a refiner draws the detail in so much time",
+         lambda s: _has_time(s, "cpu", minutes=4, images=2000, side=32) and s.channels == 1),
+    Rule("latent_flow", "in half an hour a prior over a map of codes can be learned",
+         lambda s: _has_time(s, "cpu", minutes=30, images=2000, side=40) and s.channels == 3),
+    Rule("default", "sound for any images", lambda s: True),
+)
+"""The first that fits is taken."""
+
+ADJUSTMENTS: tuple[Adjustment, ...] = ()
+"""All that fit are made, but for fields that were named."""
+
+
+def choose(situation: Situation) -> Choice:
+    """The preset and the changes for a situation."""
+    rule = next(rule for rule in RULES if rule.fits(situation))
+    made = [a for a in ADJUSTMENTS if a.fits(situation)]
+    changes = {k: v for a in made for k, v in a.changes.items() if k not in situation.named}
+    whys = [rule.why, *(a.why for a in made if changes.keys() & a.changes.keys())]
+    told = "".join(f", {name} {value}" for name, value in changes.items())
+    return Choice(rule.preset, changes, f"{situation}: {rule.preset}{told} ({'; '.join(whys)})")
+
+
