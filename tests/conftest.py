@@ -44,6 +44,8 @@ SMALL = {
     ("encoder", "resnet"): "resnet(width=8)",
     ("encoder", "dcgan"): "dcgan(8)",
     ("decoder", "dcgan"): "dcgan(8)",
+    ("encoder", "fastgan"): "fastgan(8)",
+    ("decoder", "fastgan"): "fastgan(8)",
     ("encoder", "vit"): "vit(width=16, depth=1, heads=2)",
     ("decoder", "mlp"): "mlp(hidden=(16,))",
     ("decoder", "conv"): "conv(width=8)",

@@ -14,6 +14,7 @@ import torch
 from conftest import forever, last, trained_stage, training
 from safetensors.torch import load, save
 from torch import nn
+from torch.nn.functional import softplus
 
 from reparam.data.stream import to_batch
 from reparam.distributions.gaussian import Gaussian
@@ -32,6 +33,7 @@ from reparam.parts.registry import ROLES
 from reparam.pretrained.config import Config
 from reparam.pretrained.files import load_model, save_model
 from reparam.pretrained.image_model import ImageModel
+from reparam.tensors import forked_rng
 from reparam.trainer.assembly import Assembly
 from reparam.trainer.loop import EMA_EVERY
 
@@ -563,16 +565,43 @@ def test_the_players_have_their_own_rates_on_one_schedule(play, images):
 
 
 def test_the_average_follows_the_model_through_a_game(play, images):
-    """The average of the critic is nowhere; the model's includes the running statistics of its normalisation."""
+    """The average of the critic is nowhere; that of the model gathers the statistics of its own normalisation."""
     model, adversary = play(decoder="dcgan(width=4)", shape=(1, 8, 8), **GAN)
-    expected, decay = numbers_of(model), 0.9
+    own, decay = copy.deepcopy(model).train(), 0.9
     for state in training(model, parse_objective("adversarial"), forever(images(4, (1, 8, 8))), steps=2 * EMA_EVERY,
                           adversary=adversary, ema=decay, **STEADY):
         if state.step % EMA_EVERY == 0:
             d = min(decay, (1 + state.step) / (10 + state.step)) ** EMA_EVERY
-            expected = d * expected + (1 - d) * numbers_of(model)
-    floats = torch.cat([torch.full((v.numel(),), v.is_floating_point()) for v in model.state_dict().values()])
-    torch.testing.assert_close(numbers_of(state.ema)[floats], expected[floats], rtol=1e-5, atol=1e-6)
+            with torch.no_grad(), forked_rng():
+                for average, current in zip(own.parameters(), model.parameters(), strict=True):
+                    average.lerp_(current, 1 - d)
+                own.draw(4)
+    torch.testing.assert_close(numbers_of(state.ema), numbers_of(own), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(numbers_of(own), numbers_of(model), rtol=1e-3)
+
+
+def test_the_players_of_a_gan_take_turns(play, images):
+    """A plain loop: a step of the critic, then one of the generator with fakes of its own through that critic."""
+    model, adversary = play(decoder="dcgan(width=4)", shape=(1, 8, 8), penalty="r1", **GAN)
+    other, critic = copy.deepcopy((model.train(), adversary.critic))
+    x = images(4, (1, 8, 8))
+    torch.manual_seed(3)
+    last(training(model, parse_objective("adversarial"), forever(x), steps=3, adversary=adversary, **STEADY))
+    torch.manual_seed(3)
+    theirs, own = (torch.optim.Adam(m.parameters(), 0.01) for m in (critic, other))
+    for _ in range(3):
+        fake, real = other.draw(4).mean[0].detach(), x.clone().requires_grad_()
+        scores = critic(real)
+        slope, = torch.autograd.grad(scores.sum(), real, create_graph=True)
+        loss = softplus(-scores).mean() + softplus(critic(fake)).mean() + 0.5 * slope.flatten(1).square().sum(1).mean()
+        theirs.zero_grad()
+        loss.backward()
+        theirs.step()
+        own.zero_grad()
+        softplus(-critic(other.draw(4).mean[0])).mean().backward()
+        own.step()
+    torch.testing.assert_close(numbers_of(model), numbers_of(other), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(numbers_of(adversary.critic), numbers_of(critic), rtol=1e-4, atol=1e-6)
 
 
 def test_minutes_are_read_from_the_clock_that_is_given(play, images):

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.optimize import linprog, minimize
 from scipy.stats import kstest, wasserstein_distance
 from torch import nn
@@ -16,7 +17,7 @@ from torch import nn
 from reparam.data.augment import affine, color, crop, cutout, flip, parse_augmentation, translate
 from reparam.errors import UsageError
 from reparam.nets.critic import Critic, make_critic
-from reparam.objectives.adversaries.penalties import Scored, parse_penalties
+from reparam.objectives.adversaries.penalties import Scored, parse_penalties, same_quarter
 from reparam.parts.registry import ROLES
 
 P = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
@@ -311,7 +312,7 @@ def test_spectral_norm_makes_the_largest_singular_value_one(network):
     zero = sum(not m.weight.any() for m in layers)
     assert zero > 0 or network not in (NETWORKS[2], NETWORKS[3])
     penalty = penalty_of("spectral_norm")
-    penalty.attach(critic)
+    penalty.attach(critic, (3, 12, 12))
     x = torch.rand(2, 3, 12, 12)
     assert penalty(Scored(critic, (x,), (x,), critic(x), critic(x))).item() == 0
     for layer in layers:
@@ -552,3 +553,48 @@ def test_affine_changes_are_as_large_as_said():
     assert 10 / 1.2 - 0.05 < stretched[:, 0].min() < 8.5 and 12.2 < stretched[:, 0].max() < 12.55
     slanted = moved(affine(0, 0, 0.5, 0), 0, 10)
     assert (slanted[:, 1] - 10).abs().max() < 0.05 and 4.8 < slanted[:, 0].abs().max() < 5.1
+
+
+def test_smoothed_margins_are_drawn_between_less_and_one():
+    game, scores = ROLES["game"].make("hinge(smoothing=0.2)"), torch.zeros(5000)
+    both = game.critic(scores, scores)
+    assert both.min() >= 2 * 0.8 and both.max() <= 2
+    assert both.mean().item() == pytest.approx(1.8, abs=0.01)
+    assert both.std().item() == pytest.approx(0.2 * math.sqrt(2 / 12), rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 15), (5, 64, 64)])
+def test_a_critic_that_reconstructs_learns_to(shape):
+    """Both decoders and the critic's trunk follow the error, which falls; fakes do not count."""
+    torch.manual_seed(0)
+    critic, penalty = make_critic("fastgan(8)", shape), penalty_of("reconstruct")
+    penalty.attach(critic, shape)
+    y, x = torch.meshgrid(torch.linspace(0, 1, shape[1]), torch.linspace(0, 1, shape[2]), indexing="ij")
+    real = (torch.rand(8, shape[0], 1, 1) * x + torch.rand(8, shape[0], 1, 1) * y) / 2
+    fake = torch.full_like(real, math.nan)
+    learned = [*critic.trunk.parameters(), *penalty.parameters()]
+    optimizer = torch.optim.Adam(learned, 0.003)
+    errors = []
+    for _ in range(25):
+        loss = penalty(Scored(critic, (real,), (fake,), real, fake))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        errors.append(loss.item())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
+    assert sum(errors[-3:]) < 0.5 * sum(errors[:3])
+
+
+def test_a_quarter_of_a_map_goes_with_its_pixels():
+    """A map that is the mean of each place's pixels says which these are."""
+    x = torch.rand(2, 3, 32, 48)
+    for _ in range(20):
+        part, h = same_quarter(x, F.avg_pool2d(x, 8))
+        assert part.shape == (2, 3, 16, 24)
+        torch.testing.assert_close(F.avg_pool2d(part, 8), h)
+
+
+@pytest.mark.parametrize("critic", ["mlp((8,))", "dcgan(8)"])
+def test_a_critic_without_a_map_is_not_asked_to_reconstruct(critic):
+    with pytest.raises(UsageError, match=r"give a convolutional one"):
+        penalty_of("reconstruct").attach(make_critic(critic, (1, 2, 1)), (1, 2, 1))

@@ -73,7 +73,8 @@ def test_a_step_of_one_side_leaves_the_other_out_of_the_losses(with_critic, upda
                     critic="mlp(hidden=(8,))", objective="nll + kl + adversarial")
     model = build_model(recipe, (1, 4, 4))
     task = ModelTask(model, parse_objective(recipe.objective), build_adversary(recipe, model, (1, 4, 4)))
-    losses = task.losses(images(3, (1, 4, 4)), None, torch.tensor(0.5), with_critic=with_critic, update_model=update_model)
+    losses = task.losses(images(3, (1, 4, 4)), None, torch.tensor(0.5), with_critic=with_critic, update_critic=with_critic,
+                         update_model=update_model)
     assert losses.shape == (4,)
     assert bool(losses[:2].any()) == update_model and bool(losses[3]) == with_critic
     losses.sum().backward()

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..errors import ModelFileError, TrainingDiverged, UsageError
 from ..parallel import Processes, agree_with_first, drawing_apart, in_company, join
 from ..parts import registry
-from ..tensors import on_device
+from ..tensors import forked_rng, on_device
 from .budget import Budget, Optimization
 from .compiling import compiled, plainly
 from .exchange import Exchange
@@ -141,11 +141,13 @@ def _restore(state: State[M], saved: Snapshot) -> None:
 
 
 class _Turn(NamedTuple):
-    """Who learns in a step."""
+    """Who learns from a batch."""
 
     critic: Side | None
-    """None before it begins to learn, and where there is none."""
+    """None where it does not: before it begins to, where there is none, and while the model follows it."""
     update_model: bool
+    follows: bool = False
+    """Whether the model learns alone, from the critic that has just learned from the same images."""
 
 
 class _Taken(NamedTuple):
@@ -170,6 +172,7 @@ class _Loop(Generic[M]):
         self.ema, self.accumulate, self.bf16 = optimization.ema, optimization.accumulate, budget.precision == "bf16"
         self.sides = [side for side in (state.side, state.critic) if side is not None]
         self.averages = _averages(state)
+        self.normalised = state.ema is not state.model and any(map(_is_batch_norm, state.ema.modules()))
         self.agreed_seconds = state.seconds
         self.late = LATE.get(processes.device.type, 0)
         self.decisions: list[StepDecision] = []
@@ -180,10 +183,12 @@ class _Loop(Generic[M]):
         self.exchange = Exchange(self.losses_of, processes, compress=optimization.compress_gradients) \
             if processes.num_processes > 1 else None
 
-    def _losses(self, x: Tensor, y: Tensor | None, progress: Tensor, with_critic: bool, update_model: bool) -> Tensor:
+    def _losses(self, x: Tensor, y: Tensor | None, progress: Tensor, with_critic: bool, update_critic: bool,
+                update_model: bool) -> Tensor:
         """Batch means of the losses, and the critic's loss, (losses + 1,)."""
         with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.task.losses(x, y, progress, with_critic=with_critic, update_model=update_model)
+            return self.task.losses(x, y, progress, with_critic=with_critic, update_critic=update_critic,
+                                    update_model=update_model)
 
     def step(self, x: Tensor, y: Tensor | None) -> None:
         state = self.state
@@ -192,7 +197,18 @@ class _Loop(Generic[M]):
             state.model.train()
         for side in self.sides:
             side.set_rate(self.schedule(state.progress) * state.lr_scale)
-        turn = self._turn()
+        for turn in self._turns():
+            self._learn(x, y, turn)
+            with self.task.phase("waiting for losses and norms"):
+                self.read(self.late)
+        state.step += 1
+        state.images += len(x) * self.processes.num_processes
+        with self.task.phase("average"):
+            self._conclude(x, y)
+
+    def _learn(self, x: Tensor, y: Tensor | None, turn: _Turn) -> None:
+        """One backward pass, and a step of those whose turn it is."""
+        state = self.state
         moved = [state.side] * turn.update_model + ([turn.critic] if turn.critic is not None else [])
         limits, weights = [side.guard.limits() for side in moved], self._weights()
         # in one copy, which nothing waits for
@@ -201,22 +217,20 @@ class _Loop(Generic[M]):
         losses = self._backward(x, y, turn, moved, progress[0], loss_weights)
         numbers = self._update(moved, losses, bounds.view(-1, 2)).to("cpu", non_blocking=True)
         self.unread.append(_Taken(numbers, _recorded(losses.device), turn, limits, weights))
-        state.step += 1
-        state.images += len(x) * self.processes.num_processes
-        with self.task.phase("waiting for losses and norms"):
-            self.read(self.late)
-        with self.task.phase("average"):
-            self._conclude()
 
-    def _turn(self) -> _Turn:
-        """The critic learns from `warmup` before a loss first uses it; the model, in one of so many steps of the critic."""
+    def _turns(self) -> list[_Turn]:
+        """Who learns in this step. The critic does from `warmup` before a loss first uses it; the model, in one of so many
+        steps of the critic: after it, where the task says so, or from the same pass."""
         state, adversary = self.state, self.state.adversary
         if adversary is None or state.critic is None:
-            return _Turn(None, True)
+            return [_Turn(None, True)]
         soon = min(state.progress + adversary.game.warmup, 1.0)
         if not self.task.uses_critic(state.progress) and not self.task.uses_critic(soon):
-            return _Turn(None, True)
-        return _Turn(state.critic, state.critic.optimizer is None or state.step % adversary.game.steps == 0)
+            return [_Turn(None, True)]
+        update_model = state.critic.optimizer is None or state.step % adversary.game.steps == 0
+        if not self.task.takes_turns:
+            return [_Turn(state.critic, update_model)]
+        return [_Turn(state.critic, False)] + [_Turn(None, True, follows=True)] * update_model
 
     def _weights(self) -> list[float]:
         """Of the losses, in this step."""
@@ -236,7 +250,8 @@ class _Loop(Generic[M]):
             for left, (piece, piece_labels) in zip(reversed(range(len(pieces))), pieces, strict=True):
                 losses_of = self.losses_of if left or self.exchange is None else self.exchange.averaging(moved)
                 with self.task.phase("forward"):
-                    losses = losses_of(piece, piece_labels, progress, turn.critic is not None, turn.update_model)
+                    losses = losses_of(piece, piece_labels, progress, turn.critic is not None or turn.follows,
+                                       turn.critic is not None, turn.update_model)
                     losses = losses * (len(piece) / len(x))
                 with self.task.phase("backward"):
                     (losses * weights).sum().backward()
@@ -268,9 +283,10 @@ class _Loop(Generic[M]):
         """Writes a step's losses and norms into the state, and rolls back where the guards say so."""
         if taken.ready is not None:
             taken.ready.synchronize()
-        self.decisions = self._judged(taken)
-        skipped = next((d for d in self.decisions if not d.scale), None)
-        failed = next((d for d in self.decisions if d.roll_back), None)
+        decisions = self._judged(taken)
+        self.decisions = self.decisions * taken.turn.follows + decisions
+        skipped = next((d for d in decisions if not d.scale), None)
+        failed = next((d for d in decisions if d.roll_back), None)
         if skipped is not None:
             self.state.event = f"step skipped: {skipped.reason}"
         elif taken.turn.update_model:
@@ -285,19 +301,21 @@ class _Loop(Generic[M]):
         values, critic_loss, norms = numbers[: len(names)], numbers[len(names)], numbers[len(names) + 1 :][: len(limits)]
         if self.exchange is not None:
             self.agreed_seconds = numbers[-1]
-        state.critic_loss = critic_loss if turn.critic is not None else math.nan
+        if not turn.follows:
+            state.critic_loss = critic_loss if turn.critic is not None else math.nan
         decisions: list[StepDecision] = []
         if turn.update_model:
             state.grad_norm = norms[0]
             state.parts = dict(zip(names, values, strict=True))
             state.loss = sum(w * v for w, v in zip(taken.weights, values, strict=True))
-            decreasing_loss = state.loss if turn.critic is None else math.nan  # a game's loss need not decrease
+            plays = turn.critic is not None or turn.follows
+            decreasing_loss = math.nan if plays else state.loss  # a game's loss need not decrease
             decisions.append(state.guard.judge(names, values, norms[0], decreasing_loss, limits[0]))
         if turn.critic is not None:
             decisions.append(turn.critic.guard.judge(["critic"], [critic_loss], norms[-1], limits=limits[-1]))
         return decisions
 
-    def _conclude(self) -> None:
+    def _conclude(self, x: Tensor, y: Tensor | None) -> None:
         """Takes a snapshot where it is time, and moves the averaged weights."""
         state = self.state
         if state.step % SNAPSHOT_EVERY == 0:
@@ -310,6 +328,19 @@ class _Loop(Generic[M]):
             torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore
             for average, own in zip(averaged, state.side.averages or (), strict=False):
                 average.copy_(own)  # the optimizer's, of trained parameters, which come first
+            if self.normalised:
+                self._gather_statistics(x, y)
+
+    @torch.no_grad()
+    def _gather_statistics(self, x: Tensor, y: Tensor | None) -> None:
+        """Passes the batch through the averaged module as in training, so that its BatchNorm holds statistics of its own
+        layers: those of the module that is trained are of other weights. Leaves random numbers as they are."""
+        averaged = self.state.ema
+        was_training = averaged.training
+        averaged.train()
+        with forked_rng(), torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.bf16):
+            self.task.run(averaged, x, y)
+        averaged.train(was_training)
 
     def _roll_back(self, reason: str) -> None:
         state = self.state
@@ -342,13 +373,21 @@ def _norm(gradients: list[Tensor], like: Tensor) -> Tensor:
 
 
 def _averages(state: State[M]) -> tuple[list[Tensor], list[Tensor]] | None:
-    """Floating-point tensors of the average and of the model, in the same order; trained parameters as vectors."""
+    """Floating-point tensors of the average and of the model, in the same order; trained parameters as vectors. Without
+    the statistics of BatchNorm, which the average gathers itself."""
     if state.ema is state.model:
         return None
     names, averaged = {p: name for name, p in state.model.named_parameters()}, dict(state.ema.named_parameters())
     flats = [Flat([averaged[names[p]] for p in flat.parameters]) for flat in state.side.flats]
     in_flats = {view.data_ptr() for flat in state.side.flats for view in flat.views}
     own, current = state.ema.state_dict(), state.model.state_dict()
-    others = [k for k, v in current.items() if v.is_floating_point() and v.data_ptr() not in in_flats]
+    statistics = {f"{name}.{buffer}" for name, m in state.model.named_modules() if _is_batch_norm(m)
+                  for buffer, _ in m.named_buffers(recurse=False)}
+    others = [k for k, v in current.items()
+              if v.is_floating_point() and v.data_ptr() not in in_flats and k not in statistics]
     return ([f.vector.detach() for f in flats] + [own[k] for k in others],
             [f.vector.detach() for f in state.side.flats] + [current[k] for k in others])
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)

@@ -46,11 +46,18 @@ class Task(ABC, Generic[M]):
     together: int = 1
     """Rows of a batch that stay together when it is taken in pieces: rows 2i and 2i + 1 where these are partners."""
 
+    takes_turns: bool = False
+    """Whether the module learns from an adversary that has learned from the same images before it, and not beside it."""
+
     @abstractmethod
-    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_model: bool
-               ) -> Float[Tensor, "n"]:
-        """Batch mean of each loss, and last the critic's loss: that is 0 unless `with_critic`, the others are 0 unless
-        `update_model`."""
+    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_critic: bool,
+               update_model: bool) -> Float[Tensor, "n"]:
+        """Batch mean of each loss, and last the critic's loss: that is 0 unless `update_critic`, the others are 0 unless
+        `update_model`. `with_critic` says whether these may read the critic."""
+
+    @abstractmethod
+    def run(self, module: M, x: Tensor, y: Tensor | None) -> None:
+        """Passes a batch through such a module, all of its networks."""
 
     @abstractmethod
     def batches(self, batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -103,16 +110,20 @@ class ModelTask(Task[Model]):
         self.module, self.objective, self.adversary, self.dataset_size = model, objective, adversary, dataset_size
         self.names = objective.names
         self.together = 2 if model.latent.in_pairs else 1
+        self.takes_turns = not model.has_encoder
 
-    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_model: bool
-               ) -> Float[Tensor, "n"]:
+    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_critic: bool,
+               update_model: bool) -> Float[Tensor, "n"]:
         model, objective = self.module, self.objective
         with torch.set_grad_enabled(update_model):
             trace = model(x, samples=objective.samples, y=y)
             adversarial = self._adversarial(trace) if with_critic else None
             context = Context(progress, self.dataset_size, adversarial)
             parts = objective.parts(trace, context) if update_model else x.new_zeros(len(objective.terms))
-        return torch.cat([parts, self._critic_loss(adversarial, like=parts)[None]])
+        return torch.cat([parts, self._critic_loss(adversarial if update_critic else None, like=parts)[None]])
+
+    def run(self, module: Model, x: Tensor, y: Tensor | None) -> None:
+        module(x, y=y)
 
     def _adversarial(self, trace: Trace) -> AdversarialBatch | None:
         if self.adversary is None:
@@ -172,10 +183,13 @@ class PartTask(Task[Part], Generic[Part]):
     def __init__(self, part: Part, inputs: Inputs) -> None:
         self.module, self.inputs, self.names = part, inputs, ["loss"]
 
-    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_model: bool
-               ) -> Float[Tensor, "n"]:
+    def losses(self, x: Tensor, y: Tensor | None, progress: Float[Tensor, ""], *, with_critic: bool, update_critic: bool,
+               update_model: bool) -> Float[Tensor, "n"]:
         loss = self.module.loss(*self.inputs(x, y)).mean()
         return torch.stack([loss, loss.new_zeros(())])
+
+    def run(self, module: Part, x: Tensor, y: Tensor | None) -> None:
+        module.loss(*self.inputs(x, y))
 
     def batches(self, batches: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
         return read_codes(batches, device)

@@ -46,7 +46,7 @@ class CriticAdversary(Adversary):
         self.weights = [weight for weight, _ in inputs.penalties]
         self.penalties = nn.ModuleList(penalty for _, penalty in inputs.penalties)
         for _, penalty in inputs.penalties:
-            penalty.attach(critic)
+            penalty.attach(critic, inputs.image_shape)
         self.differentiates = any(penalty.differentiates for _, penalty in inputs.penalties)
 
     @property

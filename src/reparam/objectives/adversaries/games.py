@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -72,10 +73,19 @@ class Ratio(Game):
 
 @game("hinge")
 class Hinge(Game):
-    """The critic's scores count up to a margin of one (Lim & Ye, 2017, arXiv:1705.02894)."""
+    """The critic's scores count up to a margin of one, or with `smoothing` up to one between 1 − smoothing and 1 that is
+    drawn for each (Lim & Ye, 2017, arXiv:1705.02894; Liu et al., 2021, arXiv:2101.04775)."""
+
+    def __init__(self, steps: Annotated[int, at_least(1)] = 1, warmup: Annotated[float, between(0, 1)] = 0.05,
+                 smoothing: Annotated[float, between(0, 1)] = 0.0) -> None:
+        super().__init__(steps, warmup)
+        self.smoothing = smoothing
 
     def critic(self, real: Scores, fake: Scores) -> Scores:
-        return F.relu(1 - real) + F.relu(1 + fake)
+        return F.relu(self._margin(real) - real) + F.relu(self._margin(fake) + fake)
+
+    def _margin(self, scores: Scores) -> Scores | float:
+        return 1 - self.smoothing * torch.rand_like(scores) if self.smoothing else 1.0
 
     def model(self, real: Scores, fake: Scores) -> Scores:
         return -fake

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ...nets.critic import Critic
 from ...parallel import averaged
 from ...parts import registry
 from ...parts.call import Call, parse_sum
 from ...parts.ranges import at_least
 from ...parts.registry import penalty
+from ...tensors import Shape
 
 Inputs = tuple[Tensor, ...]
 """What a critic reads: images (n, C, H, W), codes (n, *d), or both."""
@@ -40,8 +45,8 @@ class Penalty(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
 
-    def attach(self, critic: nn.Module) -> None:
-        """Changes the critic before training; does nothing for most."""
+    def attach(self, critic: nn.Module, image_shape: Shape) -> None:
+        """Changes the critic before training, or makes what the penalty needs; does nothing for most."""
 
     @abstractmethod
     def forward(self, scored: Scored) -> Float[Tensor, ""]: ...
@@ -127,7 +132,7 @@ class SpectralNorm(Penalty):
     """Divides each layer's weight by its largest singular value, estimated by power iteration; adds no loss (Miyato et al.,
     2018, arXiv:1802.05957). Layers that would start at zero start at random, since zero has no direction to keep."""
 
-    def attach(self, critic: nn.Module) -> None:
+    def attach(self, critic: nn.Module, image_shape: Shape) -> None:
         for module in list(critic.modules()):
             if isinstance(module, nn.Linear | nn.Conv2d):
                 if not module.weight.any():
@@ -136,6 +141,57 @@ class SpectralNorm(Penalty):
 
     def forward(self, scored: Scored) -> Tensor:
         return scored.real_scores.new_zeros(())
+
+
+class _Pictures(nn.Sequential):
+    """Images of a map of features: as many doublings of its sides, and halvings of its channels, as asked."""
+
+    def __init__(self, features: int, doublings: int, channels: int) -> None:
+        widths = [max(features // 2**i, 16) for i in range(doublings + 1)]
+        layers: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            layers += [nn.Conv2d(a, 4 * b, 3, padding=1), nn.PixelShuffle(2), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1))
+
+
+@penalty("reconstruct")
+class Reconstruct(Penalty):
+    """Mean absolute error of what two small decoders make of the critic's last map of real images: the whole at half its
+    size, and a quarter, anywhere, at its own. So a critic that sees few images looks at all that is in them. Half of each
+    batch serves for it. (Liu et al., 2021, arXiv:2101.04775, section 3.2, Eq. 3): weight 1."""
+
+    def attach(self, critic: nn.Module, image_shape: Shape) -> None:
+        features: Shape = critic.trunk.features if isinstance(critic, Critic) else ()
+        if len(features) != 3 or min(features[1:]) < 2:
+            raise UsageError("the penalty reconstruct makes images of a critic's map of features, and this critic has none "
+                             "of 2×2 places or more: give a convolutional one, such as fastgan or dcgan")
+        doublings = max(round(math.log2(image_shape[1] / features[1])) - 1, 0)
+        self.whole = _Pictures(features[0], doublings, image_shape[0])
+        self.quarter = _Pictures(features[0], doublings + 1, image_shape[0])
+
+    def forward(self, scored: Scored) -> Tensor:
+        if not isinstance(scored.critic, Critic):
+            raise UsageError("the penalty reconstruct is for a critic that has been attached to it")
+        x = scored.real[0].detach()
+        x = x[: -(-len(x) // 2)]
+        h = scored.critic.features(x)
+        part_x, part_h = same_quarter(x, h)
+        return _absolute_error(self.whole(h), x) + _absolute_error(self.quarter(part_h), part_x)
+
+
+def same_quarter(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """A window of half the places a side of a map, anywhere, and the pixels that it stands for."""
+    for dim in (2, 3):
+        places, pixels = h.shape[dim], x.shape[dim]
+        start = int(torch.randint(places - places // 2 + 1, ()))
+        x = x.narrow(dim, start * pixels // places, places // 2 * pixels // places)
+        h = h.narrow(dim, start, places // 2)
+    return x, h
+
+
+def _absolute_error(made: Tensor, x: Tensor) -> Tensor:
+    """Against images at the size of what was made of them."""
+    return (made - F.adaptive_avg_pool2d(x, (made.shape[2], made.shape[3]))).abs().mean()
 
 
 def parse_penalties(text: str) -> list[tuple[float, Penalty]]:
