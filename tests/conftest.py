@@ -42,6 +42,8 @@ SMALL = {
     ("encoder", "mlp"): "mlp(hidden=(16,))",
     ("encoder", "conv"): "conv(width=8)",
     ("encoder", "resnet"): "resnet(width=8)",
+    ("encoder", "deep"): "deep(width=8)",
+    ("decoder", "deep"): "deep(width=8)",
     ("encoder", "dcgan"): "dcgan(8)",
     ("decoder", "dcgan"): "dcgan(8)",
     ("encoder", "fastgan"): "fastgan(8)",

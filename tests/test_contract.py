@@ -37,6 +37,7 @@ OPTIONS = [
     ("likelihood", "student(scale='per_pixel')"), ("likelihood", "student(df=1, scale=0.2)"),
     ("encoder", "mlp(hidden=())"), ("decoder", "mlp(hidden=())"),
     ("encoder", "resnet(width=8, attention=2)"), ("decoder", "resnet(width=8, attention=2)"),
+    ("encoder", "deep(width=8, blocks=2, attention=2)"), ("decoder", "deep(width=8, blocks=2, attention=2)"),
 ]
 """Options of a part that change its parameters, tested like parts of their own."""
 
@@ -321,9 +322,9 @@ def test_a_spatial_latent_off_the_pyramid_says_which_factor_fits(small):
         small((1, 28, 28), encoder="conv", latent="spatial(2, 3)")
 
 
-@pytest.mark.parametrize("shape", [(1, 0, 5), (1, 5, 257)])
+@pytest.mark.parametrize("shape", [(1, 0, 5), (1, 5, 513)])
 def test_images_out_of_range_are_refused(shape, small):
-    with pytest.raises(UsageError, match="sides from 1 to 256"):
+    with pytest.raises(UsageError, match="sides from 1 to 512"):
         small(shape)
 
 

@@ -338,7 +338,7 @@ def test_sources_that_are_none(photos, monkeypatch, name, message):
 
 
 @pytest.mark.parametrize("options", [
-    {"image_size": 7}, {"image_size": 257}, {"max_pixels": 0}, {"max_pixels": 10**9},
+    {"image_size": 7}, {"image_size": 513}, {"max_pixels": 0}, {"max_pixels": 10**9},
     {"background": "pink"}, {"value_range": (1, 0)}, {"on_bad": "ignore"}])
 def test_options_out_of_range_are_usage_errors(photos, options):
     with pytest.raises(UsageError):

@@ -39,7 +39,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
     Files are decoded once, into a memory map in the cache; a second call decodes nothing.
 
     Args:
-        image_size: side of the square that images are resized and cropped to, 8 to 256 pixels.
+        image_size: side of the square that images are resized and cropped to, 8 to 512 pixels.
         background: what transparency is drawn on, or "keep" for an alpha channel.
         value_range: the samples that become 0 and 255, in place of the range of their type.
         on_bad: leave out files that cannot be read, or stop at the first.

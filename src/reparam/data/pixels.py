@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import DataError, UsageError, nearest
+from ..parts.ranges import IMAGE_SIZE
 from ..text import counted
 
 MAX_CHANNELS = 16
@@ -39,8 +40,7 @@ class UnreadableImage(DataError):
 
 def check_image_size(image_size: int | None) -> None:
     """Raises UsageError unless `image_size` is None or a side that images may be resized to."""
-    if image_size is not None and not 8 <= image_size <= 256:
-        raise UsageError(f"--image-size must lie between 8 and 256, got {image_size}")
+    IMAGE_SIZE.check("--image-size", image_size)
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:

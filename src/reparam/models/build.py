@@ -9,6 +9,7 @@ from torch import nn
 from ..errors import UsageError
 from ..nets.base import DECODERS, ENCODERS
 from ..parts.call import parse_call
+from ..parts.ranges import MOST_SIDE
 from ..parts.recipe import Recipe
 from ..tensors import Shape
 from .latents import LATENTS, Drawn, FlatSpec, LatentSpec
@@ -26,8 +27,8 @@ def build_model(recipe: Recipe, image_shape: Shape) -> Model:
     Raises:
         UsageError: an unknown part, or parts and image that do not fit together.
     """
-    if min(image_shape[1:]) < 1 or max(image_shape[1:]) > 256:
-        raise UsageError(f"images are {image_shape[2]}×{image_shape[1]}; sides from 1 to 256 are supported: "
+    if min(image_shape[1:]) < 1 or max(image_shape[1:]) > MOST_SIDE:
+        raise UsageError(f"images are {image_shape[2]}×{image_shape[1]}; sides from 1 to {MOST_SIDE} are supported: "
                          "give an --image-size")
     c, h, w = image_shape
     plan = LATENTS.make(recipe.latent, image_shape)

@@ -37,7 +37,7 @@ def _patch(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) -> i
     return next(p for p in (4, 2, 1) if p == 1 or (min(size) >= 6 * p and p <= factor))
 
 
-def _blocks(channels: int, blocks: int, heads: int) -> list[nn.Module]:
+def residual_blocks(channels: int, blocks: int, heads: int) -> list[nn.Module]:
     """Residual blocks, each followed by self-attention if `heads` is not 0."""
     if heads and not blocks:
         raise UsageError(f"attention={heads} follows each residual block, and blocks=0 leaves none: give at least one")
@@ -61,7 +61,7 @@ class _Encoder(Encoder):
         for i, channels in enumerate(widths):
             if i:
                 layers += [nn.SiLU(), nn.Conv2d(widths[i - 1], channels, 3, stride=2, padding=1)]
-            layers += _blocks(channels, blocks, attention if i == len(levels) - 1 else 0)
+            layers += residual_blocks(channels, blocks, attention if i == len(levels) - 1 else 0)
         self.net = nn.Sequential(*layers, nn.SiLU())
         self.features = (widths[-1], *levels[-1])
 
@@ -81,7 +81,7 @@ class _Decoder(Decoder):
         widths = _widths(width, len(levels))
         layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
         for i in reversed(range(len(levels))):
-            layers += _blocks(widths[i], blocks, attention if i == len(levels) - 1 else 0)
+            layers += residual_blocks(widths[i], blocks, attention if i == len(levels) - 1 else 0)
             layers += [nn.SiLU()]
             if i:
                 layers += [Upsample(levels[i - 1]), nn.Conv2d(widths[i], widths[i - 1], 3, padding=1)]

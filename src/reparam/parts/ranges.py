@@ -176,6 +176,10 @@ class Within(Interval):
         return f"a {'whole ' if self.whole else ''}number {super().__str__()}"
 
 
+MOST_SIDE = 512
+"""Pixels of an image's longer side."""
+IMAGE_SIZE = Within(8, MOST_SIDE, whole=True, optional=True)
+"""Side of the square that images are resized to; None leaves that to their own sizes."""
 SEED = Within(0, 2**32 - 1, whole=True, optional=True)
 """Of a generator of random numbers."""
 IMAGES = Within(0, 1_000_000, whole=True)

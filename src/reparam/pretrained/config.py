@@ -10,13 +10,14 @@ from ..errors import ModelFileError, ReparamError
 from ..files.untrusted import Count, Within, conform, parse_json
 from ..models.codes import Axis
 from ..models.sampler import FITTED_PRIOR
+from ..parts.ranges import MOST_SIDE
 from ..parts.recipe import Recipe
 from .version_1 import upgraded_config
 
 VERSION = 2
 """Of what is written; version 1 is read as well."""
 
-Side = Annotated[int, Within(1, 256)]
+Side = Annotated[int, Within(1, MOST_SIDE)]
 Channels = Annotated[int, Within(1, 64)]
 
 
