@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from reparam.data.stream import to_batch
 from reparam.functional.distance import frechet
 from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
@@ -65,6 +66,7 @@ def scored(recipe: Recipe, name: str, minutes: float, folder: Path, picture: Pat
     each = (time.process_time() - trained) / 32
     if each * HELD_OUT > SLOWEST:
         return found | {"fd": None, "why": f"{each:.1f} s a sample"}
+    found["minus_elbo"] = round(-float(model.score_pixels(to_batch(images.held_out[:500])).mean()), 2)
     return found | {"fd": round(distance(model, name, folder, count), 1), "ms_a_sample": round(1000 * each, 1)}
 
 

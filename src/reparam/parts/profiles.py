@@ -34,9 +34,11 @@ class Situation:
     minutes: float | None
     """Training time; None where the end is counted in steps or epochs, which say nothing of time."""
     device: Literal["cpu", "gpu"] = "cpu"
-    memory: float = 8.0
-    """Of the device, GiB."""
+    memory: float = 0.0
+    """Of a GPU, GiB."""
     labelled: bool = False
+    mirrored: bool = False
+    """Whether nothing speaks against images being as likely as their mirror images."""
     named: frozenset[str] = frozenset()
     """Fields of the recipe that were given, which nothing here changes."""
 
@@ -88,7 +90,7 @@ def _has_time(s: Situation, device: str, *, minutes: float, images: int, side: i
 
 
 RULES = (
-    Rule("default", "its other parts stay where some are named", lambda s: bool(s.named.intersection(COMPOSED))),
+    Rule("default", "the default's other parts, where some are named", lambda s: bool(s.named.intersection(COMPOSED))),
     Rule("default", "steps say nothing of time", lambda s: s.minutes is None),
     Rule("generate32", "a GPU has time for a prior over a map of codes",
          lambda s: _has_time(s, "gpu", minutes=1, images=2000, side=40) and s.memory >= 6),
@@ -102,8 +104,33 @@ RULES = (
 )
 """The first that fits is taken."""
 
-ADJUSTMENTS: tuple[Adjustment, ...] = ()
+ADJUSTMENTS = (
+    Adjustment("few images: few latents", lambda s: s.images < FEW, {"latent": "flat(16)"}),
+    Adjustment("their mirror images are as likely", lambda s: s.images < FEW and s.mirrored, {"augment": "flip"}),
+)
 """All that fit are made, but for fields that were named."""
+
+
+_RESULTS = {
+    "default": "a VAE with codes that can be looked at and edited; close reconstructions, new images softer than real ones.",
+    "terse": "a VAE with a small code that says what matters and a refiner that draws the rest: sharp new images, loose "
+             "reconstructions; drawing takes longer.",
+    "latent_flow": "a map of codes and a prior over it: close reconstructions, varied new images.",
+    "generate32": "new images above all, with close reconstructions; the code is a map, not a few numbers to turn.",
+    "generate64": "new images above all, with close reconstructions; the code is a map, not a few numbers to turn."}
+
+
+def result_of(preset: str) -> str:
+    """What kind of model comes of a preset."""
+    return _RESULTS.get(preset, PRESETS[preset].about)
+
+
+def of_few(images: int) -> str:
+    """What so few training images can give, where they are fewer than `FEW`."""
+    return (f"{images:,} images show a model what they have in common, and little of what else there could be: expect new "
+            "images that blend those it has seen, and reconstructions of others that are worse than of its own. Whether it "
+            "learned them by heart is seen on the images held out: compare 'held out' with training in curves.png, and look "
+            "beside samples at their nearest training images. A few hundred images more help it more than any setting.")
 
 
 def choose(situation: Situation) -> Choice:

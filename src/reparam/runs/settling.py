@@ -10,12 +10,12 @@ from accelerate import Accelerator
 
 from ..data.imageset import ImageSet
 from ..data.stream import Batches
+from ..data.symmetry import mirrored
 from ..parts.presets import find
-from ..parts.profiles import AUTO, Choice, Situation, choose
+from ..parts.profiles import AUTO, FEW, Choice, Situation, choose
 from ..parts.recipe import ARCHITECTURE, Recipe
 from ..progress import Reporter
 from ..trainer.assembly import Assembly
-from ..trainer.batch_size import free_memory
 from ..trainer.settle import settle
 from .folder import Run
 
@@ -55,17 +55,20 @@ def recipe_of(choice: Choice, asked: Recipe, named: Collection[str]) -> Recipe:
 def situation_of(images: ImageSet, recipe: Recipe, named: frozenset[str], device: str) -> Situation:
     """What is known before training on these images."""
     _, height, width, channels = images.images.shape
+    few = images.streamed is None and images.trained_on < FEW
     no_end = recipe.minutes is None and recipe.steps is None and recipe.epochs is None
     return Situation(images=images.trained_on, side=max(height, width), channels=channels,
                      minutes=DEFAULT_MINUTES if no_end else recipe.minutes, labelled=bool(images.classes), named=named,
+                     mirrored=few and mirrored(images.images[images.split()[0]]),
                      **machine(device))
 
 
 def machine(device: str) -> dict[str, Any]:
-    """The device that training takes, and its memory that is free, GiB."""
+    """The device that training takes, and the memory of a GPU, GiB: the same in all processes of a run."""
     found = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else None
-    where = torch.device("cpu") if found is None else found
-    return {"device": "gpu" if where.type == "cuda" else "cpu", "memory": free_memory(where) / 2**30}
+    if found is None or found.type != "cuda":
+        return {"device": "cpu"}
+    return {"device": "gpu", "memory": torch.cuda.get_device_properties(found).total_memory / 2**30}
 
 
 def settle_run(run: Run, assembly: Assembly, stream: Callable[[Assembly], Batches], accelerator: Accelerator,

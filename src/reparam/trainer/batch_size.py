@@ -76,7 +76,7 @@ def find_batch_size(assembly: Assembly, stream: Callable[[Assembly], Batches], p
         if 2 * size * PASSES > images.count:
             return Sizes(rates, f"{images.count:,} images make fewer than {PASSES} of {2 * size:,}")
         grown = _taken(accelerator.device) - before  # of which as much again is needed
-        short = torch.tensor([float(grown > ROOM * free_memory(accelerator.device))], device=accelerator.device)
+        short = torch.tensor([float(grown > ROOM * _free(accelerator.device))], device=accelerator.device)
         if float(agreed(short, accelerator)):
             return Sizes(rates, "twice as much does not fit in memory")
         size *= 2
@@ -93,7 +93,7 @@ def _taken(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def free_memory(device: torch.device) -> float:
+def _free(device: torch.device) -> float:
     """Bytes that can still be had; without end where the system does not say."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
