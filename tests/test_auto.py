@@ -16,7 +16,8 @@ from reparam.trainer.assembly import Assembly
 
 CIFAR = Situation(images=50_000, side=32, channels=3, minutes=5.0)
 MNIST = replace(CIFAR, side=28, channels=1)
-SITUATIONS = [replace(CIFAR, images=n, side=side, channels=c, minutes=minutes, device=device, memory=memory)
+SITUATIONS = [replace(CIFAR, images=n, side=side, channels=c, minutes=minutes, device=device, memory=memory,
+                      mirrored=c == 3)
               for n in (16, 300, 10_000) for side in (8, 28, 32, 64) for c in (1, 2, 3, 4, 5)
               for minutes, device, memory in ((None, "cpu", 2), (0.5, "cpu", 2), (5, "cpu", 8), (60, "cpu", 8),
                                               (5, "gpu", 100))]
