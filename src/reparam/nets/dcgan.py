@@ -8,11 +8,13 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..parts.ranges import at_least
+from ..parts.ranges import at_least, one_of
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
 from .layers import Centre, from_latent, pyramid
+
+Start = Annotated[str, one_of("uniform", "normal")]
 
 
 def levels_of(size: tuple[int, int], grid: tuple[int, int] | None) -> list[tuple[int, int]]:
@@ -62,9 +64,13 @@ class _Strided(nn.Module):
 
 @encoder("dcgan")
 class DCGANEncoder(Encoder):
-    """Strided convolutions, BatchNorm and leaky ReLUs: the DCGAN's critic (Radford et al., 2016, arXiv:1511.06434)."""
+    """Strided convolutions, BatchNorm and leaky ReLUs: the DCGAN's critic (Radford et al., 2016, arXiv:1511.06434).
 
-    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: Annotated[int, at_least(1)] = 64) -> None:
+    Weights `start` uniform, by the number of inputs, or normal with a deviation of 0.02, as in the paper.
+    """
+
+    def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: Annotated[int, at_least(1)] = 64,
+                 start: Start = "uniform") -> None:
         super().__init__()
         levels = levels_of((image_shape[1], image_shape[2]), grid)
         widths = [image_shape[0], *_widths(width, max(len(levels) - 1, 1))]
@@ -73,7 +79,8 @@ class DCGANEncoder(Encoder):
         for a, b in pairwise(widths[1:]):
             layers += [_Strided(a, b), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
         self.net = nn.Sequential(*layers)
-        started(self.net)
+        if start == "normal":
+            started(self.net)
         self.features = (widths[-1], *levels[-1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,10 +91,11 @@ class DCGANEncoder(Encoder):
 class DCGANDecoder(Decoder):
     """Transposed convolutions, BatchNorm and ReLUs: the DCGAN's generator (Radford et al., 2016, arXiv:1511.06434).
 
-    The averaged weights (`ema`) gather BatchNorm's statistics for themselves, from a pass of their own at each update.
+    Weights `start` as in the critic. The averaged weights (`ema`) gather BatchNorm's statistics for themselves, from a pass of their own at each update.
     """
 
-    def __init__(self, latent_shape: Shape, out_shape: Shape, width: Annotated[int, at_least(1)] = 64) -> None:
+    def __init__(self, latent_shape: Shape, out_shape: Shape, width: Annotated[int, at_least(1)] = 64,
+                 start: Start = "uniform") -> None:
         super().__init__()
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         levels = levels_of((out_shape[1], out_shape[2]), grid)
@@ -99,7 +107,8 @@ class DCGANDecoder(Decoder):
         if len(levels) == 1:
             layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, out_shape[0], 3, padding=1)]
         self.net = nn.Sequential(*layers)
-        started(self.net)
+        if start == "normal":
+            started(self.net)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.net(z)

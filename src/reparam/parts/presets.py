@@ -226,7 +226,7 @@ PRESETS: dict[str, Preset] = {
         "prior that is fitted within the same minutes. Wants half an hour.", latent="spatial(4, 2)"),
     "generate64": _generate("The same for about 64 pixels a side.", latent="spatial(4, 4)"),
     "dcgan": _gan("The classic GAN: BatchNorm, transposed convolutions, the non-saturating game.",
-                  "Radford et al., 2016, arXiv:1511.06434", decoder="dcgan", critic="dcgan",
+                  "Radford et al., 2016, arXiv:1511.06434", decoder="dcgan(start='normal')", critic="dcgan(start='normal')",
                   likelihood="implicit(squash=True)", optimizer="adamw(lr=2e-4, betas=(0.5, 0.999))",
                   critic_optimizer="adamw(lr=2e-4, betas=(0.5, 0.999))"),
     "sngan": _gan("Hinge game against a critic with spectral normalisation.",
