@@ -373,3 +373,26 @@ def test_steps_of_wide_heads_do_not_grow_with_their_inputs():
     assert moved(2048) == pytest.approx(2.05, rel=0.01)
     assert moved(4096) == pytest.approx(4.1, rel=0.01)
     assert moved(16_384) == pytest.approx(4.1, rel=0.01)
+
+
+def narrower(kernel, dim):
+    """The kernel of 3 places that was spread over two neighbours each, from that of 4."""
+    k = kernel.unbind(dim)
+    return torch.stack([k[0], k[1] - k[0], k[2] - k[1] + k[0]], dim)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 28, 30)])
+def test_fastgan_starts_without_a_checkerboard(shape):
+    """Each enlargement starts as nearest neighbours before a 3×3 convolution, and the pixels of a patch as one."""
+    decoder = ROLES["decoder"].make("fastgan(8, patch=2)", (6,), shape)
+    enlarging = [m for m in decoder.modules() if isinstance(m, nn.ConvTranspose2d)]
+    assert enlarging
+    for layer in enlarging:
+        x = torch.randn(2, layer.in_channels, 5, 4)
+        kernel = narrower(narrower(layer.weight, 2), 3).transpose(0, 1).flip(2, 3)
+        wanted = F.conv2d(F.interpolate(x, scale_factor=2), kernel, padding=1)
+        torch.testing.assert_close(layer(x), wanted, rtol=1e-4, atol=1e-5)
+        assert kernel.std().item() == pytest.approx(0.02, rel=0.1)
+    made = decoder(torch.randn(3, 6))
+    torch.testing.assert_close(made[..., ::2, ::2], made[..., 1::2, 1::2])
+    assert made.flatten(1).std(1).min() > 0

@@ -91,7 +91,8 @@ class DCGANEncoder(Encoder):
 class DCGANDecoder(Decoder):
     """Transposed convolutions, BatchNorm and ReLUs: the DCGAN's generator (Radford et al., 2016, arXiv:1511.06434).
 
-    Weights `start` as in the critic. The averaged weights (`ema`) gather BatchNorm's statistics for themselves, from a pass of their own at each update.
+    Weights `start` as in the critic. The averaged weights (`ema`) gather BatchNorm's statistics for themselves, from a pass
+    of their own at each update.
     """
 
     def __init__(self, latent_shape: Shape, out_shape: Shape, width: Annotated[int, at_least(1)] = 64,

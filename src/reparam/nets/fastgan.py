@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -65,8 +66,8 @@ class FastGANDecoder(Decoder):
     """Enlarge and gate; coarse maps scale the channels of maps several levels finer: the generator of FastGAN (Liu et al.,
     2021, arXiv:2101.04775). `patch` is the side of the squares that its finest map stands for.
 
-    It enlarges by transposed convolutions, at less than half the cost of the paper's nearest neighbours before a
-    convolution, of which they are the general case.
+    It enlarges by transposed convolutions, which start as the paper's nearest neighbours before a convolution, at less than
+    half the cost.
     """
 
     def __init__(self, latent_shape: Shape, out_shape: Shape, width: Width = 32, patch: Patch = 0) -> None:
@@ -82,8 +83,9 @@ class FastGANDecoder(Decoder):
         self.skipped = max(min(4, len(levels) // 2), 1)
         self.excitations = nn.ModuleList(_Excitation(a, level, b) for a, level, b in zip(
             widths, levels, widths[self.skipped :], strict=False))
-        self.last = nn.Sequential(_same(widths[-1], out_shape[0] * patch**2), Unpatch(patch, size))
+        self.to_pixels, self.unpatch = _same(widths[-1], out_shape[0] * patch**2), Unpatch(patch, size)
         started(self)
+        _start_smooth(self, patch)
 
     def forward(self, z: Tensor) -> Tensor:
         maps = [self.first(z)]
@@ -92,7 +94,19 @@ class FastGANDecoder(Decoder):
             if len(maps) >= self.skipped:
                 h = self.excitations[len(maps) - self.skipped](maps[len(maps) - self.skipped], h)
             maps.append(h)
-        return self.last(maps[-1])
+        return self.unpatch(self.to_pixels(maps[-1]))
+
+
+@torch.no_grad()
+def _start_smooth(decoder: FastGANDecoder, patch: int) -> None:
+    """Makes neighbours equal where maps are enlarged, so that no checkerboard has to be unlearned (Aitken et al., 2017,
+    arXiv:1707.02937): a 4×4 kernel is a 3×3 one spread over 2×2 places, and all pixels of a patch have one kernel."""
+    for layer in decoder.modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            kernels = F.pad(layer.weight[..., :3, :3].flatten(0, 1)[:, None], (1, 1, 1, 1))
+            layer.weight.copy_(F.conv2d(kernels, kernels.new_ones(1, 1, 2, 2)).view_as(layer.weight))
+    weight = decoder.to_pixels.weight
+    weight.copy_(weight[:: patch**2].repeat_interleave(patch**2, 0))
 
 
 class _Halved(nn.Module):
