@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 import traceback
@@ -62,6 +63,23 @@ def run(folder: Path, name: str, part: ModuleType, given: argparse.Namespace) ->
         write_json(folder / f"{name}-{cell}.json", {**found, "machine": machine})
         print(cell, found, machine, file=sys.stderr, flush=True)
     return well
+
+
+def side_by_side(tasks: list[list[str]], jobs: int, script: str) -> None:
+    """Runs a script with each list of arguments, `jobs` at a time, each on a core of its own."""
+    cores, running = sorted(os.sched_getaffinity(0)), {}
+    free = cores[:jobs]
+    while tasks or running:
+        while tasks and free:
+            core, task = free.pop(0), tasks.pop(0)
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            running[core] = subprocess.Popen(["taskset", "-c", str(core), sys.executable, script, *task], env=environment)
+        time.sleep(0.5)
+        for core in [c for c, p in running.items() if p.poll() is not None]:
+            if running[core].returncode:
+                print("failed:", running[core].args[4:], file=sys.stderr, flush=True)
+            del running[core]
+            free.append(core)
 
 
 def between(name: str, lines: str) -> str:

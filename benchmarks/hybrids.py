@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from vae_vs_gan import MEASURED, PRECISION, images_of, side_by_side
+from cells import side_by_side
+from versus_parts.training import MEASURED, PRECISION, images_of
 
 from reparam.data.stream import to_batch
 from reparam.errors import TrainingDiverged

@@ -8,7 +8,7 @@
 
 DATA is a folder with faces64.zip and cifar10-jpeg.zip. Every cell is a preset as it stands, trained without labels for so many minutes of
 wall time, all that is fitted afterwards included, in a process of its own, `--jobs` of them at a time; those that share a GPU have a part of
-it each, which the table tells. Training and test images, and what is measured, are those of vae_vs_gan.py. Results stand in
+it each, which the table tells. Training and test images, and what is measured, are those of versus_parts/training.py. Results stand in
 benchmarks/results/large, a file for each cell, budget and kind of device.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 
 import large_speed
 import torch
-from vae_vs_gan import FIT_SECONDS, PRECISION, budget, figures_of, images_of, train
+from versus_parts.training import FIT_SECONDS, PRECISION, figures_of, images_of, train
 
 from reparam import load
 from reparam.files.writing import write_json
@@ -36,6 +36,8 @@ from reparam.pretrained.pictures import grid, save_png
 RESULTS = Path(__file__).parent / "results" / "large"
 SPEED = RESULTS / "speed.json"
 CELLS = ("cifar/generate32", "faces/generate64", "cifar/ladder_m", "faces/ladder_m", "cifar/dcgan", "faces/dcgan")
+METRICS = "fd, kd, prdc, vendi, memorisation, duplicates, sharpness"
+OF_VAES = ", elbo, psnr, ssim, active_units, prior_auc"
 GPU = torch.cuda.is_available()
 WHERE = torch.device("cuda" if GPU else "cpu")
 DEVICE = torch.cuda.get_device_name() if GPU else f"CPU, {torch.get_num_threads()} threads"
@@ -54,13 +56,18 @@ def cell(which: str, folder: str, work: Path, minutes: float, jobs: int) -> None
     began = time.perf_counter()
     model.sample(1000, seed=0)
     speed = round(1000 / (time.perf_counter() - began))
-    figures = figures_of(model, data, folder, with_balance=False)
+    figures = figures_of(model, data, folder, METRICS + OF_VAES * model.network.has_encoder)
     facts["parameters"] = sum(p.numel() for p in model.sampler.parameters())
     write_json(RESULTS / f"{data}-{preset}-{minutes:g}min-{WHERE.type}.json", {
         "protocol": PROTOCOL, "device": DEVICE, "jobs": jobs, "minutes": minutes, "preset": preset, **facts, "memory_mb": memory,
         "samples_per_second": speed, "figures": figures})
     print(which, {f["name"]: round(f["value"], 3) for f in figures if f["name"] in ("fd", "fd of reconstructions", "coverage", "recall")},
           facts["steps"], "steps", file=sys.stderr, flush=True)
+
+
+def budget(minutes: float) -> str:
+    """What a name says of a budget other than four minutes."""
+    return "" if minutes == 4 else f"-{minutes:g}min"
 
 
 def peak_memory() -> int:

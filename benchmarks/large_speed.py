@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from vae_vs_gan import images_of
+from versus_parts.training import images_of
 
 from reparam.data.stream import binarized, to_batch
 from reparam.files.writing import write_json

@@ -223,7 +223,7 @@ def fitted_priors() -> list[str]:
     found = rows()
     if not found:
         return []
-    return ["## Priors fitted to one model's codes", "", "`python benchmarks/fitted_priors.py run DATA`: the VAE of `vae-versus-gan.md`, seed 0; "
+    return ["## Priors fitted to one model's codes", "", "`python benchmarks/fitted_priors.py run DATA`: the preset `default`, seed 0; "
             "flow and flow matching get 30 s of processor time. One core, one seed.", "", *table(HEAD, found)]
 
 
@@ -237,7 +237,7 @@ def large() -> list[str]:
             "which are wall time and held to within 4 %. *One of 6 on it*: so many trainings shared the GPU, and had less of it than "
             "one by itself: `generate32` took in its share of the time as many images as it takes in 22 s alone, `ladder_m` in 77. Parameters are those of all "
             "networks, the encoder included, a critic not. FD and its like by EfficientNet-Lite0 of 2,500 samples and test images; bits per dimension "
-            "are of discrete pixels for `ladder_m`, of a density for the others. What thirty minutes on one core reach is in "
+            "are of discrete pixels for `ladder_m`, of a density for the others. What minutes on one core reach is in "
             "[vae-versus-gan.md](vae-versus-gan.md), pictures are in [gallery.md](gallery.md).", "", *table(HEAD, found),
             "One training by itself, `python benchmarks/large.py speed DATA`, with the adversarial loss active; memory is what the process had reserved at most, which "
             "may hold some of the presets measured before it:", "", *table(SPEED_HEAD, speeds)]

@@ -1,0 +1,156 @@
+"""The players: presets, what of them is searched, and the settings that a search of each tries, the paper's own first."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reparam.models.resampler import Resampler
+from reparam.parts.presets import PRESETS
+from reparam.parts.recipe import Recipe
+
+from .training import PRECISION, TARGET, of_size
+
+Settings = dict[str, Any]
+Space = Callable[[random.Random], Settings]
+RESAMPLER, RESAMPLER_SHARE = "resnet(32)", 0.1
+"""What chooses among draws, the same network and the same share of the time for all."""
+VAE, HYBRID, GAN = "VAE", "VAE with a critic", "GAN"
+
+
+@dataclass(frozen=True)
+class Player:
+    """A preset on a side, with its decoder, of which the width follows from the parameters, and its space of settings."""
+
+    side: str
+    decoder: str
+    paper: Settings
+    """Changes to the preset that make it its paper's own, with `patch` where the decoder takes one."""
+    space: Space
+    least: float = 0.0
+    """Minutes below which it is not run."""
+
+
+def log_uniform(rng: random.Random, low: float, high: float) -> float:
+    """Of two digits."""
+    return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.1e}")
+
+
+def adam(rng: random.Random, low: float, high: float, first: tuple[float, ...] = (0.9,), second: tuple[float, ...] = (0.99, 0.999)) -> str:
+    return f"adamw(lr={log_uniform(rng, low, high):g}, betas=({rng.choice(first)!r}, {rng.choice(second)!r}))"
+
+
+def default(rng: random.Random) -> Settings:
+    weight = rng.choice((0.5, 1, 1, 2, 3))
+    return {"patch": rng.choice("24"), "optimizer": adam(rng, 1e-3, 8e-3), "latent": f"flat({rng.choice((32, 64, 96, 128))})",
+            "objective": f"nll + {weight}*kl" if weight != 1 else "nll + kl", "fitted_prior": f"mixture({rng.choice((30, 50))})"}
+
+
+def terse(rng: random.Random) -> Settings:
+    prior = rng.choice((0.15, 0.2, 0.25))
+    return {"patch": rng.choice("24"), "optimizer": adam(rng, 1e-3, 8e-3), "latent": f"flat({rng.choice((16, 32, 64))})",
+            "objective": f"nll + {rng.choice((1.5, 2, 3, 4))}*kl", "prior_share": prior,
+            "fitted_prior": f"flow_matching('mlp({rng.choice((128, 192))}, 2)')",
+            "refiner": f"autoregressive({rng.choice((24, 32, 48))}, temperature=1.0)", "refiner_share": rng.choice((0.3, 0.4, 0.5))}
+
+
+def latent_flow(rng: random.Random) -> Settings:
+    return {"patch": "2", "optimizer": adam(rng, 1e-3, 8e-3), "objective": f"nll + {rng.choice((1, 2, 3, 5))}*kl",
+            "latent": f"spatial({rng.choice((2, 4, 8))}, {rng.choice((2, 4))})", "prior_share": rng.choice((0.5, 0.65, 0.75)),
+            "fitted_prior": f"flow_matching('unet({rng.choice((32, 40, 44))}, patch={rng.choice((1, 2))})')"}
+
+
+def vae_gan(rng: random.Random) -> Settings:
+    start = rng.choice((0.3, 0.5, 0.6))
+    return {"patch": rng.choice("24"), "optimizer": adam(rng, 1e-3, 6e-3), "critic_optimizer": adam(rng, 1e-4, 2e-3, (0.0, 0.5)),
+            "objective": f"nll + {rng.choice((0.5, 1, 2))}*kl + late(1, {start}, 0.1)*adversarial(balance={log_uniform(rng, 0.05, 0.6):g})",
+            "adversary": rng.choice(("images", "images('reconstructions')")), "critic": f"dcgan({rng.choice((16, 32, 64))})",
+            "latent": f"flat({rng.choice((32, 64, 96))})", "critic_augment": rng.choice(("none", "translate"))}
+
+
+def gan(rng: random.Random, critics: tuple[str, ...], first: tuple[float, ...] = (0.0, 0.5),
+        second: tuple[float, ...] = (0.99, 0.999)) -> Settings:
+    """What all GANs are searched for: one pair of betas for both, a rate for each."""
+    one, other = (rng.choice(first),), (rng.choice(second),)
+    return {"optimizer": adam(rng, 1e-4, 2e-3, one, other), "critic_optimizer": adam(rng, 1e-4, 2e-3, one, other),
+            "critic": rng.choice(critics), "latent": f"flat({rng.choice((64, 100, 128, 256))})",
+            "critic_augment": rng.choice(("none", "translate", "color + translate", "color + translate + cutout")),
+            "batch_size": rng.choice((16, 32, 64)), "ema": rng.choice((0.99, 0.995, 0.998)),
+            "schedule": rng.choice(("constant", "linear(warmup=0.02)"))}
+
+
+def dcgan(rng: random.Random) -> Settings:
+    slope = log_uniform(rng, 0.01, 1)
+    return gan(rng, ("dcgan(16)", "dcgan(32)", "dcgan(64)")) | {"penalty": rng.choice(("none", f"{slope:g}*r1(0.1)"))}
+
+
+def fastgan(rng: random.Random) -> Settings:
+    return gan(rng, ("fastgan(8)", "fastgan(16)", "fastgan(24)"), (0.5,)) | {
+        "batch_size": rng.choice((8, 16, 32, 64)), "game": rng.choice(("hinge(smoothing=0.2)", "hinge", "nonsaturating")),
+        "patch": rng.choice("012"),
+        "penalty": rng.choice(("reconstruct", "0.3*reconstruct", "reconstruct + 0.1*r1(0.1)", "spectral_norm + reconstruct"))}
+
+
+def r3gan(rng: random.Random) -> Settings:
+    slope = log_uniform(rng, 0.003, 1)
+    return gan(rng, ("resnet(32)", "resnet(64)", "resnet(32, patch=2)", "conv", "dcgan(32)"), (0.0,), (0.9, 0.99)) | {
+        "patch": rng.choice("24"), "penalty": f"{slope:g}*r1(0.1) + {slope:g}*r2(0.1)", "likelihood": squashed(rng)}
+
+
+def sngan(rng: random.Random) -> Settings:
+    return gan(rng, ("resnet(32)", "resnet(64)", "dcgan(32)"), second=(0.9, 0.999)) | {
+        "patch": rng.choice("24"), "game": f"hinge(steps={rng.choice((1, 2))})", "likelihood": squashed(rng)}
+
+
+def wgan_gp(rng: random.Random) -> Settings:
+    return gan(rng, ("conv", "resnet(32)", "resnet(64)"), second=(0.9, 0.99)) | {
+        "patch": rng.choice("24"), "game": f"wasserstein(steps={rng.choice((1, 2, 5))})", "penalty": f"{rng.choice((1, 10))}*gradient",
+        "likelihood": squashed(rng)}
+
+
+def squashed(rng: random.Random) -> str:
+    return rng.choice(("implicit", "implicit(squash=True)"))
+
+
+RESNET = "resnet(width={w}, patch=%s)"
+PLAYERS: dict[str, Player] = {
+    "default": Player(VAE, RESNET, {}, default),
+    "terse": Player(VAE, RESNET, {"refiner": "autoregressive(64, temperature=1.0)"}, terse),
+    "dcgan": Player(GAN, "dcgan({w})", {"latent": "flat(100)", "schedule": "constant"}, dcgan),
+    "fastgan": Player(GAN, "fastgan({w}, patch=%s)", {
+        "optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))", "critic_optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))",
+        "batch_size": 8, "latent": "flat(256)", "critic_augment": "color + translate", "ema": 0.999}, fastgan),
+    "r3gan": Player(GAN, RESNET, {}, r3gan),
+    "vae_gan": Player(HYBRID, RESNET, {}, vae_gan),
+    "sngan": Player(GAN, RESNET, {}, sngan),
+    "wgan_gp": Player(GAN, RESNET, {"game": "wasserstein(steps=5)"}, wgan_gp),
+    "latent_flow": Player(VAE, RESNET, {"patch": "2"}, latent_flow, least=10),
+}
+"""The most telling first."""
+
+
+def settings_of(name: str, data: str, n: int) -> list[Settings]:
+    """The paper's own, then random ones, the same whenever they are asked for."""
+    rng = random.Random(f"{name} on {data}")
+    player = PLAYERS[name]
+    return [player.paper, *(player.space(rng) for _ in range(n - 1))]
+
+
+def recipe_of(name: str, settings: dict[str, Any], data: str, image_shape: tuple[int, ...], seed: int, *, chooses: bool) -> Recipe:
+    """The preset with settings, of the decoder's width that meets the target with the resampler among the parameters; with the
+    resampler itself only where the model `chooses` among its draws."""
+    settings = dict(settings)
+    decoder = PLAYERS[name].decoder
+    if "%s" in decoder:
+        decoder %= settings.pop("patch", "0")
+    base = {"batch_size": 64, "seed": seed, "precision": PRECISION, "threads": 1, "ema": 0.998, "compile": "off"}
+    recipe = PRESETS[name].recipe.but(**base | settings | {"resampler": "none"})
+    sized = of_size(recipe, decoder, image_shape, TARGET[data] - resampler_parameters(image_shape))
+    return sized.but(resampler=RESAMPLER, resampler_share=RESAMPLER_SHARE) if chooses else sized
+
+
+def resampler_parameters(image_shape: tuple[int, ...]) -> int:
+    return sum(p.numel() for p in Resampler(RESAMPLER, image_shape).parameters())
