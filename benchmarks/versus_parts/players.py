@@ -32,6 +32,8 @@ class Player:
     space: Space
     least: float = 0.0
     """Minutes below which it is not run."""
+    step: int = 2
+    """Of the decoder's width."""
 
 
 def log_uniform(rng: random.Random, low: float, high: float) -> float:
@@ -122,7 +124,7 @@ PLAYERS: dict[str, Player] = {
     "dcgan": Player(GAN, "dcgan({w})", {"latent": "flat(100)", "schedule": "constant"}, dcgan),
     "fastgan": Player(GAN, "fastgan({w}, patch=%s)", {
         "optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))", "critic_optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))",
-        "batch_size": 8, "latent": "flat(256)", "critic_augment": "color + translate", "ema": 0.999}, fastgan),
+        "batch_size": 8, "latent": "flat(256)", "critic_augment": "color + translate", "ema": 0.999}, fastgan, step=1),
     "r3gan": Player(GAN, RESNET, {}, r3gan),
     "vae_gan": Player(HYBRID, RESNET, {}, vae_gan),
     "sngan": Player(GAN, RESNET, {}, sngan),
@@ -148,7 +150,8 @@ def recipe_of(name: str, settings: dict[str, Any], data: str, image_shape: tuple
         decoder %= settings.pop("patch", "0")
     base = {"batch_size": 64, "seed": seed, "precision": PRECISION, "threads": 1, "ema": 0.998, "compile": "off"}
     recipe = PRESETS[name].recipe.but(**base | settings | {"resampler": "none"})
-    sized = of_size(recipe, decoder, image_shape, TARGET[data] - resampler_parameters(image_shape))
+    sized = of_size(recipe, decoder, image_shape, TARGET[data] - resampler_parameters(image_shape),
+                    PLAYERS[name].step)
     return sized.but(resampler=RESAMPLER, resampler_share=RESAMPLER_SHARE) if chooses else sized
 
 

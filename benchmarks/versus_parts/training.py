@@ -58,17 +58,18 @@ def images_of(data: str, folder: str, most: int = MEASURED):
     return source, train, test[:: max(len(test) // most, 1)][:most]
 
 
-def of_size(recipe: Recipe, decoder: str, image_shape: Sequence[int], target: int) -> Recipe:
-    """The recipe with the decoder, such as 'dcgan({w})', of the even width that brings `parameters` nearest to a target."""
-    def at(half: int) -> Recipe:
-        return recipe.but(decoder=decoder.format(w=2 * half))
+def of_size(recipe: Recipe, decoder: str, image_shape: Sequence[int], target: int, step: int = 2) -> Recipe:
+    """The recipe with the decoder, such as 'dcgan({w})', of the multiple of a step in width that brings `parameters` nearest to
+    a target; from 8 to 512."""
+    def at(steps: int) -> Recipe:
+        return recipe.but(decoder=decoder.format(w=step * steps))
 
-    others = parameters(at(16), image_shape) - own_parameters(at(16), image_shape)
-    low, high = 4, 256
+    others = parameters(at(32 // step), image_shape) - own_parameters(at(32 // step), image_shape)
+    low, high = 8 // step, 512 // step
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if own_parameters(at(middle), image_shape) + others <= target else (low, middle)
-    return min((at(half) for half in (low, high)), key=lambda r: abs(own_parameters(r, image_shape) + others - target))
+    return min((at(steps) for steps in (low, high)), key=lambda r: abs(own_parameters(r, image_shape) + others - target))
 
 
 def own_parameters(recipe: Recipe, image_shape: Sequence[int]) -> int:
