@@ -253,9 +253,29 @@ def test_it_has_its_share_of_the_minutes():
 def test_networks_that_cannot_judge_are_refused():
     with pytest.raises(UsageError, match="did you mean 'resnet'"):
         Resampler("resnt", (1, 8, 8))
-    with pytest.raises(UsageError, match="a GAN"):
-        Assembly(Recipe(encoder="none", likelihood="implicit", objective="adversarial", adversary="images", resampler=NET),
-                 (1, 8, 8)).check()
+
+
+def test_a_resampler_of_a_gan_tells_images_from_draws():
+    """Half of what this generator draws is black, and no image is."""
+    recipe = Recipe(encoder="none", decoder="mlp((8,))", latent="flat(2)", likelihood="implicit", objective="adversarial",
+                    adversary="images", resampler="mlp((32,))", batch_size=64)
+    Assembly(recipe, (1, 4, 4)).check()
+    torch.manual_seed(0)
+    model = build_model(recipe, (1, 4, 4)).eval()
+    model.decoder = HalfBlack()
+    sampler = Sampler(model)
+    trained_stage("resampler", sampler, recipe, 0.4 + 0.2 * torch.rand(256, 1, 4, 4), steps=300)
+    black = [(sampler.images(sampler.codes(200, Draw(resample=kept))).mean((1, 2, 3)) < 0.2).float().mean()
+             for kept in (False, True)]
+    assert black[0] > 0.4 and black[1] < 0.15
+
+
+class HalfBlack(nn.Module):
+    """Grey images of codes whose first number is above 0, and black ones of the others."""
+
+    def forward(self, z):
+        grey = 1 + 0.1 * torch.tanh(z[:, 1])
+        return (grey * (z[:, 0] > 0) - 1)[:, None, None, None].expand(-1, 1, 4, 4)  # of −1 to 1
 
 
 def test_the_commands_train_and_use_a_resampler(tmp_path, monkeypatch, capsys):

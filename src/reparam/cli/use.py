@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @app.command(group=USING)
 def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])] = 64, out: str = "samples.png",
-           prior: str | None = None, temperature: str = "1", label: str | None = None, steps: int | None = None,
-           guidance: float = 1.0, resample: bool = True, refining: Refining = Refining(), choosing: Choosing = Choosing(),
-           seed: int = 0, device: Device = "auto", json: Json = False) -> None:
+           prior: str | None = None, temperature: str | None = None, label: str | None = None, steps: int | None = None,
+           guidance: float = 1.0, resample: bool | None = None, refining: Refining = Refining(),
+           choosing: Choosing = Choosing(), seed: int = 0, device: Device = "auto", json: Json = False) -> None:
     """Draw new images into one picture, an animation, or a folder of single images.
 
     Parameters
@@ -48,7 +48,8 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     prior
         The model's own prior by name, such as normal, in place of the one fitted to its codes.
     temperature
-        Below 1: less varied, nearer to the typical; one for each layer from the top down, such as 0.9,0.7.
+        Below 1: less varied, nearer to the typical; one for each layer from the top down, such as 0.9,0.7. By default what
+        training chose by the distance to held-out images, else 1.
     label
         Only of this class, by name or number, when the model or its prior knows classes.
     steps
@@ -56,12 +57,12 @@ def sample(run: str, /, *, n: Annotated[int, Parameter(name=["--number", "-n"])]
     guidance
         Above 1: beyond what the label says, more typical of it and less varied.
     resample
-        Let a resampler choose among plain draws, when the model has one.
+        Let a resampler choose among plain draws, when the model has one; by default where training chose it.
     """
     from ..pretrained.outputs import ANIMATED, Output, save_images
 
-    each = numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
-    for temperature_of_one in each:
+    each = None if temperature is None else numbers(temperature, "--temperature takes numbers, such as 0.8 or 0.9,0.7")
+    for temperature_of_one in each or ():
         TEMPERATURE.check("--temperature", temperature_of_one)
     for name, value, within in (("-n", n, SOME_IMAGES), ("--seed", seed, SEED), ("--steps", steps, SOLVER_STEPS),
                                 ("--guidance", guidance, GUIDANCE)):

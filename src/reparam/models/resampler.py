@@ -5,7 +5,8 @@
 π is the prior, x̂(z) the decoder's image, and s the log odds, by a small classifier, that it comes from a code of an image,
 z ~ q(z | x), rather than from π. At its best, and where the decoder tells codes apart, s = log q(z) / π(z) with q(z) the
 average of q(z | x) over images. Then p is q itself for c at the greatest s, and for a lower c what of q lies under e^c π,
-at the price of fewer draws thrown away. It is no adversarial game: model and prior stay as they are. (Azadi et
+at the price of fewer draws thrown away. A GAN has no q(z | x): there s is the log odds of images themselves against
+draws. It is no adversarial game: model and prior stay as they are. (Azadi et
 al., 2019, arXiv:1810.06758, of a GAN's images; of priors: Bauer & Mnih, 2019, arXiv:1810.11428, and with a classifier of
 codes Aneja et al., 2021, arXiv:2010.02917)
 """
@@ -44,7 +45,7 @@ class Resampler(nn.Module):
         self.register_buffer("level", torch.zeros(()))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
-        """Log odds that an image comes from a code of an image."""
+        """Log odds that an image comes from a code of an image, or of a GAN's that it is an image."""
         return self.critic(images)
 
     def loss(self, of_images: Float[Tensor, "n c h w"], of_draws: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
@@ -52,9 +53,9 @@ class Resampler(nn.Module):
         real, drawn = self(torch.cat([of_images, of_draws])).chunk(2)
         return F.softplus(-real) + F.softplus(drawn)
 
-    def settle(self, odds: Float[Tensor, "n"]) -> None:
-        """Sets the acceptance threshold so that a fraction `KEPT` of prior draws is accepted, given the log odds of some."""
-        self.level.copy_(level_of(odds))
+    def settle(self, odds: Float[Tensor, "n"], kept: float = KEPT) -> None:
+        """Sets the acceptance threshold so that a fraction `kept` of prior draws is accepted, given the log odds of some."""
+        self.level.copy_(level_of(odds, kept))
 
     def acceptance(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
         """The probability that each is accepted, min(1, exp(log odds − level))."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 from ..errors import ModelFileError, ReparamError
 from ..files.untrusted import Count, Within, conform, parse_json
 from ..models.codes import Axis
 from ..models.sampler import FITTED_PRIOR
+from ..models.sampling import Sampling
 from ..parts.ranges import MOST_SIDE
 from ..parts.recipe import Recipe
 from .version_1 import upgraded_config
@@ -49,6 +50,8 @@ class Config:
     """What the model was trained on, as `Source` says."""
     stages: dict[str, str] = field(default_factory=dict[str, str])
     """What was trained after the model, in this order: part calls by the names of `models.sampler.STAGES`."""
+    sampling: Sampling | None = None
+    """How it draws by default; None where nothing was chosen: at temperature 1, with every stage that it has."""
 
     @property
     def fitted_prior(self) -> str | None:
@@ -56,7 +59,8 @@ class Config:
         return self.stages.get(FITTED_PRIOR)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"format": "reparam", "version": VERSION, **asdict(self)}
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"format": "reparam", "version": VERSION, **fields}
 
 
 UNBUILT = (ReparamError, RuntimeError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError, MemoryError)
@@ -72,6 +76,7 @@ class Written(TypedDict):
     axes: tuple[Axis, ...]
     classes: tuple[str, ...]
     data: Source
+    sampling: NotRequired[Sampling]
 
 
 def parse_config(path: Path, text: str) -> tuple[Config, int]:
@@ -95,4 +100,4 @@ def parse_config(path: Path, text: str) -> tuple[Config, int]:
     except ValueError as e:
         raise ModelFileError(f"{path} does not describe a model: {e}") from e
     return Config(read["recipe"], read["image_shape"], read["axes"], read["classes"], dict(read["data"]),
-                  read["stages"]), version
+                  read["stages"], read.get("sampling")), version

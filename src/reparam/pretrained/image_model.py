@@ -95,14 +95,16 @@ class ImageModel:
         grid(self.sample(16, seed=0)).save(picture, "PNG")
         return picture.getvalue()
 
-    def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] = 1.0,
+    def sample(self, n: int = 16, *, seed: int | None = None, temperature: float | tuple[float, ...] | None = None,
                prior: str | None = None, label: int | str | None = None, steps: int | None = None,
-               guidance: float = 1.0, resample: bool = True, refine: bool = True,
+               guidance: float = 1.0, resample: bool | None = None, refine: bool = True,
                refine_temperature: float | None = None) -> np.ndarray:
         """n new images, uint8 (n, H, W) or (n, H, W, C): the mean image of p(x | z) for z drawn from the prior.
 
         `prior` is the name of the model's own prior or of the one fitted to its codes; by default the fitted one. A lower
-        `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. `label`
+        `temperature` gives less varied images; a hierarchical model takes one for each layer, from the top down. What
+        training chose for the default prior, `config.sampling`, is the default of `temperature`, `resample` and
+        `refine_temperature`; else 1, a resampler where there is one, and the refiner's own. `label`
         is a class's name or number, for a model or prior that knows classes. `steps` and `guidance` are for a prior
         fitted by `flow_matching`: its steps of integration, and how far beyond what the label says to go. Without
         `resample` or `refine` a resampler or refiner is left out, if the model has one; `refine_temperature`, above 0 and up
@@ -119,16 +121,20 @@ class ImageModel:
         """`sample` with its options as one value."""
         return self._new_layout().write(self.sample_pixels(n, options, seed=seed))
 
-    def options(self, *, temperature: float | tuple[float, ...] = 1.0, prior: str | None = None,
-                label: int | str | None = None, steps: int | None = None, guidance: float = 1.0, resample: bool = True,
-                refine: bool = True, refine_temperature: float | None = None) -> Draw:
+    def options(self, *, temperature: float | tuple[float, ...] | None = None, prior: str | None = None,
+                label: int | str | None = None, steps: int | None = None, guidance: float = 1.0,
+                resample: bool | None = None, refine: bool = True, refine_temperature: float | None = None) -> Draw:
         """What `sample` takes, with prior and label by name, as one value.
 
         Raises:
             UsageError: a number out of its range, or a name that this model does not know.
         """
-        return Draw(temperature, self._fitted(prior), self._class(label), steps, guidance, resample, refine,
-                    refine_temperature)
+        fitted = self._fitted(prior)
+        sampling = self.config.sampling if fitted == self._fitted(None) else None
+        chosen = Draw() if sampling is None else sampling.draw
+        return Draw(chosen.temperature if temperature is None else temperature, fitted, self._class(label), steps, guidance,
+                    chosen.resample if resample is None else resample, refine,
+                    chosen.refine_temperature if refine_temperature is None and refine else refine_temperature)
 
     def encode(self, images: npt.ArrayLike, *, sample: bool = False, seed: int | None = None) -> np.ndarray:
         """Latents of images, float32 (n, *latent): the posterior's mean, or with `sample` one draw from it."""

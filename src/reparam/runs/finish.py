@@ -25,6 +25,7 @@ from ..metrics.figures import Figure
 from ..models.calibration import calibrate_likelihood
 from ..models.codes import Axis, latent_axes
 from ..models.sampler import Sampler
+from ..models.sampling import Sampling
 from ..models.vae import Model
 from ..parallel import Processes, is_main_process
 from ..pretrained.config import Config
@@ -36,6 +37,7 @@ from ..tensors import evenly
 from ..trainer.stages.base import Data, Stage, StageBudget, stage_data
 from ..trainer.stages.sequence import STAGES, TimeSplit, fit_stages
 from ..trainer.state import State
+from .choosing import Trained, sampling_of
 from .evaluate import Evaluated, Options, evaluate_arrays, measured_rows
 from .evaluations import OWN, figure_of, file_of, forget, keep
 from .folder import Run
@@ -122,7 +124,8 @@ def _completed(run: Run, images: ImageSet, state: State[Model], processes: Proce
         "second_stage_seconds": round(sum(s.seconds for s in spent[1:]), 1),
         "cpu_seconds": round(sum(s.cpu_seconds for s in spent), 1),
         "skipped_steps": state.guard.skipped, "rollbacks": state.rollbacks}
-    return sampler, config_of(run, images, axes, stages)
+    sampling = sampling_of(run, images, sampler, Trained.of(run), attempt)
+    return sampler, config_of(run, images, axes, stages, sampling)
 
 
 def train_images(run: Run, images: ImageSet, device: torch.device) -> Data:
@@ -142,12 +145,14 @@ def reported(budget: StageBudget, doing: str, report: Reporter, spent: list[Stat
     return replace(budget, follow=follow)
 
 
-def config_of(run: Run, images: ImageSet, axes: tuple[Axis, ...], stages: dict[str, str]) -> Config:
+def config_of(run: Run, images: ImageSet, axes: tuple[Axis, ...], stages: dict[str, str], sampling: Sampling | None = None
+              ) -> Config:
     _, h, w, c = images.images.shape
     data = {"name": Path(images.source).name or images.source, "fingerprint": images.fingerprint,
             "images": images.trained_on, "background": run.options.background, "value_range": run.options.value_range}
     data |= {"factors": tuple(images.factors)} if images.factors else {}
-    return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, stages=stages)
+    return Config(run.recipe, (c, h, w), axes=axes, classes=images.classes, data=data, stages=stages,
+                  sampling=sampling)
 
 
 def conclude(run: Run, images: ImageSet, sampler: Sampler, config: Config, attempt: Attempts) -> None:

@@ -35,6 +35,8 @@ class Outcome(TypedDict, total=False):
     seeds: Count
     failed_seeds: Count
     measured_on: str
+    sampling: str
+    """How it samples by default, and why."""
     traversals: list[TraversalFacts]
 
 

@@ -15,6 +15,7 @@ from ..progress import Attempts, Reporter, Silent
 from ..trainer.autotune import sharing
 from ..trainer.stages.base import Stage, StageBudget
 from ..trainer.stages.sequence import check_stages, fit_anew
+from .choosing import Trained, sampling_of
 from .finish import conclude, config_of, reported, train_images
 from .folder import Run, images_of
 
@@ -50,7 +51,9 @@ def refit(folder: str | Path, prior: str, *, resampler: str | None = None, minut
                           train_images(run, images, model.device), budget)
         ended, run.status = run.status, "fitting"
         run.save()  # should what follows be cut short, to resume the run is to complete it
-        conclude(run, images, model.sampler, config_of(run, images, model.config.axes, stages), Attempts(told))
+        attempt = Attempts(told)
+        sampling = sampling_of(run, images, model.sampler, Trained.of(run), attempt)
+        conclude(run, images, model.sampler, config_of(run, images, model.config.axes, stages, sampling), attempt)
     run.status = ended
     run.save()
     return run

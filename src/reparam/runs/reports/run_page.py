@@ -155,11 +155,14 @@ ADDED = {RESAMPLER: ", chosen among draws by its resampler", REFINER: ", with de
 
 
 def about_samples(run: Run, config: Config) -> str:
-    """Where samples come from, and how many of those shown copy a training image."""
+    """Where samples come from, how they were drawn and why so, and how many of those shown copy a training image."""
+    sampling = config.sampling
     source = f"the prior that was fitted to its codes, {config.fitted_prior}" if config.fitted_prior else \
         f"its prior, {config.recipe.prior}"
-    others = "".join(ADDED[name] for name in config.stages if name in ADDED)
-    return f"New images, not selected: drawn from {source}{others}. {describe(run.facts['outcome'].get('copies'))}"
+    idle = (RESAMPLER,) if sampling is not None and sampling.keep == 1 else ()
+    others = "".join(ADDED[name] for name in config.stages if name in ADDED and name not in idle)
+    how = f"Drawn by default at {sampling.reason}. " if sampling is not None else ""
+    return f"New images, not selected: drawn from {source}{others}. {how}{describe(run.facts['outcome'].get('copies'))}"
 
 
 def _verdict(diagnosis: Diagnosis, healthy: str) -> Html:

@@ -77,6 +77,8 @@ class Stage(ABC):
     """What is reported while it is trained."""
     depends_on: ClassVar[tuple[str, ...]] = ()
     """Other stages that it learns from. It is trained anew when one of these is."""
+    needs_codes: ClassVar[bool] = True
+    """Whether it learns from the codes of images, which a GAN does not have."""
 
     def choice(self, recipe: Recipe, model: Model) -> str | None:
         """The part call that a recipe asks for; None for nothing.
@@ -101,7 +103,7 @@ class Stage(ABC):
         call = self.choice(recipe, model)
         if call is None:
             return None
-        if not model.has_encoder:
+        if self.needs_codes and not model.has_encoder:
             raise UsageError(f"{self.name}={getattr(recipe, self.name)!r} learns from the codes of images, and a GAN has no "
                              f"encoder that gives them: leave it at {getattr(Recipe(), self.name)!r}")
         with forked_rng(), torch.device("meta"):  # the covariances of a mixture alone may be gigabytes

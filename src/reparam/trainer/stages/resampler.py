@@ -20,9 +20,11 @@ SETTLED_ON = 8
 
 
 class ResamplerStage(Stage):
-    """Trains the recipe's resampler to tell codes of images from draws of the prior that sampling uses."""
+    """Trains the recipe's resampler to tell codes of images, or of a GAN images, from draws of the prior that sampling
+    uses."""
 
     name, share_field, doing, depends_on = RESAMPLER, "resampler_share", "training the resampler", (FITTED_PRIOR,)
+    needs_codes = False
 
     def fit(self, call: str, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> Fitted:
         x = data.x
@@ -40,8 +42,9 @@ class ResamplerStage(Stage):
 
 @torch.no_grad()
 def _decoded(sampler: Sampler, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The decoder's images of the codes of images, and of as many draws of the prior."""
-    return sampler.means(cast(VAE, sampler.model).encode(x, sample=True)), _drawn_images(sampler, len(x))
+    """The decoder's images of the codes of images, of a GAN these images, and as many draws of the prior."""
+    model = sampler.model
+    return sampler.means(model.encode(x, sample=True)) if isinstance(model, VAE) else x, _drawn_images(sampler, len(x))
 
 
 def _drawn_images(sampler: Sampler, n: int) -> Tensor:
