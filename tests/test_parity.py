@@ -16,6 +16,7 @@ from reparam.distributions.pixels import Bernoulli, LogisticMixture
 from reparam.models.priors import GaussianMixture, Normal
 from reparam.models.space import Space
 from reparam.parts.registry import ROLES
+from reparam.trainer.muon import orthogonal
 
 
 def test_gaussian():
@@ -169,6 +170,35 @@ def test_muon_makes_matrices_orthogonal_and_kernels_too():
         values = torch.linalg.svdvals(moved)
         assert values.min() > 0.4 * values.max(), "the Newton-Schulz steps leave singular values between 0.7 and 1.2"
     torch.testing.assert_close((bias - parameters[2].detach()).abs(), torch.full((8,), 0.01))
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (10, 6), (8, 3, 3, 3)], ids=str)
+def test_newton_and_schulz_by_their_steps(shape):
+    """X ← a X + b X Xᵀ X + c (X Xᵀ)² X, five times, of matrices of any condition."""
+    m = (torch.randn(2, *shape) * torch.rand(2, 1, *shape[1:]) ** 4).flatten(2)
+    x = m.double() / m.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        g = x @ x.mT
+        x = 3.4445 * x - 4.775 * g @ x + 2.0315 * g @ g @ x
+    torch.testing.assert_close(orthogonal(m), x.float(), rtol=1e-3, atol=1e-3)
+
+
+def test_muon_is_that_of_the_package():
+    from pytorch_optimizer import Muon
+
+    starts = [torch.randn(6, 10), torch.randn(8, 3, 3, 3), torch.randn(8)]
+    ours, theirs = ([torch.nn.Parameter(t.clone()) for t in starts] for _ in range(2))
+    optimizers = (ROLES["optimizer"].make("muon(0.02, adam_lr=0.01, weight_decay=0.1)", ours),
+                  Muon([{"params": theirs[:2], "use_muon": True}, {"params": theirs[2:], "use_muon": False}], lr=0.02,
+                       weight_decay=0.1, adamw_lr=0.01, adamw_betas=(0.9, 0.99), adamw_wd=0.1))
+    for _ in range(5):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q, rtol=0.02, atol=2e-3)  # theirs multiplies in bfloat16
 
 
 def test_soap_does_not_depend_on_the_axes_and_adam_does():

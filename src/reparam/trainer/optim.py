@@ -15,6 +15,7 @@ from ..parts import registry
 from ..parts.call import AUTO, Call, parse_call
 from ..parts.ranges import above, at_least, between
 from ..parts.registry import optimizer, schedule
+from .muon import Muon
 from .schedule_free import ScheduleFree
 
 Parameters = Iterable[nn.Parameter]
@@ -65,10 +66,7 @@ def muon(parameters: Parameters, lr: Rate = 0.02, momentum: Decay = 0.95, adam_l
     """Momentum whose matrices are made orthogonal, kernels of convolutions as matrices of outputs by the rest; biases and
     scales by AdamW with the rate `adam_lr`, by default a tenth of `lr`. (Jordan et al., 2024,
     kellerjordan.github.io/posts/muon)"""
-    ours = [*parameters]
-    groups = [{"params": [p for p in ours if (p.dim() >= 2) == large], "use_muon": large} for large in (True, False)]
-    return _package().Muon([g for g in groups if g["params"]], lr=lr, momentum=momentum, weight_decay=weight_decay,
-                           adamw_lr=adam_lr or lr / 10, adamw_betas=(0.9, 0.99), adamw_wd=weight_decay)
+    return Muon(parameters, lr, momentum, adam_lr or lr / 10, (0.9, 0.99), weight_decay)
 
 
 @optimizer("soap")
@@ -143,7 +141,7 @@ def _package() -> Any:
     try:
         return import_module("pytorch_optimizer")
     except ImportError as e:
-        raise UsageError('the optimizers adan, lion, muon and soap need a package: pip install "reparam[optimizers]"') from e
+        raise UsageError('the optimizers adan, lion and soap need a package: pip install "reparam[optimizers]"') from e
 
 
 Schedule = Callable[[float], float]

@@ -78,6 +78,8 @@ class Side:
         """
         if self.optimizer is None:
             return
+        for flat in self.flats if self.by_shape else []:
+            flat.share()
         if getattr(self.optimizer, "_step_supports_amp_scaling", False):
             self.optimizer.grad_scale, self.optimizer.found_inf = scale, skip  # pyright: ignore[reportAttributeAccessIssue]
         elif skip:
@@ -85,8 +87,6 @@ class Side:
         else:
             for gradient in self.gradients:
                 gradient /= scale
-            for flat in self.flats if self.by_shape else []:
-                flat.share()
         self.optimizer.step()
 
 
