@@ -6,12 +6,15 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 import reparam
+from reparam.data.symmetry import mirrored
 from reparam.parts.presets import PRESETS
-from reparam.parts.profiles import ADJUSTMENTS, COMPOSED, RULES, Situation, choose
+from reparam.parts.profiles import ADJUSTMENTS, COMPOSED, FEW, RULES, Situation, choose, of_few
 from reparam.parts.recipe import Recipe
 from reparam.progress import Silent
+from reparam.runs.reports.run_page import chosen
 from reparam.trainer.assembly import Assembly
 
 CIFAR = Situation(images=50_000, side=32, channels=3, minutes=5.0)
@@ -98,3 +101,29 @@ def test_restarted_jobs_know_their_run(tmp_path, monkeypatch):
     run = reparam.train(x, out="run", steps=1, threads=1, fitted_prior="none")
     asked = replace(run, recipe=Recipe(steps=1, threads=1, fitted_prior="none"))
     assert begun_before(asked, "run", "array") is not None
+
+
+def test_the_report_says_what_was_chosen_and_what_few_images_can_give():
+    auto = {"auto": {"reason": "40 images <of> 8 pixels: default"}}
+    assert chosen(auto | {"training": FEW}) == "<p>Chosen for 40 images &lt;of&gt; 8 pixels: default.</p>"
+    assert of_few(40) in chosen(auto | {"training": 40}) and chosen({"training": 40}) == f"<p>{of_few(40)}</p>"
+    assert not chosen({"training": FEW})
+
+
+def test_few_images_get_few_latents_and_flips_where_nothing_speaks_against_them():
+    few = replace(CIFAR, images=FEW - 1)
+    assert choose(few).changes == {"latent": "flat(16)"} and not choose(replace(few, images=FEW, mirrored=True)).changes
+    assert choose(replace(few, mirrored=True)).changes == {"latent": "flat(16)", "augment": "flip"}
+    assert choose(replace(few, mirrored=True, named=frozenset({"latent"}))).changes == {"augment": "flip"}
+
+
+@pytest.mark.parametrize("n", [20, 100, 400])
+def test_lopsided_images_are_not_mirrored(n):
+    rng = np.random.default_rng(n)
+    x = rng.integers(0, 200, (n, 16, 16, 3), np.uint8)
+    either = x.copy()
+    x[:, 4:8, 2:5] = 255  # on the left of each
+    either[: n // 2, 4:8, 2:5], either[n // 2 :, 4:8, 11:14] = 255, 255  # on the left of some, on the right of others
+    assert not mirrored(x) and mirrored(either)
+    unlike = [mirrored(rng.integers(0, 256, (n, 16, 16, 1), np.uint8), seed=seed) for seed in range(50)]
+    assert 0.55 < np.mean(unlike) < 0.95  # a level of 0.2

@@ -127,10 +127,10 @@ def result_of(preset: str) -> str:
 
 def of_few(images: int) -> str:
     """What so few training images can give, where they are fewer than `FEW`."""
-    return (f"{images:,} images show a model what they have in common, and little of what else there could be: expect new "
-            "images that blend those it has seen, and reconstructions of others that are worse than of its own. Whether it "
-            "learned them by heart is seen on the images held out: compare 'held out' with training in curves.png, and look "
-            "beside samples at their nearest training images. A few hundred images more help it more than any setting.")
+    return (f"{images:,} images show a model what they have in common, and little of what else there could be. Expect new "
+            "images that blend those it has seen, and reconstructions of others that are worse than of its own; where "
+            "the −ELBO of held-out images rises in the curves, it is learning its images by heart. Look beside the samples "
+            "for copies. A few hundred more images help more than any setting.")
 
 
 def choose(situation: Situation) -> Choice:

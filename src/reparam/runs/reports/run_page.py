@@ -11,6 +11,7 @@ from ...doctor.diagnosis import Diagnosis, Finding
 from ...metrics.catalogue import GROUPS, find
 from ...metrics.figures import PROTOCOL, Figure
 from ...models.sampler import FITTED_PRIOR, REFINER, RESAMPLER
+from ...parts.profiles import FEW, of_few
 from ...parts.recipe import Recipe
 from ...pretrained.config import Config
 from ...text import Html, counted, joined, markup
@@ -105,8 +106,8 @@ def report_html(run: Run, config: Config, figures: Sequence[Figure], diagnosis: 
     """The run's page."""
     pictures = joined(_picture(run, config, file, title) for file, title in PICTURES if (run.folder / file).exists())
     return page(run.folder.resolve().name, STYLE, markup(
-        "{}{}{}<div class='pictures'>{}</div><h2>Figures</h2>{}{}<h2>Recipe</h2>{}", _summary(run, config),
-        _verdict(diagnosis, _praise(config, figures)), _failures(run), pictures, _table(run, figures),
+        "{}{}{}{}<div class='pictures'>{}</div><h2>Figures</h2>{}{}<h2>Recipe</h2>{}", _summary(run, config),
+        _verdict(diagnosis, _praise(config, figures)), chosen(run.facts), _failures(run), pictures, _table(run, figures),
         _information(figures), _recipe(run, config)))
 
 
@@ -142,6 +143,13 @@ def _summary(run: Run, config: Config) -> Html:
         counted(facts["training"], "training image"), config.data["name"], w, h, counted(c, "channel"),
         counted(facts["parameters"], "parameter"), critic, counted(outcome["steps"], "step"), outcome["training_seconds"],
         _started_from(facts))
+
+
+def chosen(facts: Mapping[str, Any]) -> Html:
+    """Why the run trained what it did, where that was left to `--preset auto`; and what few images can give."""
+    auto, n = facts.get("auto"), facts["training"]
+    why = markup("<p>Chosen for {}.</p>", auto["reason"]) if auto is not None else markup("")
+    return joined([why, markup("<p>{}</p>", of_few(n)) if n < FEW else markup("")])
 
 
 def _started_from(facts: Mapping[str, Any]) -> Html:
