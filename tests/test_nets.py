@@ -396,3 +396,19 @@ def test_fastgan_starts_without_a_checkerboard(shape):
     made = decoder(torch.randn(3, 6))
     torch.testing.assert_close(made[..., ::2, ::2], made[..., 1::2, 1::2])
     assert made.flatten(1).std(1).min() > 0
+
+
+@pytest.mark.parametrize(("shape", "budget"), [
+    ((1, 16, 16), 0), ((1, 28, 28), 0.8e6), ((3, 32, 32), 0.8e6), ((3, 64, 64), 1.2e6), ((5, 200, 121), 0), ((3, 512, 512), 0)],
+    ids=str)
+def test_fastgan_makes_and_reads_images_of_any_size(shape, budget):
+    """At any width from 8 on, of which one meets each usual budget of parameters."""
+    sizes = []
+    with torch.device("meta"):
+        for width in (8, 12, 16, 20, 24):
+            decoder = ROLES["decoder"].make(f"fastgan({width})", (64,), shape)
+            encoder = ROLES["encoder"].make(f"fastgan({width})", shape, None)
+            assert decoder(torch.zeros(2, 64)).shape == (2, *shape)
+            assert encoder(torch.zeros(2, *shape)).shape == (2, *encoder.features)
+            sizes.append(sum(p.numel() for p in decoder.parameters()))
+    assert not budget or min(abs(n - budget) for n in sizes) < 0.1 * budget
