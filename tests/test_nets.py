@@ -399,8 +399,8 @@ def test_fastgan_starts_without_a_checkerboard(shape):
 
 
 @pytest.mark.parametrize(("shape", "budget"), [
-    ((1, 16, 16), 0), ((1, 28, 28), 0.8e6), ((3, 32, 32), 0.8e6), ((3, 64, 64), 1.2e6), ((5, 200, 121), 0), ((3, 512, 512), 0)],
-    ids=str)
+    ((1, 16, 16), 0), ((1, 28, 28), 0.8e6), ((3, 32, 32), 0.8e6), ((3, 64, 64), 1.2e6), ((5, 200, 121), 0),
+    ((3, 512, 512), 0)], ids=str)
 def test_fastgan_makes_and_reads_images_of_any_size(shape, budget):
     """At any width from 8 on, of which one meets each usual budget of parameters."""
     sizes = []
