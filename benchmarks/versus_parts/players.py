@@ -28,7 +28,7 @@ class Player:
     side: str
     decoder: str
     paper: Settings
-    """Changes to the preset that make it its paper's own, with `patch` where the decoder takes one."""
+    """Changes to the preset that make it its paper's own, with those of `OF_DECODER` that its decoder takes."""
     space: Space
     least: float = 0.0
     """Minutes below which it is not run."""
@@ -85,8 +85,9 @@ def gan(rng: random.Random, critics: tuple[str, ...], first: tuple[float, ...] =
 
 
 def dcgan(rng: random.Random) -> Settings:
-    slope = log_uniform(rng, 0.01, 1)
-    return gan(rng, ("dcgan(16)", "dcgan(32)", "dcgan(64)")) | {"penalty": rng.choice(("none", f"{slope:g}*r1(0.1)"))}
+    slope, start = log_uniform(rng, 0.01, 1), rng.choice(("normal", "uniform"))
+    critics = tuple(f"dcgan({width}, start='{start}')" for width in (16, 32, 64))
+    return gan(rng, critics) | {"penalty": rng.choice(("none", f"{slope:g}*r1(0.1)")), "start": start}
 
 
 def fastgan(rng: random.Random) -> Settings:
@@ -117,12 +118,14 @@ def squashed(rng: random.Random) -> str:
     return rng.choice(("implicit", "implicit(squash=True)"))
 
 
-RESNET = "resnet(width={w}, patch=%s)"
+RESNET = "resnet(width={w}, patch=%(patch)s)"
+OF_DECODER = {"patch": "0", "start": "normal"}
+"""Settings that go into the decoder's call, and what they are unless changed."""
 PLAYERS: dict[str, Player] = {
     "default": Player(VAE, RESNET, {}, default),
     "terse": Player(VAE, RESNET, {"refiner": "autoregressive(64, temperature=1.0)"}, terse),
-    "dcgan": Player(GAN, "dcgan({w})", {"latent": "flat(100)", "schedule": "constant"}, dcgan),
-    "fastgan": Player(GAN, "fastgan({w}, patch=%s)", {
+    "dcgan": Player(GAN, "dcgan({w}, start='%(start)s')", {"latent": "flat(100)", "schedule": "constant"}, dcgan),
+    "fastgan": Player(GAN, "fastgan({w}, patch=%(patch)s)", {
         "optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))", "critic_optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))",
         "batch_size": 8, "latent": "flat(256)", "critic_augment": "color + translate", "ema": 0.999}, fastgan, step=1),
     "r3gan": Player(GAN, RESNET, {}, r3gan),
@@ -144,10 +147,8 @@ def settings_of(name: str, data: str, n: int) -> list[Settings]:
 def recipe_of(name: str, settings: dict[str, Any], data: str, image_shape: tuple[int, ...], seed: int, *, chooses: bool) -> Recipe:
     """The preset with settings, of the decoder's width that meets the target with the resampler among the parameters; with the
     resampler itself only where the model `chooses` among its draws."""
-    settings = dict(settings)
-    decoder = PLAYERS[name].decoder
-    if "%s" in decoder:
-        decoder %= settings.pop("patch", "0")
+    decoder = PLAYERS[name].decoder % {k: settings.get(k, v) for k, v in OF_DECODER.items()}
+    settings = {k: v for k, v in settings.items() if k not in OF_DECODER}
     base = {"batch_size": 64, "seed": seed, "precision": PRECISION, "threads": 1, "ema": 0.998, "compile": "off"}
     recipe = PRESETS[name].recipe.but(**base | settings | {"resampler": "none"})
     sized = of_size(recipe, decoder, image_shape, TARGET[data] - resampler_parameters(image_shape),
