@@ -83,10 +83,11 @@ def test_agreement_of_orders(part):
 def test_held_out_images_are_of_all_classes_and_no_model_sees_them(part):
     scales = part("scales")
     rows = np.arange(5000, 60_000)
-    known, held = scales.parted(rows, scales.FULL, "cifar")
+    known, held = scales.parted(rows, scales.FULL)
     assert len(held) == 4000
     assert sorted([*known, *held]) == list(rows)
     assert np.bincount((held - 5000) // 5500).tolist() == [400] * 10
+    assert len(scales.parted(np.arange(7500), scales.FULL)[1]) == 1000
 
 
 def test_a_search_begins_with_the_papers_setting_and_is_the_same_again(part):

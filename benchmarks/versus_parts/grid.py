@@ -12,6 +12,7 @@ import torch
 from reparam.data.stream import to_batch
 from reparam.errors import ReparamError
 from reparam.features import get_features
+from reparam.metrics.sampling import choose_sampling
 from reparam.models.draw import Draw
 from reparam.models.sampler import Sampler
 from reparam.pretrained.files import load_model
@@ -40,7 +41,7 @@ def measure(cell: str, given: argparse.Namespace) -> dict[str, Any]:
     if settings is None:
         raise ReparamError(f"{cell} waits for `tune --only {data}-{name}`")
     source, indices, _ = images_of(data, given.data, scales.of(given).test)
-    known, held = scales.parted(indices, scales.of(given), data)
+    known, held = scales.parted(indices, scales.of(given))
     _, h, w, c = source.images.shape
     recipe = recipe_of(name, settings, data, (c, h, w), int(seed), chooses=True)
     out = Path(given.work) / cell
@@ -64,8 +65,6 @@ def judged(sampler: Sampler, judge: Judge, held: torch.Tensor, shown: Path) -> d
     shown.parent.mkdir(parents=True, exist_ok=True)
     save_png(grid((255 * drawn[:SHOWN]).round().byte().permute(0, 2, 3, 1).numpy(), SHOWN // 2), shown)
     found = {"images_per_second": round(len(drawn) / drawing), "plain": judge.figures(drawn)}
-    from reparam.metrics.sampling import choose_sampling
-
     began = time.process_time()
     sampling = choose_sampling(sampler, held, get_features(JUDGES[0]).embed, features=JUDGES[0])
     found["choosing_seconds"] = round(time.process_time() - began, 1)

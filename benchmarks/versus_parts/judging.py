@@ -71,7 +71,7 @@ class Judge:
             found[features] = self._by(drawn, self.real(features), alike == 1)
             if features == JUDGES[0]:
                 found["all"] = self._of_one_network(pictures, drawn)
-        return found
+        return {features: {k: float(f"{v:.5g}") for k, v in of.items()} for features, of in found.items()}
 
     def _by(self, drawn: np.ndarray, real: np.ndarray, spread: bool) -> Figures:
         distances = {"fd": frechet(drawn, real), "kd": kernel_distance(drawn, real, subsets=SUBSETS).value}

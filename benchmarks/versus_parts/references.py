@@ -14,5 +14,5 @@ from .training import images_of
 
 def measure(cell: str, given: argparse.Namespace) -> dict[str, Any]:
     source, indices, _ = images_of(cell, given.data, scales.of(given).test)
-    known, _ = scales.parted(indices, scales.of(given), cell)
+    known, _ = scales.parted(indices, scales.of(given))
     return judge_of(cell, given).references(to_batch(source.images[known]))

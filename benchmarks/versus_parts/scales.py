@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,9 +26,8 @@ class Scale:
     rungs: tuple[Rung, ...] = (Rung(9, 25), Rung(3, 75))
     judged: int = 2000
     """Draws of a trial, and held-out training images."""
-    held: dict[str, int] = field(default_factory=lambda: {"faces": 1000})
-    """Training images that no model sees, by set; `held_else` of others."""
-    held_else: int = 4000
+    held: int = 4000
+    """Training images that no model sees, of sets of more than 20,000; of smaller ones a quarter as many."""
     test: int = 10_000
     """Test images, and draws, at most."""
     minutes: tuple[float, float] = (4, 10)
@@ -54,7 +53,7 @@ class Scale:
 
 
 FULL = Scale()
-SMOKE = Scale(sets=("fashion",), rungs=(Rung(3, 2), Rung(1, 4)), judged=60, held_else=200, test=120, minutes=(0.05, 0.1),
+SMOKE = Scale(sets=("fashion",), rungs=(Rung(3, 2), Rung(1, 4)), judged=60, held=400, test=120, minutes=(0.05, 0.1),
               first=("default", "dcgan"), later=("terse",), long_only=())
 
 
@@ -62,8 +61,8 @@ def of(given: argparse.Namespace) -> Scale:
     return SMOKE if given.smoke else FULL
 
 
-def parted(indices: np.ndarray, scale: Scale, data: str) -> tuple[np.ndarray, np.ndarray]:
+def parted(indices: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
     """Training images that models learn from, and those, evenly spaced, that choose settings and ways of drawing."""
     held = np.zeros(len(indices), dtype=bool)
-    held[evenly(len(indices), scale.held.get(data, scale.held_else))] = True
+    held[evenly(len(indices), scale.held if len(indices) > 20_000 else scale.held // 4)] = True
     return indices[~held], indices[held]

@@ -7,8 +7,11 @@ import json
 import math
 import shutil
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from reparam.data.stream import to_batch
 from reparam.errors import ReparamError
@@ -51,7 +54,7 @@ def trial(name: str, settings: dict[str, str], data: str, given: argparse.Namesp
     """One training, judged by the first network on training images that it did not see; what went wrong, if anything."""
     scale = scales.of(given)
     source, indices, _ = images_of(data, given.data)
-    known, held = scales.parted(indices, scale, data)
+    known, held = scales.parted(indices, scale)
     _, h, w, c = source.images.shape
     out = Path(given.work) / "trials" / f"{data}-{name}"
     shutil.rmtree(out, ignore_errors=True)
@@ -62,11 +65,18 @@ def trial(name: str, settings: dict[str, str], data: str, given: argparse.Namesp
         return {"failed": str(e)}
     keep_memory()
     sampler, _ = load_model(out)
-    judged = held[evenly(len(held), scale.judged)]
-    drawn = pictures_of(sampler, len(judged), Draw(resample=False))
-    fd = frechet(embedded(drawn, JUDGES[0]), embedded(to_batch(source.images[judged]), JUDGES[0]))
+    real = held_features(data, given.data, scale)
+    fd = frechet(embedded(pictures_of(sampler, len(real), Draw(resample=False)), JUDGES[0]), real)
     return {"fd": round(fd, 2), "parameters": facts["parameters"], "steps": facts["steps"],
             "taken": round(facts["training_seconds"] + facts["fit_seconds"], 1)}
+
+
+@cache
+def held_features(data: str, folder: str, scale: scales.Scale) -> np.ndarray:
+    """Of the training images that judge trials."""
+    source, indices, _ = images_of(data, folder)
+    _, held = scales.parted(indices, scale)
+    return embedded(to_batch(source.images[held[evenly(len(held), scale.judged)]]), JUDGES[0])
 
 
 def chosen(results: Path, data: str, name: str) -> dict[str, str] | None:
