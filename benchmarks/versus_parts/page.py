@@ -211,8 +211,8 @@ def trials(found: Measured) -> list[str]:
                          f"{t['fd']:,.0f}" if "fd" in t else "ended in an error", str(t.get("steps", "–")), str(t.get("taken", "–")), chosen])
     if not rows:
         return []
-    return ["## Trials", "", "Trial 0 is the paper's own setting. FD by EfficientNet to held-out training images; a prior's fit, to 5,000 images, may "
-            "pass the seconds, and what was taken in all is told.", "",
+    return ["## Trials", "", "Trial 0 is the paper's own setting. FD by EfficientNet to held-out training images; for a mixture "
+            "twelve of the seconds are kept back, and what was taken in all is told.", "",
             *table(["data", "player", "setting", "seconds", "changes to the preset", "FD", "steps", "taken, s", ""], rows)]
 
 

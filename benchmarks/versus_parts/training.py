@@ -96,13 +96,12 @@ def parameters(recipe: Recipe, image_shape: Sequence[int]) -> int:
 
 def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: float, watched: np.ndarray, out: Path,
           kept_back: float = FIT_SECONDS, device: str = "cpu", clock: Callable[[], float] = time.process_time,
-          points: int = POINTS, fitted_on: int | None = None) -> dict[str, Any]:
+          points: int = POINTS) -> dict[str, Any]:
     """Trains for so many seconds of a clock and leaves the model in `out`; returns what it cost and the course it took.
 
     Args:
         kept_back: seconds of those, for fitting a mixture, which takes what it takes.
         points: of the course.
-        fitted_on: training images that what is fitted afterwards learns from, all by default.
     """
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
     _, h, w, c = images.shape
@@ -117,7 +116,7 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
             curve.append({"seconds": round(state.seconds, 1), **held_out_figures(state.ema, known, held_out)})
     began = clock()
     model = state.ema.eval()
-    spread = to_batch(images[indices if fitted_on is None else indices[evenly(len(indices), min(fitted_on, len(indices)))]], device)
+    spread = to_batch(images[indices], device)
     subset, sampler = spread[evenly(len(spread), 2000)], Sampler(model)
     calibrate_likelihood(model, subset)
     stages = fit_stages(sampler, recipe, Data(spread), lambda stage: StageBudget(

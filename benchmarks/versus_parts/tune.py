@@ -27,9 +27,7 @@ from .players import recipe_of, settings_of
 from .searching import Rung, halving
 from .training import embedded, images_of, train
 
-FITTED_ON = 5000
-"""Training images whose codes a prior is fitted to in a trial."""
-KEPT_BACK = 8
+KEPT_BACK = 12
 """Seconds of a trial that a VAE with a mixture keeps back for fitting it."""
 
 
@@ -60,7 +58,7 @@ def trial(name: str, settings: dict[str, str], data: str, given: argparse.Namesp
     shutil.rmtree(out, ignore_errors=True)
     try:
         recipe = recipe_of(name, settings, data, (c, h, w), 0, chooses=False)
-        facts = train(recipe, source.images, known, rung.seconds, held, out, min(KEPT_BACK, rung.seconds / 3), points=0, fitted_on=FITTED_ON)
+        facts = train(recipe, source.images, known, rung.seconds, held, out, min(KEPT_BACK, rung.seconds / 2), points=0)
     except ReparamError as e:
         return {"failed": str(e)}
     keep_memory()
