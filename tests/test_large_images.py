@@ -1,15 +1,25 @@
 """Images of up to 512 pixels a side: networks whose width grows as maps shrink, and what keeps memory in bounds."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from reparam.data.arrays import from_arrays
 from reparam.data.open import open_images
 from reparam.errors import UsageError
+from reparam.models.build import build_model
+from reparam.nets import tiles
+from reparam.nets.base import DECODERS, ENCODERS
 from reparam.nets.deep import DeepDecoder, DeepEncoder, Double, Halve
+from reparam.nets.layers import Residual
 from reparam.nets.vit import OnGrid
+from reparam.parts.call import Call
+from reparam.parts.presets import PRESETS
 from reparam.parts.ranges import MOST_SIDE
+from reparam.tensors import at_once
 
 
 def silenced(module):
@@ -61,8 +71,87 @@ def test_a_patch_off_the_latents_grid_is_refused():
 
 def test_images_are_read_at_the_greatest_side():
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8)
-    from reparam.data.arrays import from_arrays
-
     assert from_arrays(images, image_size=MOST_SIDE).images.shape[1:] == (MOST_SIDE, MOST_SIDE, 3)
     with pytest.raises(UsageError, match=f"from 8 to {MOST_SIDE}; got {MOST_SIDE + 1}"):
         open_images("shapes", image_size=MOST_SIDE + 1)
+
+
+def lively(net):
+    """With residual blocks that give as much as trained ones do; they start as the identity."""
+    torch.manual_seed(0)
+    for block in net.modules():
+        if isinstance(block, Residual):
+            nn.init.normal_(block.second.weight, std=0.5 / block.second.weight[0].numel() ** 0.5)
+    return net.eval()
+
+
+def networks(name, size, **options):
+    grid, factor = (size[0] // 8, size[1] // 8), {"conv": {}}.get(name, {"blocks": 1, **options})
+    return (lively(ENCODERS.make(Call(name, (8,), factor), (3, *size), grid)),
+            lively(DECODERS.make(Call(name, (8,), factor), (4, *grid), (3, *size))))
+
+
+def maps_of(net, x):
+    """The numbers in the largest map that a convolution makes of x."""
+    most = 0
+
+    def look(_, __, y):
+        nonlocal most
+        most = max(most, y[0].numel())
+
+    hooks = [layer.register_forward_hook(look) for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    y = net(x)
+    for hook in hooks:
+        hook.remove()
+    return y, most
+
+
+@pytest.mark.parametrize(("name", "options"), [("deep", {}), ("deep", {"attention": 2}), ("resnet", {"attention": 2}),
+                                               ("resnet", {"patch": 2}), ("conv", {})], ids=str)
+@pytest.mark.parametrize("size", [(384, 384), (384, 200)], ids=str)
+def test_tiles_are_as_good_as_the_whole_and_take_a_part_of_the_memory(name, options, size, monkeypatch):
+    """Within a ten thousandth of the spread of what a network says, by maps of half the numbers; the same while learning."""
+    inputs = torch.rand(2, 3, *size), torch.randn(2, 4, size[0] // 8, size[1] // 8)
+    for net, x in zip(networks(name, size, **options), inputs, strict=True):
+        with torch.no_grad():
+            whole, most = maps_of(net, x)
+            monkeypatch.setattr(tiles, "MOST_NUMBERS", most // 3)
+            tiled, largest = maps_of(net, x)
+        assert not torch.equal(whole, tiled) and largest <= most / 2
+        assert (whole - tiled).abs().max() <= 1e-4 * whole.std()
+        assert torch.equal(net(x), whole)
+        monkeypatch.undo()
+
+
+def test_tiles_whose_places_lack_pixels_are_not_cut(monkeypatch):
+    monkeypatch.setattr(tiles, "MOST_NUMBERS", 1)
+    encoder, decoder = DeepEncoder((3, 381, 381), (48, 48), 8), DeepDecoder((4, 48, 48), (3, 381, 381), 8)
+    assert not encoder.tiles.exact and not decoder.tiles.exact
+    with torch.no_grad():
+        x, z = torch.rand(1, 3, 381, 381), torch.randn(1, 4, 48, 48)
+        assert torch.equal(encoder(x), encoder.coarse(encoder.fine(x)))
+        assert torch.equal(decoder(z), decoder.fine(decoder.coarse(z)))
+
+
+@pytest.mark.parametrize(("places", "side"), [(64, 16), (64, 17), (33, 20), (24, 16), (20, 20)])
+def test_tiles_cover_a_side_and_their_weights_sum_to_one(places, side):
+    spans, out = tiles._spans(places, side), 3
+    assert spans[0][0] == 0 and spans[-1][1] == places
+    assert all(b - a == side for a, b in spans) and all(b - c >= tiles.OVERLAP for (_, b), (c, _) in pairwise(spans))
+    total = torch.zeros(places * out)
+    for (begin, end), w in zip(spans, tiles._weights(spans, places, out, total), strict=True):
+        total[begin * out : end * out] += w
+    torch.testing.assert_close(total, torch.ones(places * out))
+
+
+@pytest.mark.parametrize(("shape", "most"), [((3, 28, 28), 250), ((3, 64, 64), 250), ((3, 128, 128), 62), ((512, 512, ), 3)])
+def test_fewer_images_pass_through_a_network_at_a_time_where_they_are_large(shape, most):
+    assert at_once(shape) == most and at_once((1, 512, 512), 20) == 1
+
+
+@pytest.mark.parametrize("side", [128, 256, 512])
+def test_presets_for_large_images_have_small_maps_and_codes_that_a_prior_can_learn(side):
+    with torch.device("meta"):
+        model = build_model(PRESETS[f"generate{side}"].recipe, (3, side, side))
+    assert model.latent.shape[1:] == (32, 32)
+    assert model.encoder.tiles.numbers * 32**2 <= tiles.MOST_NUMBERS / 4  # whole passes are small, so that nothing is tiled

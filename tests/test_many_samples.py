@@ -7,7 +7,8 @@ import torch
 from reparam.functional.distance import frechet, frechet_estimate, frechet_of, without_pairs
 from reparam.functional.moments import Moments
 from reparam.metrics import evaluation, measure
-from reparam.metrics.evaluation import CHUNK, Evaluation
+from reparam.metrics.evaluation import Evaluation
+from reparam.tensors import at_once
 
 
 def rows(n, d, seed):
@@ -58,7 +59,7 @@ class Pixels:
         self.seen = []
 
     def embed(self, x):
-        assert len(x) <= CHUNK
+        assert len(x) <= at_once(x.shape)
         self.seen.append(x.flatten(1))
         return self.seen[-1]
 

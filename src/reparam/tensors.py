@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,6 +61,12 @@ def as_pixels(images: Tensor) -> Tensor:
         return images.float().div_(255)
     # one pass over memory, where torch takes two: it converts a whole array before it divides
     return torch.from_numpy(np.divide(images.numpy(), np.float32(255), dtype=np.float32))
+
+
+def at_once(shape: Sequence[int], most: int = 250) -> int:
+    """How many images of a shape (…, H, W) to take: `most` of up to 64×64 pixels; of larger ones no more pixels than in
+    these, but one image at least. By itself, as many as pass through a network at a time."""
+    return max(1, min(most, most * 64**2 // math.prod(shape[-2:])))
 
 
 def evenly(n: int, most: int) -> npt.NDArray[np.int64]:

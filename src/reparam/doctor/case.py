@@ -18,6 +18,7 @@ from ..parts.call import parse_call
 from ..parts.recipe import Recipe
 from ..parts.registry import ROLES, schedule
 from ..pretrained.config import Config
+from ..tensors import at_once
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,18 @@ class History:
 
 
 WATCHED = 500
-"""Held-out images that are watched in training, at most."""
+"""Held-out images of up to 64×64 pixels that are watched in training, fewer of larger ones."""
 
 
 def history_of(images: ImageSet, measured: np.ndarray, records: Sequence[Mapping[str, Any]],
                outcome: Mapping[str, Any]) -> History:
     """The history of a run from its images, the rows of those that were measured, its records and its outcome."""
     training, validation, test = images.split()
+    watched = min(len(validation), at_once(images.images.shape[1:3], WATCHED))
     return History(
         outcome["steps"], outcome["skipped_steps"], outcome["rollbacks"],
         tuple(r["held_out"]["-elbo"] for r in records if "-elbo" in r.get("held_out", {})),
-        outcome["images_seen"], len(training), distinct_images(images.images, training), min(len(validation), WATCHED),
+        outcome["images_seen"], len(training), distinct_images(images.images, training), watched,
         float(np.isin(images.groups[measured], images.groups[training]).mean()), len(test) > 0)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from ..data.stream import to_batch
 from ..errors import ModelFileError, UsageError
-from ..pretrained.image_model import CHUNK, ImageModel
+from ..pretrained.image_model import ImageModel
 from .classify import BLEND, KINDS, Probe, fit_probe
 from .saved import read_fitted, save_fitted
 
@@ -30,8 +30,8 @@ UNLABELLED = 5_000
 
 def code_vectors(model: ImageModel, images: Images) -> Array:
     """Posterior means of images (n, H, W, C) as a classifier sees them, (n, d); `about_codes` says how."""
-    rows = [_vectors(model, images[i : i + 4 * CHUNK]) for i in range(0, len(images), 4 * CHUNK)]
-    return np.concatenate(rows)
+    size = 4 * model.at_once
+    return np.concatenate([_vectors(model, images[i : i + size]) for i in range(0, len(images), size)])
 
 
 def _vectors(model: ImageModel, images: Images) -> Array:

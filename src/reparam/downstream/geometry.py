@@ -26,7 +26,7 @@ from ..distributions.gaussian import Gaussian, Laplace
 from ..errors import ModelFileError, UsageError
 from ..models.centroids import Centroids, apart, centroids_of
 from ..models.codes import posterior_moments
-from ..pretrained.image_model import CHUNK, ImageModel
+from ..pretrained.image_model import ImageModel
 from .saved import read_fitted, save_fitted
 
 KNOTS = 12
@@ -222,8 +222,9 @@ def fit_near_images(model: ImageModel, images: np.ndarray, k: int = CENTROIDS) -
     Raises:
         UsageError: a model whose posterior has no variance that an image's code says.
     """
-    moments = [posterior_moments(model.vae, to_batch(images[i : i + CHUNK], model.device))
-               for i in range(0, len(images), CHUNK)]
+    size = model.at_once
+    moments = [posterior_moments(model.vae, to_batch(images[i : i + size], model.device))
+               for i in range(0, len(images), size)]
     means, variances = (torch.cat(each).cpu() for each in zip(*moments, strict=True))
     chosen = centroids_of(means, variances, k)
     centroids = Centroids(*chosen, width=WIDTH * float(apart(*chosen).median()))

@@ -25,7 +25,7 @@ from ..data.imageset import ImageSet
 from ..data.near_copies import groups_of
 from ..data.stream import to_batch
 from ..errors import DataError, ModelFileError, UsageError
-from ..pretrained.image_model import CHUNK, ImageModel
+from ..pretrained.image_model import ImageModel
 from ..pretrained.layout import Layout
 from ..pretrained.pictures import visible
 from .approximate import Graph, has_graphs
@@ -259,10 +259,11 @@ def embedded(model: ImageModel, images: npt.NDArray[np.uint8], kinds: Sequence[s
         UsageError: a GAN, or a model whose codes say nothing.
     """
     pieces: list[dict[str, Tensor]] = []
-    for begin in range(0, len(images), 4 * CHUNK):
-        pieces.append(_embed(model, to_batch(np.array(images[begin : begin + 4 * CHUNK])), kinds))
+    size = 4 * model.at_once
+    for begin in range(0, len(images), size):
+        pieces.append(_embed(model, to_batch(np.array(images[begin : begin + size])), kinds))
         if progress:
-            progress(min(begin + 4 * CHUNK, len(images)), len(images))
+            progress(min(begin + size, len(images)), len(images))
     return {kind: torch.cat([piece[kind] for piece in pieces]) for kind in kinds}
 
 

@@ -16,7 +16,7 @@ from ..data.stream import to_batch
 from ..errors import UsageError
 from ..errors import nearest as nearest_name
 from ..functional.neighbours import nearest
-from ..pretrained.image_model import CHUNK, ImageModel
+from ..pretrained.image_model import ImageModel
 from ..tensors import evenly
 from .regret import regret
 from .statistics import Array, Surprise, code_length, image_features, rate_and_distortion, residuals, scaled_codes
@@ -163,8 +163,9 @@ def measured(reference: Reference, names: Sequence[str], images: Images,
     """
     rows: list[Array] = []
     maps: list[Tensor] = []
-    for begin in range(0, len(images), CHUNK):
-        look = Look(reference, np.array(images[begin : begin + CHUNK]))
+    size = reference.model.at_once
+    for begin in range(0, len(images), size):
+        look = Look(reference, np.array(images[begin : begin + size]))
         rows.append(np.stack([STATISTICS[name].measure(look) for name in names], 1))
         maps.append(look.where)
         if report is not None:

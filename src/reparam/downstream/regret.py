@@ -21,7 +21,7 @@ from ..distributions.base import kl
 from ..distributions.gaussian import Gaussian
 from ..errors import UsageError
 from ..models.latents import OneLayer
-from ..pretrained.image_model import CHUNK, ImageModel
+from ..pretrained.image_model import ImageModel
 from ..tensors import forked_rng
 from .statistics import Array
 
@@ -52,7 +52,7 @@ def regret(model: ImageModel, x: Float[Tensor, "n c h w"], *, steps: int = STEPS
     """
     x = binarized(x, shared=True) if model.config.recipe.binarize else x
     rows: list[Tensor] = []
-    for chunk in x.split(CHUNK):
+    for chunk in x.split(model.at_once):
         chunk = chunk.to(model.device)
         start = encoded(model, chunk)
         rows.append(bound(model, chunk, fitted(model, chunk, start, steps=steps, seed=seed), seed=seed + 1)

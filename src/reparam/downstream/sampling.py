@@ -17,7 +17,7 @@ from ..models.draw import Draw
 from ..models.latents import Latents
 from ..models.latents.flat import OneLayer
 from ..parts.ranges import KEPT, TIMES, VARIATION
-from ..pretrained.image_model import CHUNK, ImageModel, slerp
+from ..pretrained.image_model import ImageModel, slerp
 from ..tensors import forked_rng
 from .choosing import diverse, typical
 from .directions import Change, moved, steps
@@ -73,7 +73,8 @@ def draw_codes(model: ImageModel, n: int, options: Draw = Draw(), *, around: Aro
     with forked_rng(enabled=seed is not None), torch.no_grad():
         if seed is not None:
             torch.manual_seed(seed)
-        z = torch.cat([model.sampler.codes(min(CHUNK, drawn - begin), options).cpu() for begin in range(0, drawn, CHUNK)])
+        size = model.at_once
+        z = torch.cat([model.sampler.codes(min(size, drawn - begin), options).cpu() for begin in range(0, drawn, size)])
         if around is not None:
             z = lead(model, z, around, options)
         if keep.typical < 1:
@@ -105,7 +106,7 @@ def log_density(model: ImageModel, codes: Float[Tensor, "n *d"], options: Draw =
         raise UsageError("how likely a code is among those of one class is not known: draw without a label, or without "
                          "choosing typical ones")
     with torch.no_grad():
-        each = [latent.log_density(chunk.to(model.device), prior).cpu() for chunk in codes.split(CHUNK)]
+        each = [latent.log_density(chunk.to(model.device), prior).cpu() for chunk in codes.split(model.at_once)]
     return torch.cat(each).double().numpy()
 
 

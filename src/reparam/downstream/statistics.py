@@ -25,8 +25,8 @@ from ..data.stream import binarized
 from ..errors import FEATURES
 from ..models.draw import Draw
 from ..models.trace import Trace, rate
-from ..pretrained.image_model import CHUNK, ImageModel
-from ..tensors import forked_rng
+from ..pretrained.image_model import ImageModel
+from ..tensors import at_once, forked_rng
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +40,7 @@ def per_image(model: ImageModel, x: Float[Tensor, "n c h w"], measure: Callable[
     rows: list[Tensor] = []
     with torch.inference_mode(), forked_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop")  # attention is looped over images
-        for chunk in x.split(CHUNK):
+        for chunk in x.split(model.at_once):
             torch.manual_seed(seed)
             rows.append(each(chunk.to(model.device)).float().cpu())
     return torch.cat(rows)
@@ -142,4 +142,4 @@ def image_features(x: Float[Tensor, "n c h w"], device: torch.device | str = "cp
 
     network = get_features(FEATURE_NETWORK)
     with torch.inference_mode():
-        return torch.cat([network.embed(chunk.to(device)).cpu() for chunk in x.split(CHUNK)])
+        return torch.cat([network.embed(chunk.to(device)).cpu() for chunk in x.split(at_once(x.shape))])

@@ -16,7 +16,7 @@ from ..downstream.maps import Known, as_known
 from ..downstream.saved import read_fitted, save_fitted
 from ..errors import DataError, ModelFileError, ReparamError
 from ..metrics.factors import Table, rows_for, unknown_name
-from ..pretrained.image_model import CHUNK, ImageModel
+from ..pretrained.image_model import ImageModel
 from ..progress import Reporter
 from ..tensors import evenly
 
@@ -132,8 +132,9 @@ def codes_of_points(kept: Kept, report: Reporter) -> npt.NDArray[np.float32]:
     if found is None or found.shape[1:] != (d,):
         n = len(kept.points)
         found = np.empty((n, d), np.float32)
-        for begin in range(0, n, CHUNK):
-            rows = np.arange(begin, min(begin + CHUNK, n))
+        size = kept.model.at_once
+        for begin in range(0, n, size):
+            rows = np.arange(begin, min(begin + size, n))
             found[rows] = kept.model.encode_pixels(to_batch(kept.points.pixels(rows))).flatten(1).numpy()
             report.count("encoding images", int(rows[-1]) + 1, n)
         if not np.isfinite(found).all():

@@ -10,6 +10,7 @@ from ..errors import ProcessLost
 from ..parts.call import parse_list
 from ..parts.registry import metric
 from ..progress import Attempts
+from ..tensors import Shape, at_once
 from .evaluation import Evaluation, FactorTable, Unavailable
 from .figures import PROTOCOL, Figure
 
@@ -17,12 +18,17 @@ STANDARD = ("elbo, iw_nll(100), psnr, ssim, perceptual, active_units, prior_auc,
             "accuracy, codebook_usage, fd, fd_inf, kd, prdc, vendi, class_balance, memorisation, duplicates, sharpness, "
             "factors, training")
 """Everything; metrics that do not apply to a model or its images are skipped."""
-QUICK = "elbo, iw_nll(50, images=250), psnr, ssim, active_units, prior_auc, accuracy, codebook_usage"
-"""What is measured at the end of training; none of these needs a feature network."""
 OF_GANS = "prdc, duplicates, sharpness"
 """What is measured of a GAN at the end of training, with features that need no weights: whether its samples are varied."""
 
-__all__ = ["OF_GANS", "PROTOCOL", "QUICK", "STANDARD", "Evaluation", "FactorTable", "Figure", "measure"]
+__all__ = ["OF_GANS", "PROTOCOL", "STANDARD", "Evaluation", "FactorTable", "Figure", "measure", "quick"]
+
+
+def quick(image_shape: Shape) -> str:
+    """What is measured at the end of training; none of these needs a feature network. The bound of many draws is of fewer
+    images where they are large."""
+    return (f"elbo, iw_nll(50, images={at_once(image_shape)}), psnr, ssim, active_units, prior_auc, accuracy, "
+            "codebook_usage")
 
 
 def measure(evaluation: Evaluation, metrics: str = STANDARD,
@@ -31,7 +37,7 @@ def measure(evaluation: Evaluation, metrics: str = STANDARD,
     """Runs the named metrics one after the other.
 
     Metrics that do not apply to this model or these images are skipped with `skip_unavailable`, the default for the lists
-    `STANDARD`, `QUICK` and `OF_GANS`, and refused otherwise. `progress` gets a line as each metric begins, and when one is
+    `STANDARD` and `OF_GANS`, and refused otherwise. `progress` gets a line as each metric begins, and when one is
     skipped because a package is missing. `attempt` records why metrics were skipped; with it, a metric that fails is
     recorded there too, and the others are measured.
 
@@ -39,7 +45,7 @@ def measure(evaluation: Evaluation, metrics: str = STANDARD,
         UsageError: an unknown metric, before any has run; or a named one that cannot be measured here.
     """
     calls = [(call, metric.check(call, evaluation)) for call in parse_list(metrics)]
-    skip = metrics in (STANDARD, QUICK, OF_GANS) if skip_unavailable is None else skip_unavailable
+    skip = metrics in (STANDARD, OF_GANS) if skip_unavailable is None else skip_unavailable
     reported: set[str] = set()
     figures: list[Figure] = []
     for call, bound in calls:

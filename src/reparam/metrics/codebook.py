@@ -9,7 +9,7 @@ from ..chunks import columns_in_chunks
 from ..distributions.quantized import Quantized
 from ..parts.registry import metric
 from .catalogue import FigureType, measures
-from .evaluation import CHUNK, Evaluation, Unavailable
+from .evaluation import Evaluation, Unavailable
 from .figures import Figure
 
 
@@ -36,7 +36,7 @@ def codebook_usage(evaluation: Evaluation) -> list[Figure]:
                      for layer in model(chunk).layers if isinstance(layer.q, Quantized))
 
     with evaluation.drawing():
-        seen = columns_in_chunks(codes_of, evaluation.x, size=CHUNK)
+        seen = columns_in_chunks(codes_of, evaluation.x, size=evaluation.at_once)
     if not seen:
         raise Unavailable("codebook_usage is of models with a codebook, such as --posterior vq",
                           short="its posterior has no codebook")

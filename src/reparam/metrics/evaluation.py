@@ -19,11 +19,9 @@ from ..models.draw import Draw
 from ..models.latents import NO_ENCODER
 from ..models.sampler import Sampler
 from ..models.vae import VAE, Model
-from ..tensors import evenly, forked_rng
+from ..tensors import at_once, evenly, forked_rng
 from ..text import counted
 
-CHUNK = 250
-"""Images that pass through a model or a feature network at a time."""
 AT_HAND = 10_000
 """Of larger sets so many are looked at by what holds pictures or features together, such as a search for neighbours."""
 FEWEST = 20
@@ -217,7 +215,12 @@ class Evaluation:
         model = self.vae
         with self.drawing():
             return in_chunks(lambda chunk: self.sampler.images(model.encode(chunk, sample=sample)).clamp(0, 1), self.x,
-                             size=CHUNK)
+                             size=self.at_once)
+
+    @property
+    def at_once(self) -> int:
+        """Images that pass through a model or a feature network at a time."""
+        return at_once(self.x.shape)
 
     def embedded(self, kind: Kind) -> Tensor:
         """Features (n, D), float32 on the CPU, of one kind of pictures, `AT_HAND` at most."""
@@ -244,7 +247,7 @@ class Evaluation:
             "reconstructions": lambda: saved(self.reconstructions[self._rows(self.count)])}
         pictures = self._drawn(_DRAWS[kind]) if kind in _DRAWS and kind != "samples" else make[kind]()
         with self.drawing():
-            return Embedded(in_chunks(lambda chunk: network.embed(chunk).float().cpu(), pictures, size=CHUNK))
+            return Embedded(in_chunks(lambda chunk: network.embed(chunk).float().cpu(), pictures, size=self.at_once))
 
     def _of_passing(self, network: Embedder, kind: Kind) -> Embedded:
         """Features of pictures of which a chunk is held at a time."""
@@ -260,14 +263,14 @@ class Evaluation:
         some: list[Tensor] = []
         with self.drawing():
             for rows, here in zip(self._rows(self.count).split(AT_HAND), kept.split(AT_HAND), strict=True):
-                features = in_chunks(lambda chunk: network.embed(pictures(chunk)).float().cpu(), rows, size=CHUNK)
+                features = in_chunks(lambda chunk: network.embed(pictures(chunk)).float().cpu(), rows, size=self.at_once)
                 moments.add(features.numpy())
                 some.append(features[here])
         return Embedded(torch.cat(some), moments)
 
     def _drawn(self, options: Draw) -> Tensor:
         count, sampler = len(self.real), self.sampler
-        sizes = [min(CHUNK, count - begin) for begin in range(0, count, CHUNK)]
+        sizes = [min(self.at_once, count - begin) for begin in range(0, count, self.at_once)]
         with self.drawing():
             return torch.cat([x for x, in of_each(lambda n: (saved(sampler.images(sampler.codes(n, options))),), sizes)])
 

@@ -20,7 +20,7 @@ from ..parts.registry import metric
 from ..tensors import evenly
 from ..text import counted
 from .catalogue import FigureType, measures
-from .evaluation import CHUNK, FEWEST, Evaluation, Unavailable
+from .evaluation import FEWEST, Evaluation, Unavailable
 from .figures import Figure
 
 ODD = 36 / (8 * 3**0.5 - 9)
@@ -158,7 +158,8 @@ def modellable(evaluation: Evaluation, most: int = 2000) -> list[Figure]:
         raise Unavailable(counted(n, "image is", "images are") + f" too few to say how their codes vary; {FEWEST} at least")
     x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
-        draws = in_chunks(lambda chunk: _top(model, chunk).z[:2].cpu().transpose(0, 1), x, size=CHUNK).transpose(0, 1)
+        draws = in_chunks(lambda chunk: _top(model, chunk).z[:2].cpu().transpose(0, 1), x, size=evaluation.at_once)
+        draws = draws.transpose(0, 1)
         figures = [_dimensions(draws[0]), _noise(draws), _shape(draws[0])]
         return [*figures, *_equivariance(model, x)]
 
@@ -211,7 +212,7 @@ def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
     shape, size = model.latent.shape, x.shape[2:]
     if len(shape) != 3 or shape[1] != shape[2] or size[0] != size[1] or size[0] % shape[1]:
         return []
-    pairs = columns_in_chunks(lambda chunk: turning_errors(model, model.encode(chunk)), x, size=CHUNK)
+    pairs = columns_in_chunks(lambda chunk: turning_errors(model, model.encode(chunk)), x, size=evaluation.at_once)
     error, spread = (each.cpu().double() for each in pairs)
     means = error.mean().clamp(min=1e-12), spread.mean().clamp(min=1e-12)
     value = 10 * float((means[0] / means[1]).log10())

@@ -22,7 +22,7 @@ from ..parts.registry import metric
 from ..tensors import evenly
 from ..text import counted
 from .catalogue import FigureType, measures
-from .evaluation import CHUNK, FEWEST, Evaluation, Unavailable
+from .evaluation import FEWEST, Evaluation, Unavailable
 from .figures import Figure
 
 ACTIVE = 0.01
@@ -81,7 +81,8 @@ def prior_auc(evaluation: Evaluation, most: int = 4000) -> list[Figure]:
     rows = evenly(n, min(n, most))
     kept = evaluation.codes.information.argsort(descending=True)[:128]
     with evaluation.drawing():
-        codes = in_chunks(lambda chunk: _draws(evaluation.vae, chunk).cpu()[..., kept], evaluation.x[rows], size=CHUNK)
+        codes = in_chunks(lambda chunk: _draws(evaluation.vae, chunk).cpu()[..., kept], evaluation.x[rows],
+                          size=evaluation.at_once)
     figures = [_auc(PRIOR_AUC, evaluation, codes, kept, None)]
     if (fitted := evaluation.sampler.fitted_prior) is not None:
         figures.append(_auc(FITTED_PRIOR_AUC, evaluation, codes, kept, fitted))
@@ -119,7 +120,8 @@ def accuracy(evaluation: Evaluation) -> list[Figure]:
         raise Unavailable("accuracy is of a semi-supervised model, such as --latent \"semi_supervised(16, 10)\", on images "
                           "with labels", short="it infers no classes" if y is not None else "the images have no labels")
     with evaluation.drawing():
-        inferred = in_chunks(lambda x: latent.probabilities(model.encoder(x)).argmax(1), evaluation.x, size=CHUNK)
+        inferred = in_chunks(lambda x: latent.probabilities(model.encoder(x)).argmax(1), evaluation.x,
+                             size=evaluation.at_once)
     right = (inferred == y)[y >= 0].float().cpu()
     return [ACCURACY.mean(right, "class inferred from the image alone")]
 
@@ -147,7 +149,7 @@ def mutual_information(evaluation: Evaluation, most: int = 2000) -> list[Figure]
         raise Unavailable(counted(n, "image is", "images are") + f" too few for the information of codes; {FEWEST} at least")
     x = evaluation.x[evenly(len(evaluation.x), n)]
     with evaluation.drawing():
-        _, layers = model.latent.infer(model.observe(x, CHUNK), 1)
+        _, layers = model.latent.infer(model.observe(x, evaluation.at_once), 1)
         if len(layers) != 1 or isinstance(layers[0].q, Point | Quantized | Hamiltonian):
             raise Unavailable("the information of codes is measured of one layer of draws whose density is known anywhere; "
                               "this model has " + ("several layers" if len(layers) > 1 else "one that is no such"))

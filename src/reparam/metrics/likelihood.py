@@ -27,7 +27,7 @@ from ..parts.ranges import at_least
 from ..parts.registry import metric
 from ..tensors import evenly
 from .catalogue import FigureType, measures
-from .evaluation import CHUNK, Evaluation, Unavailable
+from .evaluation import Evaluation, Unavailable
 from .figures import Figure
 
 PIXELS_AT_ONCE = 500_000
@@ -113,7 +113,7 @@ def elbo(evaluation: Evaluation) -> list[Figure]:
         return -trace.log_px.mean(0).cpu(), torch.stack(rates, 1).cpu()
 
     with evaluation.drawing():
-        d, rates = columns_in_chunks(terms, evaluation.x, size=CHUNK)
+        d, rates = columns_in_chunks(terms, evaluation.x, size=evaluation.at_once)
     if _is_deterministic(evaluation):
         return [DISTORTION.mean(d, NO_BOUND, **kind)]
     r = rates.sum(1)

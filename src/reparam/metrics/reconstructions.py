@@ -12,7 +12,7 @@ from ..functional.similarity import ssim as similarity
 from ..parts.registry import metric
 from ..tensors import evenly
 from .catalogue import FigureType, measures
-from .evaluation import CHUNK, Evaluation, Unavailable, saved
+from .evaluation import Evaluation, Unavailable, saved
 from .figures import Figure
 
 
@@ -63,7 +63,7 @@ SSIM = FigureType("ssim", "Reconstructions", "SSIM, 1 is equal", "structural sim
 def ssim(evaluation: Evaluation) -> list[Figure]:
     """Structural similarity of reconstructions from draws of the posterior, 1 for equal images. (Wang et al., 2004)"""
     with evaluation.drawing():
-        values = in_chunks(similarity, evaluation.x, evaluation.reconstructions, size=CHUNK).cpu()
+        values = in_chunks(similarity, evaluation.x, evaluation.reconstructions, size=evaluation.at_once).cpu()
     return [SSIM.mean(values)]
 
 
@@ -87,5 +87,5 @@ def perceptual(evaluation: Evaluation) -> list[Figure]:
     rows = evenly(len(rebuilt), evaluation.n)
     with evaluation.drawing():
         values = in_chunks(lambda x, y: perceptual_distance(network, x, y), evaluation.x[rows], saved(rebuilt[rows]),
-                           size=CHUNK).cpu()
+                           size=evaluation.at_once).cpu()
     return [PERCEPTUAL.mean(values, features=network.name, resize=network.resize)]

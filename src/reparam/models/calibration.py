@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..tensors import forked_rng
+from ..tensors import at_once, forked_rng
 from .vae import VAE, Model
 
 
@@ -19,5 +19,6 @@ def calibrate_likelihood(model: Model, x: Tensor, seed: int = 0) -> None:
         return
     with forked_rng():
         torch.manual_seed(seed)
-        means = torch.cat([model.decode(model.encode(chunk, sample=True)[None]).mean[0] for chunk in x.split(250)])
+        chunks = x.split(at_once(x.shape))
+        means = torch.cat([model.decode(model.encode(chunk, sample=True)[None]).mean[0] for chunk in chunks])
     model.likelihood.calibrate(means, x)

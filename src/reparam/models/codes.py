@@ -14,7 +14,7 @@ from ..distributions.gaussian import Gaussian, gaussian_kl
 from ..distributions.multivariate import FullGaussian
 from ..errors import UsageError
 from ..files.untrusted import Count
-from ..tensors import forked_rng
+from ..tensors import at_once, forked_rng
 from .build import MOST_DIMS
 from .vae import VAE, Model
 
@@ -48,7 +48,7 @@ def codes_of(model: VAE, x: Tensor) -> Codes:
     is (under a flow, a mixture), it is the KL to a Gaussian with the mean and variance of all the codes; of codes that
     are no Gaussian's, it is what a Gaussian channel with the noise of their draws would carry, ½ log(1 + signal / noise).
     """
-    mean, draw, loc, log_var = columns_in_chunks(lambda chunk: _seen(model, chunk), x, size=250)
+    mean, draw, loc, log_var = columns_in_chunks(lambda chunk: _seen(model, chunk), x, size=at_once(x.shape))
     if loc.shape[1]:
         _, layers = model.latent.infer(model.observe(x[:1]), 1)
         information = _gaussian_information(torch.stack([loc, log_var]), tuple(layer.p for layer in layers))

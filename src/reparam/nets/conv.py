@@ -16,7 +16,8 @@ from ..parts.ranges import at_least, between
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
-from .layers import Centre, Patches, Residual, Unpatch, Upsample, from_latent, pyramid
+from .layers import Centre, Doubled, Patches, Residual, Unpatch, from_latent, pyramid
+from .tiles import Tiles
 from .vit import Attention, OnGrid, Patch
 
 Width = Annotated[int, at_least(1)]
@@ -61,12 +62,15 @@ class _Encoder(Encoder):
         for i, channels in enumerate(widths):
             if i:
                 layers += [nn.SiLU(), nn.Conv2d(widths[i - 1], channels, 3, stride=2, padding=1)]
+            if i == len(levels) - 1:
+                self.local = len(layers)
             layers += residual_blocks(channels, blocks, attention if i == len(levels) - 1 else 0)
         self.net = nn.Sequential(*layers, nn.SiLU())
         self.features = (widths[-1], *levels[-1])
+        self.tiles = Tiles.of(image_shape, levels, widths, patch, up=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        return self.net[self.local :](self.tiles.through(self.net[: self.local], x))
 
 
 class _Decoder(Decoder):
@@ -82,14 +86,17 @@ class _Decoder(Decoder):
         layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
         for i in reversed(range(len(levels))):
             layers += residual_blocks(widths[i], blocks, attention if i == len(levels) - 1 else 0)
+            if i == len(levels) - 1:
+                self.whole = len(layers)
             layers += [nn.SiLU()]
             if i:
-                layers += [Upsample(levels[i - 1]), nn.Conv2d(widths[i], widths[i - 1], 3, padding=1)]
+                layers += [Doubled(levels[i - 1]), nn.Conv2d(widths[i], widths[i - 1], 3, padding=1)]
         self.net = nn.Sequential(*layers, nn.Conv2d(widths[0], out_shape[0] * patch**2, 3, padding=1),
                                  Unpatch(patch, size))
+        self.tiles = Tiles.of(out_shape, levels, widths, patch, up=True)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.net(z)
+        return self.tiles.through(self.net[self.whole :], self.net[: self.whole](z))
 
 
 @encoder("conv")

@@ -17,6 +17,7 @@ from ..tensors import Shape
 from .base import Decoder, Encoder
 from .conv import Blocks, Heads, Width, residual_blocks
 from .layers import Centre, Patches, Unpatch, from_latent, pyramid
+from .tiles import Tiles
 from .vit import Patch
 
 Size = tuple[int, int]
@@ -89,9 +90,10 @@ class DeepEncoder(Encoder):
         self.fine = nn.Sequential(*fine)
         self.coarse = nn.Sequential(*residual_blocks(widths[-1], blocks, attention), nn.SiLU())
         self.features = (widths[-1], *levels[-1])
+        self.tiles = Tiles.of(image_shape, levels, widths, patch, up=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.coarse(self.fine(x))
+        return self.coarse(self.tiles.through(self.fine, x))
 
 
 @decoder("deep")
@@ -112,6 +114,7 @@ class DeepDecoder(Decoder):
         fine.append(nn.Sequential(nn.SiLU(), nn.Conv2d(width, out_shape[0] * patch**2, 3, padding=1),
                                   Unpatch(patch, (out_shape[1], out_shape[2]))))
         self.fine = nn.Sequential(*fine)
+        self.tiles = Tiles.of(out_shape, levels, widths, patch, up=True)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.fine(self.coarse(z))
+        return self.tiles.through(self.fine, self.coarse(z))

@@ -101,6 +101,14 @@ class Upsample(nn.Module):
         return F.interpolate(x, self.size, mode="nearest")
 
 
+class Doubled(Upsample):
+    """Nearest-neighbour enlargement to twice the sides, cropped to `size`; of a part of the map, to twice its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = (min(2 * here, there) for here, there in zip(x.shape[-2:], self.size, strict=True))
+        return F.interpolate(x, (h, w), mode="nearest")
+
+
 class Centre(nn.Module):
     """Pixels from [0, 1] to [−1, 1]."""
 

@@ -56,14 +56,22 @@ def _gan(about: str, reference: str, **changes: Any) -> Preset:
     return Preset(base.but(**changes), about, reference)
 
 
-def _generate(about: str, **changes: Any) -> Preset:
+def _generate(about: str, detail: int = 100, **changes: Any) -> Preset:
     """A preset for samples above all: latents that a second model can learn, and that model."""
-    return _any(about, "Rombach et al., 2022, arXiv:2112.10752; Dao et al., 2023, arXiv:2307.08698", batch_size=64,
-                objective="0.9*nll + 0.1*latent_noise(0.1) + 100*perceptual('wavelets') + kl + "
-                          "late(1, 0.6, 0.1)*adversarial(balance=0.2)",
-                adversary="images('reconstructions', patch=8)", critic="dcgan(32)",
-                encoder="resnet(blocks=2, patch=2)", decoder="resnet(blocks=2, patch=2)",
-                fitted_prior="flow_matching('unet(128, 2)')", prior_share=0.7, **changes)
+    usual: dict[str, Any] = {
+        "encoder": "resnet(blocks=2, patch=2)", "decoder": "resnet(blocks=2, patch=2)", "batch_size": 64,
+        "adversary": "images('reconstructions', patch=8)", "critic": "dcgan(32)",
+        "fitted_prior": "flow_matching('unet(128, 2)')", "prior_share": 0.7}
+    return _any(about, "Rombach et al., 2022, arXiv:2112.10752; Dao et al., 2023, arXiv:2307.08698",
+                objective=f"0.9*nll + 0.1*latent_noise(0.1) + {detail}*perceptual('wavelets') + kl + "
+                          "late(1, 0.6, 0.1)*adversarial(balance=0.2)", **usual | changes)
+
+
+def _generate_large(about: str, net: str, *, detail: int, **changes: Any) -> Preset:
+    """The same for images of more than 64 pixels a side: deep networks of few channels at full size, and a prior that reads
+    its map in squares of four places. The weight of `perceptual` is in proportion to the number of pixels."""
+    return _generate(about, detail, encoder=net, decoder=net, fitted_prior="flow_matching('unet(128, 2, patch=2)')",
+                     prior_share=0.5, **changes)
 
 
 PRESETS: dict[str, Preset] = {
@@ -225,6 +233,14 @@ PRESETS: dict[str, Preset] = {
         "For new images of about 32 pixels a side, on a GPU: a map of codes, a late critic of patches, and a flow-matching "
         "prior that is fitted within the same minutes. Wants half an hour.", latent="spatial(4, 2)"),
     "generate64": _generate("The same for about 64 pixels a side.", latent="spatial(4, 4)"),
+    "generate128": _generate_large(
+        "The same for about 128 pixels a side.", "deep(64, 2)", detail=400, latent="spatial(4, 4)", batch_size=32),
+    "generate256": _generate_large(
+        "The same for about 256 pixels a side; a step takes 2 GB of a processor's memory.", "deep(32, 2)", detail=1600,
+        latent="spatial(4, 8)", batch_size=16, adversary="images('reconstructions', patch=16)"),
+    "generate512": _generate_large(
+        "The same for about 512 pixels a side; attention joins the places of its map.", "deep(24, 2, attention=4)",
+        detail=6400, latent="spatial(8, 16)", batch_size=8, adversary="images('reconstructions', patch=16)"),
     "dcgan": _gan("The classic GAN: BatchNorm, transposed convolutions, the non-saturating game.",
                   "Radford et al., 2016, arXiv:1511.06434", decoder="dcgan(start='normal')", critic="dcgan(start='normal')",
                   likelihood="implicit(squash=True)", optimizer="adamw(lr=2e-4, betas=(0.5, 0.999))",

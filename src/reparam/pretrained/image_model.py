@@ -34,15 +34,13 @@ from ..parts.ranges import (
     SEED,
     WIDTH,
 )
-from ..tensors import forked_rng
+from ..tensors import at_once, forked_rng
 from .config import Config
 from .files import load_model
 from .layout import Layout
 from .pictures import grid
 
 T = TypeVar("T")
-CHUNK = 250
-"""Images that pass through a model at a time."""
 
 
 class ImageModel:
@@ -66,6 +64,11 @@ class ImageModel:
     @property
     def latent_shape(self) -> tuple[int, ...]:
         return self.network.latent.shape
+
+    @property
+    def at_once(self) -> int:
+        """Images that pass through the model at a time."""
+        return at_once(self.config.image_shape)
 
     @property
     def vae(self) -> VAE:
@@ -250,7 +253,8 @@ class ImageModel:
         return codes.float().cpu(), images.float().cpu()
 
     def _drawn(self, n: int, options: Draw) -> tuple[Tensor, Tensor]:
-        chunks = [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)] or [1]
+        size = self.at_once
+        chunks = [min(size, n - begin) for begin in range(0, n, size)] or [1]
         codes = [self.sampler.codes(count, options) for count in chunks]
         images = [self.sampler.images(z, options) for z in codes]
         return torch.cat(codes)[:n], torch.cat(images)[:n]
@@ -349,7 +353,7 @@ class ImageModel:
         with torch.inference_mode():
             if not len(t):  # the shape of an answer without rows
                 return f(t.new_zeros(1, *t.shape[1:]).to(self.device)).float().cpu()[:0]
-            return torch.cat([f(chunk.to(self.device)).float().cpu() for chunk in t.split(CHUNK)])
+            return torch.cat([f(chunk.to(self.device)).float().cpu() for chunk in t.split(self.at_once)])
 
     def _seeded(self, seed: int | None, draw: Callable[[], T]) -> T:
         with forked_rng(enabled=seed is not None):

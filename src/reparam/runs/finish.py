@@ -20,7 +20,7 @@ from ..doctor.diagnosis import Diagnosis, Finding, diagnose
 from ..errors import TrainingDiverged
 from ..files.untrusted import not_finite
 from ..files.writing import write_text
-from ..metrics import OF_GANS, QUICK
+from ..metrics import OF_GANS, quick
 from ..metrics.figures import Figure
 from ..models.calibration import calibrate_likelihood
 from ..models.codes import Axis, latent_axes
@@ -31,9 +31,9 @@ from ..parallel import Processes, is_main_process
 from ..pretrained.config import Config
 from ..pretrained.files import save_model
 from ..pretrained.image_model import ImageModel
-from ..pretrained.pictures import grid, pairs, save_png
+from ..pretrained.pictures import grid, pairs, save_png, thumbnails
 from ..progress import Attempts, Failure, Reporter
-from ..tensors import evenly
+from ..tensors import at_once, evenly
 from ..trainer.stages.base import Data, Stage, StageBudget, stage_data
 from ..trainer.stages.sequence import STAGES, TimeSplit, fit_stages
 from ..trainer.state import State
@@ -49,9 +49,11 @@ from .reports.run_page import report_html
 from .reports.traversals import ROWS, rows_of
 
 MOST_MEASURED = 2000
-"""Images that are measured at the end of training; `evaluate` takes all."""
-SHOWN = 64
-"""Samples in the picture of them."""
+"""Images of up to 64×64 pixels that are measured at the end of training, fewer of larger ones; `evaluate` takes all."""
+SHOWN, ORIGINALS, LEAST_SHOWN = 64, 16, 4
+"""Samples in the picture of them, and originals beside their reconstructions; fewer of large images, down to the last."""
+LARGE = 128
+"""Pixels a side beyond which fewer images are shown, and traversals are made smaller."""
 NOT_JUDGED = Diagnosis((Finding("not judged", "the figures could not be judged", "see what failed after training"),), ())
 
 
@@ -99,7 +101,7 @@ def _completed(run: Run, images: ImageSet, state: State[Model], processes: Proce
     """Trains what follows the model, and notes in the run what all of it took."""
     model, device = state.ema.eval(), next(state.ema.parameters()).device
     data = train_images(run, images, device)
-    subset = data.x[evenly(len(data.x), 2000)]
+    subset = data.x[evenly(len(data.x), at_once(data.x.shape, 2000))]
     with attempt("estimating the likelihood's scale"):
         calibrate_likelihood(model, subset)
     axes: tuple[Axis, ...] = ()
@@ -166,18 +168,19 @@ def _measured(run: Run, images: ImageSet, sampler: Sampler, config: Config, atte
     _keep(run, sampler, config)
     if is_main_process():
         forget(run.folder)  # what was measured of the model as it was before
-    metrics, options = (QUICK, Options()) if config.recipe.has_encoder else (OF_GANS, Options(features="wavelets"))
+    metrics, options = ((quick(config.image_shape), Options()) if config.recipe.has_encoder else
+                        (OF_GANS, Options(features="wavelets")))
     rows, figures = _rows(images), list[Figure]()
     with attempt("measuring the model"):
         figures = evaluate_arrays(_image_model(sampler, config), images, rows, metrics, attempt.report, options=options,
-                                  attempt=attempt)
+                                  attempt=attempt, skip_unavailable=True)
     return figures
 
 
 def _rows(images: ImageSet) -> np.ndarray:
     """Those that a model is measured on at the end of training."""
     measured, _ = measured_rows(images)
-    return measured[evenly(len(measured), MOST_MEASURED)]
+    return measured[evenly(len(measured), at_once(images.images.shape[1:3], MOST_MEASURED))]
 
 
 def _image_model(sampler: Sampler, config: Config) -> ImageModel:
@@ -239,13 +242,20 @@ def _made_good(failure: Failure, figures: Sequence[Figure]) -> bool:
     return what.startswith(("writing", "judging")) or what.removeprefix("measuring ") in {f.name for f in figures}
 
 
+def shown(images: ImageSet, most: int) -> int:
+    """How many images a picture shows, so that it takes no more pixels than `most` of `LARGE`×`LARGE`."""
+    _, h, w, _ = images.images.shape
+    return max(LEAST_SHOWN, min(most, most * LARGE**2 // (h * w)))
+
+
 def draw(run: Run, model: ImageModel, images: ImageSet, measured: np.ndarray, records: list[dict[str, Any]],
          attempt: Attempts) -> None:
     """Writes samples, reconstructions beside their originals, traversals and curves; each may fail by itself.
 
     The samples are compared with training images, and images of the rows `measured` with them for scale.
     """
-    with_encoder, originals = model.network.has_encoder, images.images[measured[evenly(len(measured), 16)]]
+    with_encoder = model.network.has_encoder
+    originals = images.images[measured[evenly(len(measured), shown(images, ORIGINALS))]]
     if run.recipe.binarize:
         originals = (binarized(to_batch(originals)).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
 
@@ -255,16 +265,16 @@ def draw(run: Run, model: ImageModel, images: ImageSet, measured: np.ndarray, re
             save_png(make(), path)
 
     def samples() -> Image.Image:
-        drawn = model.sample(SHOWN, seed=run.recipe.seed)
-        real = images.images[measured[evenly(len(measured), SHOWN)]]
+        drawn = model.sample(shown(images, SHOWN), seed=run.recipe.seed)
+        real = images.images[measured[evenly(len(measured), len(drawn))]]
         run.facts["outcome"]["copies"] = copies(drawn, real, images.images, images.split()[0])
-        return grid(drawn, 8)
+        return grid(drawn)
 
     def traversals() -> Image.Image:
         rows = model.traverse(originals[0] if with_encoder else None, dims=ROWS, steps=9)
         if with_encoder:
             run.facts["outcome"]["traversals"] = rows_of(model, images, measured)
-        return grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1])
+        return grid(thumbnails(rows.reshape(-1, *rows.shape[2:]), LARGE), rows.shape[1])
 
     for of_an_earlier_prior in ("copies", "traversals"):
         run.facts["outcome"].pop(of_an_earlier_prior, None)

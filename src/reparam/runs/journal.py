@@ -16,7 +16,7 @@ from ..metrics.likelihood import importance_nll
 from ..models.calibration import calibrate_likelihood
 from ..models.vae import VAE, Model
 from ..progress import Attempts, Reporter
-from ..tensors import forked_rng
+from ..tensors import at_once, forked_rng
 from ..trainer.state import State
 from .folder import Run
 from .records import read_metrics
@@ -119,7 +119,9 @@ def held_out_figures(model: Model, train_images: Tensor, held_out: Tensor) -> di
             figures["-elbo"] = round(float(importance_nll(model, held_out, 1).mean()), 4)
         if len(held_out) > 1:  # one image has no covariance
             embed = get_features("wavelets").embed
-            drawn = torch.cat([model.draw(len(chunk)).mean[0].clamp(0, 1) for chunk in held_out.split(250)])
-            figures["fd (wavelets)"] = round(frechet(embed(drawn).cpu().numpy(), embed(held_out).cpu().numpy()), 5)
+            chunks = held_out.split(at_once(held_out.shape))
+            drawn = [embed(model.draw(len(chunk)).mean[0].clamp(0, 1)) for chunk in chunks]
+            real = [embed(chunk) for chunk in chunks]
+            figures["fd (wavelets)"] = round(frechet(*(torch.cat(each).cpu().numpy() for each in (drawn, real))), 5)
     model.train(was_training)
     return {k: v for k, v in figures.items() if math.isfinite(v)}

@@ -29,6 +29,7 @@ from ..data.archives import Skipped
 from ..data.imageset import ImageSet
 from ..data.options import DataOptions
 from ..data.stream import Batches, binarized, keep_labels, to_batch
+from ..doctor.case import WATCHED
 from ..errors import DataError, UsageError
 from ..files.writing import replacing, write_json
 from ..models.trace import Batch
@@ -38,7 +39,7 @@ from ..parts.call import parse_call
 from ..parts.profiles import AUTO
 from ..progress import Reporter, Silent, aligned
 from ..runtime import Load, cores
-from ..tensors import evenly, forked_rng
+from ..tensors import at_once, evenly, forked_rng
 from ..text import counted, for_shell
 from ..trainer import autotune
 from ..trainer.assembly import Assembly
@@ -383,7 +384,8 @@ class _RunTrainer:
     def _watched(self) -> tuple[Tensor, Tensor]:
         """Training images to calibrate the likelihood on, and held-out ones to measure."""
         device = self.accelerator.device
-        pair = tuple(to_batch(self.images.images[rows[evenly(len(rows), 500)]], device)
+        most = at_once(self.images.images.shape[1:3], WATCHED)
+        pair = tuple(to_batch(self.images.images[rows[evenly(len(rows), most)]], device)
                      for rows in (self.training_set, self.validation_set))
         return (binarized(pair[0]), binarized(pair[1])) if self.recipe.binarize else (pair[0], pair[1])
 

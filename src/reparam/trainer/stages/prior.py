@@ -24,7 +24,7 @@ from ...models.vae import VAE, Model
 from ...parts import registry
 from ...parts.call import Call, parse_call
 from ...parts.recipe import Recipe
-from ...tensors import Shape, evenly
+from ...tensors import Shape, at_once, evenly
 from .base import Data, Fitted, Stage, StageBudget, batches_of, train_part
 
 BATCH = 256
@@ -115,7 +115,7 @@ def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
 @torch.no_grad()
 def _fit_riemannian(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
     asked = cast(Riemannian, build_stage(FITTED_PRIOR, str(call), model, tuple(x.shape[1:])))
-    moments = [posterior_moments(model, chunk) for chunk in x[evenly(len(x), CODES)].split(250)]
+    moments = [posterior_moments(model, chunk) for chunk in x[evenly(len(x), CODES)].split(at_once(x.shape))]
     means, variances = (torch.cat(each) for each in zip(*moments, strict=True))
 
     def fit() -> Riemannian:
@@ -141,8 +141,10 @@ def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
     Raises:
         ModelFileError: the model gives codes that are not finite, or whose squares are not.
     """
-    draws = max(min(-(-CODES // len(x)), 100), min(most, MOST_NUMBERS // (len(x) * math.prod(_space(model).shape))))
-    codes = torch.cat([model.latent.to_fit(model.observe(chunk), draws) for chunk in x.split(250)], 1).flatten(0, 1)
+    wanted, numbers = max(most, min(-(-CODES // len(x)), 100)), len(x) * math.prod(_space(model).shape)
+    draws = max(1, min(wanted, MOST_NUMBERS // numbers))
+    codes = torch.cat([model.latent.to_fit(model.observe(chunk), draws) for chunk in x.split(at_once(x.shape))],
+                      1).flatten(0, 1)
     if not bool(codes.square().isfinite().all()):
         raise ModelFileError("codes of images are beyond measure, so no prior can be fitted to them: the weights are "
                              "damaged, or its training had diverged")
