@@ -19,7 +19,7 @@ from reparam.cli import app as cli
 from reparam.errors import DataError, UsageError
 from reparam.functional.neighbours import authentic, copied, duplicated, nearer_to_training, nearest, prdc
 from reparam.functional.spectrum import as_smooth_as, high_frequencies
-from reparam.metrics import QUICK, STANDARD, measure
+from reparam.metrics import STANDARD, measure, quick
 from reparam.metrics import class_balance as balance
 from reparam.metrics.evaluation import Evaluation, FactorTable
 from reparam.metrics.factors import match, read_table
@@ -384,7 +384,7 @@ def test_a_gan_is_measured_by_its_samples_only(gan, digits, one_classifier):
     assert {"fd", "fd_inf", "kd", "precision", "vendi", "class_balance", "memorisation", "duplicates", "sharpness",
             "training wall time", "rollbacks"} <= names
     assert not names & {"-elbo", "psnr", "ssim", "fd of reconstructions", "mutual_information", "mig"}
-    assert measure(evaluation, QUICK) == []
+    assert measure(evaluation, quick(x.shape), skip_unavailable=True) == []
     for name in ENCODED:
         with pytest.raises(UsageError, match=f"{name}.*: a GAN has no encoder"):
             measure(evaluation, name)
@@ -392,7 +392,7 @@ def test_a_gan_is_measured_by_its_samples_only(gan, digits, one_classifier):
 
 def test_no_likelihood_is_refused_by_name(small, images):
     model, x = small((1, 8, 8), likelihood="implicit"), images(30, (1, 8, 8))
-    assert "psnr" in {f.name for f in measure(Evaluation(Sampler(model), x), QUICK)}
+    assert "psnr" in {f.name for f in measure(Evaluation(Sampler(model), x), quick(x.shape), skip_unavailable=True)}
     for name in ("elbo", "iw_nll(3)"):
         with pytest.raises(UsageError, match="no density"):
             measure(Evaluation(Sampler(model), x), name)

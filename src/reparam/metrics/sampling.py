@@ -25,8 +25,8 @@ from ..models.draw import Draw
 from ..models.resampler import KEPT
 from ..models.sampler import Sampler
 from ..models.sampling import Sampling, Tried
-from ..tensors import evenly, forked_rng
-from .evaluation import CHUNK, saved
+from ..tensors import at_once, evenly, forked_rng
+from .evaluation import saved
 
 Array = npt.NDArray[np.float64]
 Embed = Callable[[Tensor], Tensor]
@@ -85,7 +85,8 @@ def choose_sampling(sampler: Sampler, held_out: Float[Tensor, "n c h w"], embed:
 
 
 def _features(images: Tensor, embed: Embed) -> Array:
-    return in_chunks(lambda chunk: embed(chunk).float().cpu(), images, size=CHUNK).double().numpy()
+    return in_chunks(lambda chunk: embed(chunk).float().cpu(), images,
+                     size=at_once(images.shape)).double().numpy()
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class _Draws:
     def _of_each(self, f: Callable[[int], Tensor]) -> Tensor:
         with forked_rng():
             torch.manual_seed(self.seed)
-            sizes = [min(CHUNK, self.n - begin) for begin in range(0, self.n, CHUNK)]
+            size = at_once(self.sampler.model.image_shape or (1, 1, 1))
+            sizes = [min(size, self.n - begin) for begin in range(0, self.n, size)]
             return torch.cat([rows for rows, in of_each(lambda count: (f(count).float().cpu(),), sizes)])
 
 
