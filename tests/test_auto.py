@@ -110,11 +110,15 @@ def test_the_report_says_what_was_chosen_and_what_few_images_can_give():
     assert not chosen({"training": FEW})
 
 
-def test_few_images_get_few_latents_and_flips_where_nothing_speaks_against_them():
-    few = replace(CIFAR, images=FEW - 1)
-    assert choose(few).changes == {"latent": "flat(16)"} and not choose(replace(few, images=FEW, mirrored=True)).changes
-    assert choose(replace(few, mirrored=True)).changes == {"latent": "flat(16)", "augment": "flip"}
-    assert choose(replace(few, mirrored=True, named=frozenset({"latent"}))).changes == {"augment": "flip"}
+def test_few_images_get_few_latents_few_passes_and_changes_that_show_little_that_could_not_be():
+    few, small = replace(CIFAR, images=FEW - 1), {"latent": "flat(16)", "batch_size": 32}
+    shifted = small | {"augment": "crop(2)"}
+    assert choose(few).changes == shifted | {"epochs": 100} and not choose(replace(few, images=FEW, mirrored=True)).changes
+    assert choose(replace(few, mirrored=True)).changes == small | {"epochs": 100, "augment": "flip + crop(2)"}
+    assert choose(replace(few, mirrored=True, side=16)).changes == small | {"epochs": 60, "augment": "flip"}
+    for end in ("steps", "epochs", "minutes"):
+        assert choose(replace(few, named=frozenset({end}))).changes == shifted  # it means what it says
+    assert choose(replace(few, named=frozenset({"latent", "minutes", "augment"}))).changes == {"batch_size": 32}
 
 
 @pytest.mark.parametrize("n", [20, 100, 400])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import torch
 
 from reparam.data.stream import to_batch
+from reparam.data.symmetry import mirrored
 from reparam.functional.distance import frechet
 from reparam.parts.presets import PRESETS
+from reparam.parts.profiles import FEW, Situation, choose
 from reparam.parts.recipe import Recipe
 from reparam.pretrained.image_model import ImageModel
 from reparam.pretrained.pictures import grid, save_png
@@ -26,7 +29,8 @@ SMALL, MIDDLE = ("generate32",), ("generate64",)
 OTHERS = {"mnist": SMALL, "fashion": SMALL, "cifar": SMALL, "textures": SMALL, "bands": SMALL,
           "faces": MIDDLE, "icons": MIDDLE, "photos": MIDDLE}
 """Presets of the images' size."""
-PLAYERS = ("default", "terse", "latent_flow", "generate")
+AUTO_PLAYER = "auto"
+PLAYERS = ("default", "terse", "latent_flow", "generate", AUTO_PLAYER)
 CELLS = [f"{name}-{minutes}-{player}" for minutes in MINUTES for player in PLAYERS for name in NAMES]
 SLOWEST = 600.0
 """Seconds of drawing after which a cell is given up."""
@@ -38,8 +42,27 @@ def preset_of(player: str, name: str) -> str:
 
 def measure(cell: str, given: argparse.Namespace) -> dict[str, Any]:
     name, minutes, player = cell.split("-")
+    if player == AUTO_PLAYER:
+        return measure_auto(name, float(minutes), given)
     recipe = PRESETS[preset_of(player, name)].recipe
     return scored(recipe, name, float(minutes), given.data, given.work / f"{cell}.png") | {"preset": preset_of(player, name)}
+
+
+def measure_auto(name: str, minutes: float, given: argparse.Namespace) -> dict[str, Any]:
+    """What `--preset auto` trains; where that is a preset as it stands, whose figures are there, it takes those."""
+    images = images_of(name, given.data).training
+    few = len(images) < FEW
+    choice = choose(Situation(images=len(images), side=max(images.shape[1:3]), channels=images.shape[3], minutes=minutes,
+                              mirrored=few and mirrored(images)))
+    same = given.results / f"choice-{name}-{minutes:g}-{player_of(choice.preset)}.json"
+    if not choice.changes and same.exists():
+        return json.loads(same.read_text(encoding="utf-8")) | {"preset": choice.preset, "reason": choice.reason, "same": same.name}
+    found = scored(choice.recipe, name, minutes, given.data, given.work / f"{name}-{minutes:g}-auto.png")
+    return found | {"preset": choice.preset, "reason": choice.reason}
+
+
+def player_of(preset: str) -> str:
+    return "generate" if preset in SMALL + MIDDLE else preset
 
 
 def scored(recipe: Recipe, name: str, minutes: float, folder: Path, picture: Path, count: int = 0) -> dict[str, Any]:

@@ -18,6 +18,10 @@ AUTO = "auto"
 COMPOSED = (*ARCHITECTURE, "objective", "fitted_prior", "resampler", "refiner", "adversary", "critic", "game", "penalty",
             "binarize", "labelled")
 """Fields by which somebody composes a model: where one is named, the other parts are the default recipe's."""
+ENDS = ("steps", "epochs", "minutes")
+"""Fields that say when training ends."""
+SHIFTED_FROM = 24
+"""Pixels of the longer side from which two are little."""
 FEW = 500
 """Images below which a model learns them by heart sooner than what they have in common."""
 
@@ -104,9 +108,21 @@ RULES = (
 )
 """The first that fits is taken."""
 
+def _few(s: Situation, *, shifted: bool | None = None, mirrored: bool | None = None, ends: bool = True) -> bool:
+    """Whether images are few, and large enough to be shifted by two pixels, and mirrored, and somebody named no end."""
+    return (s.images < FEW and shifted in (None, s.side >= SHIFTED_FROM) and mirrored in (None, s.mirrored)
+            and (ends or not s.named.intersection(ENDS)))
+
+
 ADJUSTMENTS = (
-    Adjustment("few images: few latents", lambda s: s.images < FEW, {"latent": "flat(16)"}),
-    Adjustment("their mirror images are as likely", lambda s: s.images < FEW and s.mirrored, {"augment": "flip"}),
+    Adjustment("few images: few latents", _few, {"latent": "flat(16)", "batch_size": 32}),
+    Adjustment("shifts keep them from being learned by heart", lambda s: _few(s, shifted=True, mirrored=False),
+               {"augment": "crop(2)"}),
+    Adjustment("shifts keep them from being learned by heart, and their mirror images are as likely",
+               lambda s: _few(s, shifted=True, mirrored=True), {"augment": "flip + crop(2)"}),
+    Adjustment("their mirror images are as likely", lambda s: _few(s, shifted=False, mirrored=True), {"augment": "flip"}),
+    Adjustment("more passes would learn them by heart", lambda s: _few(s, shifted=True, ends=False), {"epochs": 100.0}),
+    Adjustment("more passes would learn them by heart", lambda s: _few(s, shifted=False, ends=False), {"epochs": 60.0}),
 )
 """All that fit are made, but for fields that were named."""
 
