@@ -65,6 +65,18 @@ def test_one_player_must_beat_each_of_the_others(part):
     assert claims.ahead(shared, {"b": same([4, 5, 6])}) is not claims.Verdict.FIRST
 
 
+def test_players_with_too_few_seeds_neither_win_nor_are_beaten(part):
+    claims = part("claims")
+
+    def same(values):
+        return {"x": values, "y": values}
+
+    ours, young = {"good": same([1, 2, 3])}, {"young": same([0.5])}
+    assert claims.ahead(ours | young, {"b": same([4, 5, 6])}) is claims.Verdict.FIRST
+    assert claims.ahead(young, {"b": same([4, 5, 6])}) is claims.Verdict.FEW
+    assert claims.ahead(ours, {"b": same([4, 5, 6]), "late": same([9])}) is claims.Verdict.FEW
+
+
 @pytest.mark.parametrize(("duplicates", "vendi", "expected"), [
     ([0.0, 0.0, 0.9], [20, 20, 20], False), ([0.05, 0.06, 0.0], [20, 20, 20], True), ([0.0, 0.0, 0.0], [3, 2, 20], True)])
 def test_a_player_is_unable_when_most_seeds_collapsed(part, duplicates, vendi, expected):

@@ -45,20 +45,26 @@ def ahead(a: Mapping[str, Ranges], b: Mapping[str, Ranges]) -> Verdict:
     """What may be said of the players a against the players b, of a figure of which less is better.
 
     One side is ahead where one of its players has all its seeds below all seeds of every player of the other side, by every
-    network; the player may be chosen, since it must beat each of the others. Where networks name different sides, they disagree.
-    Both sides hold players that are able, by name.
+    network; the player may be chosen, since it must beat each of the others. That player, and all of the other side, have
+    `LEAST_SEEDS` seeds at least. Where networks name different sides, they disagree. Both sides hold players that are able, by
+    name.
     """
     if not a or not b:
         return Verdict.MISSING
-    if any(len(seeds) < LEAST_SEEDS for player in (*a.values(), *b.values()) for seeds in player.values()):
-        return Verdict.FEW
+    enough_a, enough_b = (with_enough_seeds(side) for side in (a, b))
     networks = set.intersection(*(set(p) for p in (*a.values(), *b.values())))
-    if leads(a, b, networks):
+    if len(enough_b) == len(b) and leads(enough_a, b, networks):
         return Verdict.FIRST
-    if leads(b, a, networks):
+    if len(enough_a) == len(a) and leads(enough_b, a, networks):
         return Verdict.SECOND
+    if (len(enough_a), len(enough_b)) != (len(a), len(b)):
+        return Verdict.FEW
     named = {leads(a, b, {n}) - leads(b, a, {n}) for n in networks}
     return Verdict.DISAGREE if {1, -1} <= named else Verdict.LEVEL
+
+
+def with_enough_seeds(side: Mapping[str, Ranges]) -> dict[str, Ranges]:
+    return {name: of for name, of in side.items() if all(len(seeds) >= LEAST_SEEDS for seeds in of.values())}
 
 
 def leads(a: Mapping[str, Ranges], b: Mapping[str, Ranges], networks: set[str]) -> bool:
