@@ -259,7 +259,7 @@ def print_json(value: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command: 0 done, 1 the work failed, 2 wrong usage."""
     for module in ("use", "decode", "edit", "compare", "listing", "fit_prior", "describe", "classify", "anomalies", "search",
-                   "map", "export", "explore", "pack", "plan"):
+                   "map", "export", "explore", "pack", "plan", "judge"):
         import_module(f"reparam.cli.{module}")  # which adds its commands to `app`
     hush_threads()
     keep_memory()

@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import ReparamError
-from .guard import Guard, new_token
+from .guard import App, Guard, new_token
 from .questions import Answers
 from .server import application
 
@@ -53,14 +53,20 @@ def listening_on(port: int) -> socket.socket:
 
 
 def serve(session: Answers, port: int, told: Callable[[str], None], *, open_page: bool) -> None:
-    """Serves until it is interrupted; `told` is given the link.
+    """Serves the explorer's page of a session, as `serve_app` does."""
+    with contextlib.ExitStack() as until_the_end:
+        until_the_end.callback(session.close)
+        serve_app(application(session), port, told, open_page=open_page)
+
+
+def serve_app(app: App, port: int, told: Callable[[str], None], *, open_page: bool) -> None:
+    """Serves an app behind a guard until it is interrupted; `told` is given the link.
 
     Raises:
         ReparamError: the port cannot be listened on.
     """
     with contextlib.closing(listening_on(port)) as listening, contextlib.ExitStack() as until_the_end:
-        until_the_end.callback(session.close)
-        guard = Guard(application(session), int(listening.getsockname()[1]), new_token())
+        guard = Guard(app, int(listening.getsockname()[1]), new_token())
         told(guard.link)
         until_the_end.enter_context(shown(guard.link, open_page=open_page))
         with contextlib.suppress(KeyboardInterrupt):

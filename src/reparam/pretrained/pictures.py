@@ -13,6 +13,8 @@ from ..files.writing import replacing
 
 GAP = 2
 PAPER = 255
+MARGIN = 4
+"""Columns of a terminal between images."""
 
 
 def visible(images: np.ndarray) -> np.ndarray:
@@ -76,6 +78,36 @@ def pairs(originals: np.ndarray, rebuilt: np.ndarray, columns: int = 8) -> np.nd
             blank = [(0, columns - len(row))] + [(0, 0)] * (row.ndim - 1)
             rows.append(np.pad(row, blank, constant_values=PAPER))
     return np.concatenate(rows)
+
+
+def of_one_size(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Images uint8 (h, w, 3) at the size of the largest of them."""
+    h, w = (max(each.shape[i] for each in images) for i in (0, 1))
+    return [_resized(each, w, h) for each in images]
+
+
+def _resized(image: np.ndarray, w: int, h: int) -> np.ndarray:
+    """An image (h, w, 3) at a size; pixels that are enlarged by a whole factor stay squares."""
+    whole = w % image.shape[1] == 0 and h % image.shape[0] == 0
+    how = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
+    return image if image.shape[:2] == (h, w) else np.asarray(Image.fromarray(image).resize((w, h), how))
+
+
+def half_blocks(images: Sequence[np.ndarray], columns: int) -> str:
+    """Images uint8 (h, w, 3) side by side for a terminal of so many columns and 24-bit colour: each character is two pixels,
+    the upper one its ink and the lower one its paper."""
+    sized = of_one_size(images)
+    h, w = sized[0].shape[:2]
+    width = max(min((columns - MARGIN * len(sized)) // len(sized), max(64 // w, 1) * w), 8)
+    height = 2 * max(round(h * width / w / 2), 1)
+    small = [_resized(each, width, height) for each in sized]
+    lines = [[_line(each[y], each[y + 1]) for y in range(0, height, 2)] for each in small]
+    return "".join(f"{(' ' * MARGIN).join(row)}\n" for row in zip(*lines, strict=True))
+
+
+def _line(above: np.ndarray, below: np.ndarray) -> str:
+    colors = np.concatenate([above, below], 1).tolist()
+    return "".join(f"\x1b[38;2;{r};{g};{b};48;2;{p};{q};{s}m▀" for r, g, b, p, q, s in colors) + "\x1b[0m"
 
 
 def equation(terms: Sequence[tuple[float, np.ndarray]], result: np.ndarray) -> Image.Image:
