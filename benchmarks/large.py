@@ -2,6 +2,8 @@
 
     python benchmarks/large.py run DATA [--minutes 30] [--jobs 1] [--only cifar/generate32]
     python benchmarks/large.py speed DATA [--seconds 12] [--smoke] [--out FILE]      how fast training is; see large_speed.py
+    python benchmarks/large.py images DATA --out FOLDER [--minutes 6] [--smoke]      32 to 512 pixels a side; see large_images.py
+    python benchmarks/large.py memory [--only 256] [--minutes 2] [--smoke]     of a processor at 256 and 512 pixels; see large_memory.py
     python benchmarks/large.py table
 
 `--only` takes parts of names, separated by commas.
@@ -23,6 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import large_images
+import large_memory
 import large_speed
 import torch
 from versus_parts.training import FIT_SECONDS, PRECISION, figures_of, images_of, train
@@ -35,6 +39,7 @@ from reparam.pretrained.pictures import grid, save_png
 
 RESULTS = Path(__file__).parent / "results" / "large"
 SPEED = RESULTS / "speed.json"
+MEMORY = RESULTS / "memory.json"
 CELLS = ("cifar/generate32", "faces/generate64", "cifar/ladder_m", "faces/ladder_m", "cifar/dcgan", "faces/dcgan")
 METRICS = "fd, kd, prdc, vendi, memorisation, duplicates, sharpness"
 OF_VAES = ", elbo, psnr, ssim, active_units, prior_auc"
@@ -122,21 +127,22 @@ SPEED_HEAD = ["data", "preset", "device", "parameters, without a fitted prior", 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "speed", "cell", "table"))
+    parser.add_argument("what", choices=("run", "speed", "images", "memory", "cell", "table"))
     parser.add_argument("data", nargs="?", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, help="30, of images 6 in all, of memory 2")
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--out", type=Path, help="of speed; by default its place among the results, of --smoke the folder of --work")
+    parser.add_argument("--out", type=Path, help="of speed and memory a file, of images a folder; by default among the results, of --smoke the folder of --work")
     parser.add_argument("--work", type=Path, default=Path("runs/large"))
     given = parser.parse_args()
     wanted = [c for c in CELLS if any(part in c for part in given.only.split(","))]
     jobs = min(given.jobs, len(wanted))
-    passed = ["--minutes", str(given.minutes), "--jobs", str(jobs if given.what == "run" else given.jobs), "--work", str(given.work)]
+    minutes = given.minutes or {"images": 6.0, "memory": 2.0}.get(given.what, 30.0)
+    passed = ["--minutes", str(minutes), "--jobs", str(jobs if given.what == "run" else given.jobs), "--work", str(given.work)]
     if given.what == "cell":
-        cell(given.only, given.data, given.work, given.minutes, given.jobs)
+        cell(given.only, given.data, given.work, minutes, given.jobs)
     elif given.what == "run":
         for data in {c.split("/")[0] for c in wanted}:
             images_of(data, given.data)  # read once, before several processes want them
@@ -145,6 +151,13 @@ def main() -> None:
     elif given.what == "speed":
         out = given.out or (given.work / "speed.json" if given.smoke else SPEED)
         large_speed.run(wanted, given.data, given.seconds, out, smoke=given.smoke)
+    elif given.what == "images":
+        sides = [side for side in large_images.SHARES if not given.only or str(side) in given.only.split(",")]
+        large_images.run(given.data, given.out or given.work / "images", minutes, sides, smoke=given.smoke)
+    elif given.what == "memory":
+        out = given.out or (given.work / "memory.json" if given.smoke else MEMORY)
+        sides = [side for side in large_memory.COUNTS if not given.only or str(side) in given.only.split(",")]
+        large_memory.run(sides, given.work, minutes, out, smoke=given.smoke)
     else:
         for head, lines in ((HEAD, rows()), (SPEED_HEAD, speed_rows())):
             print("\n".join(" | ".join(line) for line in [head, *lines]) + "\n")
