@@ -8,9 +8,10 @@ which the first that fits names the preset, and `ADJUSTMENTS`, all of which appl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..text import for_shell
 from .presets import PRESETS
 from .recipe import ARCHITECTURE, Recipe
 
@@ -84,7 +85,7 @@ class Adjustment:
 
     why: str
     fits: Callable[[Situation], bool]
-    changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    changes: Callable[[Situation], Mapping[str, Any]]
 
 
 def _has_time(s: Situation, device: str, *, minutes: float, images: int, side: int) -> bool:
@@ -114,15 +115,20 @@ def _few(s: Situation, *, shifted: bool | None = None, mirrored: bool | None = N
             and (ends or not s.named.intersection(ENDS)))
 
 
+def _passes(s: Situation) -> Mapping[str, Any]:
+    """A hundred passes, or more where these are fewer than 500 batches of 32."""
+    return {"epochs": float(max(100, round(500 * 32 / s.images)))}
+
+
 ADJUSTMENTS = (
-    Adjustment("few images: few latents", _few, {"latent": "flat(16)", "batch_size": 32}),
+    Adjustment("few images: few latents", _few, lambda _: {"latent": "flat(16)", "batch_size": 32}),
     Adjustment("shifts keep them from being learned by heart", lambda s: _few(s, shifted=True, mirrored=False),
-               {"augment": "crop(2)"}),
+               lambda _: {"augment": "crop(2)"}),
     Adjustment("shifts keep them from being learned by heart, and their mirror images are as likely",
-               lambda s: _few(s, shifted=True, mirrored=True), {"augment": "flip + crop(2)"}),
-    Adjustment("their mirror images are as likely", lambda s: _few(s, shifted=False, mirrored=True), {"augment": "flip"}),
-    Adjustment("more passes would learn them by heart", lambda s: _few(s, shifted=True, ends=False), {"epochs": 100.0}),
-    Adjustment("more passes would learn them by heart", lambda s: _few(s, shifted=False, ends=False), {"epochs": 60.0}),
+               lambda s: _few(s, shifted=True, mirrored=True), lambda _: {"augment": "flip + crop(2)"}),
+    Adjustment("their mirror images are as likely", lambda s: _few(s, shifted=False, mirrored=True),
+               lambda _: {"augment": "flip"}),
+    Adjustment("more passes would learn them by heart", lambda s: _few(s, ends=False), _passes),
 )
 """All that fit are made, but for fields that were named."""
 
@@ -152,10 +158,10 @@ def of_few(images: int) -> str:
 def choose(situation: Situation) -> Choice:
     """The preset and the changes for a situation."""
     rule = next(rule for rule in RULES if rule.fits(situation))
-    made = [a for a in ADJUSTMENTS if a.fits(situation)]
-    changes = {k: v for a in made for k, v in a.changes.items() if k not in situation.named}
-    whys = [rule.why, *(a.why for a in made if changes.keys() & a.changes.keys())]
-    told = "".join(f", {name} {value}" for name, value in changes.items())
-    return Choice(rule.preset, changes, f"{situation}: {rule.preset}{told} ({'; '.join(whys)})")
-
-
+    made = [(a.why, {k: v for k, v in a.changes(situation).items() if k not in situation.named})
+            for a in ADJUSTMENTS if a.fits(situation)]
+    changes = {k: v for _, each in made for k, v in each.items()}
+    flags = "".join(f" --{k.replace('_', '-')} {for_shell(f'{v:g}' if isinstance(v, float) else str(v))}"
+                    for k, v in changes.items())
+    whys = "; ".join([rule.why, *(why for why, each in made if each)])
+    return Choice(rule.preset, changes, f"{situation}: {rule.preset}{flags} ({whys})")
