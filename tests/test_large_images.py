@@ -11,6 +11,7 @@ from reparam.data.arrays import from_arrays
 from reparam.data.open import open_images
 from reparam.errors import UsageError
 from reparam.models.build import build_model
+from reparam.models.sampler import Sampler
 from reparam.nets import tiles
 from reparam.nets.base import DECODERS, ENCODERS
 from reparam.nets.deep import DeepDecoder, DeepEncoder, Double, Halve
@@ -19,7 +20,13 @@ from reparam.nets.vit import OnGrid
 from reparam.parts.call import Call
 from reparam.parts.presets import PRESETS
 from reparam.parts.ranges import MOST_SIDE
+from reparam.parts.recipe import Recipe
+from reparam.pretrained.config import Config
+from reparam.pretrained.image_model import ImageModel
+from reparam.runs.finish import ORIGINALS, SHOWN, shown
 from reparam.tensors import at_once
+from reparam.trainer.stages import prior
+from reparam.trainer.stages.prior import codes_to_fit
 
 
 def silenced(module):
@@ -123,6 +130,16 @@ def test_tiles_are_as_good_as_the_whole_and_take_a_part_of_the_memory(name, opti
         monkeypatch.undo()
 
 
+@pytest.mark.parametrize("name", ["deep", "resnet"])
+def test_a_compiled_network_is_one_graph_without_tiles(name, monkeypatch):
+    monkeypatch.setattr(tiles, "MOST_NUMBERS", 1)
+    encoder, _ = networks(name, (256, 256))
+    x = torch.rand(1, 3, 256, 256)
+    whole = encoder(x)
+    with torch.no_grad():
+        assert torch.equal(torch.compile(encoder, backend="eager", fullgraph=True)(x), whole)
+
+
 def test_tiles_whose_places_lack_pixels_are_not_cut(monkeypatch):
     monkeypatch.setattr(tiles, "MOST_NUMBERS", 1)
     encoder, decoder = DeepEncoder((3, 381, 381), (48, 48), 8), DeepDecoder((4, 48, 48), (3, 381, 381), 8)
@@ -155,3 +172,37 @@ def test_presets_for_large_images_have_small_maps_and_codes_that_a_prior_can_lea
         model = build_model(PRESETS[f"generate{side}"].recipe, (3, side, side))
     assert model.latent.shape[1:] == (32, 32)
     assert model.encoder.tiles.numbers * 32**2 <= tiles.MOST_NUMBERS / 4  # whole passes are small, so that nothing is tiled
+
+
+def test_a_model_in_hand_encodes_decodes_and_samples_by_tiles(small, monkeypatch):
+    shape = (3, 256, 256)
+    recipe = {"encoder": "deep(4)", "decoder": "deep(4)", "latent": "spatial(2, 8)"}
+    model = ImageModel(Sampler(small(shape, **recipe)), Config(Recipe(**recipe), shape))
+    images = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
+
+    def made():
+        z = model.encode(images)
+        return z, model.decode(z), model.reconstruct(images), model.sample(2, seed=0)
+
+    whole = made()
+    monkeypatch.setattr(tiles, "MOST_NUMBERS", 4 * 128**2 // 3)
+    assert model.vae.decoder.tiles.side < 32
+    for a, b in zip(whole, made(), strict=True):
+        assert a.dtype != np.float32 or not np.array_equal(a, b)
+        assert np.abs(a.astype(np.float64) - b).max() <= (1e-4 * a.std() if a.dtype == np.float32 else 1)
+
+
+@pytest.mark.parametrize(("side", "samples", "originals"), [(64, 64, 16), (128, 64, 16), (256, 16, 4), (512, 4, 4)])
+def test_pictures_of_a_run_show_fewer_large_images(side, samples, originals):
+    images = from_arrays(np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8), image_size=side)
+    assert [shown(images, most) for most in (SHOWN, ORIGINALS)] == [samples, originals]
+
+
+def test_draws_that_a_prior_learns_from_stay_within_memory(small, monkeypatch):
+    """Of few images many draws each, but no more numbers than are to be held."""
+    model, x = small((1, 8, 8), encoder="conv(4)", decoder="conv(4)", latent="spatial(1, 1)"), torch.rand(40, 1, 8, 8)
+    assert len(codes_to_fit(model, x)) == 40 * 100
+    monkeypatch.setattr(prior, "MOST_NUMBERS", 40 * 64 * 7 + 1)
+    assert len(codes_to_fit(model, x)) == 40 * 7
+    monkeypatch.setattr(prior, "MOST_NUMBERS", 1)
+    assert len(codes_to_fit(model, x)) == 40

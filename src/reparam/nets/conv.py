@@ -70,6 +70,8 @@ class _Encoder(Encoder):
         self.tiles = Tiles.of(image_shape, levels, widths, patch, up=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.tiles.wanted:
+            return self.net(x)
         return self.net[self.local :](self.tiles.through(self.net[: self.local], x))
 
 
@@ -96,6 +98,8 @@ class _Decoder(Decoder):
         self.tiles = Tiles.of(out_shape, levels, widths, patch, up=True)
 
     def forward(self, z: Tensor) -> Tensor:
+        if not self.tiles.wanted:
+            return self.net(z)
         return self.tiles.through(self.net[self.whole :], self.net[: self.whole](z))
 
 

@@ -52,12 +52,16 @@ class Tiles:
         """Places along a tile, so many that its largest map is within bounds."""
         return max(2 * OVERLAP, math.isqrt(int(MOST_NUMBERS / self.numbers)))
 
+    @property
+    def wanted(self) -> bool:
+        """Whether gradients are off and a map of one image would be too large."""
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or not self.exact:
+            return False
+        return self.numbers * math.prod(self.grid) > MOST_NUMBERS and self.side < max(self.grid)
+
     def through(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`net` of x, (B, C, H, W): in one pass, or where gradients are off and a map would be too large, in tiles."""
-        small = self.numbers * math.prod(self.grid) <= MOST_NUMBERS or self.side >= max(self.grid)
-        if small or not self.exact or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return net(x)
-        return blended(net, x, self)
+        """`net` of x, (B, C, H, W), in one pass, or where tiles are wanted, in these."""
+        return blended(net, x, self) if self.wanted else net(x)
 
 
 def blended(net: Callable[[Tensor], Tensor], x: Tensor, tiles: Tiles) -> Tensor:
