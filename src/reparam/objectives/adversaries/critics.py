@@ -2,8 +2,9 @@
 
 What a critic compares is a part: `images` (a GAN, VAE-GAN, the autoencoder of latent diffusion), `codes` (the adversarial
 autoencoder), `permuted` codes (FactorVAE), images and codes together, `joint` (ALI, BiGAN), or, with the encoder itself in
-the critic's place, `introspective` (Soft-IntroVAE). Model and critic learn in one backward pass: gradients of the critic's
-loss stop at its inputs, and the model's loss reads the critic with its parameters detached.
+the critic's place, `introspective` (Soft-IntroVAE). Gradients of the critic's loss stop at its inputs, and the model's loss
+reads the critic with its parameters detached, so that both can learn in one backward pass, as in hybrids; a GAN's players
+take turns.
 """
 
 from __future__ import annotations
