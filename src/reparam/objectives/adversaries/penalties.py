@@ -147,7 +147,7 @@ class _Pictures(nn.Sequential):
     """Images of a map of features: as many doublings of its sides, and halvings of its channels, as asked."""
 
     def __init__(self, features: int, doublings: int, channels: int) -> None:
-        widths = [max(features // 2**i, 16) for i in range(doublings + 1)]
+        widths = [features, *(max(features // 2**i, 16) for i in range(1, doublings + 1))]
         layers: list[nn.Module] = []
         for a, b in pairwise(widths):
             layers += [nn.Conv2d(a, 4 * b, 3, padding=1), nn.PixelShuffle(2), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
