@@ -54,7 +54,7 @@ class Scale:
 
 FULL = Scale()
 SMOKE = Scale(sets=("fashion",), rungs=(Rung(3, 2), Rung(1, 4)), judged=60, held=400, test=120, minutes=(0.05, 0.1),
-              first=("default", "dcgan"), later=("terse",), long_only=())
+              first=("default", "dcgan", "fastgan"), later=("terse",), long_only=())
 
 
 def of(given: argparse.Namespace) -> Scale:
