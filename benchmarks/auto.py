@@ -7,7 +7,7 @@
     few        the same of a hundred training images, and the held-out −ELBO, by what is changed of the default recipe
     plan       seconds and memory that `reparam plan` foretells of six trainings of a minute, and what they take
 
-    python benchmarks/auto.py --table                         writes the tables of docs/benchmarks.md from all results
+    python benchmarks/auto.py --table                         writes the tables of docs/auto.md from all results
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip; the other four sets are drawn on the spot.
 Test images choose nothing and are not looked at. Results lie in benchmarks/results/auto/PART-CELL.json.
@@ -24,7 +24,7 @@ from auto_parts.tables import told
 from cells import put, results, run
 
 RESULTS = Path(__file__).parent / "results" / "auto"
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PAGE = Path(__file__).parents[1] / "docs" / "auto.md"
 PARTS = {"choice": choice, "few": few, "plan": plan}
 """Modules as cells.py asks for."""
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=tuple(PARTS))
     parser.add_argument("data", nargs="?", type=Path)
-    parser.add_argument("--table", action="store_true", help="write the tables into docs/benchmarks.md")
+    parser.add_argument("--table", action="store_true", help="write the tables into docs/auto.md")
     parser.add_argument("--only", default="", help="cells, with commas between")
     parser.add_argument("--again", action="store_true", help="also what has been measured")
     parser.add_argument("--work", type=Path, default=Path("runs/auto"), help="where pictures and runs are left")

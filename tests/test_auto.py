@@ -21,9 +21,9 @@ CIFAR = Situation(images=50_000, side=32, channels=3, minutes=5.0)
 MNIST = replace(CIFAR, side=28, channels=1)
 SITUATIONS = [replace(CIFAR, images=n, side=side, channels=c, minutes=minutes, device=device, memory=memory,
                       mirrored=c == 3)
-              for n in (16, 300, 10_000) for side in (8, 28, 32, 64) for c in (1, 2, 3, 4, 5)
+              for n in (16, 300, 10_000) for side in (8, 28, 32, 64, 128, 256, 512) for c in (1, 2, 3, 4, 5)
               for minutes, device, memory in ((None, "cpu", 2), (0.5, "cpu", 2), (5, "cpu", 8), (60, "cpu", 8),
-                                              (5, "gpu", 100))]
+                                              (5, "gpu", 100), (30, "gpu", 100))]
 
 
 def said(situation: Situation) -> str:
@@ -38,7 +38,7 @@ def test_every_rule_and_adjustment_is_for_some_situation():
 
 def test_what_is_chosen_can_be_built():
     assert {rule.preset for rule in RULES} <= PRESETS.keys()
-    chosen = {(choose(s).recipe, s.side, s.channels) for s in SITUATIONS if s.channels in (1, 5)}
+    chosen = {(choose(s).recipe, s.side, s.channels) for s in SITUATIONS if s.channels in (1, 5) and s.images > 16}
     for recipe, side, channels in chosen:
         small = {"steps": 1} if recipe.minutes is None else {}
         assembly = Assembly(recipe.but(**small), (channels, side, side))
@@ -51,6 +51,9 @@ def test_time_images_and_machine_decide():
     assert said(replace(CIFAR, minutes=30)) == "latent_flow"
     gpu = replace(CIFAR, device="gpu", memory=80.0)
     assert said(gpu) == "generate32" and said(replace(gpu, side=64)) == "generate64"
+    assert [said(replace(gpu, side=side, minutes=8)) for side in (128, 200, 512, 600)] == [
+        "generate128", "generate256", "generate512", "default"]
+    assert said(replace(gpu, side=128)) == "default"  # too little time
     assert said(replace(gpu, memory=2)) == said(replace(gpu, minutes=0.5)) == said(replace(gpu, images=100)) == "default"
 
 

@@ -1,4 +1,4 @@
-"""What has been measured, as tables of docs/benchmarks.md."""
+"""What has been measured, as tables of docs/auto.md."""
 
 from __future__ import annotations
 

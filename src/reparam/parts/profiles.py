@@ -94,6 +94,7 @@ def _has_time(s: Situation, device: str, *, minutes: float, images: int, side: i
             and s.side <= side)
 
 
+LARGE = "a GPU has time for deep networks and a prior over a map of codes"
 RULES = (
     Rule("default", "the default's other parts, where some are named", lambda s: bool(s.named.intersection(COMPOSED))),
     Rule("default", "steps say nothing of time", lambda s: s.minutes is None),
@@ -101,6 +102,9 @@ RULES = (
          lambda s: _has_time(s, "gpu", minutes=1, images=2000, side=40) and s.memory >= 6),
     Rule("generate64", "a GPU has time for a prior over a map of codes",
          lambda s: _has_time(s, "gpu", minutes=1, images=2000, side=64) and s.memory >= 8),
+    Rule("generate128", LARGE, lambda s: _has_time(s, "gpu", minutes=8, images=2000, side=128) and s.memory >= 12),
+    Rule("generate256", LARGE, lambda s: _has_time(s, "gpu", minutes=8, images=2000, side=256) and s.memory >= 20),
+    Rule("generate512", LARGE, lambda s: _has_time(s, "gpu", minutes=8, images=2000, side=512) and s.memory >= 40),
     Rule("terse", "of small grey images a refiner draws the detail in so much time",
          lambda s: _has_time(s, "cpu", minutes=4, images=2000, side=32) and s.channels == 1),
     Rule("latent_flow", "in half an hour a prior over a map of codes can be learned",
@@ -138,8 +142,8 @@ _RESULTS = {
     "terse": "a VAE with a small code that says what matters and a refiner that draws the rest: sharp new images, loose "
              "reconstructions; drawing takes longer.",
     "latent_flow": "a map of codes and a prior over it: close reconstructions, varied new images.",
-    "generate32": "new images above all, with close reconstructions; the code is a map, not a few numbers to turn.",
-    "generate64": "new images above all, with close reconstructions; the code is a map, not a few numbers to turn."}
+    **dict.fromkeys(("generate32", "generate64", "generate128", "generate256", "generate512"),
+                    "new images above all, with close reconstructions; the code is a map, not a few numbers to turn.")}
 
 
 def result_of(preset: str) -> str:
