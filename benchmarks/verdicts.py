@@ -5,7 +5,8 @@
 
 A cell is a model of digits (scikit-learn's) or of drawn images, fully connected unless it says otherwise, on one thread. Its
 results are what the verdict reads, its figures, history and recipe, so that `tests/test_verdict.py` judges them anew; the
-verdict at the time stands beside them. All cells take about six minutes of one core; each can be run alone.
+verdict at the time stands beside them. Small models are stepped by AdamW, unless a cell says otherwise: rates too low and too
+high are known of it. All cells take about six minutes of one core; each can be run alone.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from reparam.runs.train import train
 
 RESULTS = Path(__file__).parent / "results" / "verdicts"
 SMALL: dict[str, Any] = {"encoder": "mlp((128,))", "decoder": "mlp((128,))", "latent": "flat(8)", "threads": 1,
-                         "precision": "float32", "steps": 1200}
+                         "precision": "float32", "steps": 1200, "optimizer": "adamw(lr=2e-3)"}
 SIZES = (64, 300, 1797)
 SEEDS = range(10)
 
@@ -153,6 +154,9 @@ CELLS: dict[str, Cell] = {
     "lr 1e-5": Cell("undertrained", "a learning rate too low to learn", recipe={"optimizer": "adamw(lr=1e-5)"}),
     "lr 1": Cell("unstable", "a learning rate too high", recipe={"optimizer": "adamw(lr=1.0)"}),
     "lr 10": Cell("unstable", "a learning rate too high", recipe={"optimizer": "adamw(lr=10.0)"}),
+    "Muon": Cell(HEALTHY, "the default optimizer", recipe={"optimizer": "muon(lr=0.02)", "steps": 400}),
+    "Muon, 10 steps": Cell("undertrained", "", recipe={"optimizer": "muon(lr=0.02)", "steps": 10}),
+    "Muon, lr 1": Cell("unstable", "a learning rate too high", recipe={"optimizer": "muon(lr=1.0)"}),
     "still steep": Cell("undertrained", "the held-out curve falls fast to its end",
                         recipe={"optimizer": "adamw(lr=1e-4)", "schedule": "constant", "steps": 800}),
     "blurred": Cell(HEALTHY, "early, and no problem", recipe={"steps": 150}, remark="early"),

@@ -6,6 +6,7 @@ and docs/evaluation.md says how often each finding comes up among the latter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,8 +88,10 @@ CLEAR = 0.9
 """SSIM of reconstructions above which such a fall is of little use."""
 SKIPPED = 0.05
 """Share of skipped steps."""
-TOO_FAST = 0.02
-"""A learning rate of Adam at which no model trains."""
+TOO_FAST = {"adam": 0.02, "adamw": 0.02, "adamax": 0.02, "muon": 0.15}
+"""Learning rates at which no model trains."""
+USUAL_RATE = {"adamw": 2e-3, "muon": 0.02}
+"""Those that suit most."""
 
 
 def short(case: Case) -> str | None:
@@ -122,7 +125,7 @@ def undertrained(case: Case) -> str | None:
 
 
 def too_fast(case: Case) -> bool:
-    return case.part("optimizer").startswith("adam") and case.learning_rate >= TOO_FAST
+    return case.learning_rate >= TOO_FAST.get(case.part("optimizer"), math.inf)
 
 
 def broken(case: Case) -> str | None:

@@ -13,7 +13,7 @@ DEFAULT_MINUTES = 5.0
 def _longer(case: Case) -> str:
     recipe, steps = case.recipe, case.history.steps or 0
     if case.way is not None and case.way < c.SHORTEST_WAY and steps >= c.FEWEST_STEPS:
-        return "raise the learning rate, --optimizer \"adamw(lr=2e-3)\""
+        return f"raise the learning rate, --optimizer \"adamw(lr={c.USUAL_RATE['adamw']:g})\""
     times = 10 if steps < 10 * c.FEWEST_STEPS else 3
     if recipe.steps:
         return f"train longer, --steps {times * recipe.steps}"
@@ -27,7 +27,8 @@ def _shorter(case: Case) -> str:
 
 
 def _slower(case: Case) -> str:
-    return f"lower the learning rate, --optimizer \"adamw(lr={min(case.learning_rate / 4, 2e-3):.2g})\""
+    name = "muon" if case.part("optimizer") == "muon" else "adamw"
+    return f"lower the learning rate, --optimizer \"{name}(lr={min(case.learning_rate / 4, c.USUAL_RATE[name]):.2g})\""
 
 
 def _calibrated(case: Case) -> str:

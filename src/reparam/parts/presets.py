@@ -39,8 +39,7 @@ class Preset:
 
 def _ink(about: str, reference: str, data: str = INK, **changes: Any) -> Preset:
     """A preset for black-and-white images: a residual network, 32 latents and the Bernoulli likelihood unless changed."""
-    base = Recipe(likelihood="bernoulli", binarize=True, latent="flat(32)", optimizer="adamw(lr=3e-3)",
-                  schedule="linear(warmup=0.05)")
+    base = Recipe(likelihood="bernoulli", binarize=True, latent="flat(32)", schedule="linear(warmup=0.05)")
     return Preset(base.but(**changes), about, reference, data)
 
 
@@ -85,8 +84,7 @@ PRESETS: dict[str, Preset] = {
     "quick": _any(
         "A smaller network, smaller batches and a higher learning rate, for half a minute and images of about 32 pixels: "
         "what the demo trains.", "Rybkin et al., 2021, arXiv:2006.13202",
-        latent="flat(16)", encoder="resnet(width=32, patch=4)", decoder="resnet(width=48, patch=4)", batch_size=32,
-        optimizer="adamw(lr=4e-3)"),
+        latent="flat(16)", encoder="resnet(width=32, patch=4)", decoder="resnet(width=48, patch=4)", batch_size=32),
     "mlp": _any(
         "The small VAE that many articles print, corrected: 784 → 128 → 256 latents → 128 → 784.",
         "Kingma & Welling, 2014, arXiv:1312.6114",
@@ -145,7 +143,7 @@ PRESETS: dict[str, Preset] = {
                        "Locatello et al., 2020, arXiv:2002.02886", PAIRS),
     "gumbel": _ink("Twenty categorical latents of ten classes each, relaxed.",
                    "Jang et al., 2017, arXiv:1611.01144; Maddison et al., 2017, arXiv:1611.00712",
-                   latent="flat(200)", posterior="relaxed_categorical(10)", prior="relaxed"),
+                   latent="flat(200)", posterior="relaxed_categorical(10)", prior="relaxed", optimizer="adamw(lr=3e-3)"),
     "cvae": _ink("Conditioned on each image's class, which is dropped for a tenth of them: --label chooses what "
                   "`sample` draws.",
                  "Sohn et al., 2015; Ho & Salimans, 2022, arXiv:2207.12598", CLASSES,
@@ -222,13 +220,13 @@ PRESETS: dict[str, Preset] = {
         "Reed et al., 2017, arXiv:1703.03664; Bauer & Mnih, 2019, arXiv:1810.11428; Lipman et al., 2023, arXiv:2210.02747",
         latent="flat(32)", objective="nll + 3*kl", fitted_prior="flow_matching('mlp(256, 2)')", prior_share=0.2,
         resampler="resnet(32)", resampler_share=0.1, refiner="autoregressive(64, temperature=0.6)", refiner_share=0.45,
-        optimizer="adamw(lr=4e-3)", batch_size=64),
+        batch_size=64),
     "latent_flow": _any(
         "For varied new images without a critic: a map of codes by likelihood alone, and flow matching over it for three "
         "quarters of the minutes. Wants half an hour of a processor or more.",
         "Dao et al., 2023, arXiv:2307.08698; Lipman et al., 2023, arXiv:2210.02747", latent="spatial(4, 2)",
         encoder="resnet(patch=2)", decoder="resnet(patch=2)", objective="nll + 3*kl",
-        fitted_prior="flow_matching('unet(44, patch=2)')", prior_share=0.75, optimizer="adamw(lr=4e-3)", batch_size=64),
+        fitted_prior="flow_matching('unet(44, patch=2)')", prior_share=0.75, batch_size=64),
     "generate32": _generate(
         "For new images of about 32 pixels a side, on a GPU: a map of codes, a late critic of patches, and a flow-matching "
         "prior that is fitted within the same minutes. Wants half an hour.", latent="spatial(4, 2)"),

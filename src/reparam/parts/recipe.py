@@ -62,7 +62,7 @@ class Recipe:
     """The critic's optimizer and its learning rate; the schedule is the model's."""
     critic_augment: str = "none"
     """Random changes to all that the critic sees, for little data: 'color + translate + cutout'."""
-    optimizer: str = "adamw(lr=2e-3)"
+    optimizer: str = "muon(lr=0.02)"
     """Optimizer and its learning rate; lr=auto finds one at the start."""
     schedule: str = "cosine(warmup=0.05)"
     """Learning rate over training, as a fraction of its peak."""

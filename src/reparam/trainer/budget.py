@@ -49,7 +49,7 @@ class Budget:
 class Optimization:
     """How the loop steps: what a recipe says of it."""
 
-    optimizer: str = "adamw(lr=2e-3)"
+    optimizer: str = "muon(lr=0.02)"
     critic_optimizer: str = "adamw(lr=4e-4, betas=(0.5, 0.99))"
     schedule: str = "cosine(warmup=0.05)"
     """Of the learning rates, over the budget."""
