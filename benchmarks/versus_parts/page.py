@@ -119,7 +119,7 @@ def rules(scale: Scale) -> list[str]:
             f"- **Same for all.** The data; processor seconds of one thread ({' or '.join(f'{m:g}' for m in scale.minutes)} minutes), which cover "
             "the model, what is fitted to its codes, and the resampler; the parameters of everything that sampling needs within 10 % of 0.8 "
             "million (faces64: 1.2 million). What only training needs (encoder, critic) is not counted among parameters; it takes its time.",
-            f"- **Settings** are searched for every player on every set alike: {rungs}, by successive halving; the first setting is the paper's own, "
+            f"- **Settings** are searched for every player on every set alike: {rungs}, by successive halving; the first setting is the paper's own, of the size that all have, "
             "the others are drawn at random, by a fixed seed, from ranges that papers use. FD by EfficientNet to training images that were held "
             "out chooses; test images choose nothing, and Inception chooses nothing at all.",
             f"- **Plain draws** have temperature 1 throughout, a refiner's too. **Draws as chosen** may lower the temperature and keep the better draws by "

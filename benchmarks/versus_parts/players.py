@@ -123,7 +123,8 @@ OF_DECODER = {"patch": "0", "start": "normal"}
 """Settings that go into the decoder's call, and what they are unless changed."""
 PLAYERS: dict[str, Player] = {
     "default": Player(VAE, RESNET, {}, default),
-    "terse": Player(VAE, RESNET, {"refiner": "autoregressive(64, temperature=1.0)"}, terse),
+    "terse": Player(VAE, RESNET, {"refiner": "autoregressive(64, temperature=1.0)",
+                                  "fitted_prior": "flow_matching('mlp(192, 2)')"}, terse),
     "dcgan": Player(GAN, "dcgan({w}, start='%(start)s')", {"latent": "flat(100)", "schedule": "constant"}, dcgan),
     "fastgan": Player(GAN, "fastgan({w}, patch=%(patch)s)", {
         "optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))", "critic_optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))",
