@@ -51,19 +51,21 @@ def embed(x):
 def draws(sampler, n, options=Draw(), seed=5):
     torch.manual_seed(seed)
     with torch.inference_mode():
-        return sampler.images(sampler.codes(n, options)).clamp(0, 1)
+        return sampler.images(sampler.codes(n, options), options).clamp(0, 1)
 
 
 @pytest.mark.parametrize("true", [1.0, 0.8])
 def test_the_temperature_that_images_have_is_found(true):
     sampler = generator()
+    images = draws(sampler, 800, Draw(true))
     state = torch.get_rng_state()
-    found = choose_sampling(sampler, draws(sampler, 800, Draw(true)), embed)
+    found = choose_sampling(sampler, images, embed)
+    assert torch.equal(torch.get_rng_state(), state)
     assert found.temperature == true and (found.keep, found.refine_temperature, found.n) == (1.0, None, 400)
     assert (found.fd < 0.7 * found.fd_plain) == (true != 1)
     assert {t.temperature for t in found.table} == {0.6, 0.7, 0.8, 0.9, 1.0, 1.1}
-    assert found == choose_sampling(sampler, draws(sampler, 800, Draw(true)), embed)  # by its seed alone
-    torch.set_rng_state(state)
+    torch.manual_seed(99)
+    assert found == choose_sampling(sampler, images, embed)  # by its seed alone
 
 
 def test_of_few_images_chance_seldom_chooses():
@@ -72,6 +74,22 @@ def test_of_few_images_chance_seldom_chooses():
     found = [choose_sampling(sampler, draws(sampler, 2 * FEWEST, seed=seed), embed, seed=seed).temperature
              for seed in range(100, 120)]
     assert sum(t != 1 for t in found) <= 1
+
+
+class Noise(nn.Module):
+    """A refiner that adds noise, half of it by default."""
+
+    def forward(self, means, noise, temperature=None):
+        return means + 0.3 * (0.5 if temperature is None else temperature) * noise
+
+
+@pytest.mark.parametrize(("true", "chosen"), [(0.5, None), (1.0, 1.0), (0.3, 0.3)])
+def test_the_temperature_of_a_refiner_is_found(true, chosen):
+    sampler = generator()
+    sampler.stages["refiner"] = Noise()
+    found = choose_sampling(sampler, draws(sampler, 800, Draw(refine_temperature=true)), embed)
+    assert (found.temperature, found.refine_temperature) == (1.0, chosen)
+    assert found.draw == Draw(resample=False, refine_temperature=chosen)
 
 
 class Bright(nn.Module):

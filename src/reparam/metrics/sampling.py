@@ -68,13 +68,12 @@ def choose_sampling(sampler: Sampler, held_out: Float[Tensor, "n c h w"], embed:
         raise UsageError(f"choosing how to sample takes {2 * FEWEST} held-out images and {FEWEST} draws of each kind; got "
                          f"{len(held_out)} and {n}")
     choosing, reporting = (held_out[i::2][evenly(len(held_out) // 2, m)] for i in (0, 1))
-    with torch.inference_mode():
+    with torch.inference_mode(), forked_rng():
         search = _Search(_Draws(sampler, embed, m, seed), _features(choosing, embed))
-        ways = [_Way(t) for t in sorted(temperatures, key=lambda t: abs(t - 1)) if t != 1]
-        ways += [_Way(keep=k) for k in sorted(keeps, reverse=True) if k < 1 and sampler.resampler is not None]
-        best = search.best(ways, PLAIN)
-        if sampler.refiner is not None:
-            best = search.best([replace(best, refine_temperature=t) for t in refine_temperatures], best)
+        best = PLAIN
+        for _ in range(2):  # of a refiner's temperature and the prior's, the one that helps more comes first
+            best = search.best(_around(best, temperatures, keeps if sampler.resampler is not None else (),
+                                       refine_temperatures if sampler.refiner is not None else ()), best)
         fresh, real = _Draws(sampler, embed, m, seed + 1), _features(reporting, embed)
         drawn = {way: fresh.features(way) for way in dict.fromkeys((PLAIN, best))}
         axes = _Axes.of(real)
@@ -103,6 +102,14 @@ class _Way:
 
 
 PLAIN = _Way()
+
+
+def _around(way: _Way, temperatures: Sequence[float], keeps: Sequence[float], refine_temperatures: Sequence[float]
+            ) -> list[_Way]:
+    """Ways that differ from one in the prior's draws or in the refiner's temperature: those near to plain draws first."""
+    ways = [replace(way, temperature=t, keep=1.0) for t in sorted(temperatures, key=lambda t: abs(t - 1))]
+    ways += [replace(way, temperature=1.0, keep=k) for k in sorted(keeps, reverse=True)]
+    return [*ways, *(replace(way, refine_temperature=t) for t in refine_temperatures)]
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,8 @@ class _Distance:
     @staticmethod
     def of(real: Array, drawn: Array) -> _Distance:
         halves = [frechet(real[i::2], drawn[i::2]) for i in (0, 1)]
-        return _Distance(2 * frechet(real, drawn) - sum(halves) / 2, frechet_influence(real, drawn))
+        value = 2 * frechet(real, drawn) - sum(halves) / 2  # below 0 where there is nothing to tell
+        return _Distance(max(value, 0.0), frechet_influence(real, drawn))
 
     def error(self, other: _Distance) -> float:
         """Standard error of the difference to another one, of the same real images and of draws from the same noise."""

@@ -100,7 +100,7 @@ def _kinds(sampler: Sampler) -> float:
     tried = len(TEMPERATURES) + 2.0
     if sampler.resampler is not None:
         tried += sum(1 / keep + 1 for keep in KEEPS)
-    return tried + (len(REFINE_TEMPERATURES) if sampler.refiner is not None else 0)
+    return tried + (len(REFINE_TEMPERATURES) + len(TEMPERATURES) if sampler.refiner is not None else 0)
 
 
 def _seconds_for_each(sampler: Sampler) -> float:
