@@ -45,29 +45,38 @@ def adam(rng: random.Random, low: float, high: float, first: tuple[float, ...] =
     return f"adamw(lr={log_uniform(rng, low, high):g}, betas=({rng.choice(first)!r}, {rng.choice(second)!r}))"
 
 
+def muon(rng: random.Random, low: float, high: float) -> str:
+    return f"muon(lr={log_uniform(rng, low, high):g})"
+
+
+def of_vae(rng: random.Random) -> str:
+    """Muon mostly, which presets have; AdamW in a quarter."""
+    return adam(rng, 1e-3, 8e-3) if rng.random() < 0.25 else muon(rng, 0.01, 0.06)
+
+
 def default(rng: random.Random) -> Settings:
     weight = rng.choice((0.5, 1, 1, 2, 3))
-    return {"patch": rng.choice("24"), "optimizer": adam(rng, 1e-3, 8e-3), "latent": f"flat({rng.choice((32, 64, 96, 128))})",
+    return {"patch": rng.choice("24"), "optimizer": of_vae(rng), "latent": f"flat({rng.choice((32, 64, 96, 128))})",
             "objective": f"nll + {weight}*kl" if weight != 1 else "nll + kl", "fitted_prior": f"mixture({rng.choice((30, 50))})"}
 
 
 def terse(rng: random.Random) -> Settings:
     prior = rng.choice((0.15, 0.2, 0.25))
-    return {"patch": rng.choice("24"), "optimizer": adam(rng, 1e-3, 8e-3), "latent": f"flat({rng.choice((16, 32, 64))})",
+    return {"patch": rng.choice("24"), "optimizer": of_vae(rng), "latent": f"flat({rng.choice((16, 32, 64))})",
             "objective": f"nll + {rng.choice((1.5, 2, 3, 4))}*kl", "prior_share": prior,
             "fitted_prior": f"flow_matching('mlp({rng.choice((128, 192))}, 2)')",
             "refiner": f"autoregressive({rng.choice((24, 32, 48))}, temperature=1.0)", "refiner_share": rng.choice((0.3, 0.4, 0.5))}
 
 
 def latent_flow(rng: random.Random) -> Settings:
-    return {"patch": "2", "optimizer": adam(rng, 1e-3, 8e-3), "objective": f"nll + {rng.choice((1, 2, 3, 5))}*kl",
+    return {"patch": "2", "optimizer": of_vae(rng), "objective": f"nll + {rng.choice((1, 2, 3, 5))}*kl",
             "latent": f"spatial({rng.choice((2, 4, 8))}, {rng.choice((2, 4))})", "prior_share": rng.choice((0.5, 0.65, 0.75)),
             "fitted_prior": f"flow_matching('unet({rng.choice((32, 40, 44))}, patch={rng.choice((1, 2))})')"}
 
 
 def vae_gan(rng: random.Random) -> Settings:
     start = rng.choice((0.3, 0.5, 0.6))
-    return {"patch": rng.choice("24"), "optimizer": adam(rng, 1e-3, 6e-3), "critic_optimizer": adam(rng, 1e-4, 2e-3, (0.0, 0.5)),
+    return {"patch": rng.choice("24"), "optimizer": of_vae(rng), "critic_optimizer": adam(rng, 1e-4, 2e-3, (0.0, 0.5)),
             "objective": f"nll + {rng.choice((0.5, 1, 2))}*kl + late(1, {start}, 0.1)*adversarial(balance={log_uniform(rng, 0.05, 0.6):g})",
             "adversary": rng.choice(("images", "images('reconstructions')")), "critic": f"dcgan({rng.choice((16, 32, 64))})",
             "latent": f"flat({rng.choice((32, 64, 96))})", "critic_augment": rng.choice(("none", "translate"))}
@@ -75,10 +84,11 @@ def vae_gan(rng: random.Random) -> Settings:
 
 def gan(rng: random.Random, critics: tuple[str, ...], first: tuple[float, ...] = (0.0, 0.5),
         second: tuple[float, ...] = (0.99, 0.999)) -> Settings:
-    """What all GANs are searched for: one pair of betas for both, a rate for each."""
+    """What all GANs are searched for: a rate for each player, and AdamW with one pair of betas for both or, in an eighth, Muon."""
     one, other = (rng.choice(first),), (rng.choice(second),)
-    return {"optimizer": adam(rng, 1e-4, 2e-3, one, other), "critic_optimizer": adam(rng, 1e-4, 2e-3, one, other),
-            "critic": rng.choice(critics), "latent": f"flat({rng.choice((64, 100, 128, 256))})",
+    orthogonal = rng.random() < 0.125
+    model, critic = (muon(rng, 1e-3, 2e-2) if orthogonal else adam(rng, 1e-4, 2e-3, one, other) for _ in range(2))
+    return {"optimizer": model, "critic_optimizer": critic, "critic": rng.choice(critics), "latent": f"flat({rng.choice((64, 100, 128, 256))})",
             "critic_augment": rng.choice(("none", "translate", "color + translate", "color + translate + cutout")),
             "batch_size": rng.choice((16, 32, 64)), "ema": rng.choice((0.99, 0.995, 0.998)),
             "schedule": rng.choice(("constant", "linear(warmup=0.02)"))}
