@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 import reparam
+from reparam.data.options import DataOptions
 from reparam.data.symmetry import mirrored
 from reparam.parts.presets import PRESETS
 from reparam.parts.profiles import ADJUSTMENTS, COMPOSED, FEW, RULES, Situation, choose, of_few
 from reparam.parts.recipe import Recipe
 from reparam.progress import Silent
+from reparam.runs.folder import Run, held_in_memory
 from reparam.runs.reports.run_page import chosen
+from reparam.runs.settling import settle_size
 from reparam.trainer.assembly import Assembly
 
 CIFAR = Situation(images=50_000, side=32, channels=3, minutes=5.0)
@@ -43,6 +46,19 @@ def test_what_is_chosen_can_be_built():
         small = {"steps": 1} if recipe.minutes is None else {}
         assembly = Assembly(recipe.but(**small), (channels, side, side))
         assert assembly.split.model > 0
+
+
+@pytest.mark.parametrize(("minutes", "memory", "side"), [(8, 80, 256), (8, 24, 256), (8, 14, 128), (8, 8, 64), (5, 80, 64)])
+def test_images_keep_their_size_where_a_gpu_has_room_and_time(tmp_path, monkeypatch, minutes, memory, side):
+    gpu = {"device": "gpu", "memory": memory}
+    monkeypatch.setattr("reparam.runs.settling.machine", lambda device: gpu)
+    images = np.random.default_rng(0).integers(0, 256, (20, 256, 256, 3), dtype=np.uint8)
+    run = Run(tmp_path / "run", "array", DataOptions(), Recipe(minutes=minutes))
+    settle_size(run, "auto", "cpu")
+    assert held_in_memory(images, None, run.options).images.shape[1:3] == (side, side)
+    run.options = DataOptions(image_size=32)
+    settle_size(run, "auto", "cpu")
+    assert held_in_memory(images, None, run.options).images.shape[1:3] == (32, 32), "what was named stays"
 
 
 def test_time_images_and_machine_decide():

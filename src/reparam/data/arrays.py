@@ -19,6 +19,7 @@ from . import shapes
 from .imageset import FEWEST, Array, ImageSet, Shape, assemble, enough, in_colour
 from .labels import Labels, numbered
 from .pixels import (
+    LARGEST,
     MAX_CHANNELS,
     Pixels,
     Range,
@@ -58,7 +59,7 @@ _FACTOR_NAMES = ("factor_names", "label_names", "latents_names")
 def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
                 test: npt.ArrayLike | None = None, validation: npt.ArrayLike | None = None, classes: Sequence[str] = (),
                 factors: Sequence[str] = (), source: str = "array", image_size: int | None = None,
-                value_range: Range | None = None, like: Shape | None = None) -> ImageSet:
+                value_range: Range | None = None, largest: int = LARGEST, like: Shape | None = None) -> ImageSet:
     """Images held in memory: (n, H, W), (n, H, W, C), or (n, C, H, W) with 1, 3 or 4 channels.
 
     Values are read by their type, or by `value_range`, as `pixels_of` says. `labels` (n,) are whole
@@ -77,7 +78,7 @@ def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
     pixels = to_uint8(_channels_last(images), value_range)
     found = Labels() if labels is None else numbered(labels, len(pixels), tuple(classes), tuple(factors))
     return _from_array(pixels, found, _flags(validation, len(pixels), "validation"), _flags(test, len(pixels), "test"),
-                       source, image_size, like)
+                       source, image_size, like, largest)
 
 
 def _flags(given: npt.ArrayLike | None, n: int, kind: str) -> npt.NDArray[np.bool_]:
@@ -88,11 +89,11 @@ def _flags(given: npt.ArrayLike | None, n: int, kind: str) -> npt.NDArray[np.boo
 
 
 def _from_array(pixels: Pixels, labels: Labels, validation: npt.NDArray[np.bool_], test: npt.NDArray[np.bool_],
-                source: str, image_size: int | None, like: Shape | None = None) -> ImageSet:
+                source: str, image_size: int | None, like: Shape | None = None, largest: int = LARGEST) -> ImageSet:
     n, height, width, _ = pixels.shape
     enough(n, (), source, FEWEST if like is None else 1)
     if like is None:
-        size, notes = choose_size(Counter({(width, height): n}), image_size)
+        size, notes = choose_size(Counter({(width, height): n}), image_size, largest)
     else:
         notes = in_colour(n) if like[0] == 1 < pixels.shape[3] else []
         pixels, size = _joined(pixels, like[0], source), (like[2], like[1])
@@ -142,8 +143,8 @@ def open_shapes(image_size: int | None, value_range: Range | None, like: Shape |
     return replace(made, redraw=redraw)
 
 
-def open_arrays(path: Path, name: str, image_size: int | None, value_range: Range | None,
-                like: Shape | None = None) -> ImageSet:
+def open_arrays(path: Path, name: str, image_size: int | None, value_range: Range | None, like: Shape | None = None,
+                largest: int = LARGEST) -> ImageSet:
     """The images of an .npy or .npz, and the labels, validation and test images that an .npz may hold."""
     factors: tuple[str, ...] = ()
     try:
@@ -169,7 +170,7 @@ def open_arrays(path: Path, name: str, image_size: int | None, value_range: Rang
     pixels = there[0] if len(there) == 1 else np.concatenate(there)
     given = _joined_labels(parts, labels)
     found = Labels() if given is None else numbered(given, len(pixels), factors=factors)
-    return _from_array(pixels, found, kinds == 1, kinds == 2, name, image_size, like)
+    return _from_array(pixels, found, kinds == 1, kinds == 2, name, image_size, like, largest)
 
 
 def _check_parts(parts: Sequence[Pixels | None], labels: Sequence[Array | None], name: str) -> None:

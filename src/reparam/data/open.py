@@ -19,7 +19,7 @@ from .formats import is_read
 from .imageset import ImageSet, Shape, assemble, enough, in_colour
 from .labels import Labels
 from .parallel import in_parallel
-from .pixels import Pixels, Range, UnreadableImage
+from .pixels import LARGEST, Pixels, Range, UnreadableImage
 from .plan import Decoded, Joining, Settings, Skips
 from .sharded import KINDS, open_sharded
 from .tars import is_webdataset
@@ -32,7 +32,7 @@ ACCEPTED = ("Accepted are a folder of images, a .zip or .tar of one, an .npy, an
 
 def open_images(source: str | Path, *, image_size: int | None = None, background: str = "white",
                 value_range: Range | None = None, on_bad: Literal["skip", "error"] = "skip",
-                max_pixels: int = MAX_PIXELS, stream: bool | None = None, like: Shape | None = None,
+                max_pixels: int = MAX_PIXELS, stream: bool | None = None, largest: int = LARGEST, like: Shape | None = None,
                 progress: Progress | None = None) -> ImageSet:
     """Opens what a user calls data: a folder of images, a zip or tar, .npy, .npz, or a bundled name.
 
@@ -46,6 +46,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         max_pixels: height times width of one image at most.
         stream: whether images in shards are decoded while they are trained on, so that a part of them alone is at hand; by
             default when they would take more than 4 GiB once decoded.
+        largest: side above which images are shrunk to it where no `image_size` is given.
         like: (C, H, W) of a model's images, which these join; see `read_like`. One is enough then.
         progress: called with how many images are decoded, and how many there are.
 
@@ -54,7 +55,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         UsageError: an option out of its range.
         ReparamError: the cache cannot be written.
     """
-    settings = Settings(image_size, _drawn_on(background, like), value_range, max_pixels, like)
+    settings = Settings(image_size, _drawn_on(background, like), value_range, max_pixels, like, largest)
     settings.check()
     if on_bad not in ("skip", "error"):
         raise UsageError(f"--on-bad must be skip or error, got {on_bad!r}")
@@ -67,7 +68,7 @@ def open_images(source: str | Path, *, image_size: int | None = None, background
         raise DataError(_no_such(path, name))
     check_regular(path)
     if path.suffix.lower() in (".npy", ".npz"):
-        return open_arrays(path, name, image_size, value_range, like)
+        return open_arrays(path, name, image_size, value_range, like, largest)
     with members(path, BYTES_PER_PIXEL * max_pixels) as found:
         return open_files(found, name, settings, on_bad, progress)
 

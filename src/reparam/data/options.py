@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .pixels import LARGEST
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -16,3 +18,4 @@ class DataOptions:
     on_bad: Literal["skip", "error"] = "skip"
     max_pixels: int = 50_000_000
     stream: bool | None = None
+    largest: int = LARGEST

@@ -38,6 +38,10 @@ class UnreadableImage(DataError):
         return type(self), (self.reason, self.name)
 
 
+LARGEST = 64
+"""Side above which images are shrunk to it where nothing else is said."""
+
+
 def check_image_size(image_size: int | None) -> None:
     """Raises UsageError unless `image_size` is None or a side that images may be resized to."""
     IMAGE_SIZE.check("--image-size", image_size)
@@ -194,15 +198,15 @@ def _over(color: Pixels, alpha: Pixels, behind: npt.NDArray[np.uint16]) -> Pixel
     return out
 
 
-def choose_size(sizes: Mapping[Size, int], image_size: int | None) -> tuple[Size, list[str]]:
-    """The one size, (width, height), that images get, and what to say of it."""
+def choose_size(sizes: Mapping[Size, int], image_size: int | None, largest: int = LARGEST) -> tuple[Size, list[str]]:
+    """The one size, (width, height), that images get, and what to say of it; `largest` at most where none is given."""
     if not sizes:
         return (0, 0), []
     (width, height), _ = max(sizes.items(), key=lambda item: (item[1], item[0]))
-    as_they_are = len(sizes) == 1 and min(width, height) >= 8 and max(width, height) <= 64
+    as_they_are = len(sizes) == 1 and min(width, height) >= 8 and max(width, height) <= largest
     if image_size is None and as_they_are:
         return (width, height), []
-    side = image_size or min(max(2 ** round(math.log2(min(width, height))), 8), 64)
+    side = image_size or min(max(2 ** round(math.log2(min(width, height))), 8), largest)
     if set(sizes) == {(side, side)}:
         return (side, side), []
     all_of = "all images are" if len(sizes) == 1 else f"of {len(sizes)} sizes the commonest is"

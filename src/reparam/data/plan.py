@@ -13,6 +13,7 @@ from .archives import Skipped
 from .decode import Contents, File, Header, read_contents, read_header
 from .imageset import Shape
 from .pixels import (
+    LARGEST,
     Pixels,
     Range,
     Size,
@@ -37,9 +38,11 @@ class Settings:
     value_range: Range | None
     max_pixels: int
     like: Shape | None = None
+    largest: int = LARGEST
 
     def check(self) -> None:
         check_image_size(self.image_size)
+        check_image_size(self.largest)
         if not 1 <= self.max_pixels <= _PILLOW_LIMIT:
             raise UsageError(f"--max-pixels must lie between 1 and {_PILLOW_LIMIT}, "
                              f"got {self.max_pixels}")
@@ -169,7 +172,7 @@ def plan_of(headers: dict[str, Header], settings: Settings, skips: Skips) -> tup
     kind = max(kinds, key=lambda k: (kinds[k], -k), default=0)
     for name in [name for name, h in headers.items() if _kind(h) != kind]:
         skips.skip(name, f"{headers.pop(name).channels} channels, unlike most files here")
-    size, notes = choose_size(Counter(h.size for h in headers.values()), settings.image_size)
+    size, notes = choose_size(Counter(h.size for h in headers.values()), settings.image_size, settings.largest)
     if kind:
         return DecodePlan(size, kind, None, settings), notes
     greys = sum(h.grey for h in headers.values())

@@ -69,7 +69,7 @@ def _bytes_of_one(shard: Shard, settings: Settings) -> int:
     if not read:
         why = "; ".join({each.reason: "" for each in headers if isinstance(each, UnreadableImage)})
         raise DataError(f"no image of the first group of {shard.name} can be read: {why}")
-    width, height = choose_size(Counter(header.size for header in read), settings.image_size)[0]
+    width, height = choose_size(Counter(header.size for header in read), settings.image_size, settings.largest)[0]
     return width * height * max(header.channels for header in read)
 
 

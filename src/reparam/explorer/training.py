@@ -27,7 +27,7 @@ ENDED = ("finished", "interrupted")
 MOST_RECORDS, MOST_EVENTS = 2_000, 50
 """Points of a curve, evenly spaced among more; and the latest of what was unusual."""
 AS_READ = {"image_size": None, "background": "white", "value_range": None, "on_bad": "skip", "max_pixels": 50_000_000,
-           "stream": None}
+           "stream": None, "largest": 64}
 """How images are read by default: `DataOptions`, which is not to be loaded here, since PyTorch comes with it."""
 Record = dict[str, Any]
 

@@ -17,7 +17,7 @@ from ..models.priors import Standardize
 from ..models.trace import Layer
 from ..models.vae import VAE
 from ..parts.registry import metric
-from ..tensors import evenly
+from ..tensors import at_once, evenly
 from ..text import counted
 from .catalogue import FigureType, measures
 from .evaluation import FEWEST, Evaluation, Unavailable
@@ -212,7 +212,7 @@ def _equivariance(model: VAE, x: Tensor) -> list[Figure]:
     shape, size = model.latent.shape, x.shape[2:]
     if len(shape) != 3 or shape[1] != shape[2] or size[0] != size[1] or size[0] % shape[1]:
         return []
-    pairs = columns_in_chunks(lambda chunk: turning_errors(model, model.encode(chunk)), x, size=evaluation.at_once)
+    pairs = columns_in_chunks(lambda chunk: turning_errors(model, model.encode(chunk)), x, size=at_once(x.shape))
     error, spread = (each.cpu().double() for each in pairs)
     means = error.mean().clamp(min=1e-12), spread.mean().clamp(min=1e-12)
     value = 10 * float((means[0] / means[1]).log10())

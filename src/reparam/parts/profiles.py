@@ -94,6 +94,19 @@ def _has_time(s: Situation, device: str, *, minutes: float, images: int, side: i
             and s.side <= side)
 
 
+SIDES = {128: 12, 256: 20, 512: 40}
+"""GiB of a GPU that models of images of so many pixels a side want."""
+LONG = 8.0
+"""Minutes that they want."""
+
+
+def largest_side(minutes: float | None, *, device: str, memory: float = 0.0) -> int | None:
+    """The side that images may keep on a device in so much time; None where it is that of every machine."""
+    if device != "gpu" or minutes is None or minutes < LONG:
+        return None
+    return max((side for side, least in SIDES.items() if memory >= least), default=None)
+
+
 LARGE = "a GPU has time for deep networks and a prior over a map of codes"
 RULES = (
     Rule("default", "the default's other parts, where some are named", lambda s: bool(s.named.intersection(COMPOSED))),
@@ -102,9 +115,8 @@ RULES = (
          lambda s: _has_time(s, "gpu", minutes=1, images=2000, side=40) and s.memory >= 6),
     Rule("generate64", "a GPU has time for a prior over a map of codes",
          lambda s: _has_time(s, "gpu", minutes=1, images=2000, side=64) and s.memory >= 8),
-    Rule("generate128", LARGE, lambda s: _has_time(s, "gpu", minutes=8, images=2000, side=128) and s.memory >= 12),
-    Rule("generate256", LARGE, lambda s: _has_time(s, "gpu", minutes=8, images=2000, side=256) and s.memory >= 20),
-    Rule("generate512", LARGE, lambda s: _has_time(s, "gpu", minutes=8, images=2000, side=512) and s.memory >= 40),
+    *(Rule(f"generate{side}", LARGE, lambda s, side=side: _has_time(s, "gpu", minutes=LONG, images=2000, side=side)
+           and s.memory >= SIDES[side]) for side in SIDES),
     Rule("terse", "of small grey images a refiner draws the detail in so much time",
          lambda s: _has_time(s, "cpu", minutes=4, images=2000, side=32) and s.channels == 1),
     Rule("latent_flow", "in half an hour a prior over a map of codes can be learned",

@@ -74,7 +74,8 @@ class Run:
 
 
 def held_in_memory(data: npt.NDArray[np.generic], labels: npt.ArrayLike | None, options: DataOptions) -> ImageSet:
-    return from_arrays(data, labels, source=ARRAY, image_size=options.image_size, value_range=options.value_range)
+    return from_arrays(data, labels, source=ARRAY, image_size=options.image_size, value_range=options.value_range,
+                       largest=options.largest)
 
 
 def images_of(run: Run, data: npt.NDArray[np.generic] | None, labels: npt.ArrayLike | None, report: Reporter) -> ImageSet:

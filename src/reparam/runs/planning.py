@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..parts.recipe import Recipe
 from ..progress import Reporter
 from ..trainer.autotune import LEAST
 from .folder import Run, open_data
-from .settling import DEFAULT_MINUTES, settle_preset, starting_recipe
+from .settling import DEFAULT_MINUTES, settle_preset, settle_size, starting_recipe
 
 PROBE_MINUTES, PROBE_STEPS = 0.1, 40
 """Of training, in the trial; what follows training is done whole."""
@@ -68,11 +68,13 @@ def plan(data: str, *, preset: str, options: DataOptions, device: str, report: R
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="reparam-plan-") as folder:
         run = Run(Path(folder) / "run", data, options, starting_recipe(preset, dict(fields)))
-        images = open_data(data, options, report)
+        settle_size(run, preset, device)
+        images = open_data(data, run.options, report)
         settle_preset(run, images, preset, fields, device, report)
         chosen = str(run.facts["auto"]["preset"] if "auto" in run.facts else preset)
         report.say("trying it for a few seconds")
-        trial = _tried(data, chosen, run.recipe, run.folder, options, device)
+        read = run.options if run.options == options else replace(options, image_size=max(images.images.shape[1:3]))
+        trial = _tried(data, chosen, run.recipe, run.folder, read, device)
         told = str(run.facts["auto"]["reason"]) if "auto" in run.facts else preset
         return _reckoned(told, chosen, run.recipe, images, trial, time.perf_counter() - began)
 

@@ -80,6 +80,7 @@ class Reading(TypedDict):
     on_bad: Literal["skip", "error"]
     max_pixels: Count
     stream: NotRequired[bool | None]
+    largest: NotRequired[Count]
 
 
 class RunFile(TypedDict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from ..data.imageset import ImageSet
 from ..data.stream import Batches
 from ..data.symmetry import mirrored
 from ..parts.presets import find
-from ..parts.profiles import AUTO, FEW, Choice, Situation, choose
+from ..parts.profiles import AUTO, FEW, Choice, Situation, choose, largest_side
 from ..parts.recipe import ARCHITECTURE, Recipe
 from ..progress import Reporter
 from ..trainer.assembly import Assembly
@@ -30,6 +31,19 @@ def starting_recipe(preset: str, fields: dict[str, Any]) -> Recipe:
         UsageError: an unknown preset, or a field that does not exist.
     """
     return find("default" if preset == AUTO else preset).recipe.but(**fields)
+
+
+def settle_size(run: Run, preset: str, device: str) -> None:
+    """Lets images keep their own size as far as the machine can, where `--preset auto` chooses and no size was named."""
+    if preset == AUTO and run.options.image_size is None:
+        side = largest_side(_minutes(run.recipe), **machine(device))
+        run.options = run.options if side is None else replace(run.options, largest=side)
+
+
+def _minutes(recipe: Recipe) -> float | None:
+    """Of training; None where its end is counted in steps or epochs."""
+    no_end = recipe.minutes is None and recipe.steps is None and recipe.epochs is None
+    return DEFAULT_MINUTES if no_end else recipe.minutes
 
 
 def settle_preset(run: Run, images: ImageSet, preset: str, named: Collection[str], device: str, report: Reporter) -> None:
@@ -56,9 +70,8 @@ def situation_of(images: ImageSet, recipe: Recipe, named: frozenset[str], device
     """What is known before training on these images."""
     _, height, width, channels = images.images.shape
     few = images.streamed is None and images.trained_on < FEW
-    no_end = recipe.minutes is None and recipe.steps is None and recipe.epochs is None
     return Situation(images=images.trained_on, side=max(height, width), channels=channels,
-                     minutes=DEFAULT_MINUTES if no_end else recipe.minutes, labelled=bool(images.classes), named=named,
+                     minutes=_minutes(recipe), labelled=bool(images.classes), named=named,
                      mirrored=few and mirrored(images.images[images.split()[0]]),
                      **machine(device))
 

@@ -54,7 +54,7 @@ from .initial import find_init, start_from
 from .journal import Journal
 from .pairing import Pairs, check_pairs, find_pairs
 from .restarts import begun_before, job, new_folder
-from .settling import DEFAULT_MINUTES, settle_preset, settle_run, starting_recipe
+from .settling import DEFAULT_MINUTES, settle_preset, settle_run, settle_size, starting_recipe
 
 SAVE_EVERY = 5.0
 """Seconds between saved states, at least; and twenty times what saving one takes."""
@@ -70,7 +70,6 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = AUTO, out
 
     Data are what the command takes, or an array of images, (n, H, W), (n, H, W, C) or (n, C, H, W), with its `labels` (n,).
     An array is not kept: what needs the images again, such as `resume`, has to be given it.
-
     With `init`, a folder of a model or run, training starts from its weights; the model's parts have to be the same, while
     objective, optimizer and data may differ. What was trained after that model, such as a fitted prior, is trained anew.
 
@@ -119,6 +118,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = AUTO, out
         _check_outside(folder, path)
     report, begun = report or Silent(), begun or (lambda _: None)
     begun(folder)
+    settle_size(run, preset, device)
     images = held_in_memory(data, labels, run.options) if in_memory else open_data(source, run.options, report)
     settle_preset(run, images, preset, fields, device, report)
     return _RunTrainer(run, images, device, report, load, profile=profile).carry_out()
