@@ -1,8 +1,8 @@
 """What to train where nothing is asked for: `--preset auto`.
 
 From what is known before training (`Situation`) to a preset and changes to it (`Choice`), by two small tables: `RULES`, of
-which the first that fits names the preset, and `ADJUSTMENTS`, all of which apply that fit. The rules come from measurements,
-`benchmarks/auto.py`, docs/vae-versus-gan.md and docs/benchmarks.md; nothing here looks at an image or at a clock.
+which the first that fits names the preset, and `ADJUSTMENTS`, all of which apply that fit. docs/auto.md says what the rules
+rest on, and `benchmarks/auto.py` measures them; nothing here looks at an image or at a clock.
 """
 
 from __future__ import annotations
