@@ -46,7 +46,7 @@ ROUNDS = 21
 Work = Callable[[], None]
 MLP = Recipe(encoder="mlp((512,), 'relu')", decoder="mlp((512,), 'relu')", latent="flat(16)", likelihood="bernoulli",
              binarize=True, optimizer="adamw(lr=1e-3)", batch_size=128, ema=0.99, steps=10**9)
-RESNET = Recipe(batch_size=64, steps=10**9)
+RESNET = Recipe(batch_size=64, optimizer="adamw(lr=2e-3)", steps=10**9)
 
 
 def images(n: int = 4096) -> np.ndarray:
