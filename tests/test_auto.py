@@ -56,9 +56,10 @@ def test_images_keep_their_size_where_a_gpu_has_room_and_time(tmp_path, monkeypa
     run = Run(tmp_path / "run", "array", DataOptions(), Recipe(minutes=minutes))
     settle_size(run, "auto", "cpu")
     assert held_in_memory(images, None, run.options).images.shape[1:3] == (side, side)
-    run.options = DataOptions(image_size=32)
-    settle_size(run, "auto", "cpu")
-    assert held_in_memory(images, None, run.options).images.shape[1:3] == (32, 32), "what was named stays"
+    for named, kept in ((DataOptions(image_size=32), 32), (DataOptions(largest=16), 16)):
+        run.options = named
+        settle_size(run, "auto", "cpu")
+        assert held_in_memory(images, None, run.options).images.shape[1:3] == (kept, kept), "what was named stays"
 
 
 def test_time_images_and_machine_decide():

@@ -37,8 +37,8 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPARAM_CACHE", str(folder / "cache"))
-        train("digits", out=folder / "run", steps=40, threads=1, precision="float32", ema=0.9, fitted_prior="mixture(3)",
-              **SMALL)
+        train("digits", out=folder / "run", steps=40, threads=1, optimizer="adamw(lr=2e-3)", precision="float32", ema=0.9,
+              fitted_prior="mixture(3)", **SMALL)
     return load(folder / "run", device="cpu")
 
 
@@ -295,7 +295,7 @@ def test_numbers_out_of_their_range_are_refused(value, model, digits):
             "width": lambda v: model.traverse(width=v), "dims": lambda v: model.traverse(dims=v),
             "samples": lambda v: model.score(digits, samples=v)}
     for name, use in uses.items():
-        if value is None and name in ("seed", "steps", "refine_temperature"):
+        if value is None and name in ("seed", "steps", "temperature", "refine_temperature"):
             continue  # not given
         with pytest.raises(UsageError, match=f"{name} must be a (whole )?number (from|above) "):
             use(value)

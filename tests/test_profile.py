@@ -75,7 +75,7 @@ def test_a_critic_is_told_apart_from_the_forward_pass(tmp_path):
 
 def test_arithmetic_is_counted(images):
     """A linear map of n numbers to m takes 2nm operations an image, and twice that on the way back."""
-    recipe = Recipe(encoder="mlp((64,))", decoder="mlp((64,))", latent="flat(4)", steps=1, batch_size=8)
+    recipe = Recipe(encoder="mlp((64,))", decoder="mlp((64,))", latent="flat(4)", steps=1, batch_size=8, optimizer="adamw")
     assembly = Assembly(recipe, (1, 16, 16))
     stream = assembly.stream((images(16, (16, 16, 1)).numpy() * 255).astype(np.uint8))
     weights = sum(p.numel() for p in assembly.model.parameters() if p.dim() == 2)

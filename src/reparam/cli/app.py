@@ -232,7 +232,7 @@ def options_of(reading: Reading) -> DataOptions:
     from ..data.options import DataOptions
 
     return DataOptions(reading.image_size, reading.background, _range(reading.value_range), reading.on_bad,
-                       reading.max_pixels, reading.stream)
+                       reading.max_pixels, reading.stream, reading.largest)
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

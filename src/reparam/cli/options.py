@@ -70,7 +70,7 @@ class Reading:
     """How images are read."""
 
     image_size: Annotated[int | None, Parameter(group=GROUPS[COMMON])] = None
-    """Side of the square that images are resized and cropped to; by default the commonest size, at most 64."""
+    """Side of the square that images are resized and cropped to; by default the commonest size, at most --largest."""
     background: str = "white"
     """What transparency is drawn on: white, black, #rrggbb; or keep, for an alpha channel."""
     value_range: Range = None
@@ -80,6 +80,8 @@ class Reading:
     """Largest image that is opened, in pixels."""
     stream: bool | None = None
     """Decode images in shards while they are trained on; by default when they would take more than 4 GiB once decoded."""
+    largest: int = 64
+    """Side above which images are shrunk to it, 8 to 512; --preset auto raises it where a GPU has time and memory."""
 
 
 @Parameter(name="*")

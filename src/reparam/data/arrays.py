@@ -74,6 +74,7 @@ def from_arrays(images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *,
         UsageError: an option out of its range.
     """
     check_image_size(image_size)
+    check_image_size(largest, "--largest")
     check_value_range(value_range)
     pixels = to_uint8(_channels_last(images), value_range)
     found = Labels() if labels is None else numbered(labels, len(pixels), tuple(classes), tuple(factors))

@@ -42,9 +42,9 @@ LARGEST = 64
 """Side above which images are shrunk to it where nothing else is said."""
 
 
-def check_image_size(image_size: int | None) -> None:
+def check_image_size(image_size: int | None, flag: str = "--image-size") -> None:
     """Raises UsageError unless `image_size` is None or a side that images may be resized to."""
-    IMAGE_SIZE.check("--image-size", image_size)
+    IMAGE_SIZE.check(flag, image_size)
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:

@@ -42,7 +42,7 @@ class Settings:
 
     def check(self) -> None:
         check_image_size(self.image_size)
-        check_image_size(self.largest)
+        check_image_size(self.largest, "--largest")
         if not 1 <= self.max_pixels <= _PILLOW_LIMIT:
             raise UsageError(f"--max-pixels must lie between 1 and {_PILLOW_LIMIT}, "
                              f"got {self.max_pixels}")

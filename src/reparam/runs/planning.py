@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from .settling import DEFAULT_MINUTES, settle_preset, settle_size, starting_reci
 
 PROBE_MINUTES, PROBE_STEPS = 0.1, 40
 """Of training, in the trial; what follows training is done whole."""
+SHORTEST = 0.05
+"""Seconds of training at least: what a run tells is rounded to tenths."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,7 @@ def plan(data: str, *, preset: str, options: DataOptions, device: str, report: R
         settle_preset(run, images, preset, fields, device, report)
         chosen = str(run.facts["auto"]["preset"] if "auto" in run.facts else preset)
         report.say("trying it for a few seconds")
-        read = run.options if run.options == options else replace(options, image_size=max(images.images.shape[1:3]))
-        trial = _tried(data, chosen, run.recipe, run.folder, read, device)
+        trial = _tried(data, chosen, run.recipe, run.folder, run.options, device)
         told = str(run.facts["auto"]["reason"]) if "auto" in run.facts else preset
         return _reckoned(told, chosen, run.recipe, images, trial, time.perf_counter() - began)
 
@@ -134,7 +135,7 @@ def _reckoned(told: str, preset: str, recipe: Recipe, images: ImageSet, trial: _
     run, outcome = trial.run, trial.run.facts["outcome"]
     after = max(trial.seconds - outcome["training_seconds"], 0.0)
     n, batch = images.trained_on, min(run.recipe.batch_size or recipe.batch_size, images.trained_on)
-    each = outcome["training_seconds"] / max(outcome["steps"], 1)
+    each = max(outcome["training_seconds"], SHORTEST) / max(outcome["steps"], 1)
     by_epochs = math.ceil(recipe.epochs * n / batch) if recipe.epochs else None
     steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
     minutes = recipe.minutes or (DEFAULT_MINUTES if steps is None else None)

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from ..data.imageset import ImageSet
+from ..data.pixels import LARGEST
 from ..data.stream import Batches
 from ..data.symmetry import mirrored
 from ..parts.presets import find
@@ -35,7 +36,7 @@ def starting_recipe(preset: str, fields: dict[str, Any]) -> Recipe:
 
 def settle_size(run: Run, preset: str, device: str) -> None:
     """Lets images keep their own size as far as the machine can, where `--preset auto` chooses and no size was named."""
-    if preset == AUTO and run.options.image_size is None:
+    if preset == AUTO and run.options.image_size is None and run.options.largest == LARGEST:
         side = largest_side(_minutes(run.recipe), **machine(device))
         run.options = run.options if side is None else replace(run.options, largest=side)
 
