@@ -75,3 +75,5 @@ addEventListener("keydown", (event) => {
 });
 await ask("/state");
 document.body.classList.add("ready");
+
+export {};
