@@ -20,9 +20,9 @@ from mnist_likelihood import reparam
 
 import reparam as package
 from reparam.parts.presets import ANY, PAIRS, PRESETS
+from reparam.parts.recipe import Recipe
 
 RESULTS = Path(package.__file__).parent / "parts" / "preset_figures.json"
-METRICS = "elbo, iw_nll(50), psnr, active_units, accuracy, codebook_usage"
 KEPT = ("-elbo", "kl", "iw_nll(50)", "psnr", "active_units", "accuracy", "codebook_usage", "codebook_perplexity")
 
 
@@ -35,10 +35,19 @@ def some_of(source: str, folder: Path) -> str:
     return str(path)
 
 
+def metrics_of(recipe: Recipe) -> str:
+    """Those that a recipe's model has."""
+    quantised = recipe.posterior.startswith(("vq", "fsq", "lfq", "rvq"))
+    chosen = {"psnr": True, "active_units": True, "elbo": recipe.posterior != "deterministic",
+              "iw_nll(50)": recipe.posterior != "deterministic", "accuracy": recipe.latent.startswith("semi_supervised"),
+              "codebook_usage": quantised}
+    return ", ".join(name for name, has in chosen.items() if has)
+
+
 def measure(name: str, data: str, minutes: str, folder: Path) -> dict:
     out = folder / name
     reparam("train", data, "--preset", name, "--minutes", minutes, "--threads", "1", "--out", str(out))
-    figures = reparam("evaluate", str(out), "--metrics", METRICS)["metrics"]
+    figures = reparam("evaluate", str(out), "--metrics", metrics_of(PRESETS[name].recipe))["metrics"]
     facts = json.loads((out / "run.json").read_text())
     outcome = facts["facts"]["outcome"]
     return {"data": Path(data).stem, "seconds": outcome["training_seconds"], "images": outcome["images_seen"],
