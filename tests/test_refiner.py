@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from conftest import trained_stage
 from PIL import Image
+from scipy import stats
 
 from reparam.cli.app import main
 from reparam.distributions.pixels import LogisticMixture
@@ -16,7 +19,7 @@ from reparam.errors import UsageError
 from reparam.metrics.evaluation import Evaluation
 from reparam.models.build import build_model
 from reparam.models.draw import Draw
-from reparam.models.refiner import Refiner, build_refiner, dithered
+from reparam.models.refiner import Refiner, build_refiner, dithered, energy_score
 from reparam.models.sampler import Sampler, build_sampler
 from reparam.nets.masked import CausalConv, baked
 from reparam.parts.recipe import Recipe
@@ -28,7 +31,7 @@ from reparam.trainer.stages import base as stages
 from reparam.trainer.stages.sequence import TimeSplit
 
 NET = "flow_matching('unet(8)')"
-NETS = (NET, "autoregressive(8, 4, 1, temperature=1.0)")
+NETS = (NET, "autoregressive(8, 4, 1, temperature=1.0)", "energy(16, 1, 1, temperature=1.0)")
 RECIPE = Recipe(encoder="mlp((16,))", decoder="mlp((16,))", latent="flat(3)", refiner=NET, batch_size=32)
 
 
@@ -130,6 +133,42 @@ def test_shares_divide_the_minutes():
     Assembly(both.but(prior_share=0.5, fitted_prior="mixture"), (1, 4, 4)).check()  # which takes no share
     with pytest.raises(UsageError, match="refiner_share is a share"):
         RECIPE.but(refiner_share=0.0)
+
+
+def test_the_energy_score_of_single_values_is_the_crps():
+    """Of N(m, s²) at y it is s (u (2Φ(u) − 1) + 2φ(u) − 1/√π), u = (y − m) / s (Gneiting & Raftery, 2007, section 4.2)."""
+    m, s, y, n = 0.4, 0.2, 0.75, 200_000
+    a, b = (m + s * torch.randn(n, 1, 1, 1, dtype=torch.float64) for _ in range(2))
+    found = energy_score(a, b, torch.full_like(a, y), 1)
+    u, normal = (y - m) / s, stats.norm
+    crps = s * (u * (2 * normal.cdf(u) - 1) + 2 * normal.pdf(u) - 1 / math.sqrt(math.pi))
+    assert float(found.mean()) == pytest.approx(crps, abs=4 * float(found.std()) / math.sqrt(n))
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_the_energy_score_takes_every_square_as_one(side):
+    a, b, x = (torch.rand(2, 3, 5, 4, dtype=torch.float64) for _ in range(3))
+    first, score = max(side // 2, 1), torch.zeros(2, dtype=torch.float64)
+    rows, columns = ([slice(i, i + side) for i in range(0, n - side + first, first)] for n in (5, 4))
+    squares = list(product(rows, columns))
+    for i, j in squares:
+        here = [each[..., i, j].flatten(1) for each in (a, b, x)]
+        near = sum((draw - here[2]).square().mean(1).sqrt() for draw in here[:2])
+        score += (near - (here[0] - here[1]).square().mean(1).sqrt()) / 2
+    torch.testing.assert_close(energy_score(a, b, x, side), score / len(squares), atol=1e-4, rtol=0)
+
+
+def test_the_energy_score_is_least_at_the_distribution_itself():
+    """Squares of two signs, alike within a square: neither their mean, nor single pixels of the same signs, do as well."""
+    def signs(*shape):
+        return 2.0 * torch.randint(2, shape) - 1
+
+    n = 4000
+    x = signs(n, 1, 1, 1).expand(n, 1, 4, 4)
+    laws = {"right": lambda: signs(n, 1, 1, 1).expand(n, 1, 4, 4), "mean": lambda: torch.zeros(n, 1, 4, 4),
+            "pixels": lambda: signs(n, 1, 4, 4)}
+    score = {name: float(energy_score(draw(), draw(), x, 4).mean()) for name, draw in laws.items()}
+    assert score["right"] < min(score["mean"], score["pixels"]) - 0.1
 
 
 @pytest.fixture
@@ -245,7 +284,7 @@ def test_a_refiner_is_trained_at_its_own_rate(monkeypatch):
     monkeypatch.setattr(stages, "training", lambda _, __, ___, how, **____: told.append(how.optimizer) or iter(()))
     for net in NETS:
         trained_stage("refiner", refined(), RECIPE.but(refiner=net), torch.rand(8, 1, 4, 4))
-    assert told == ["adamw(lr=0.001)", "adamw(lr=0.006)"]
+    assert told == ["adamw(lr=0.001)", "adamw(lr=0.006)", "adamw(lr=0.003)"]
 
 
 def test_pixels_are_drawn_from_what_the_groups_before_them_say(groupwise):
