@@ -234,12 +234,12 @@ PRESETS: dict[str, Preset] = {
     "generate128": _generate_large(
         "The same for about 128 pixels a side.", "deep(64, 2)", detail=400, latent="spatial(4, 4)", batch_size=32),
     "generate256": _generate_large(
-        "The same for about 256 pixels a side, a batch in two pieces to save memory.", "deep(32, 2)", detail=1600,
-        latent="spatial(4, 8)", batch_size=16, accumulate=2, adversary="images('reconstructions', patch=16)"),
+        "The same for about 256 pixels a side, a batch in four pieces to save memory.", "deep(32, 2)", detail=1600,
+        latent="spatial(4, 8)", batch_size=16, accumulate=4, adversary="images('reconstructions', patch=16)"),
     "generate512": _generate_large(
-        "The same for about 512 pixels a side, in four pieces; attention joins the places of its map.",
+        "The same for about 512 pixels a side, in eight pieces; attention joins the places of its map.",
         "deep(24, 2, attention=4)",
-        detail=6400, latent="spatial(8, 16)", batch_size=8, accumulate=4, adversary="images('reconstructions', patch=16)"),
+        detail=6400, latent="spatial(8, 16)", batch_size=8, accumulate=8, adversary="images('reconstructions', patch=16)"),
     "dcgan": _gan("The classic GAN: BatchNorm, transposed convolutions, the non-saturating game.",
                   "Radford et al., 2016, arXiv:1511.06434", decoder="dcgan(start='normal')", critic="dcgan(start='normal')",
                   likelihood="implicit(squash=True)", optimizer="adamw(lr=2e-4, betas=(0.5, 0.999))",
