@@ -112,7 +112,7 @@ def test_a_search_begins_with_the_papers_setting_and_is_the_same_again(part):
         assert found[:4] == players.settings_of(name, "faces", 4)
 
 
-@pytest.mark.parametrize("name", ["default", "terse", "dcgan", "fastgan", "r3gan", "vae_gan", "sngan", "wgan_gp",
+@pytest.mark.parametrize("name", ["default", "terse", "refined", "dcgan", "fastgan", "r3gan", "vae_gan", "sngan", "wgan_gp",
                                   "latent_flow"])
 def test_every_setting_can_be_trained_and_meets_the_parameters(part, name):
     players, training = part("players"), part("training")

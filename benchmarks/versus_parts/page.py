@@ -122,7 +122,8 @@ def rules(scale: Scale) -> list[str]:
             f"- **Settings** are searched for every player on every set alike: {rungs}, by successive halving; the first setting is the paper's own, of the size that all have, "
             "the others are drawn at random, by a fixed seed, from ranges that papers use. FD by EfficientNet to training images that were held "
             "out chooses; test images choose nothing, and Inception chooses nothing at all.",
-            f"- **Plain draws** have temperature 1 throughout, a refiner's too. **Draws as chosen** may lower the temperature and keep the better draws by "
+            f"- **Plain draws** are of the prior or the noise at temperature 1. A refiner's temperature is a setting of a VAE's decoder, since the decoder's mean "
+            f"alone, which VAEs without a refiner draw, is a refiner at 0. **Draws as chosen** may change temperatures and keep the better draws by "
             f"a resampler, `{RESAMPLER}`, for VAEs and GANs alike: it is trained within the budget ({RESAMPLER_SHARE:.0%}), and held-out training images "
             "choose the way, where it is better beyond noise. A player for which plain draws were chosen has the same figures twice.",
             f"- **Figures** are of as many draws as there are test images, 10,000 (faces64: 2,500, kept out of training); precision, recall, density, "

@@ -65,7 +65,13 @@ def terse(rng: random.Random) -> Settings:
     return {"patch": rng.choice("24"), "optimizer": of_vae(rng), "latent": f"flat({rng.choice((16, 32, 64))})",
             "objective": f"nll + {rng.choice((1.5, 2, 3, 4))}*kl", "prior_share": prior,
             "fitted_prior": f"flow_matching('mlp({rng.choice((128, 192))}, 2)')",
-            "refiner": f"autoregressive({rng.choice((24, 32, 48))}, temperature=1.0)", "refiner_share": rng.choice((0.3, 0.4, 0.5))}
+            "refiner": f"autoregressive({rng.choice((24, 32, 48))}, temperature={rng.choice((0.5, 0.6, 0.7, 1.0))})",
+            "refiner_share": rng.choice((0.3, 0.4, 0.5))}
+
+
+def refined(rng: random.Random) -> Settings:
+    return default(rng) | {"refiner": f"energy({rng.choice((24, 32, 48))}, temperature={rng.choice((0.4, 0.5, 0.6, 1.0))})",
+                           "refiner_share": rng.choice((0.2, 0.3, 0.4))}
 
 
 def latent_flow(rng: random.Random) -> Settings:
@@ -133,8 +139,8 @@ OF_DECODER = {"patch": "0", "start": "normal"}
 """Settings that go into the decoder's call, and what they are unless changed."""
 PLAYERS: dict[str, Player] = {
     "default": Player(VAE, RESNET, {}, default),
-    "terse": Player(VAE, RESNET, {"refiner": "autoregressive(64, temperature=1.0)",
-                                  "fitted_prior": "flow_matching('mlp(192, 2)')"}, terse),
+    "terse": Player(VAE, RESNET, {"fitted_prior": "flow_matching('mlp(192, 2)')"}, terse),
+    "refined": Player(VAE, RESNET, {}, refined),
     "dcgan": Player(GAN, "dcgan({w}, start='%(start)s')", {"latent": "flat(100)", "schedule": "constant"}, dcgan),
     "fastgan": Player(GAN, "fastgan({w}, patch=%(patch)s)", {
         "optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))", "critic_optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))",

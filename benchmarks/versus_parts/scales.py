@@ -13,7 +13,7 @@ from reparam.tensors import evenly
 from .players import PLAYERS
 from .searching import Rung
 
-FIRST = ("default", "terse", "dcgan", "fastgan", "r3gan")
+FIRST = ("default", "terse", "refined", "dcgan", "fastgan", "r3gan")
 LATER = ("vae_gan", "sngan", "wgan_gp")
 LONG_ONLY = ("latent_flow",)
 

@@ -153,6 +153,7 @@ _RESULTS = {
     "default": "a VAE with codes that can be looked at and edited; close reconstructions, new images softer than real ones.",
     "terse": "a VAE with a small code that says what matters and a refiner that draws the rest: sharp new images, loose "
              "reconstructions; drawing takes longer.",
+    "refined": "a VAE with codes that can be looked at and edited, and a refiner that draws the detail they lack.",
     "latent_flow": "a map of codes and a prior over it: close reconstructions, varied new images.",
     **dict.fromkeys(("generate32", "generate64", "generate128", "generate256", "generate512"),
                     "new images above all, with close reconstructions; the code is a map, not a few numbers to turn.")}
