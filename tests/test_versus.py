@@ -168,5 +168,5 @@ def test_the_page_tells_losses_first_and_what_is_missing(part, tmp_path):
     assert [row.split("|")[1].strip() for row in rows] == ["MNIST", "Fashion-MNIST", "faces64"]
     assert [row.split("|")[4].strip() for row in rows] == ["**GAN**", "**VAE**", "no GAN is able"]
     assert "`dcgan` |" in rows[2]
-    assert "`cifar-default-4-0`" in text
-    assert "36 searches for settings" in text
+    assert "`mnist-terse-4-0`" in text
+    assert "40 searches for settings" in text

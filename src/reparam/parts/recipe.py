@@ -43,7 +43,7 @@ class Recipe:
     resampler_share: float = 0.15
     """Share of the minutes that the resampler gets; with --steps it gets as many as the model."""
     refiner: str = "none"
-    """What draws the detail that codes do not hold, trained after the model: autoregressive, energy, or flow_matching(net)."""
+    """What draws the detail that codes do not hold, trained after the model: autoregressive, energy, flow_matching(net)."""
     refiner_share: float = 0.4
     """Share of the minutes that the refiner gets; with --steps it gets as many as the model."""
     likelihood: str = "gaussian(sigma='optimal')"
