@@ -30,6 +30,7 @@ class Server:
 
     asked: list[dict] = field(default_factory=list)
     names: tuple[str, ...] = ("fish",)
+    temperature: float = 1
 
     def __post_init__(self):
         draws = np.random.default_rng(0)
@@ -45,7 +46,7 @@ class Server:
         axes = [{"index": i, "nats": D - i, "mean": 0, "std": 1, "low": -3, "high": 3, "name": "hue" if i == 2 else ""}
                 for i in range(D)]
         run = {"name": "fish", "image": [SIDE, SIDE, 3], "latent": [D], "axes": axes, "ways": WAYS,
-               "folder": "runs/fish", "plain": True,
+               "folder": "runs/fish", "plain": True, "temperature": self.temperature,
                "directions": [{"name": "smiling", "accuracy": 0.9}], "classes": ["round", "long"], "has_encoder": True,
                "refines": False}
         runs = [run | {"name": name} for name in self.names]
@@ -265,6 +266,23 @@ def test_samples_are_drawn_and_opened(opened, server):
     page.click("#copyas")
     assert 'reparam.load("runs/fish")' in page.inner_text("#aspython")
     assert page.inner_text("#ascommand").startswith("reparam decode runs/fish --code=")
+    page.keyboard.press("Escape")
+
+
+def test_samples_begin_at_the_temperature_that_training_chose(opened, server):
+    assert not opened().locator("#chosen").is_visible()
+    server.temperature = 0.8
+    page = opened()
+    page.click("#tab-draw")
+    page.wait_for_selector("#drawn .tile")
+    assert {q["temperature"] for q in server.asked if q["op"] == "sample"} == {0.8}
+    assert "Training chose 0.8" in page.inner_text("#drawing") and page.inner_text("#temperatureis") == "0.80"
+    page.locator("#temperature").fill("1")
+    page.locator("#temperature").dispatch_event("change")
+    until(page, lambda: server.asked[-1]["temperature"] == 1)
+    page.click("#copyas")
+    page.select_option("#copyof", "Samples")
+    assert "--temperature 1" in page.inner_text("#ascommand")  # without it the command draws at 0.8
     page.keyboard.press("Escape")
 
 

@@ -24,6 +24,7 @@ from reparam.errors import DataError, ReparamError, UsageError
 from reparam.explorer import figures, points
 from reparam.explorer.questions import Question
 from reparam.explorer.session import Session
+from reparam.models.sampling import Sampling
 
 N = 300
 FITTED = {"fitted_prior": "mixture(3)"}
@@ -281,6 +282,18 @@ def test_samples_are_those_of_the_command(ask, session, prior):
     found = ask("sample", prior=prior, n=5, seed=3, temperature=0.7).arrays
     np.testing.assert_array_equal(found["images"][..., 0], model.sample(5, prior=prior, seed=3, temperature=0.7))
     np.testing.assert_array_equal(found["images"], ask("decode", codes=found["codes"].tolist()).arrays["images"])
+
+
+def test_samples_begin_as_training_chose(ask, session, monkeypatch):
+    model = session.runs[0].model
+    assert ask("hello").fields["runs"][0]["temperature"] == 1
+    plain = ask("sample", n=5, seed=3).arrays["codes"]
+    monkeypatch.setattr(model, "config", replace(model.config, sampling=Sampling(temperature=0.6)))
+    assert ask("hello").fields["runs"][0]["temperature"] == 0.6
+    chosen = ask("sample", n=5, seed=3).arrays
+    np.testing.assert_array_equal(chosen["images"][..., 0], model.sample(5, seed=3))
+    assert not np.allclose(chosen["codes"], plain)
+    np.testing.assert_array_equal(ask("sample", n=5, seed=3, temperature=1).arrays["codes"], plain)
 
 
 def test_samples_without_a_prior_named_are_of_the_first(ask):

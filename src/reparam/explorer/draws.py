@@ -60,14 +60,15 @@ def classes_of(run: Explored) -> list[str]:
 
 
 def sample(run: Explored, question: Question) -> Answer:
-    """New images and their codes."""
+    """New images and their codes; drawn as training chose, where nothing else is asked for."""
     model, label = run.model, question.said.get("label")
     if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
         raise UsageError("a label is the name or the number of a class")
     options = model.options(
         prior=question.text("prior", "") or None, label=label if label != "" else None,
-        temperature=question.number("temperature", TEMPERATURE, 1.0),
-        guidance=question.number("guidance", GUIDANCE, 1.0), resample=question.flag("resample", True),
+        temperature=question.number("temperature", TEMPERATURE) if "temperature" in question.said else None,
+        guidance=question.number("guidance", GUIDANCE, 1.0),
+        resample=question.flag("resample", True) if "resample" in question.said else None,
         refine=question.flag("detail", True))
     codes, images = model.drawn(question.whole("n", SAMPLES, 16), options, seed=question.whole("seed", SEED, 0))
     return Answer(arrays={"images": run.written(images), "codes": codes.flatten(1).numpy()})

@@ -231,7 +231,9 @@ class Explored:
             low, high = self.ends(axis)
             axes.append({"index": axis.index, "nats": axis.nats, "mean": axis.mean, "std": axis.std, "low": low,
                          "high": high, "name": self.axis_names.get(axis.index, "")})
+        sampling = self.model.config.sampling
         return {"name": self.name, "folder": str(self.folder), "image": [h, w, c],
+                "temperature": sampling.temperature if sampling is not None else 1.0,
                 "latent": list(self.model.latent_shape), "axes": axes,
                 "directions": [{"name": d.name, "accuracy": d.accuracy} for d in self.directions.values()],
                 "plain": self.is_plain, "has_curves": self.training.has_curves,

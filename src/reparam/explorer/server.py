@@ -15,7 +15,7 @@ Images are uint8 (n, h, w, c), codes float32 (n, d), flattened, rows numbers of 
 
 | op | asks with | answer |
 |---|---|---|
-| hello | | runs (none while the run is trained for the first time, whose name and folder then stand beside them): [{name, folder, image: [h, w, c], latent: […], axes: [{index, nats, mean, std, low, high, name}], directions: [{name, accuracy}], ways: [{prior, title, resample, labels, guides}], classes: […], has_encoder, refines, plain, has_curves}], points: {n, columns: [{name, title, kind: "class" or "number", values?: […], factor?}]}, planes: [{name, title, exact, missing? (what to install)}], notes: […], films, training: bool |
+| hello | | runs (none while the run is trained for the first time, whose name and folder then stand beside them): [{name, folder, image: [h, w, c], latent: […], axes: [{index, nats, mean, std, low, high, name}], directions: [{name, accuracy}], ways: [{prior, title, resample, labels, guides}], temperature (that training chose), classes: […], has_encoder, refines, plain, has_curves}], points: {n, columns: [{name, title, kind: "class" or "number", values?: […], factor?}]}, planes: [{name, title, exact, missing? (what to install)}], notes: […], films, training: bool |
 | plane | run, plane ("pca", "pacmap", "latents:3,7") | xy float32 (n, 2), titles: [x, y] or [], exact, by_neighbours, trustworthiness; or computing: true, to be asked for again |
 | column | run, name ("label", "part", a table's column, "error", "elbo", "anomaly", "worse", …) | values float32 (n): numbers of classes or values, NaN where unknown |
 | thumbs | rows | images, names |

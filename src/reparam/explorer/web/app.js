@@ -20,7 +20,7 @@ import { Workbench } from "./workbench.js";
  * @typedef {{index: number, nats: number, mean: number, std: number, low: number, high: number, name: string}} Axis
  * @typedef {{prior: string, title: string, resample: boolean, labels: boolean, guides: boolean}} Way of drawing new images
  * @typedef {{name: string, folder: string, image: number[], latent: number[], axes: Axis[], directions: {name: string, accuracy: number}[],
- *            ways: Way[], classes: string[], has_encoder: boolean, refines: boolean, plain: boolean, has_curves?: boolean}} Run
+ *            ways: Way[], temperature: number, classes: string[], has_encoder: boolean, refines: boolean, plain: boolean, has_curves?: boolean}} Run
  * @typedef {{runs: Run[], points: {n: number, columns: {name: string, title?: string, kind: string, values?: string[], factor?: boolean}[]},
  *            planes: {name: string, title: string, exact: boolean, missing?: string}[], training: boolean, films: boolean, notes?: string[], name?: string, folder?: string}} Hello
  * @typedef {{backend: import("./backend.js").Backend, hello: Hello, changed: () => void,

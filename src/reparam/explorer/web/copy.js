@@ -60,11 +60,11 @@ export function ofPath(run, stops, frames, geodesic) {
 export function ofSamples(run, asked) {
   const commands = [], lines = [];
   for (const { way, n, seed, temperature, label, guidance } of asked) {
-    const plain = run.ways.some((each) => each.resample && each.prior === way.prior) && !way.resample;
-    commands.push(["reparam sample", quoted(run.folder), `-n ${n}`, `--seed ${seed}`, `--prior ${quoted(way.prior)}`, label && `--label ${quoted(label)}`, temperature !== 1 && `--temperature ${temperature}`,
-      guidance !== 1 && `--guidance ${guidance}`, plain && "--no-resample", `--out samples-${way.prior}${way.resample ? "-resampled" : ""}.png`].filter(Boolean).join(" "));
-    lines.push(`images = model.sample(${[n, `seed=${seed}`, `prior=${text(way.prior)}`, label && `label=${text(label)}`, temperature !== 1 && `temperature=${temperature}`,
-      guidance !== 1 && `guidance=${guidance}`, plain && "resample=False"].filter(Boolean).join(", ")})  # ${way.title}`);
+    const both = run.ways.some((each) => each.resample && each.prior === way.prior), warm = temperature !== 1 || run.temperature !== 1;
+    commands.push(["reparam sample", quoted(run.folder), `-n ${n}`, `--seed ${seed}`, `--prior ${quoted(way.prior)}`, label && `--label ${quoted(label)}`, warm && `--temperature ${temperature}`,
+      guidance !== 1 && `--guidance ${guidance}`, both && (way.resample ? "--resample" : "--no-resample"), `--out samples-${way.prior}${way.resample ? "-resampled" : ""}.png`].filter(Boolean).join(" "));
+    lines.push(`images = model.sample(${[n, `seed=${seed}`, `prior=${text(way.prior)}`, label && `label=${text(label)}`, warm && `temperature=${temperature}`,
+      guidance !== 1 && `guidance=${guidance}`, both && `resample=${way.resample ? "True" : "False"}`].filter(Boolean).join(", ")})  # ${way.title}`);
   }
   return { command: commands.join("\n"), python: `import reparam\n\nmodel = reparam.load(${text(run.folder)})\n${lines.join("\n")}\n` };
 }

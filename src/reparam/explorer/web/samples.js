@@ -18,6 +18,9 @@ export class Samples {
     byId("class").replaceChildren(el("option", { value: "" }, "any"), ...run.classes.map((name) => el("option", { value: name }, name)));
     byId("classbox").hidden = !run.classes.length || !this.ways.some((way) => way.labels);
     byId("guidancebox").hidden = !this.ways.some((way) => way.guides);
+    byId("temperature").value = String(run.temperature);
+    byId("chosen").hidden = run.temperature === 1;
+    byId("chosen").textContent = `Training chose ${short(run.temperature)}: nearest to held-out images.`;
     byId("draw").onclick = () => { this.seed = Math.floor(1e6 * Math.random()); this.draw(); };
     for (const id of ["class", "temperature", "guidance"]) byId(id).onchange = () => this.draw();
     for (const id of ["temperature", "guidance"]) byId(id).oninput = () => this.tell();
