@@ -78,7 +78,8 @@ def test_players_with_too_few_seeds_neither_win_nor_are_beaten(part):
 
 
 @pytest.mark.parametrize(("duplicates", "vendi", "expected"), [
-    ([0.0, 0.0, 0.9], [20, 20, 20], False), ([0.05, 0.06, 0.0], [20, 20, 20], True), ([0.0, 0.0, 0.0], [3, 2, 20], True)])
+    ([0.0, 0.0, 0.9], [20, 20, 20], False), ([0.2, 0.3, 0.0], [20, 20, 20], True),
+    ([0.19, 0.19, 0.19], [20, 20, 20], False), ([0.0, 0.0, 0.0], [3, 2, 20], True)])
 def test_a_player_is_unable_when_most_seeds_collapsed(part, duplicates, vendi, expected):
     assert part("claims").unable(duplicates, vendi) is expected
 

@@ -8,10 +8,13 @@ from enum import Enum
 
 from scipy.stats import kendalltau
 
+from reparam.doctor.checks import REPEATED
+
 LEAST_SEEDS = 3
 """Without so many trainings of each player nothing is claimed."""
-DUPLICATES, VENDI = 0.05, 3.0
-"""A player with that share of repeated samples or more, or whose samples amount to so few different images, is unable."""
+DUPLICATES, VENDI = REPEATED, 3.0
+"""A player with that share of repeated samples or more (from which on the report calls a model collapsed), or whose samples
+amount to so few different images, is unable. What repeats less is judged: a lower bound would leave out who is ahead."""
 Ranges = Mapping[str, Sequence[float]]
 """Figures of the seeds of a player, by network."""
 

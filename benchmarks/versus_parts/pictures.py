@@ -35,21 +35,20 @@ def curves(found: Measured, sets: tuple[str, ...], where: Path) -> list[str]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.9 * max(len(sets), 2), 3.2), layout="constrained")
-    drawn = False
+    sets = tuple(data for data in sets if any(c.get("curve") for (of, *_), cells in found.grid.items() if of == data for c in cells))
+    if not sets:
+        return []
+    told = {}
     for axis, data in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
         for i, name in enumerate(PLAYERS):
             cells = [c for minutes in found.budgets(data) for c in found.grid.get((data, minutes, name), [])[:1] if c.get("curve")]
             for cell in cells:
                 points = [(p["seconds"], p["fd (wavelets)"]) for p in cell["curve"] if "fd (wavelets)" in p]
-                axis.plot(*zip(*points, strict=True), label=name if cell is cells[0] else None, color=f"C{i}",
-                          ls="--" if PLAYERS[name].side == GAN else "-", lw=1.5)
-                drawn = True
+                told[name], = axis.plot(*zip(*points, strict=True), color=f"C{i}", ls="--" if PLAYERS[name].side == GAN else "-", lw=1.5)
         axis.set(title=data, xlabel="processor seconds", yscale="log")
         axis.spines[["top", "right"]].set_visible(False)
-    if not drawn:
-        return []
     figure.axes[0].set_ylabel("FD (wavelets), own prior")
-    next(axis for axis in figure.axes if axis.lines).legend(frameon=False, fontsize=7)
+    figure.axes[-1].legend(told.values(), told, frameon=False, fontsize=7)
     figure.savefig(where / "vae-versus-gan-curves.png", dpi=90)
     return ["## Over time", "", "![quality against time](vae-versus-gan-curves.png)", "",
             "FD by wavelets, of 500 draws of the model's own prior, so without what is fitted to a VAE's codes afterwards, to 500 held-out "
