@@ -29,6 +29,7 @@ ARGUMENTS = {
     ("term", "piwae"): "piwae(2, 3)",
     ("weight", "constant"): "constant(0.5)",
     ("weight", "linear"): "linear(0, 1, 0.1)",
+    ("weight", "cosine"): "cosine(1, 0)",
     ("weight", "cyclic"): "cyclic(0, 1)",
     ("weight", "late"): "late(1, 0.4, 0.1)",
     ("weight", "target_rate"): "target_rate(30)",

@@ -503,6 +503,29 @@ def test_a_broken_critic_leaves_the_step_out_for_both(play, images):
     assert state.critic.guard.skipped == 2
 
 
+def test_a_penalty_follows_its_schedule(play, images):
+    """From its start by half a period of a cosine to its end, and there it stays."""
+    model, adversary = play(penalty="cosine(2, 0.2, 0.5)*r1 + 3*r2")
+    found = [adversary.weights]
+    for _ in training(model, parse_objective("nll + kl + adversarial"), forever(images(4, SHAPE)), steps=8,
+                      adversary=adversary, **STEADY):
+        found.append(adversary.weights)
+    wanted = [1.1 + 0.9 * math.cos(math.pi * min(step / 4, 1)) for step in range(8)]
+    assert [weight for weight, _ in found[1:]] == pytest.approx(wanted)
+    assert {weight for _, weight in found} == {3}
+
+
+def test_a_penalty_counts_by_its_weight_of_now(play, images):
+    model, adversary = play(penalty="linear(1, 3)*r1")
+    batch = adversary(model, model(images(6, SHAPE)))
+    at = []
+    for progress in (0.0, 0.5, 1.0):
+        adversary.move_to(progress)
+        at.append(batch.critic_loss().item())
+    assert at[1] - at[0] == pytest.approx(at[2] - at[1], rel=1e-3)
+    assert at[1] - at[0] > 0
+
+
 def test_a_broken_batch_costs_one_step(play, images):
     """What it did to the averages of a penalty must not break the steps after it."""
     x = images(4, SHAPE)

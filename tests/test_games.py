@@ -326,15 +326,16 @@ def test_spectral_norm_makes_the_largest_singular_value_one(network):
 
 def test_penalties_are_read_with_their_weights():
     found = parse_penalties("10*r1 + 2.5*lecam(0.5) + spectral_norm + 0*r2(0.1)")
-    assert [w for w, _ in found] == [10, 2.5, 1, 0]
+    assert [w(0.3) for w, _ in found] == [10, 2.5, 1, 0]
     assert [type(p).__name__ for _, p in found] == ["R1", "LeCam", "SpectralNorm", "R2"]
     assert found[1][1].decay == 0.5
     assert parse_penalties("none") == []
 
 
 @pytest.mark.parametrize(("text", "why"), [
-    ("r3", "unknown penalty 'r3'"), ("linear(0, 1)*r1", "is a number of at least 0"), ("-1*r1", "is a number of at least 0"),
-    ("r1 - r2", "is a number of at least 0"), ("", "cannot read"), ("r1(-0.1)", "noise must be at least 0"),
+    ("r3", "unknown penalty 'r3'"), ("linear(1, -1)*r1", "at least 0 and finite throughout"),
+    ("target_rate(30)*r1", "adapts to a term"), ("wave(0, 1)*r1", "unknown weight"), ("-1*r1", "at least 0"),
+    ("r1 - r2", "at least 0"), ("", "cannot read"), ("r1(-0.1)", "noise must be at least 0"),
     ("lecam(1.0)", "decay must be from 0 to below 1"), ("lecam(-0.1)", "decay must be from 0 to below 1"),
     ("10*gradient(5)", "Write it as gradient"), ("spectral_norm(n=3)", "Write it as spectral_norm")])
 def test_penalties_without_sense_are_refused(text, why):
@@ -362,7 +363,7 @@ def test_the_critics_gradients_are_those_of_its_loss(name, penalty):
         sides = [(t.clone().requires_grad_(),) for t in (real, fake)]
         judged = Scored(critic, *sides, critic(*sides[0]), critic(*sides[1]))
         total = game.critic(judged.real_scores, judged.fake_scores).mean()
-        return total + sum(w * p(judged) for w, p in penalties)
+        return total + sum(w(0.0) * p(judged) for w, p in penalties)
 
     weights = [t.requires_grad_() for t in (doubles(2, 3), doubles(3), 0.3 * doubles(3))]
     if "lecam" not in penalty:  # lecam's averages take no gradient, which finite differences do not know

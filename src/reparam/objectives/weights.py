@@ -36,7 +36,6 @@ Fraction = Annotated[float, above(0, up_to=1)]
 """Of training."""
 
 
-
 @registry.weight("constant")
 @dataclass(frozen=True)
 class constant(Weight):
@@ -66,6 +65,24 @@ class linear(Weight):
         return self.start + (self.end - self.start) * min(progress / self.fraction, 1.0)
 
     def scaled(self, factor: float) -> linear:
+        return replace(self, start=factor * self.start, end=factor * self.end)
+
+
+@registry.weight("cosine")
+@dataclass(frozen=True)
+class cosine(Weight):
+    """From `start` to `end` by half a period of a cosine over the first `fraction` of training, then `end`: as the
+    penalties of R3GAN fall (Huang et al., 2024, arXiv:2501.05441)."""
+
+    start: float
+    end: float
+    fraction: Fraction = 1.0
+
+    def __call__(self, progress: float) -> float:
+        done = (1 - math.cos(math.pi * min(progress / self.fraction, 1.0))) / 2
+        return self.start + (self.end - self.start) * done
+
+    def scaled(self, factor: float) -> cosine:
         return replace(self, start=factor * self.start, end=factor * self.end)
 
 

@@ -211,6 +211,8 @@ class _Loop(Generic[M]):
         state = self.state
         moved = [state.side] * turn.update_model + ([turn.critic] if turn.critic is not None else [])
         limits, weights = [side.guard.limits() for side in moved], self._weights()
+        if state.adversary is not None:
+            state.adversary.move_to(state.progress)
         # in one copy, which nothing waits for
         given = on_device([state.progress, *weights, 1.0, *itertools.chain.from_iterable(limits)], self.processes.device)
         progress, loss_weights, bounds = given.tensor_split((1, len(weights) + 2))

@@ -13,6 +13,7 @@ from ...models.vae import Model
 from ...parts import registry
 from ...tensors import Shape
 from ..context import AdversarialBatch
+from ..weights import Weight
 from .games import Game
 from .penalties import Penalty
 
@@ -25,7 +26,7 @@ class AdversaryInputs:
     image_shape: Shape
     critic: str
     game: Game
-    penalties: tuple[tuple[float, Penalty], ...] = ()
+    penalties: tuple[tuple[Weight, Penalty], ...] = ()
     augment: Augmentation | None = None
 
 
@@ -40,6 +41,9 @@ class Adversary(nn.Module, ABC):
     def networks(self) -> list[nn.Module]:
         """Networks of its own that are differentiated once and no more."""
         return []
+
+    def move_to(self, progress: float) -> None:
+        """Brings what follows a schedule to where training stands, from 0 to 1; nothing does in most."""
 
     @abstractmethod
     def forward(self, model: Model, trace: Trace) -> AdversarialBatch:

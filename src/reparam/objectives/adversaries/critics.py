@@ -44,7 +44,8 @@ class CriticAdversary(Adversary):
         if inputs.augment is not None and not self.of_images:
             raise UsageError("critic_augment changes images, and this adversary judges codes: leave it at 'none'")
         self.critic, self.augment = critic, inputs.augment
-        self.weights = [weight for weight, _ in inputs.penalties]
+        self.schedules = [weight for weight, _ in inputs.penalties]
+        self.move_to(0.0)
         self.penalties = nn.ModuleList(penalty for _, penalty in inputs.penalties)
         for _, penalty in inputs.penalties:
             penalty.attach(critic, inputs.image_shape)
@@ -53,6 +54,9 @@ class CriticAdversary(Adversary):
     @property
     def networks(self) -> list[nn.Module]:
         return [] if self.differentiates else [self.critic]
+
+    def move_to(self, progress: float) -> None:
+        self.weights = [weight(progress) for weight in self.schedules]
 
     @abstractmethod
     def sides(self, model: Model, trace: Trace) -> tuple[Inputs, Inputs]:

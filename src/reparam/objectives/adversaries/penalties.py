@@ -21,6 +21,7 @@ from ...parts.call import Call, parse_sum
 from ...parts.ranges import at_least
 from ...parts.registry import penalty
 from ...tensors import Shape
+from ..weights import WEIGHTS, AdaptiveWeight, Weight, constant
 
 Inputs = tuple[Tensor, ...]
 """What a critic reads: images (n, C, H, W), codes (n, *d), or both."""
@@ -194,17 +195,23 @@ def _absolute_error(made: Tensor, x: Tensor) -> Tensor:
     return (made - F.adaptive_avg_pool2d(x, (made.shape[2], made.shape[3]))).abs().mean()
 
 
-def parse_penalties(text: str) -> list[tuple[float, Penalty]]:
-    """Reads '10*r1 + 10*r2'; 'none' is an empty list.
+def parse_penalties(text: str) -> list[tuple[Weight, Penalty]]:
+    """Reads '10*r1 + cosine(0.5, 0.05)*r2', with the schedules that terms of the objective take; 'none' is an empty list.
 
     Raises:
-        UsageError: an unknown penalty, or a weight that changes over training.
+        UsageError: an unknown penalty or schedule, or a weight that is or becomes negative, or adapts itself.
     """
     if text == "none":
         return []
-    found: list[tuple[float, Penalty]] = []
-    for weight, call in parse_sum(text):
-        if isinstance(weight, Call) or weight < 0:
-            raise UsageError(f"a penalty's weight in {text!r} is a number of at least 0")
-        found.append((weight, PENALTIES.make(call)))
-    return found
+    return [(_penalty_weight(weight, text), PENALTIES.make(call)) for weight, call in parse_sum(text)]
+
+
+def _penalty_weight(given: float | Call, text: str) -> Weight:
+    weight = WEIGHTS.make(given) if isinstance(given, Call) else constant(given)
+    if isinstance(weight, AdaptiveWeight):
+        raise UsageError(f"{weight} in {text!r} adapts to a term of the objective: give a penalty a number, or a schedule "
+                         "such as cosine(0.5, 0.05)")
+    if not all(0 <= weight(step / 100) < math.inf for step in range(101)):
+        raise UsageError(f"a penalty's weight in {text!r} is at least 0 and finite throughout: a number, or a schedule such "
+                         "as cosine(0.5, 0.05)")
+    return weight
