@@ -98,6 +98,7 @@ def test_codes_of_a_class(latent):
     {"fitted_prior": "mixture(2)"}, {"fitted_prior": "flow(2, hidden=8)"},
     {"fitted_prior": "flow_matching('mlp(8, 1)', steps=2)"},
     {"fitted_prior": "none", "resampler": "mlp((8,))"}, {"fitted_prior": "none", "refiner": "autoregressive(8, 2, 1)"},
+    {"fitted_prior": "none", "refiner": "energy(8)"},
     {"fitted_prior": "none", "refiner": "flow_matching('unet(8)', steps=2)"}], ids=lambda c: " ".join(c.values()))
 def test_what_is_fitted_after_training_and_used(changes, x, monkeypatch):
     for stage in (prior, resampler, refiner):

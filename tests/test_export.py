@@ -140,9 +140,10 @@ def test_codes_that_follow_each_other_are_drawn_in_one_loop(small):
     assert kinds.count("Scan") == 1 and len(kinds) < 60
 
 
-def test_a_refiner_becomes_a_file_for_any_number_of_images(small):
+@pytest.mark.parametrize("call", ["flow_matching('unet(8)', steps=2)", "energy(8)"])
+def test_a_refiner_becomes_a_file_for_any_number_of_images(small, call):
     vae, shape = small((1, 8, 8)).eval(), (1, 8, 8)
-    refiner = build_stage(REFINER, "flow_matching('unet(8)', steps=2)", vae, shape)
+    refiner = build_stage(REFINER, call, vae, shape)
     with torch.no_grad():
         for p in refiner.parameters():
             p.add_(0.1 * torch.randn_like(p))
