@@ -49,6 +49,8 @@ SMALL = {
     ("decoder", "dcgan"): "dcgan(8)",
     ("encoder", "fastgan"): "fastgan(8)",
     ("decoder", "fastgan"): "fastgan(8)",
+    ("encoder", "r3gan"): "r3gan(8)",
+    ("decoder", "r3gan"): "r3gan(8)",
     ("encoder", "vit"): "vit(width=16, depth=1, heads=2)",
     ("decoder", "mlp"): "mlp(hidden=(16,))",
     ("decoder", "conv"): "conv(width=8)",

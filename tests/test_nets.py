@@ -13,6 +13,7 @@ from torch import nn
 from reparam.errors import UsageError
 from reparam.nets.embeddings import LabelEmbedding, Modulate, TimeEmbedding, grid_positions, sinusoids
 from reparam.nets.layers import Residual, WideLinear
+from reparam.nets.r3gan import Bottleneck
 from reparam.nets.vit import Attention, FeedForward, OnGrid, Positions
 from reparam.objectives.objective import parse_objective
 from reparam.parts.registry import ROLES
@@ -412,3 +413,29 @@ def test_fastgan_makes_and_reads_images_of_any_size(shape, budget):
             assert encoder(torch.zeros(2, *shape)).shape == (2, *encoder.features)
             sizes.append(sum(p.numel() for p in decoder.parameters()))
     assert not budget or min(abs(n - budget) for n in sizes) < 0.1 * budget
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64), (5, 200, 121), (3, 2, 2), (1, 1, 5)],
+                         ids=str)
+def test_r3gan_makes_and_reads_images_of_any_size(shape):
+    with torch.device("meta"):
+        for net in ("r3gan(1)", "r3gan(20)", "r3gan(12, 2, patch=2)"):
+            decoder, encoder = ROLES["decoder"].make(net, (64,), shape), ROLES["encoder"].make(net, shape, None)
+            assert decoder(torch.zeros(2, 64)).shape == (2, *shape)
+            assert encoder(torch.zeros(2, *shape)).shape == (2, *encoder.features)
+
+
+def test_r3gan_starts_as_a_plain_resizing():
+    """Bottlenecks begin as the identity, so that a code's scales are all that tells images apart; none is normalised."""
+    decoder = ROLES["decoder"].make("r3gan(8)", (6,), (3, 32, 32))
+    encoder = ROLES["encoder"].make("r3gan(8)", (3, 32, 32), None)
+    for net in (decoder, encoder):
+        blocks = [m for m in net.modules() if isinstance(m, Bottleneck)]
+        assert len(blocks) == 4
+        for block in blocks:
+            x = torch.randn(2, block.net[0].in_channels, 5, 4)
+            assert torch.equal(block(x), x)
+            assert block.net[2].in_channels // block.net[2].groups == 16
+        assert not any("Norm" in type(m).__name__ for m in net.modules())
+    a, b = torch.randn(2, 3, 6)
+    torch.testing.assert_close(decoder((a + b) / 2), (decoder(a) + decoder(b)) / 2)

@@ -23,7 +23,7 @@ Width = Annotated[int, at_least(8)]
 Patch = Annotated[int, at_least(0, advice="0 chooses by the image's size")]
 
 
-def _patch(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) -> int:
+def patch_of(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) -> int:
     """The patch to use: as asked, or 2 from 48 pixels a side on, where single pixels cost most of the time."""
     return patch or (2 if min(size) >= 48 and (grid is None or size[0] >= 2 * grid[0]) else 1)
 
@@ -73,7 +73,7 @@ class FastGANDecoder(Decoder):
     def __init__(self, latent_shape: Shape, out_shape: Shape, width: Width = 32, patch: Patch = 0) -> None:
         super().__init__()
         size, grid = (out_shape[1], out_shape[2]), (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
-        patch = _patch(patch, size, grid)
+        patch = patch_of(patch, size, grid)
         levels = _levels(size, patch, grid)[::-1]
         widths = _widths(width, len(levels))[::-1]
         self.first = nn.Sequential(*_gated(from_latent(latent_shape, 2 * widths[0], levels[0]), widths[0]))
@@ -134,7 +134,7 @@ class FastGANEncoder(Encoder):
     def __init__(self, image_shape: Shape, grid: tuple[int, int] | None, width: Width = 32, patch: Patch = 0) -> None:
         super().__init__()
         size = (image_shape[1], image_shape[2])
-        patch = _patch(patch, size, grid)
+        patch = patch_of(patch, size, grid)
         levels = _levels(size, patch, grid)
         if grid is None:
             levels = [levels[0]] + [level for level in levels[1:] if min(level) > 4]

@@ -175,7 +175,7 @@ def _in(package: str, *modules: str) -> tuple[str, ...]:
     return tuple(f"{package}.{module}" for module in modules)
 
 
-_NETS = _in("nets", "mlp", "conv", "deep", "dcgan", "fastgan", "vit")
+_NETS = _in("nets", "mlp", "conv", "deep", "dcgan", "fastgan", "r3gan", "vit")
 encoder = Role[Any]("encoder", ("image_shape", "grid"), _NETS)
 decoder = Role[Any]("decoder", ("latent_shape", "out_shape"), _NETS)
 latent = Role[Any]("latent", ("image_shape",), _in("models.latents", "flat", "top_down", "labelled"))
