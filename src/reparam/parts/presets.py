@@ -261,9 +261,9 @@ PRESETS: dict[str, Preset] = {
                     penalty="reconstruct", critic_augment="color + translate + cutout", batch_size=16,
                     optimizer="adamw(lr=4e-4, betas=(0.5, 0.999))", critic_optimizer="adamw(lr=4e-4, betas=(0.5, 0.999))"),
     "r3gan": _gan("The modern baseline: each fake against a real image, and slopes held flat on either side.",
-                  "Huang et al., 2024, arXiv:2501.05441", game="relativistic", penalty="0.1*r1(0.1) + 0.1*r2(0.1)",
-                  critic="resnet", optimizer="adamw(lr=6e-4, betas=(0.0, 0.99))",
-                  critic_optimizer="adamw(lr=6e-4, betas=(0.0, 0.99))"),
+                  "Huang et al., 2024, arXiv:2501.05441", decoder="r3gan", critic="r3gan", game="relativistic",
+                  penalty="cosine(0.5, 0.05, 0.5)*r1(0.1) + cosine(0.5, 0.05, 0.5)*r2(0.1)",
+                  optimizer="adamw(lr=6e-4, betas=(0.0, 0.99))", critic_optimizer="adamw(lr=6e-4, betas=(0.0, 0.99))"),
     "vit": _any("Small transformers in place of convolutions; fast on images of 64 pixels a side and more.",
                 "Dosovitskiy et al., 2021, arXiv:2010.11929", encoder="vit(64, 2)", decoder="vit(64, 2)"),
 }
