@@ -38,6 +38,14 @@ def test_time_is_that_of_training_and_of_what_follows(end, training):
     assert not planning.compiler_is_tried(replace(found, recipe=Recipe(compile="off")))
 
 
+@pytest.mark.parametrize(("minutes", "measurements"), [(0.1, 2), (1, 13), (10, 31)])
+def test_held_out_images_are_measured_more_often_in_a_longer_training(minutes, measurements):
+    run = Run(Path("run"), "x", DataOptions(), Recipe(minutes=0.1), facts={**TRAINED, "measuring_seconds": 3.0}, threads=1)
+    found = planning._reckoned("why", "default", Recipe(minutes=minutes), SimpleNamespace(trained_on=1280),
+                               planning._Trial(run, 10.0, 0.5), 11.0)
+    assert found.after == pytest.approx(6 - 3 + 1.5 * measurements)
+
+
 def test_few_images_are_told_what_they_can_give():
     assert of_few(40) in reckoned(Recipe(), 40).result and of_few(FEW) not in reckoned(Recipe(), FEW).result
     assert all(result_of(rule.preset) != PRESETS[rule.preset].about for rule in RULES)  # for those who did not choose

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import torch
@@ -33,11 +34,10 @@ class Journal:
     """Writes `metrics.jsonl`: terms averaged since the last record, and from time to time held-out images."""
 
     def __init__(self, run: Run, watched: tuple[Tensor, Tensor], report: Reporter) -> None:
-        self.path, self.watched, self.report = run.folder / "metrics.jsonl", watched, report
+        self.run, self.path, self.watched, self.report = run, run.folder / "metrics.jsonl", watched, report
         self.since: dict[str, list[float]] = {}
         self.records, self.measured = -1, -1
-        minutes = run.recipe.minutes
-        self.held_out = HELD_OUT if minutes is None else min(HELD_OUT, max(1, round(60 * minutes / APART)))
+        self.held_out, self.seconds = parts_of(run.recipe.minutes), 0.0
         self.held_out_line = ""
         self.opened = False
         self.attempt = Attempts(report)
@@ -71,9 +71,11 @@ class Journal:
             record["event"] = state.event
         if int(self.held_out * state.progress) > self.measured:
             self.measured = int(self.held_out * state.progress)
+            began = time.perf_counter()
             with self.attempt("measuring held-out images"):
                 record["held_out"] = held_out_figures(state.ema, *self.watched)
                 self.held_out_line = _held_out_line(record)
+            self.seconds += time.perf_counter() - began
         with self.path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(record) + "\n")
         self.since = {}
@@ -92,6 +94,13 @@ class Journal:
     def close(self, state: State[Model]) -> None:
         if self.since:
             self._write(state)
+        self.run.facts["measuring_seconds"] = round(self.run.facts.get("measuring_seconds", 0.0) + self.seconds, 2)
+
+
+def parts_of(minutes: float | None) -> int:
+    """Parts of a training, at whose ends held-out images are measured, as they are at its beginning: of one that so many
+    minutes end, or of any other."""
+    return HELD_OUT if minutes is None else min(HELD_OUT, max(1, round(60 * minutes / APART)))
 
 
 _MEANT = {"fd (wavelets)": "fd of the model's own prior (wavelets)"}

@@ -22,6 +22,7 @@ from ..parts.recipe import Recipe
 from ..progress import Reporter
 from ..trainer.autotune import LEAST
 from .folder import Run, open_data
+from .journal import parts_of
 from .settling import DEFAULT_MINUTES, settle_preset, settle_size, starting_recipe
 
 PROBE_MINUTES, PROBE_STEPS = 0.1, 40
@@ -41,7 +42,7 @@ class TrainingPlan:
     seconds: float
     """Of all of it, reading and what follows training included."""
     after: float
-    """Seconds of these besides training."""
+    """Seconds of these besides training, those of measuring held-out images meanwhile among them."""
     memory: float | None
     """GiB of main memory at most; None where the system does not say."""
     passes: float
@@ -140,6 +141,8 @@ def _reckoned(told: str, preset: str, recipe: Recipe, images: ImageSet, trial: _
     steps = min((s for s in (recipe.steps, by_epochs) if s), default=None)
     minutes = recipe.minutes or (DEFAULT_MINUTES if steps is None else None)
     training = min(60 * minutes if minutes else math.inf, each * steps if steps else math.inf)
+    measured, to_measure = (parts_of(r.minutes) + 1 for r in (run.recipe, recipe))
+    after += run.facts.get("measuring_seconds", 0.0) * (to_measure / measured - 1)
     text = result_of(preset) + (f" {of_few(n)}" if n < FEW else "")
     return TrainingPlan(told, recipe, n, training + after, after, trial.memory, training / each * batch / n,
                         int(run.facts["parameters"]), run.threads, run.precision, text, probe)

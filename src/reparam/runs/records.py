@@ -67,6 +67,8 @@ class Facts(TypedDict, total=False):
     init: Init
     parameters: Count
     critic_parameters: Count
+    measuring_seconds: Amount
+    """Of measuring held-out images while training, which its minutes do not count."""
     outcome: Outcome
     failures: list[dict[str, str]]
 
