@@ -117,7 +117,8 @@ def r3gan(rng: random.Random) -> Settings:
     start = log_uniform(rng, 0.003, 1)
     slope = rng.choice((f"{start:g}", f"cosine({start:g}, {start / 10:g}, 0.5)"))
     return gan(rng, ("r3gan(32)", "resnet(32)", "resnet(64)", "resnet(32, patch=2)", "conv", "dcgan(32)"), (0.0,), (0.9, 0.99)) | {
-        "patch": rng.choice("24"), "penalty": f"{slope}*r1(0.1) + {slope}*r2(0.1)", "likelihood": squashed(rng)}
+        "net": rng.choice(("r3gan", "resnet")), "patch": rng.choice("24"), "penalty": f"{slope}*r1(0.1) + {slope}*r2(0.1)",
+        "likelihood": squashed(rng)}
 
 
 def sngan(rng: random.Random) -> Settings:
@@ -136,7 +137,7 @@ def squashed(rng: random.Random) -> str:
 
 
 RESNET = "resnet(width={w}, patch=%(patch)s)"
-OF_DECODER = {"patch": "0", "start": "normal"}
+OF_DECODER = {"net": "r3gan", "patch": "0", "start": "normal"}
 """Settings that go into the decoder's call, and what they are unless changed."""
 PLAYERS: dict[str, Player] = {
     "default": Player(VAE, RESNET, {}, default),
@@ -146,7 +147,7 @@ PLAYERS: dict[str, Player] = {
     "fastgan": Player(GAN, "fastgan({w}, patch=%(patch)s)", {
         "optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))", "critic_optimizer": "adamw(lr=2e-4, betas=(0.5, 0.999))",
         "batch_size": 8, "latent": "flat(256)", "critic_augment": "color + translate", "ema": 0.999}, fastgan, step=1),
-    "r3gan": Player(GAN, "r3gan({w}, patch=%(patch)s)", {}, r3gan),
+    "r3gan": Player(GAN, "%(net)s(width={w}, patch=%(patch)s)", {}, r3gan),
     "vae_gan": Player(HYBRID, RESNET, {}, vae_gan),
     "sngan": Player(GAN, RESNET, {}, sngan),
     "wgan_gp": Player(GAN, RESNET, {"game": "wasserstein(steps=5)"}, wgan_gp),
