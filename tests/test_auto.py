@@ -123,6 +123,17 @@ def test_restarted_jobs_know_their_run(tmp_path, monkeypatch):
     assert begun_before(asked, "run", "array") is not None
 
 
+def test_a_restarted_job_goes_on_where_images_keep_their_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    monkeypatch.setattr("reparam.runs.settling.largest_side", lambda *_, **__: 128)
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    first = reparam.train(x, out="run", steps=1, threads=1, fitted_prior="none")
+    assert first.options.largest == 128
+    monkeypatch.setattr("reparam.runs.train.resume", lambda folder, **_: folder)
+    assert str(reparam.train(x, out="run", steps=1, threads=1, fitted_prior="none")) == "run"  # and not that it exists already
+
+
 def test_the_report_says_what_was_chosen_and_what_few_images_can_give():
     auto = {"auto": {"reason": "40 images <of> 8 pixels: default"}}
     assert chosen(auto | {"training": FEW}) == "<p>Chosen for 40 images &lt;of&gt; 8 pixels: default.</p>"

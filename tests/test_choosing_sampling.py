@@ -115,6 +115,22 @@ def test_a_resampler_is_used_where_it_brings_draws_nearer():
     assert float(resampler.level) == pytest.approx(float(level_of(odds, KEPT)), abs=0.3)
 
 
+def test_a_resampler_is_as_it_was_after_an_error():
+    resampler = Resampler("mlp((2,))", SHAPE)
+    resampler.level.fill_(0.25)
+    seen = []
+
+    def fails_late(x):
+        seen.append(float(resampler.level))
+        if len(set(seen)) > 1:
+            raise UsageError("features ended")
+        return embed(x)
+
+    with pytest.raises(UsageError, match="features ended"):
+        choose_sampling(generator(resampler), torch.rand(800, *SHAPE), fails_late)
+    assert float(resampler.level) == 0.25 and seen[-1] != 0.25
+
+
 def test_too_few_images_are_told():
     with pytest.raises(UsageError, match="takes 400 held-out images"):
         choose_sampling(generator(), torch.rand(399, *SHAPE), embed)
@@ -198,3 +214,15 @@ def test_short_training_and_slow_sampling_choose_nothing(run_of, monkeypatch):
     assert choosing._size(sampler, 5000, Trained(750_000, 1e5, by_steps=False)) == pytest.approx(20 / 0.01 / 8, abs=1)
     with pytest.raises(UsageError, match="40 held-out images are fewer than the 400"):
         choosing._size(sampler, 20, Trained(10**9, 1e9, by_steps=False))
+
+
+def test_draws_are_compared_with_images_as_they_are_read(tmp_path, monkeypatch):
+    """Draws of a binarised recipe are means, and grey as well."""
+    images = np.random.default_rng(0).integers(0, 255, (5000, 8, 8), dtype=np.uint8)
+    seen = []
+    monkeypatch.setattr(choosing, "FEATURES", "wavelets")
+    monkeypatch.setattr(choosing, "IMAGES_PER_DRAW", 1)
+    monkeypatch.setattr(choosing, "choose_sampling", lambda sampler, x, *_, **__: seen.append(x) or Sampling())
+    reparam.train(images, preset="vae", steps=10, fitted_prior="none", out=tmp_path / "run")
+    (x,) = seen
+    assert reparam.load(tmp_path / "run").config.recipe.binarize and len(x.unique()) > 2

@@ -118,6 +118,7 @@ def typed(monkeypatch, text):
 
 
 def test_the_command_judges_in_a_terminal_and_goes_on(folders, monkeypatch, capsys):
+    (folders / "dark-or-light.png").write_bytes(b"somebody's own")
     typed(monkeypatch, "l\nr\n\nb\nq\n")
     assert main(["judge", "dark", "light", "--terminal", "-n", "10"]) == 0
     assert "Judged 2 of 10, seed 0" in capsys.readouterr().out and (folders / "dark-or-light.json").exists()
@@ -126,7 +127,7 @@ def test_the_command_judges_in_a_terminal_and_goes_on(folders, monkeypatch, caps
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert found["n"] == 10 and found["for"] + found["against"] == 10 and "2 of 10 answers already" in said.err
-    assert not (folders / "dark-or-light.png").exists()
+    assert (folders / "dark-or-light.png").read_bytes() == b"somebody's own"
     assert main(["judge", "dark", "light", "--terminal", "-n", "50"]) == 1
     assert "smaller -n" in capsys.readouterr().err
     for wrong in (["judge", "dark", "--terminal"], ["judge", "dark", "light", "--out", "x.txt"]):

@@ -123,7 +123,7 @@ def r3gan(rng: random.Random) -> Settings:
 
 def sngan(rng: random.Random) -> Settings:
     return gan(rng, ("resnet(32)", "resnet(64)", "dcgan(32)"), second=(0.9, 0.999)) | {
-        "patch": rng.choice("24"), "game": f"hinge(steps={rng.choice((1, 2))})", "likelihood": squashed(rng)}
+        "patch": rng.choice("24"), "game": f"hinge(steps={rng.choice((1, 2, 5))})", "likelihood": squashed(rng)}
 
 
 def wgan_gp(rng: random.Random) -> Settings:
@@ -149,8 +149,8 @@ PLAYERS: dict[str, Player] = {
         "batch_size": 8, "latent": "flat(256)", "critic_augment": "color + translate", "ema": 0.999}, fastgan, step=1),
     "r3gan": Player(GAN, "%(net)s(width={w}, patch=%(patch)s)", {}, r3gan),
     "vae_gan": Player(HYBRID, RESNET, {}, vae_gan),
-    "sngan": Player(GAN, RESNET, {}, sngan),
-    "wgan_gp": Player(GAN, RESNET, {"game": "wasserstein(steps=5)"}, wgan_gp),
+    "sngan": Player(GAN, RESNET, {"game": "hinge(steps=5)", "critic_optimizer": "adamw(lr=2e-4, betas=(0.0, 0.9))"}, sngan),
+    "wgan_gp": Player(GAN, RESNET, {}, wgan_gp),
     "latent_flow": Player(VAE, RESNET, {"patch": "2"}, latent_flow, least=10),
 }
 """The most telling first."""

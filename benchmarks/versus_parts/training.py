@@ -96,12 +96,13 @@ def parameters(recipe: Recipe, image_shape: Sequence[int]) -> int:
 
 def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: float, watched: np.ndarray, out: Path,
           kept_back: float = FIT_SECONDS, device: str = "cpu", clock: Callable[[], float] = time.process_time,
-          points: int = POINTS) -> dict[str, Any]:
+          points: int = POINTS, most: int = 60_000) -> dict[str, Any]:
     """Trains for so many seconds of a clock and leaves the model in `out`; returns what it cost and the course it took.
 
     Args:
         kept_back: seconds of those, for fitting a mixture, which takes what it takes.
         points: of the course.
+        most: images from which what is fitted after the model learns, where that is a mixture.
     """
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
     _, h, w, c = images.shape
@@ -119,7 +120,8 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     spread = to_batch(images[indices], device)
     subset, sampler = spread[evenly(len(spread), 2000)], Sampler(model)
     calibrate_likelihood(model, subset)
-    stages = fit_stages(sampler, recipe, Data(spread), lambda stage: StageBudget(
+    known_to_stages = spread[evenly(len(spread), most)] if kept_back else spread
+    stages = fit_stages(sampler, recipe, Data(known_to_stages), lambda stage: StageBudget(
         minutes=max(stage.share(recipe, model) * seconds, 1) / 60, clock=clock, precision=recipe.precision))
     fit_seconds = clock() - began
     save_model(out, sampler, Config(recipe, (c, h, w), axes=latent_axes(model, subset), stages=stages))

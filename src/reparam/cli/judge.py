@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +100,8 @@ def _on_page(judgement: Judgement, port: int, open_page: bool) -> None:
 
 def _in_terminal(judgement: Judgement, port: int, open_page: bool) -> None:
     keys = pressed()
-    picture = judgement.path.with_suffix(".png")
+    folder = tempfile.mkdtemp(prefix="reparam-judge-")
+    picture = Path(folder) / "judged.png"
     tell(f"Each is in {picture} as well, while it is judged", error=True)
     question = ("← real   → made" if judgement.kind == "single" else "Which looks more real?   ← left   → right")
     try:
@@ -117,7 +120,7 @@ def _in_terminal(judgement: Judgement, port: int, open_page: bool) -> None:
         return
     finally:
         keys.close()
-        picture.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def answer_of(said: str) -> Answer:
@@ -126,8 +129,6 @@ def answer_of(said: str) -> Answer:
 
 def _show(judgement: Judgement, picture: Path) -> None:
     """Writes what is to be judged as a PNG, and as half blocks into a terminal."""
-    import shutil
-
     import numpy as np
 
     from ..pretrained.pictures import grid, half_blocks, of_one_size, save_png

@@ -190,7 +190,8 @@ class Evaluation:
 
     @cached_property
     def samples(self) -> Tensor:
-        """As many as `real`, (n, C, H, W), drawn as the model draws by default, as a saved picture holds them."""
+        """As many as `real`, (n, C, H, W), at temperature 1, from the fitted prior and by the resampler where there are any,
+        as a saved picture holds them."""
         return self._drawn(Draw())
 
     def drawn_from(self, which: Literal["prior", "fitted prior"]) -> Kind:

@@ -9,7 +9,8 @@ components of its images' features, an eighth as many as images at most, and tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..chunks import in_chunks, of_each
 from ..errors import UsageError
 from ..functional.distance import frechet, frechet_influence
 from ..models.draw import Draw
-from ..models.resampler import KEPT
+from ..models.resampler import KEPT, Resampler
 from ..models.sampler import Sampler
 from ..models.sampling import Sampling, Tried
 from ..tensors import at_once, evenly, forked_rng
@@ -68,7 +69,7 @@ def choose_sampling(sampler: Sampler, held_out: Float[Tensor, "n c h w"], embed:
         raise UsageError(f"choosing how to sample takes {2 * FEWEST} held-out images and {FEWEST} draws of each kind; got "
                          f"{len(held_out)} and {n}")
     choosing, reporting = (held_out[i::2][evenly(len(held_out) // 2, m)] for i in (0, 1))
-    with torch.inference_mode(), forked_rng():
+    with _as_it_was(sampler.resampler), torch.inference_mode(), forked_rng():
         search = _Search(_Draws(sampler, embed, m, seed), _features(choosing, embed))
         best = PLAIN
         for _ in range(2):  # of a refiner's temperature and the prior's, the one that helps more comes first
@@ -78,9 +79,21 @@ def choose_sampling(sampler: Sampler, held_out: Float[Tensor, "n c h w"], embed:
         drawn = {way: fresh.features(way) for way in dict.fromkeys((PLAIN, best))}
         axes = _Axes.of(real)
         best = min(drawn, key=lambda way: _Distance.of(axes(real), axes(drawn[way])).value)
+    with torch.inference_mode(), forked_rng():
         fresh.settle(best.keep if best.keep < 1 else KEPT)
     fd, fd_plain = (round(frechet(real, drawn[way]), 4) for way in (best, PLAIN))
     return Sampling(best.temperature, best.keep, best.refine_temperature, fd, fd_plain, m, features, search.table())
+
+
+@contextmanager
+def _as_it_was(resampler: Resampler | None) -> Generator[None]:
+    """Puts a resampler's threshold back, whatever was tried, and also where an error ended it."""
+    level = None if resampler is None else resampler.level.clone()
+    try:
+        yield
+    finally:
+        if resampler is not None and level is not None:
+            resampler.level.copy_(level)
 
 
 def _features(images: Tensor, embed: Embed) -> Array:

@@ -37,7 +37,7 @@ class Sampling:
     refine_temperature: Share | None = None
     """None for the refiner's own."""
     fd: Distance = 0.0
-    """Fréchet distance to `n` held-out images that took no part in the choice."""
+    """Fréchet distance to `n` held-out images, by which the choice was confirmed."""
     fd_plain: Distance = 0.0
     """The same of plain draws: temperature 1, every draw kept, the refiner's own temperature."""
     n: Annotated[int, Within(0, 10**9)] = 0
@@ -57,7 +57,7 @@ class Sampling:
     @property
     def reason(self) -> str:
         """What was chosen and why, in a sentence."""
-        by = f"{self.features or 'features'} of {self.n:,} held-out images that took no part in the choice"
+        by = f"{self.features or 'features'} of {self.n:,} held-out images, by which the choice was confirmed"
         if self.is_plain:
             return f"temperature 1: no other way of drawing is closer beyond noise (FD {self.fd_plain:,.4g} by {by})"
         return f"{self.in_words}: FD {self.fd:,.4g} rather than {self.fd_plain:,.4g} by {by}"

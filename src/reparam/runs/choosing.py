@@ -6,11 +6,10 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from ..chunks import from_first
-from ..data.imageset import ImageSet, Rows
-from ..data.stream import binarized, to_batch
+from ..data.imageset import ImageSet
+from ..data.stream import to_batch
 from ..errors import UsageError
 from ..features import get_features
 from ..metrics.sampling import FEWEST, KEEPS, REFINE_TEMPERATURES, TEMPERATURES, choose_sampling
@@ -60,7 +59,8 @@ def sampling_of(run: Run, images: ImageSet, sampler: Sampler, trained: Trained, 
         held_out = images.split()[1]
         try:
             n = _size(sampler, len(held_out) // 2, trained)
-            x = _pixels(images, held_out[evenly(len(held_out), 2 * n)], sampler, binarize=run.recipe.binarize)
+            rows = held_out[evenly(len(held_out), 2 * n)]  # not binarised: draws are means, which are grey
+            x = to_batch(images.images[rows], next(sampler.parameters()).device)
             attempt.report.say("choosing how to sample")
             found = choose_sampling(sampler, x, get_features(FEATURES).embed, features=FEATURES, n=n, seed=run.recipe.seed)
             outcome["sampling"] = found.reason
@@ -69,11 +69,6 @@ def sampling_of(run: Run, images: ImageSet, sampler: Sampler, trained: Trained, 
             outcome["sampling"] = f"not chosen: {e}"
             attempt.report.say(f"how to sample was not chosen: {e}")
     return found
-
-
-def _pixels(images: ImageSet, rows: Rows, sampler: Sampler, *, binarize: bool) -> Tensor:
-    x = to_batch(images.images[rows], next(sampler.parameters()).device)
-    return binarized(x) if binarize else x
 
 
 def _size(sampler: Sampler, half: int, trained: Trained) -> int:

@@ -107,6 +107,7 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = AUTO, out
     folder = Path(out) if out is not None else new_folder(name)
     facts = {"init": started, "pairs": pairs, "job": job()}
     run = Run(folder, source, options or DataOptions(), recipe, facts={k: v for k, v in facts.items() if v is not None})
+    settle_size(run, preset, device)
     if (earlier := begun_before(run, out, name)) is not None:
         return resume(earlier, data=data if in_memory else None, labels=labels, device=device, report=report, begun=begun,
                       profile=profile)
@@ -118,7 +119,6 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = AUTO, out
         _check_outside(folder, path)
     report, begun = report or Silent(), begun or (lambda _: None)
     begun(folder)
-    settle_size(run, preset, device)
     images = held_in_memory(data, labels, run.options) if in_memory else open_data(source, run.options, report)
     settle_preset(run, images, preset, fields, device, report)
     return _RunTrainer(run, images, device, report, load, profile=profile).carry_out()
