@@ -131,7 +131,8 @@ def test_a_restarted_job_goes_on_where_images_keep_their_size(tmp_path, monkeypa
     first = reparam.train(x, out="run", steps=1, threads=1, fitted_prior="none")
     assert first.options.largest == 128
     monkeypatch.setattr("reparam.runs.train.resume", lambda folder, **_: folder)
-    assert str(reparam.train(x, out="run", steps=1, threads=1, fitted_prior="none")) == "run"  # and not that it exists already
+    again = reparam.train(x, out="run", steps=1, threads=1, fitted_prior="none")  # and not: the folder exists already
+    assert str(again) == "run"
 
 
 def test_the_report_says_what_was_chosen_and_what_few_images_can_give():
