@@ -87,6 +87,14 @@ def test_sampling_ends_where_nothing_is_kept():
     assert len(z) == 5 and sum(drawn) <= TRIES * 5 + 250
 
 
+@pytest.mark.parametrize(("side", "most"), [(64, 250), (256, 15), (2048, 1)])
+def test_large_images_are_judged_fewer_at_once(side, most):
+    resampler, counts = Resampler("mlp((1,))", (1, side, side)), []
+    resampler.keeps = lambda images: torch.ones(len(images), dtype=torch.bool)
+    resampler.chosen(100, lambda n: torch.zeros(n, 1), lambda z: counts.append(len(z)) or z)
+    assert max(counts) == most
+
+
 def two_places(n):
     """Images with one bright side; the code of each says which."""
     side = torch.randint(2, (n,))

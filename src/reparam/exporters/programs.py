@@ -33,7 +33,7 @@ from ..models.latents.base import Latents
 from ..models.posteriors import Posterior
 from ..models.priors import Autoregressive, FlowMatching, Prior
 from ..models.refiner import Refiner
-from ..models.resampler import KEPT, MOST, TRIES, Resampler
+from ..models.resampler import KEPT, TRIES, Resampler
 from ..models.sampler import Sampler
 from ..nets.masked import baked
 from ..pretrained.image_model import ImageModel
@@ -214,13 +214,14 @@ def top_prior(sampler: Sampler) -> Prior:
 def description(model: ImageModel) -> dict[str, Any]:
     """What a program that runs these needs to know besides, as JSON takes it: shapes, latents and how to draw."""
     prior, config, latent = top_prior(model.sampler), model.config, model.network.latent
+    resampler = model.sampler.resampler
     steered = prior.velocity.classes if isinstance(prior, FlowMatching) else 0
     return {
         "image": list(config.image_shape), "latent": list(model.latent_shape), "classes": list(config.classes),
         "axes": [{"index": a.index, "nats": a.nats, "mean": a.mean, "std": a.std} for a in config.axes],
         "noise": latent.noise(1, model.sampler.fitted_prior).shape[1], "one_hot": latent.classes,
         "labels": latent.classes or steered,
-        **({"resampler": {"kept": KEPT, "most": MOST, "tries": TRIES}} if model.sampler.resampler is not None else {}),
+        **({"resampler": {"kept": KEPT, "most": resampler.at_once, "tries": TRIES}} if resampler is not None else {}),
         **(_of_steps(prior) if isinstance(prior, FlowMatching) else {})}
 
 

@@ -22,12 +22,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..nets.critic import make_critic
-from ..tensors import Shape
+from ..tensors import Shape, at_once
 
 KEPT = 0.2
 """Fraction of the prior's draws that is accepted."""
-MOST = 250
-"""Draws in a batch, at most."""
 TRIES = 50
 """Draws per code, after which the rest are taken without being judged, so that sampling ends."""
 
@@ -42,6 +40,7 @@ class Resampler(nn.Module):
     def __init__(self, net: str, image_shape: Shape) -> None:
         super().__init__()
         self.critic = make_critic(net, image_shape)
+        self.at_once = at_once(image_shape)
         self.register_buffer("level", torch.zeros(()))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
@@ -70,7 +69,7 @@ class Resampler(nn.Module):
         """n accepted codes, (n, *d), from batches of `draw(count)`, which `image_of` decodes."""
         kept, missing, tries = list[Tensor](), n, TRIES * max(n, 1)
         while missing > 0 and tries > 0:
-            z = draw(min(math.ceil(1.2 * missing / KEPT), MOST))
+            z = draw(min(math.ceil(1.2 * missing / KEPT), self.at_once))
             tries -= len(z)
             kept.append(z[self.keeps(image_of(z))][:missing])
             missing -= len(kept[-1])

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from ...chunks import from_first
 from ...models.draw import Draw
-from ...models.resampler import MOST, Resampler
+from ...models.resampler import Resampler
 from ...models.sampler import FITTED_PRIOR, RESAMPLER, Sampler, build_stage
 from ...models.vae import VAE
 from ...parts.recipe import Recipe
 from .base import Data, Fitted, Stage, StageBudget, batches_of, train_part
 
-SETTLED_ON = 8
-"""Batches of draws that set the acceptance threshold."""
+SETTLED_ON = 2000
+"""Draws that set the acceptance threshold."""
 
 
 class ResamplerStage(Stage):
@@ -33,7 +33,8 @@ class ResamplerStage(Stage):
         trained = train_part(resampler, lambda x, _: _decoded(sampler, x), batches, budget, x.device).eval()
 
         def odds() -> Tensor:
-            return torch.cat([trained(_drawn_images(sampler, MOST)) for _ in range(SETTLED_ON)]).cpu()
+            sizes = (min(resampler.at_once, SETTLED_ON - begin) for begin in range(0, SETTLED_ON, resampler.at_once))
+            return torch.cat([trained(_drawn_images(sampler, n)) for n in sizes]).cpu()
 
         with torch.no_grad():
             trained.settle(from_first(odds))
