@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import reparam
 from reparam.data.options import DataOptions
@@ -17,7 +18,7 @@ from reparam.parts.recipe import Recipe
 from reparam.progress import Silent
 from reparam.runs.folder import Run, held_in_memory
 from reparam.runs.reports.run_page import chosen
-from reparam.runs.settling import settle_size
+from reparam.runs.settling import machine, settle_size
 from reparam.trainer.assembly import Assembly
 
 CIFAR = Situation(images=50_000, side=32, channels=3, minutes=5.0)
@@ -88,6 +89,16 @@ def test_the_reason_is_a_sentence_for_people():
         "map of codes)")
 
 
+@pytest.mark.parametrize(("found", "asked", "device", "told"), [
+    ("mps", "auto", "mps", "no CUDA GPU but mps"), ("mps", "cpu", "cpu", "a CPU"), (None, "auto", "cpu", "a CPU")])
+def test_the_device_is_called_what_it_is_and_without_cuda_has_the_rules_of_a_cpu(monkeypatch, found, asked, device, told):
+    there = None if found is None else torch.device(found)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: there)
+    assert machine(asked) == {"device": device}
+    choice = choose(replace(MNIST, **machine(asked)))
+    assert f", {told}, " in choice.reason and choice.preset == "terse"
+
+
 class Heard(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -150,7 +161,7 @@ def test_few_images_get_few_latents_few_passes_and_changes_that_show_little_that
     assert choose(replace(few, mirrored=True, side=16)).changes == small | {"epochs": 100, "augment": "flip"}
     assert choose(replace(few, images=40)).changes["epochs"] == 400
     assert choose(replace(few, images=40)).reason.startswith(
-        "40 colour images of 32 pixels, no CUDA GPU, 5 minutes: default --latent 'flat(16)' --batch-size 32 --augment "
+        "40 colour images of 32 pixels, a CPU, 5 minutes: default --latent 'flat(16)' --batch-size 32 --augment "
         "'crop(2)' --epochs 400 (")
     for end in ("steps", "epochs", "minutes"):
         assert choose(replace(few, named=frozenset({end}))).changes == shifted  # it means what it says

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ..text import for_shell
 from .presets import PRESETS
@@ -38,7 +38,8 @@ class Situation:
     channels: int
     minutes: float | None
     """Training time; None where the end is counted in steps or epochs, which say nothing of time."""
-    device: Literal["cpu", "gpu"] = "cpu"
+    device: str = "cpu"
+    """"gpu" for one of CUDA, "cpu", or another by torch's name, such as "mps", for which the rules are those of a CPU."""
     memory: float = 0.0
     """Of a GPU, GiB."""
     labelled: bool = False
@@ -51,7 +52,7 @@ class Situation:
         kind = {1: "grey images", 2: "grey images with transparency", 3: "colour images",
                 4: "colour images with transparency"}.get(self.channels, f"images of {self.channels} channels")
         labels = " and labels" if self.labelled else ""
-        machine = "one GPU" if self.device == "gpu" else "no CUDA GPU"
+        machine = {"gpu": "one GPU", "cpu": "a CPU"}.get(self.device, f"no CUDA GPU but {self.device}")
         end = "an end in steps" if self.minutes is None else f"{self.minutes:g} minute{'' if self.minutes == 1 else 's'}"
         return f"{self.images:,} {kind} of {self.side} pixels{labels}, {machine}, {end}"
 
@@ -90,8 +91,8 @@ class Adjustment:
 
 def _has_time(s: Situation, device: str, *, minutes: float, images: int, side: int) -> bool:
     """Whether there is so much time on a device for so many images at least, of so many pixels at most."""
-    return (s.device == device and s.minutes is not None and s.minutes >= minutes and s.images >= images
-            and s.side <= side)
+    return ((s.device == "gpu") == (device == "gpu") and s.minutes is not None and s.minutes >= minutes
+            and s.images >= images and s.side <= side)
 
 
 SIDES = {128: 12, 256: 20, 512: 40}

@@ -81,7 +81,7 @@ def machine(device: str) -> dict[str, Any]:
     """The device that training takes, and the memory of a GPU, GiB: the same in all processes of a run."""
     found = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else None
     if found is None or found.type != "cuda":
-        return {"device": "cpu"}
+        return {"device": "cpu" if found is None else found.type}
     return {"device": "gpu", "memory": torch.cuda.get_device_properties(found).total_memory / 2**30}
 
 
