@@ -16,18 +16,13 @@ from ..parts.ranges import at_least, between
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
-from .layers import Centre, Doubled, Patches, Residual, Unpatch, from_latent, pyramid
+from .layers import Centre, Doubled, Patches, Residual, Unpatch, from_latent, pyramid, widths_of
 from .tiles import Tiles
 from .vit import Attention, OnGrid, Patch
 
 Width = Annotated[int, at_least(1)]
 Blocks = Annotated[int, between(0, 64)]
 Heads = Annotated[int, at_least(0, advice="0 leaves attention out")]
-
-
-def _widths(width: int, levels: int) -> list[int]:
-    """Channels of each level, doubling with every halving of the size, up to four times the first."""
-    return [width * min(2**i, 4) for i in range(levels)]
 
 
 def _patch(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) -> int:
@@ -56,7 +51,7 @@ class _Encoder(Encoder):
         super().__init__()
         size = (image_shape[1], image_shape[2])
         levels = pyramid(size, patch, grid)
-        widths = _widths(width, len(levels))
+        widths = widths_of(width, len(levels))
         layers: list[nn.Module] = [Centre(), Patches(patch),
                                    nn.Conv2d(image_shape[0] * patch**2, widths[0], 3, padding=1)]
         for i, channels in enumerate(widths):
@@ -84,7 +79,7 @@ class _Decoder(Decoder):
         size = (out_shape[1], out_shape[2])
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         levels = pyramid(size, patch, grid)
-        widths = _widths(width, len(levels))
+        widths = widths_of(width, len(levels))
         layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
         for i in reversed(range(len(levels))):
             layers += residual_blocks(widths[i], blocks, attention if i == len(levels) - 1 else 0)

@@ -12,7 +12,7 @@ from ..parts.ranges import at_least, one_of
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
-from .layers import Centre, from_latent, pyramid
+from .layers import Centre, from_latent, pyramid, widths_of
 
 Start = Annotated[str, one_of("uniform", "normal")]
 
@@ -33,10 +33,6 @@ def started(net: nn.Module) -> None:
             nn.init.normal_(layer.weight, 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0, 0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def _widths(width: int, levels: int) -> list[int]:
-    return [width * min(2**i, 4) for i in range(levels)]
 
 
 class Doubled(nn.Module):
@@ -73,7 +69,7 @@ class DCGANEncoder(Encoder):
                  start: Start = "uniform") -> None:
         super().__init__()
         levels = levels_of((image_shape[1], image_shape[2]), grid)
-        widths = [image_shape[0], *_widths(width, max(len(levels) - 1, 1))]
+        widths = [image_shape[0], *widths_of(width, max(len(levels) - 1, 1))]
         first = _Strided(image_shape[0], width) if len(levels) > 1 else nn.Conv2d(image_shape[0], width, 3, padding=1)
         layers: list[nn.Module] = [Centre(), first, nn.LeakyReLU(0.2)]
         for a, b in pairwise(widths[1:]):
@@ -100,7 +96,7 @@ class DCGANDecoder(Decoder):
         super().__init__()
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         levels = levels_of((out_shape[1], out_shape[2]), grid)
-        widths = _widths(width, max(len(levels) - 1, 1))
+        widths = widths_of(width, max(len(levels) - 1, 1))
         layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
         for i in reversed(range(len(levels) - 1)):
             out = widths[i - 1] if i else out_shape[0]

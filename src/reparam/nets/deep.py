@@ -16,7 +16,7 @@ from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
 from .conv import Blocks, Heads, Width, residual_blocks
-from .layers import Centre, Patches, Unpatch, from_latent, pyramid
+from .layers import Centre, Patches, Unpatch, from_latent, pyramid, widths_of
 from .tiles import Tiles
 from .vit import Patch
 
@@ -35,11 +35,6 @@ def _levels(size: Size, patch: int, grid: Size | None) -> tuple[int, list[Size]]
         except UsageError:
             continue
     return 1, pyramid(size, 1, grid)
-
-
-def _widths(width: int, levels: int) -> list[int]:
-    """Channels of each level, doubling with every halving of the size, up to eight times the first."""
-    return [width * min(2**i, 8) for i in range(levels)]
 
 
 class Halve(nn.Module):
@@ -82,7 +77,7 @@ class DeepEncoder(Encoder):
                  attention: Heads = 0) -> None:
         super().__init__()
         patch, levels = _levels((image_shape[1], image_shape[2]), patch, grid)
-        widths = _widths(width, len(levels))
+        widths = widths_of(width, len(levels), most=8)
         fine: list[nn.Module] = [nn.Sequential(Centre(), Patches(patch),
                                                nn.Conv2d(image_shape[0] * patch**2, width, 3, padding=1))]
         for here, coarser in pairwise(widths):
@@ -105,7 +100,7 @@ class DeepDecoder(Decoder):
         super().__init__()
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         patch, levels = _levels((out_shape[1], out_shape[2]), patch, grid)
-        widths = _widths(width, len(levels))
+        widths = widths_of(width, len(levels), most=8)
         self.coarse = nn.Sequential(from_latent(latent_shape, widths[-1], levels[-1]),
                                     *residual_blocks(widths[-1], blocks, attention))
         fine: list[nn.Module] = []

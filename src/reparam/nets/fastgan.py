@@ -17,7 +17,7 @@ from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
 from .dcgan import Doubled, levels_of, started
-from .layers import Centre, Patches, Unpatch, from_latent
+from .layers import Centre, Patches, Unpatch, from_latent, widths_of
 
 Width = Annotated[int, at_least(8)]
 Patch = Annotated[int, at_least(0, advice="0 chooses by the image's size")]
@@ -31,11 +31,6 @@ def patch_of(patch: int, size: tuple[int, int], grid: tuple[int, int] | None) ->
 def _levels(size: tuple[int, int], patch: int, grid: tuple[int, int] | None) -> list[tuple[int, int]]:
     """Sizes of the maps from squares of patch×patch pixels down."""
     return levels_of((-(-size[0] // patch), -(-size[1] // patch)), grid)
-
-
-def _widths(width: int, levels: int) -> list[int]:
-    """Channels of each level, doubling with every halving of the size, up to eight times the first."""
-    return [width * min(2**i, 8) for i in range(levels)]
 
 
 def _gated(net: nn.Module, out: int) -> list[nn.Module]:
@@ -75,7 +70,7 @@ class FastGANDecoder(Decoder):
         size, grid = (out_shape[1], out_shape[2]), (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         patch = patch_of(patch, size, grid)
         levels = _levels(size, patch, grid)[::-1]
-        widths = _widths(width, len(levels))[::-1]
+        widths = widths_of(width, len(levels), most=8)[::-1]
         self.first = nn.Sequential(*_gated(from_latent(latent_shape, 2 * widths[0], levels[0]), widths[0]))
         self.finer = nn.ModuleList(
             nn.Sequential(*_gated(Doubled(a, 2 * b, level), b), *(_gated(_same(b, 2 * b), b) if min(level) <= 8 else []))
@@ -138,7 +133,7 @@ class FastGANEncoder(Encoder):
         levels = _levels(size, patch, grid)
         if grid is None:
             levels = [levels[0]] + [level for level in levels[1:] if min(level) > 4]
-        widths = _widths(width, len(levels))
+        widths = widths_of(width, len(levels), most=8)
         layers = [nn.Conv2d(image_shape[0] * patch**2, width, 3, padding=1), nn.LeakyReLU(0.2)]
         self.net = nn.Sequential(Centre(), Patches(patch), *layers, *(_Halved(a, b) for a, b in pairwise(widths)))
         started(self)

@@ -126,6 +126,11 @@ def zeroed(layer: Layer) -> Layer:
     return layer
 
 
+def widths_of(width: int, levels: int, most: int = 4) -> list[int]:
+    """Channels of each level, doubling with every halving of the size, up to `most` times the first."""
+    return [width * min(2**i, most) for i in range(levels)]
+
+
 class Residual(nn.Module):
     """x + f(x) with two 3×3 convolutions; the second starts at zero, so that the block starts as the identity.
 

@@ -1,7 +1,8 @@
 """The networks of R3GAN: residual bottlenecks of grouped convolutions, with no normalisation (Huang et al., 2024,
 arXiv:2501.05441, sections 4.1 to 4.3).
 
-What they leave out of the paper is its filters: maps change their sizes by plain bilinear interpolation.
+Left out of the paper: its filters, since maps change their sizes by plain bilinear interpolation; its scales of the start of
+all convolutions but a block's last; and, by default, the second of its two blocks at each size.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..tensors import Shape
 from .base import Decoder, Encoder
 from .dcgan import levels_of
 from .fastgan import Patch, patch_of
-from .layers import Centre, Patches, Unpatch, from_latent, zeroed
+from .layers import Centre, Patches, Unpatch, from_latent, widths_of, zeroed
 
 Size = tuple[int, int]
 Width = Annotated[int, at_least(1)]
@@ -77,11 +78,6 @@ def _levels(size: Size, patch: int, grid: Size | None) -> list[Size]:
     return levels_of((-(-size[0] // patch), -(-size[1] // patch)), grid)
 
 
-def _widths(width: int, levels: int) -> list[int]:
-    """Channels of each level, doubling with every halving of the size, up to four times the first."""
-    return [width * min(2**i, 4) for i in range(levels)]
-
-
 def _stages(widths: Sequence[int], levels: Sequence[Size], blocks: int) -> list[nn.Module]:
     """Bottlenecks at each level, and between levels a change of size."""
     layers: list[nn.Module] = [Bottleneck(widths[0]) for _ in range(blocks)]
@@ -97,8 +93,8 @@ class R3GANEncoder(Encoder):
 
     `width` channels at the finest map, of squares of patch×patch pixels, twice as many at each coarser one, up to four
     times, and `blocks` bottlenecks at each. Without a grid each channel of the last map becomes one number. With
-    patch=0 the patch is 2 from 48 pixels a side on. On a processor a step costs one and a half times that of a `resnet` of
-    as many parameters, both with patch=2; from single pixels five to seven times.
+    patch=0 the patch is 2 from 48 pixels a side on. On a
+    processor grouped convolutions from single pixels cost several times a `resnet` of as many parameters.
     """
 
     def __init__(self, image_shape: Shape, grid: Size | None, width: Width = 32, blocks: Blocks = 1,
@@ -107,7 +103,7 @@ class R3GANEncoder(Encoder):
         size = (image_shape[1], image_shape[2])
         patch = patch_of(patch, size, grid)
         levels = _levels(size, patch, grid)
-        widths = _widths(width, len(levels))
+        widths = widths_of(width, len(levels))
         self.net = nn.Sequential(Centre(), Patches(patch), nn.Conv2d(image_shape[0] * patch**2, width, 1),
                                  *_stages(widths, levels, blocks))
         self.features = (widths[-1], *levels[-1])
@@ -133,7 +129,7 @@ class R3GANDecoder(Decoder):
         grid = (latent_shape[1], latent_shape[2]) if len(latent_shape) == 3 else None
         patch = patch_of(patch, size, grid)
         levels = _levels(size, patch, grid)[::-1]
-        widths = _widths(width, len(levels))[::-1]
+        widths = widths_of(width, len(levels))[::-1]
         first = (from_latent if grid else Basis)(latent_shape, widths[0], levels[0])
         self.net = nn.Sequential(first, *_stages(widths, levels, blocks), nn.Conv2d(width, out_shape[0] * patch**2, 1),
                                  Unpatch(patch, size))
