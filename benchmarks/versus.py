@@ -2,7 +2,7 @@
 
     python benchmarks/versus.py tune DATA                  settings of each player on each set, by successive halving
     python benchmarks/versus.py references DATA            floor and ceilings: training images, the average image, noise
-    python benchmarks/versus.py grid DATA                  the trainings, with the settings that were found
+    python benchmarks/versus.py grid DATA                  the trainings, of the players whose searches ended best, with their settings
     python benchmarks/versus.py table DATA                 docs/vae-versus-gan.md from what has been measured, and what is missing
 
 DATA is a folder with mnist.npz, fashion-mnist.npz, faces64.zip and cifar10-jpeg.zip. A second network judges beside EfficientNet: get it
@@ -25,21 +25,18 @@ from types import SimpleNamespace
 
 from cells import run, side_by_side
 from versus_parts import grid, references, scales, tune
+from versus_parts.figures import Measured
 
 RESULTS = Path(__file__).parent / "results" / "versus"
 PARTS = {"tune": tune, "references": references, "grid": grid}
 
 
-def cells_of(part: str, scale: scales.Scale) -> tuple[str, ...]:
-    return {"tune": scale.tunings(), "references": scale.sets, "grid": scale.trainings()}[part]
-
-
 def missing(part: str, given: argparse.Namespace) -> list[str]:
     """Cells that are asked for, have not been measured, and can be."""
-    wanted = tuple(given.only.split(",")) if given.only else ("",)
-    return [cell for cell in cells_of(part, scales.of(given)) if cell.startswith(wanted)
-            and not (given.results / f"{part}-{cell}.json").exists()
-            and (part != "grid" or tune.chosen(given.results, *cell.split("-")[:2]) is not None)]
+    wanted, scale = tuple(given.only.split(",")) if given.only else ("",), scales.of(given)
+    cells = {"tune": scale.tunings, "references": lambda: scale.sets,
+             "grid": lambda: scale.trainings(Measured.read(given.results).entrants(scale.players))}[part]()
+    return [cell for cell in cells if cell.startswith(wanted) and not (given.results / f"{part}-{cell}.json").exists()]
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ class Verdict(Enum):
     SECOND_UNABLE = "others unable"
     BOTH_UNABLE = "all unable"
     MISSING = "not measured"
+    MACHINES = "unlike processors"
 
 
 def unable(duplicates: Sequence[float], vendi: Sequence[float]) -> bool:

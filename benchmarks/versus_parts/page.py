@@ -11,13 +11,13 @@ from .claims import DUPLICATES, LEAST_SEEDS, VENDI, Verdict, agreement
 from .figures import WAYS, Measured
 from .judging import FEATURES, JUDGES, NEIGHBOURS
 from .pictures import curves, samples
-from .players import GAN, HYBRID, PLAYERS, RESAMPLER, RESAMPLER_SHARE, VAE
+from .players import ENTERING, GAN, HYBRID, PLAYERS, RESAMPLER, RESAMPLER_SHARE, VAE
 from .scales import Scale
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAMES = {"fashion": "Fashion-MNIST", "faces": "faces64", "mnist": "MNIST", "cifar": "CIFAR-10 (recompressed)"}
 LOSSES = (Verdict.SECOND, Verdict.FIRST_UNABLE, Verdict.DISAGREE, Verdict.LEVEL, Verdict.FIRST, Verdict.SECOND_UNABLE,
-          Verdict.BOTH_UNABLE, Verdict.FEW, Verdict.MISSING)
+          Verdict.BOTH_UNABLE, Verdict.MACHINES, Verdict.FEW, Verdict.MISSING)
 """The VAE's losses first."""
 WORDS = {Verdict.FIRST: "**{one}**", Verdict.SECOND: "**{other}**", Verdict.FIRST_UNABLE: "no {one} is able",
          Verdict.SECOND_UNABLE: "no {other} is able"}
@@ -103,14 +103,22 @@ def lost(found: Measured, data: str, minutes: float, way: str) -> str:
 def still_missing(found: Measured, scale: Scale) -> list[str]:
     """What the rules ask for and has not been measured, in a line each."""
     there = {f"{d}-{n}-{m:g}-{c['seed']}" for (d, m, n), cells in found.grid.items() for c in cells}
-    trainings = [c for c in scale.trainings() if c not in there]
+    known = scale.trainings(found.entrants())
+    trainings, number = [c for c in known if c not in there], scale.number_of_trainings()
+    left = number - len(known) + len(trainings)
     tunings = [c for c in scale.tunings() if tuple(c.split("-")) not in found.tunings]
     references = [data for data in scale.sets if data not in found.references]
-    lines = [f"- {what}: {', '.join(f'`{c}`' for c in cells[:12])}{f' and {len(cells) - 12} more' if len(cells) > 12 else ''}."
-             for what, cells in ((f"{len(trainings)} of {len(scale.trainings())} trainings", trainings),
-                                 (f"{len(tunings)} of {len(scale.tunings())} searches for settings", tunings),
-                                 ("floor and ceilings", references)) if cells]
+    lines = [f"- {what}{these(cells[:12], n)}." for what, cells, n in (
+        (f"{left} of {number} trainings", trainings, left),
+        (f"{len(tunings)} of {len(scale.tunings())} searches for settings", tunings, len(tunings)),
+        ("floor and ceilings", references, len(references))) if n]
     return ["**Missing.** Not measured yet:", "", *lines, ""] if lines else []
+
+
+def these(cells: list[str], n: int) -> str:
+    """The first of n cells, and how many more there are."""
+    more = n - len(cells)
+    return (": " + ", ".join(f"`{c}`" for c in cells) + (f" and {more} more" if more else "")) if cells else ""
 
 
 def rules(scale: Scale) -> list[str]:
@@ -122,6 +130,9 @@ def rules(scale: Scale) -> list[str]:
             f"- **Settings** are searched for every player on every set alike: {rungs}, by successive halving; the first setting is the paper's own, of the size that all have, "
             "the others are drawn at random, by a fixed seed, from ranges that papers use. FD by EfficientNet to training images that were held "
             "out chooses; test images choose nothing, and Inception chooses nothing at all.",
+            f"- **Who enters.** Of the VAEs {ENTERING[VAE]}, of the hybrids {ENTERING[HYBRID]}, of the GANs {ENTERING[GAN]} on each set, those whose searches ended with the least FD: they are trained "
+            f"with {len(scale.seeds)} seeds for {scale.minutes[0]:g} minutes and with one for {scale.minutes[1]:g}, and the first table is of them alone. All seeds of a row are of one kind of "
+            "processor; where they are not, nothing is claimed.",
             f"- **Plain draws** are of the prior or the noise at temperature 1. A refiner's temperature is a setting of a VAE's decoder, since the decoder's mean "
             f"alone, which VAEs without a refiner draw, is a refiner at 0. **Draws as chosen** may change temperatures and keep the better draws by "
             f"a resampler, `{RESAMPLER}`, for VAEs and GANs alike: it is trained within the budget ({RESAMPLER_SHARE:.0%}), and held-out training images "

@@ -19,6 +19,8 @@ Space = Callable[[random.Random], Settings]
 RESAMPLER, RESAMPLER_SHARE = "resnet(32)", 0.1
 """What chooses among draws, the same network and the same share of the time for all."""
 VAE, HYBRID, GAN = "VAE", "VAE with a critic", "GAN"
+ENTERING = {VAE: 2, HYBRID: 1, GAN: 2}
+"""Players of a side that are trained with several seeds on a set: those whose searches on it ended best."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,6 @@ class Player:
     paper: Settings
     """Changes to the preset that make it its paper's own, with those of `OF_DECODER` that its decoder takes."""
     space: Space
-    least: float = 0.0
-    """Minutes below which it is not run."""
     step: int = 2
     """Of the decoder's width."""
 
@@ -72,12 +72,6 @@ def terse(rng: random.Random) -> Settings:
 def refined(rng: random.Random) -> Settings:
     return default(rng) | {"refiner": f"energy({rng.choice((24, 32, 48))}, temperature={rng.choice((0.4, 0.5, 0.6, 1.0))})",
                            "refiner_share": rng.choice((0.2, 0.3, 0.4))}
-
-
-def latent_flow(rng: random.Random) -> Settings:
-    return {"patch": "2", "optimizer": of_vae(rng), "objective": f"nll + {rng.choice((1, 2, 3, 5))}*kl",
-            "latent": f"spatial({rng.choice((2, 4, 8))}, {rng.choice((2, 4))})", "prior_share": rng.choice((0.5, 0.65, 0.75)),
-            "fitted_prior": f"flow_matching('unet({rng.choice((32, 40, 44))}, patch={rng.choice((1, 2))})')"}
 
 
 def vae_gan(rng: random.Random) -> Settings:
@@ -121,17 +115,6 @@ def r3gan(rng: random.Random) -> Settings:
         "likelihood": squashed(rng)}
 
 
-def sngan(rng: random.Random) -> Settings:
-    return gan(rng, ("resnet(32)", "resnet(64)", "dcgan(32)"), second=(0.9, 0.999)) | {
-        "patch": rng.choice("24"), "game": f"hinge(steps={rng.choice((1, 2, 5))})", "likelihood": squashed(rng)}
-
-
-def wgan_gp(rng: random.Random) -> Settings:
-    return gan(rng, ("conv", "resnet(32)", "resnet(64)"), second=(0.9, 0.99)) | {
-        "patch": rng.choice("24"), "game": f"wasserstein(steps={rng.choice((1, 2, 5))})", "penalty": f"{rng.choice((1, 10))}*gradient",
-        "likelihood": squashed(rng)}
-
-
 def squashed(rng: random.Random) -> str:
     return rng.choice(("implicit", "implicit(squash=True)"))
 
@@ -149,9 +132,6 @@ PLAYERS: dict[str, Player] = {
         "batch_size": 8, "latent": "flat(256)", "critic_augment": "color + translate", "ema": 0.999}, fastgan, step=1),
     "r3gan": Player(GAN, "%(net)s(width={w}, patch=%(patch)s)", {}, r3gan),
     "vae_gan": Player(HYBRID, RESNET, {}, vae_gan),
-    "sngan": Player(GAN, RESNET, {"game": "hinge(steps=5)", "critic_optimizer": "adamw(lr=2e-4, betas=(0.0, 0.9))"}, sngan),
-    "wgan_gp": Player(GAN, RESNET, {}, wgan_gp),
-    "latent_flow": Player(VAE, RESNET, {"patch": "2"}, latent_flow, least=10),
 }
 """The most telling first."""
 

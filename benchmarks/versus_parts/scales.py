@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from reparam.parts.presets import PRESETS
 from reparam.tensors import evenly
 
-from .players import PLAYERS
+from .players import ENTERING, PLAYERS
 from .searching import Rung
-
-FIRST = ("default", "terse", "refined", "dcgan", "fastgan", "r3gan")
-LATER = ("vae_gan", "sngan", "wgan_gp")
-LONG_ONLY = ("latent_flow",)
 
 
 @dataclass(frozen=True)
@@ -32,29 +28,30 @@ class Scale:
     """Test images, and draws, at most."""
     minutes: tuple[float, float] = (4, 10)
     seeds: tuple[int, ...] = (0, 1, 2)
-    first: tuple[str, ...] = FIRST
-    later: tuple[str, ...] = LATER
-    long_only: tuple[str, ...] = LONG_ONLY
+    players: tuple[str, ...] = tuple(PLAYERS)
 
     def tunings(self) -> tuple[str, ...]:
         """DATA-PLAYER, the most telling first."""
-        return tuple(f"{data}-{name}" for group in (self.first, self.later[:1], self.long_only, self.later[1:])
-                     for data in self.sets for name in group if name in PRESETS)
+        return tuple(f"{data}-{name}" for name in self.players for data in self.sets)
 
-    def trainings(self) -> tuple[str, ...]:
-        """DATA-PLAYER-MINUTES-SEED, the most telling first."""
+    def trainings(self, entrants: Mapping[str, Mapping[str, Sequence[str]]]) -> tuple[str, ...]:
+        """DATA-PLAYER-MINUTES-SEED, each side's best player first.
+
+        Args:
+            entrants: the players of each side that enter, best first, by set.
+        """
         short, long = self.minutes
-        order = [(self.first, short, seed) for seed in self.seeds]
-        order += [(self.later[:1], short, seed) for seed in self.seeds]
-        order += [((*self.first, *self.long_only), long, self.seeds[0])]
-        order += [(self.later[1:], short, seed) for seed in self.seeds] + [(self.later, long, self.seeds[0])]
-        return tuple(f"{data}-{name}-{minutes:g}-{seed}" for players, minutes, seed in order for data in self.sets
-                     for name in players if name in PRESETS and minutes >= min(PLAYERS[name].least, long))
+        budgets = [*((short, seed) for seed in self.seeds), (long, self.seeds[0])]
+        return tuple(f"{data}-{names[place]}-{minutes:g}-{seed}" for place in range(max(ENTERING.values())) for minutes, seed in budgets
+                     for data in self.sets for names in entrants.get(data, {}).values() if place < len(names))
+
+    def number_of_trainings(self) -> int:
+        return len(self.sets) * sum(ENTERING.values()) * (len(self.seeds) + 1)
 
 
 FULL = Scale()
 SMOKE = Scale(sets=("fashion",), rungs=(Rung(3, 2), Rung(1, 4)), judged=60, held=400, test=120, minutes=(0.05, 0.1),
-              first=("default", "dcgan", "fastgan"), later=("terse",), long_only=())
+              players=("default", "terse", "dcgan", "fastgan"))
 
 
 def of(given: argparse.Namespace) -> Scale:
