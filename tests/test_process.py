@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reparam.progress import Silent
-from reparam.runtime import Load, cores
+from reparam.runtime import Load, cores, peak_memory, watched
 from reparam.trainer.autotune import sharing, threads_left
 
 FAULTS = """
@@ -99,3 +99,15 @@ def test_the_compiler_is_not_loaded_before_it_is_used():
     """It takes two seconds of a processor."""
     loaded = "import sys, reparam.runs.train, reparam.explorer.session; sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux tells it")
+def test_the_memory_of_a_process_is_its_own():
+    """And not what the process held that started it, which getrusage counts as the child's."""
+    bytearray(600 * 2**20).clear()
+    idle, grown = (watched(subprocess.Popen([sys.executable, "-c", f"import time; {what}; time.sleep(0.3)"]))
+                   for what in ("x = 0", "x = bytearray(300 * 2**20)"))
+    assert peak_memory() > 0.58
+    assert idle < 0.1
+    assert grown - idle == pytest.approx(300 / 1024, rel=0.05)
+    assert peak_memory(2**22 + 1) is None

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from reparam.runtime import watched
+
 from .sets import bands, photographs
 
 CELLS = ["digits", "fashion", "faces", "large", "bands", "few"]
@@ -47,13 +49,12 @@ def data_of(cell: str, folder: Path, work: Path) -> str:
 
 
 def _run(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
-    """What a command prints as JSON, its seconds, and the GiB that it and what it waits for took at most."""
+    """What a command prints as JSON, its seconds, and the GiB that it took at most."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as out, subprocess.Popen([sys.executable, "-m", "reparam", *arguments], stdout=out) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        memory = watched(process)
         out.seek(0)
         said = out.read()
     if process.returncode:
         raise RuntimeError(f"{arguments} failed")
-    return json.loads(said), time.perf_counter() - began, used.ru_maxrss / 2**20
+    return json.loads(said), time.perf_counter() - began, memory or 0.0

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import select
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,38 @@ def keep_memory() -> None:
     if mallopt is not None:
         for option, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2_000_000_000), (M_TOP_PAD, 64 << 20)):
             mallopt(option, value)
+
+
+def peak_memory(process: int | str = "self") -> float | None:
+    """GiB of main memory that a process, this one or that of a number, has held at most; None where the system does not say,
+    or the process is gone.
+
+    On Linux it is VmHWM, which begins anew with each program; getrusage's ru_maxrss begins at what the process held that
+    started it.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    kib = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    if kib is None and process == "self" and sys.platform == "darwin":
+        import resource
+
+        kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return None if kib is None else kib / 2**20
+
+
+def watched(process: subprocess.Popen[bytes], every: float = 0.02) -> float | None:
+    """Waits for a process; GiB that it held at most, without its children; None where the system does not say.
+
+    Args:
+        every: seconds between two looks.
+    """
+    held = None
+    while process.poll() is None:
+        held = peak_memory(process.pid) or held
+        time.sleep(every)
+    return held
 
 
 def cores() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from ..parts.presets import find
 from ..parts.profiles import FEW, of_few, result_of
 from ..parts.recipe import Recipe
 from ..progress import Reporter
+from ..runtime import watched
 from ..trainer.autotune import LEAST
 from .folder import Run, open_data
 from .journal import parts_of
@@ -100,7 +100,7 @@ def _tried(data: str, preset: str, recipe: Recipe, out: Path, options: DataOptio
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said) as process:
         try:
-            memory = _waited(process)
+            memory = watched(process)
         except BaseException:
             process.kill()
             raise
@@ -120,16 +120,6 @@ def _flags(values: Mapping[str, Any], usual: Mapping[str, Any]) -> Sequence[str]
         return f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"  # pyright: ignore
 
     return [flag(name, value) for name, value in values.items() if value != usual[name] and value is not None]
-
-
-def _waited(process: subprocess.Popen[bytes]) -> float | None:
-    """Waits for a process; the GiB of memory that it took at most, where the system says."""
-    if not hasattr(os, "wait4"):  # Windows
-        process.wait()
-        return None
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
 def _reckoned(told: str, preset: str, recipe: Recipe, images: ImageSet, trial: _Trial, probe: float) -> TrainingPlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from torch import Tensor
 from ..data.stream import Batches
 from ..models.trace import Batch
 from ..parallel import SingleProcess
+from ..runtime import peak_memory
 from ..tensors import forked_rng
 from .assembly import Assembly
 from .autotune import ROUNDS, agreed, speed
@@ -86,11 +86,7 @@ def _taken(device: torch.device) -> float:
     """Bytes that this process has taken at most so far; 0 where the system does not say."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return 2**30 * (peak_memory() or 0.0)
 
 
 def _free(device: torch.device) -> float:
