@@ -328,7 +328,7 @@ def test_an_image_gives_several_codes_as_far_as_memory_goes(small, monkeypatch):
         noise = (draw - q.loc) / (0.5 * q.log_var).exp()
         assert abs(float(noise.mean())) < 0.05 and abs(float(noise.std()) - 1) < 0.05
     assert not torch.equal(codes[:6000], codes[6000:12_000])
-    monkeypatch.setattr("reparam.trainer.stages.prior.CODES", 10_000)
+    assert len(codes_to_fit(model, x, 1, 10_000)) == 12_000
     monkeypatch.setattr("reparam.trainer.stages.prior.MOST_NUMBERS", 2 * 6000 * 4)
     assert len(codes_to_fit(model, x)) == 12_000
 
@@ -337,12 +337,12 @@ def test_an_image_gives_several_codes_as_far_as_memory_goes(small, monkeypatch):
 def test_a_mixture_is_fitted_to_all_classes(small, monkeypatch, n):
     """Images often lie class by class: the last ones count as much as the first."""
     seen = []
-    monkeypatch.setattr("reparam.trainer.stages.prior.CODES", 20)
     monkeypatch.setattr("reparam.trainer.stages.prior.codes_to_fit",
-                        lambda model, x, n: seen.append(x) or codes_to_fit(model, x, n))
+                        lambda model, x, *numbers: seen.append((x, numbers)) or codes_to_fit(model, x, *numbers))
     model, x = small((1, 4, 4)), (torch.arange(n) / n).view(n, 1, 1, 1).expand(n, 1, 4, 4)
-    trained_stage("fitted_prior", Sampler(model), Recipe(fitted_prior="mixture(1)"), x)
-    rows = (seen[0][:, 0, 0, 0] * n).round().long()
+    trained_stage("fitted_prior", Sampler(model), Recipe(fitted_prior="mixture(1)"), x, codes=20)
+    assert seen[0][1] == (1, 20)
+    rows = (seen[0][0][:, 0, 0, 0] * n).round().long()
     assert len(rows) == min(n, 20) and rows[0] == 0 and rows[-1] >= n - 2 and rows.diff().max() <= -(-n // 20)
 
 

@@ -4,11 +4,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
 from reparam.progress import Silent
 from reparam.runtime import Load, cores, peak_memory, watched
+from reparam.tensors import no_denormals
 from reparam.trainer.autotune import sharing, threads_left
 
 FAULTS = """
@@ -111,3 +113,17 @@ def test_the_memory_of_a_process_is_its_own():
     assert idle < 0.1
     assert grown - idle == pytest.approx(300 / 1024, rel=0.05)
     assert peak_memory(2**22 + 1) is None
+
+
+def test_denormals_are_zero_in_the_region_alone():
+    def left():
+        return float(torch.tensor(1e-40) * 1), float((np.float32(1e-40) * np.ones(40, np.float32)).sum())
+
+    assert min(left()) > 0
+    with pytest.raises(KeyError), no_denormals():
+        assert left() == (0, 0)
+        with no_denormals():
+            pass
+        assert left() == (0, 0)
+        raise KeyError
+    assert min(left()) > 0

@@ -83,8 +83,10 @@ class Measured:
                    key=lambda n: float(np.mean(self.values(data, minutes, n, way, JUDGES[0], "fd"))))
 
     def ranges(self, data: str, minutes: float, way: str, figure: str, sign: float, side: str) -> dict[str, Ranges]:
+        """Of a side's entrants that are able, and, without figures, of those that were not measured."""
+        lost = {*self.entered(data, minutes, side)} - {*self.able(data, minutes, way, side)}
         return {n: {j: [sign * v for v in self.values(data, minutes, n, way, j, figure)] for j in JUDGES}
-                for n in self.able(data, minutes, way, side)}
+                for n in self.entrants()[data][side] if n not in lost}
 
     def verdict(self, data: str, minutes: float, way: str, figure: str, one: str, other: str) -> Verdict:
         """What may be said of one side against another, by a figure: of shares more is better, of distances less."""

@@ -32,7 +32,7 @@ from reparam.tensors import evenly
 from reparam.trainer.assembly import Assembly
 from reparam.trainer.autotune import computes_in_bf16
 from reparam.trainer.budget import Budget
-from reparam.trainer.stages.base import Data, StageBudget
+from reparam.trainer.stages.base import CODES, Data, StageBudget
 from reparam.trainer.stages.sequence import STAGES, fit_stages
 
 SETS = {"mnist": "mnist.npz", "fashion": "fashion-mnist.npz", "faces": "faces64.zip", "cifar": "cifar10-jpeg.zip"}
@@ -96,13 +96,13 @@ def parameters(recipe: Recipe, image_shape: Sequence[int]) -> int:
 
 def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: float, watched: np.ndarray, out: Path,
           kept_back: float = FIT_SECONDS, device: str = "cpu", clock: Callable[[], float] = time.process_time,
-          points: int = POINTS, most: int = 60_000) -> dict[str, Any]:
+          points: int = POINTS, codes: int = CODES) -> dict[str, Any]:
     """Trains for so many seconds of a clock and leaves the model in `out`; returns what it cost and the course it took.
 
     Args:
         kept_back: seconds of those, for fitting a mixture, which takes what it takes.
         points: of the course.
-        most: images from which what is fitted after the model learns, where that is a mixture.
+        codes: that a mixture is fitted to.
     """
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
     _, h, w, c = images.shape
@@ -120,9 +120,8 @@ def train(recipe: Recipe, images: np.ndarray, indices: np.ndarray, seconds: floa
     spread = to_batch(images[indices], device)
     subset, sampler = spread[evenly(len(spread), 2000)], Sampler(model)
     calibrate_likelihood(model, subset)
-    known_to_stages = spread[evenly(len(spread), most)] if kept_back else spread
-    stages = fit_stages(sampler, recipe, Data(known_to_stages), lambda stage: StageBudget(
-        minutes=max(stage.share(recipe, model) * seconds, 1) / 60, clock=clock, precision=recipe.precision))
+    stages = fit_stages(sampler, recipe, Data(spread), lambda stage: StageBudget(
+        minutes=max(stage.share(recipe, model) * seconds, 1) / 60, clock=clock, precision=recipe.precision, codes=codes))
     fit_seconds = clock() - began
     save_model(out, sampler, Config(recipe, (c, h, w), axes=latent_axes(model, subset), stages=stages))
     return {"recipe": {k: v for k, v in recipe.to_dict().items() if v != getattr(Recipe(), k)},

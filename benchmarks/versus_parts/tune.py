@@ -28,8 +28,8 @@ from .searching import Rung, halving
 from .training import embedded, images_of, train
 
 KEPT_BACK, CODES = 12, 5000
-"""Seconds of a trial that a VAE with a mixture keeps back for fitting it, and the images to whose codes it is fitted: to all
-of them it would take 20 to 40 s."""
+"""Seconds of a trial that a VAE with a mixture keeps back for fitting it, and the codes that it is fitted to: four times as
+many take 20 to 40 s."""
 
 
 def measure(cell: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def trial(name: str, settings: dict[str, str], data: str, given: argparse.Namesp
     shutil.rmtree(out, ignore_errors=True)
     try:
         recipe = recipe_of(name, settings, data, (c, h, w), 0, chooses=False)
-        facts = train(recipe, source.images, known, rung.seconds, held, out, min(KEPT_BACK, rung.seconds / 2), points=0, most=CODES)
+        facts = train(recipe, source.images, known, rung.seconds, held, out, min(KEPT_BACK, rung.seconds / 2), points=0, codes=CODES)
     except ReparamError as e:
         return {"failed": str(e)}
     keep_memory()

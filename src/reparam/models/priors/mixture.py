@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ...distributions.base import LOG_2PI, FromNoise, choice
 from ...parts.ranges import at_least
 from ...parts.registry import prior
-from ...tensors import Shape, no_autocast
+from ...tensors import Shape, no_autocast, no_denormals
 from ..space import Space
 from .base import Prior
 
@@ -104,7 +104,8 @@ class Mixture(Prior):
             used, n = np.arange(1), 1
         n = max(1, min(n, len(codes) // (2 * len(used))))
         centre, spread = codes.mean(0), codes.std(0) + 1e-6
-        with warnings.catch_warnings():  # fifty rounds are enough for sampling; what they reach is measured anyway
+        # far components have next to no part in a code; fifty rounds suffice for sampling, and what they reach is measured
+        with no_denormals(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = Fit(n, covariance_type="full", reg_covar=1e-3, max_iter=50, tol=1e-2, random_state=seed,
                          init_params="k-means++").fit(((codes - centre) / spread)[:, used])

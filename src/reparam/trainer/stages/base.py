@@ -26,6 +26,8 @@ from ..loop import training
 from ..state import State
 from ..tasks import Inputs, Part, PartTask
 
+CODES = 20_000
+"""Codes that a prior is fitted to at once."""
 MOST_IMAGES, MOST_VALUES = 60_000, 500_000_000
 """Training images that a stage learns from, at most, and pixel values in them."""
 
@@ -38,6 +40,9 @@ class StageBudget(Budget):
     """Called after every step."""
     processes: Processes | None = None
     """That train it together; None for this one alone."""
+    codes: int = CODES
+    """That a prior is fitted to at once, which knows no other budget. The codes of fewer images are drawn several times, 100
+    at most."""
 
 
 class Data(NamedTuple):

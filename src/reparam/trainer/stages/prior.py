@@ -25,12 +25,10 @@ from ...parts import registry
 from ...parts.call import Call, parse_call
 from ...parts.recipe import Recipe
 from ...tensors import Shape, at_once, evenly
-from .base import Data, Fitted, Stage, StageBudget, batches_of, train_part
+from .base import CODES, Data, Fitted, Stage, StageBudget, batches_of, train_part
 
 BATCH = 256
 """Codes per step on an accelerator, at least: many take hardly longer than few."""
-CODES = 20_000
-"""Codes that a prior is fitted to; with fewer images, each is drawn several times, 100 at most."""
 DRAWS, MOST_NUMBERS = 4, 100_000_000
 """Draws of each code that a prior learns from, and numbers in all of them, at most."""
 MOST_CLASSES = 1000
@@ -86,9 +84,9 @@ class PriorStage(Stage):
     def fit(self, call: str, sampler: Sampler, recipe: Recipe, data: Data, budget: StageBudget) -> Fitted:
         model, parsed = cast(VAE, sampler.model), parse_call(call)
         if parsed.name == "mixture":
-            return _fit_mixture(model, parsed, data.x, recipe.seed)
+            return _fit_mixture(model, parsed, data.x, recipe.seed, budget.codes)
         if parsed.name == "riemannian":
-            return _fit_riemannian(model, parsed, data.x, recipe.seed)
+            return _fit_riemannian(model, parsed, data.x, recipe.seed, budget.codes)
         return _learn(model, parsed, data, budget)
 
 
@@ -97,10 +95,10 @@ def _is_gaussian(latent: Latents) -> bool:
 
 
 @torch.no_grad()
-def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
+def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int, most: int) -> Fitted:
     n = int(call.args[0] if call.args else call.kwargs.get("n", 50))
-    subset, x = x[evenly(len(x), 2000)], x[evenly(len(x), CODES)]
-    codes = codes_to_fit(model, x, 1).flatten(1)
+    subset, x = x[evenly(len(x), 2000)], x[evenly(len(x), most)]
+    codes = codes_to_fit(model, x, 1, most).flatten(1)
     informative = (codes_of(model, subset).information.numpy() > NOISE
                    if codes.shape[1] == math.prod(model.latent.shape) else None)
 
@@ -113,9 +111,9 @@ def _fit_mixture(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
 
 
 @torch.no_grad()
-def _fit_riemannian(model: VAE, call: Call, x: Tensor, seed: int) -> Fitted:
+def _fit_riemannian(model: VAE, call: Call, x: Tensor, seed: int, most: int) -> Fitted:
     asked = cast(Riemannian, build_stage(FITTED_PRIOR, str(call), model, tuple(x.shape[1:])))
-    moments = [posterior_moments(model, chunk) for chunk in x[evenly(len(x), CODES)].split(at_once(x.shape))]
+    moments = [posterior_moments(model, chunk) for chunk in x[evenly(len(x), most)].split(at_once(x.shape))]
     means, variances = (torch.cat(each) for each in zip(*moments, strict=True))
 
     def fit() -> Riemannian:
@@ -134,14 +132,14 @@ def _space(model: VAE) -> Space:
 
 
 @torch.no_grad()
-def codes_to_fit(model: VAE, x: Tensor, most: int = DRAWS) -> Tensor:
-    """Draws of the posterior of images x, (m, *d): all images once, then all again. `most` of each where memory allows, more
-    where images are few.
+def codes_to_fit(model: VAE, x: Tensor, draws: int = DRAWS, least: int = CODES) -> Tensor:
+    """Draws of the posterior of images x, (m, *d): all images once, then all again. `draws` of each where memory allows,
+    more where that makes fewer than `least` of them.
 
     Raises:
         ModelFileError: the model gives codes that are not finite, or whose squares are not.
     """
-    wanted, numbers = max(most, min(-(-CODES // len(x)), 100)), len(x) * math.prod(_space(model).shape)
+    wanted, numbers = max(draws, min(-(-least // len(x)), 100)), len(x) * math.prod(_space(model).shape)
     draws = max(1, min(wanted, MOST_NUMBERS // numbers))
     codes = torch.cat([model.latent.to_fit(model.observe(chunk), draws) for chunk in x.split(at_once(x.shape))],
                       1).flatten(0, 1)
