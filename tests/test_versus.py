@@ -216,3 +216,6 @@ def test_nothing_is_claimed_of_unlike_processors(part):
     assert verdict().value == "unlike processors"
     del grid["fashion", 4.0, "dcgan"]
     assert verdict().value == "too few seeds"
+    del tunings["fashion", "r3gan"]
+    assert verdict().value == "searches missing"
+    assert figures.Measured(grid, {}, tunings).best("fashion", 4.0, "plain", players.GAN) == "fastgan"

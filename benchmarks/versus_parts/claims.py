@@ -32,6 +32,7 @@ class Verdict(Enum):
     BOTH_UNABLE = "all unable"
     MISSING = "not measured"
     MACHINES = "unlike processors"
+    SEARCHING = "searches missing"
 
 
 def unable(duplicates: Sequence[float], vendi: Sequence[float]) -> bool:

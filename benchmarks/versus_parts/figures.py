@@ -71,8 +71,9 @@ class Measured:
         return unable([*duplicates, *[1.0] * lost], [*vendi, *[0.0] * lost])
 
     def entered(self, data: str, minutes: float, side: str) -> list[str]:
-        """The entrants of a side that were measured."""
-        return [n for n in self.entrants().get(data, {}).get(side, []) if (data, minutes, n) in self.grid]
+        """The entrants of a side that were measured; as long as they are not known, all of the side that were."""
+        names = self.entrants().get(data, {}).get(side, [n for n in PLAYERS if PLAYERS[n].side == side])
+        return [n for n in names if (data, minutes, n) in self.grid]
 
     def able(self, data: str, minutes: float, way: str, side: str) -> list[str]:
         return [n for n in self.entered(data, minutes, side) if not self.is_unable(data, minutes, n, way)]
@@ -93,6 +94,8 @@ class Measured:
         sides = [self.entered(data, minutes, side) for side in (one, other)]
         if not all(sides):
             return Verdict.MISSING
+        if not {one, other} <= self.entrants().get(data, {}).keys():
+            return Verdict.SEARCHING
         if len({cell["machine"]["processor"] for names in sides for n in names for cell in self.grid[data, minutes, n]}) > 1:
             return Verdict.MACHINES
         sign = 1.0 if figure in ("fd", "kd") else -1.0

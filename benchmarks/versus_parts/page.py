@@ -17,7 +17,7 @@ from .scales import Scale
 DOCS = Path(__file__).parents[2] / "docs"
 NAMES = {"fashion": "Fashion-MNIST", "faces": "faces64", "mnist": "MNIST", "cifar": "CIFAR-10 (recompressed)"}
 LOSSES = (Verdict.SECOND, Verdict.FIRST_UNABLE, Verdict.DISAGREE, Verdict.LEVEL, Verdict.FIRST, Verdict.SECOND_UNABLE,
-          Verdict.BOTH_UNABLE, Verdict.MACHINES, Verdict.FEW, Verdict.MISSING)
+          Verdict.BOTH_UNABLE, Verdict.MACHINES, Verdict.FEW, Verdict.SEARCHING, Verdict.MISSING)
 """The VAE's losses first."""
 WORDS = {Verdict.FIRST: "**{one}**", Verdict.SECOND: "**{other}**", Verdict.FIRST_UNABLE: "no {one} is able",
          Verdict.SECOND_UNABLE: "no {other} is able"}
@@ -85,7 +85,7 @@ def winners(found: Measured) -> list[str]:
                                              "VAE", "hybrid", "GAN", "unable"], [row for _, row in rows]),
             f"The VAE's losses stand first. A name in bold is ahead by both networks with all {LEAST_SEEDS} seeds; *level*: ranges of seeds meet "
             "by one network at least; *networks disagree*: each puts another side ahead; *too few seeds*: nothing is claimed of fewer than "
-            f"{LEAST_SEEDS}. The last columns name each side's able player with the least mean FD by EfficientNet, with its mean FD by EfficientNet "
+            f"{LEAST_SEEDS}; *searches missing*: not all of a side have been searched, so that it is not known who enters. The last columns name each side's able player with the least mean FD by EfficientNet, with its mean FD by EfficientNet "
             "and by Inception. *Unable* players collapsed; they are left out, and not called beaten.", ""]
 
 
