@@ -21,6 +21,7 @@ from reparam.models.build import build_model
 from reparam.models.draw import Draw
 from reparam.models.priors import FlowMatching
 from reparam.models.sampler import FITTED_PRIOR, REFINER, RESAMPLER, Sampler, build_stage
+from reparam.models.sampling import Sampling
 from reparam.models.space import Space
 from reparam.parts.presets import PRESETS
 from reparam.parts.recipe import Recipe
@@ -64,7 +65,7 @@ def test_files_give_what_the_model_gives(model, tmp_path):
     noise = m.network.latent.noise(6, m.sampler.fitted_prior)
     torch.manual_seed(5)
     with torch.inference_mode():
-        drawn = m.sampler.codes(6)
+        drawn = m.sampler.codes(6, m.options())
     np.testing.assert_allclose(ran(tmp_path / "prior.onnx", noise=noise), drawn, atol=1e-5)
 
 
@@ -87,7 +88,7 @@ FLOWS = {"labelled": (3, {"latent": "flat(4)"}), "beside_a_class": (3, {"latent"
 def carried(told, run, noise, label=None, guidance=1.0):
     """Codes by Heun's steps, as model.json describes them, with programs that `run(name, **inputs)` runs."""
     size, h = math.prod(told["point"]), 1 / told["steps"]
-    z = noise[:, :size].reshape(-1, *told["point"])
+    z = told["temperature"] * noise[:, :size].reshape(-1, *told["point"])
     drawn = (noise[:, size, None] >= told["label_from"]).sum(1) - 1 if "label_from" in told else None
 
     def velocity(point, t, y):
@@ -106,22 +107,23 @@ def carried(told, run, noise, label=None, guidance=1.0):
 @pytest.mark.parametrize("name", FLOWS)
 def test_flow_matching_is_walked_by_its_caller(name, small):
     """Heun's steps outside the programs, as the description tells them, end where the model's own end: with the labels that
-    the noise draws or one that is asked for, in a latent with layers below or a class beside."""
+    the noise draws or one that is asked for, in a latent with layers below or a class beside, at the temperature that
+    training chose."""
     torch.manual_seed(2)
     classes, parts = FLOWS[name]
     vae = small((1, 8, 8), **parts).eval()
     prior = flow_of(classes, vae.latent.space.shape)
-    model = ImageModel(Sampler(vae, {"fitted_prior": prior}), Config(Recipe(**parts), (1, 8, 8)))
+    model = ImageModel(Sampler(vae, {"fitted_prior": prior}), Config(Recipe(**parts), (1, 8, 8), sampling=Sampling(0.7)))
     found, told, noise = programs(model), description(model), vae.latent.noise(40, prior)
 
     def by_torch(name, **inputs):
         return found[name].module(**{k: torch.as_tensor(v, dtype=torch.float32) for k, v in inputs.items()}).detach().numpy()
 
-    want = vae.latent.from_noise(noise, prior=prior).detach()
+    want = vae.latent.from_noise(noise, Draw(0.7), prior).detach()
     np.testing.assert_allclose(carried(told, by_torch, noise.numpy()), want, atol=1e-4)
     if name == "labelled":
         files = {name: onnx_bytes(name, found[name]) for name in ("velocity", "codes")}
-        want = vae.latent.from_noise(noise, Draw(label=1, guidance=2.5), prior)
+        want = vae.latent.from_noise(noise, Draw(0.7, label=1, guidance=2.5), prior)
         got = carried(told, lambda name, **inputs: ran(files[name], **inputs), noise.numpy(), 1, 2.5)
         np.testing.assert_allclose(got, want, atol=1e-4)
 
@@ -133,9 +135,11 @@ def test_codes_that_follow_each_other_are_drawn_in_one_loop(small):
     torch.manual_seed(2)
     parts = {"latent": "spatial(4, 4)", "posterior": "rvq(8, 2)"}
     vae = small((1, 14, 14), prior="autoregressive(16, 2, 2)", moved=0.5, **parts).eval()
-    file = onnx_bytes("prior", programs(ImageModel(Sampler(vae), Config(Recipe(**parts), (1, 14, 14))))["prior"])
     noise = vae.latent.noise(30)
-    np.testing.assert_allclose(ran(file, noise=noise), vae.latent.from_noise(noise), atol=1e-5)
+    for temperature in (0.3, 1.0):
+        config = Config(Recipe(**parts), (1, 14, 14), sampling=Sampling(temperature))
+        file = onnx_bytes("prior", programs(ImageModel(Sampler(vae), config))["prior"])
+        np.testing.assert_allclose(ran(file, noise=noise), vae.latent.from_noise(noise, Draw(temperature)), atol=1e-5)
     kinds = [node.op_type for node in onnx.load_from_string(file).graph.node]
     assert kinds.count("Scan") == 1 and len(kinds) < 60
 
@@ -148,11 +152,31 @@ def test_a_refiner_becomes_a_file_for_any_number_of_images(small, call):
         for p in refiner.parameters():
             p.add_(0.1 * torch.randn_like(p))
     sampler = Sampler(vae, {REFINER: refiner.eval()})
-    file = onnx_bytes("refiner", programs(ImageModel(sampler, Config(Recipe(), shape)))["refiner"])
     images, noise = torch.rand(5, *shape), torch.randn(5, *shape)
+    for sampling, temperature in ((None, None), (Sampling(refine_temperature=0.2), 0.2)):
+        file = onnx_bytes("refiner", programs(ImageModel(sampler, Config(Recipe(), shape, sampling=sampling)))["refiner"])
+        with torch.inference_mode():
+            want = refiner(images, noise, temperature)
+        np.testing.assert_allclose(ran(file, images=images, noise=noise), want, atol=1e-4)
+
+
+@pytest.mark.parametrize(("sampling", "there"), [
+    (None, True), (Sampling(), False), (Sampling(0.8), False), (Sampling(keep=0.2), True)])
+def test_a_resampler_that_training_left_out_is_left_out(small, sampling, there):
+    vae, shape = small((1, 8, 8)).eval(), (1, 8, 8)
+    sampler = Sampler(vae, {RESAMPLER: build_stage(RESAMPLER, "conv(4)", vae, shape).eval()})
+    model = ImageModel(sampler, Config(Recipe(), shape, sampling=sampling))
+    assert ("resampler" in programs(model)) == ("resampler" in description(model)) == there
+
+
+def test_a_temperature_that_training_chose_is_that_of_the_files(small):
+    vae = small((1, 8, 8)).eval()
+    found = programs(ImageModel(Sampler(vae), Config(Recipe(), (1, 8, 8), sampling=Sampling(0.5))))["prior"]
+    noise = vae.latent.noise(4)
     with torch.inference_mode():
-        want = refiner(images, noise)
-    np.testing.assert_allclose(ran(file, images=images, noise=noise), want, atol=1e-4)
+        drawn = ran(onnx_bytes("prior", found), noise=noise)
+        np.testing.assert_allclose(drawn, vae.latent.from_noise(noise, Draw(0.5)), atol=1e-5)
+        assert not np.allclose(drawn, vae.latent.from_noise(noise), atol=1e-2)
 
 
 def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ class Looped(Prior):
                 k, v = torch.where(here, k, keys), torch.where(here, v, values)
                 x = block.after(x, F.scaled_dot_product_attention(q, k, v, attn_mask=seen))
                 written += [k, v]
-            code = pick(net.head(net.norm(x)).squeeze(1), u_i, 1.0)
+            code = pick(net.head(net.norm(x)).squeeze(1), u_i, options.one_temperature)
             return (F.embedding(code[:, None], net.embedding), *written), code.clone()
 
         heads, width = blocks[0].heads, net.start.shape[-1]

@@ -104,12 +104,13 @@ class Settled(Prior):
 
 
 class Generate(nn.Module):
-    def __init__(self, latent: Latents, prior: Prior) -> None:
+    def __init__(self, latent: Latents, prior: Prior, options: Draw) -> None:
         super().__init__()
         self.latent, self.prior = latent, Looped(prior) if isinstance(prior, Autoregressive) else Settled(prior)
+        self.options = options
 
     def forward(self, noise: Tensor) -> Tensor:
-        return self.latent.from_noise(noise, prior=self.prior)
+        return self.latent.from_noise(noise, self.options, self.prior)
 
 
 class Move(nn.Module):
@@ -140,12 +141,12 @@ class Given(Prior):
 class Arrive(nn.Module):
     """Codes of where flow matching has carried noise to, with what the latent makes of the noise besides."""
 
-    def __init__(self, latent: Latents, prior: FlowMatching) -> None:
+    def __init__(self, latent: Latents, prior: FlowMatching, options: Draw) -> None:
         super().__init__()
-        self.latent, self.prior = latent, prior
+        self.latent, self.prior, self.options = latent, prior, options
 
     def forward(self, point: Tensor, noise: Tensor) -> Tensor:
-        return self.latent.from_noise(noise, prior=Given(self.prior, self.prior.whitening.inverse(point)))
+        return self.latent.from_noise(noise, self.options, Given(self.prior, self.prior.whitening.inverse(point)))
 
 
 class Judge(nn.Module):
@@ -158,12 +159,12 @@ class Judge(nn.Module):
 
 
 class Refine(nn.Module):
-    def __init__(self, refiner: Refiner) -> None:
+    def __init__(self, refiner: Refiner, temperature: float | None) -> None:
         super().__init__()
-        self.refiner = refiner
+        self.refiner, self.temperature = refiner, temperature
 
     def forward(self, images: Tensor, noise: Tensor) -> Tensor:
-        return self.refiner(images, noise)
+        return self.refiner(images, noise, self.temperature)
 
 
 def programs(model: ImageModel) -> dict[str, Program]:
@@ -182,28 +183,32 @@ def programs(model: ImageModel) -> dict[str, Program]:
 
 
 def _parts(model: ImageModel) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], str]]:
-    """Name, module, inputs and output of each program."""
+    """Name, module, inputs and output of each program. They draw as the model does where nothing else is asked for."""
+    options = model.options()
     sampler, images = model.sampler, torch.rand(ROWS, *model.config.image_shape)
     if model.network.has_encoder:
         yield "encoder", Encode(model), {"images": images}, "codes"
     codes = sampler.codes(ROWS, Draw(resample=False))
     yield "decoder", Decode(sampler), {"codes": codes}, "images"
-    yield from _drawing(model.network.latent, top_prior(sampler), model.network.latent.noise(ROWS, sampler.fitted_prior))
-    if sampler.resampler is not None:
+    yield from _drawing(model.network.latent, top_prior(sampler), model.network.latent.noise(ROWS, sampler.fitted_prior),
+                        Draw(options.temperature))
+    if sampler.resampler is not None and options.resample:
         yield "resampler", Judge(sampler.resampler), {"images": sampler.means(codes)}, "probability"
     if sampler.refiner is not None:
-        yield "refiner", Refine(sampler.refiner), {"images": images, "noise": torch.randn_like(images)}, "refined"
+        refine = Refine(sampler.refiner, options.refine_temperature)
+        yield "refiner", refine, {"images": images, "noise": torch.randn_like(images)}, "refined"
 
 
-def _drawing(latent: Latents, prior: Prior, noise: Tensor) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], str]]:
+def _drawing(latent: Latents, prior: Prior, noise: Tensor, options: Draw
+             ) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], str]]:
     """What makes codes of noise."""
     if not isinstance(prior, FlowMatching):
-        yield "prior", Generate(latent, prior), {"noise": noise}, "codes"
+        yield "prior", Generate(latent, prior, options), {"noise": noise}, "codes"
         return
     point, classes = torch.randn(ROWS, *prior.shape), prior.velocity.classes
     label = {"label": (torch.arange(ROWS) % (classes + 1) - 1).float()} if classes else {}
     yield "velocity", Move(prior), {"point": point, "time": torch.rand(ROWS), **label}, "velocity"
-    yield "codes", Arrive(latent, prior), {"point": point, "noise": noise}, "codes"
+    yield "codes", Arrive(latent, prior, options), {"point": point, "noise": noise}, "codes"
 
 
 def top_prior(sampler: Sampler) -> Prior:
@@ -214,7 +219,8 @@ def top_prior(sampler: Sampler) -> Prior:
 def description(model: ImageModel) -> dict[str, Any]:
     """What a program that runs these needs to know besides, as JSON takes it: shapes, latents and how to draw."""
     prior, config, latent = top_prior(model.sampler), model.config, model.network.latent
-    resampler = model.sampler.resampler
+    options = model.options()
+    resampler = model.sampler.resampler if options.resample else None
     steered = prior.velocity.classes if isinstance(prior, FlowMatching) else 0
     return {
         "image": list(config.image_shape), "latent": list(model.latent_shape), "classes": list(config.classes),
@@ -222,13 +228,14 @@ def description(model: ImageModel) -> dict[str, Any]:
         "noise": latent.noise(1, model.sampler.fitted_prior).shape[1], "one_hot": latent.classes,
         "labels": latent.classes or steered,
         **({"resampler": {"kept": KEPT, "most": resampler.at_once, "tries": TRIES}} if resampler is not None else {}),
-        **(_of_steps(prior) if isinstance(prior, FlowMatching) else {})}
+        **(_of_steps(prior, options.temperature) if isinstance(prior, FlowMatching) else {})}
 
 
-def _of_steps(prior: FlowMatching) -> dict[str, Any]:
-    """How the steps of flow matching are taken. The number after the point's chooses a label: of so many bounds as it
-    is not below, less one."""
-    found: dict[str, Any] = {"steps": prior.steps, "point": list(prior.shape)}
+def _of_steps(prior: FlowMatching, temperature: float | tuple[float, ...]) -> dict[str, Any]:
+    """How the steps of flow matching are taken: from the noise times the temperature. The number after the point's chooses a
+    label: of so many bounds as it is not below, less one."""
+    top = temperature[0] if isinstance(temperature, tuple) else temperature
+    found: dict[str, Any] = {"steps": prior.steps, "point": list(prior.shape), "temperature": top}
     if prior.velocity.classes:
         shares = prior.frequencies.double() / prior.frequencies.sum()
         found["label_from"] = torch.special.ndtri(shares.cumsum(0)[:-1]).clamp(-FARTHEST, FARTHEST).tolist()

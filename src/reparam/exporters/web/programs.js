@@ -82,7 +82,7 @@ export class Model {
   /** Points that flow matching carries noise to, by Heun's method, with their shape.
    * @param {Float32Array} noise @param {number} rows @param {Asked} asked @returns {Promise<[Float32Array, number[]]>} */
   async carried(noise, rows, { label, guidance = 1 }) {
-    const { steps, point, label_from: from } = this.told;
+    const { steps, point, temperature, label_from: from } = this.told;
     const [h, width, shape] = [1 / steps, noise.length / rows, [rows, ...point]];
     const size = point.reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b, 1);
     const row = (/** @type {number} */ k) => noise.subarray(k * width, (k + 1) * width);
@@ -100,7 +100,7 @@ export class Model {
       return without.map((value, k) => value + guidance * (told[k] - value));
     };
     let z = new Float32Array(rows * size);
-    for (let k = 0; k < rows; k++) z.set(row(k).subarray(0, size), k * size);
+    for (let k = 0; k < rows; k++) z.set(row(k).subarray(0, size).map((value) => temperature * value), k * size);
     for (let i = 0; i < steps; i++) {
       const first = await v(z, i * h);
       const second = await v(z.map((value, k) => value + h * first[k]), (i + 1) * h);
