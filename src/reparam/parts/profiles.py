@@ -126,10 +126,13 @@ RULES = (
 )
 """The first that fits is taken."""
 
-def _few(s: Situation, *, shifted: bool | None = None, mirrored: bool | None = None, ends: bool = True) -> bool:
-    """Whether images are few, and large enough to be shifted by two pixels, and mirrored, and somebody named no end."""
-    return (s.images < FEW and shifted in (None, s.side >= SHIFTED_FROM) and mirrored in (None, s.mirrored)
-            and (ends or not s.named.intersection(ENDS)))
+
+def _few(s: Situation) -> bool:
+    return s.images < FEW
+
+
+def _large(s: Situation) -> bool:
+    return s.side >= SHIFTED_FROM
 
 
 def _passes(s: Situation) -> Mapping[str, Any]:
@@ -139,13 +142,13 @@ def _passes(s: Situation) -> Mapping[str, Any]:
 
 ADJUSTMENTS = (
     Adjustment("few images: few latents", _few, lambda _: {"latent": "flat(16)", "batch_size": 32}),
-    Adjustment("shifts keep them from being learned by heart", lambda s: _few(s, shifted=True, mirrored=False),
+    Adjustment("shifts keep them from being learned by heart", lambda s: _few(s) and _large(s) and not s.mirrored,
                lambda _: {"augment": "crop(2)"}),
     Adjustment("shifts keep them from being learned by heart, and their mirror images are as likely",
-               lambda s: _few(s, shifted=True, mirrored=True), lambda _: {"augment": "flip + crop(2)"}),
-    Adjustment("their mirror images are as likely", lambda s: _few(s, shifted=False, mirrored=True),
+               lambda s: _few(s) and _large(s) and s.mirrored, lambda _: {"augment": "flip + crop(2)"}),
+    Adjustment("their mirror images are as likely", lambda s: _few(s) and not _large(s) and s.mirrored,
                lambda _: {"augment": "flip"}),
-    Adjustment("more passes would learn them by heart", lambda s: _few(s, ends=False), _passes),
+    Adjustment("more passes would learn them by heart", lambda s: _few(s) and not s.named.intersection(ENDS), _passes),
 )
 """All that fit are made, but for fields that were named."""
 
