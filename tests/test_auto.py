@@ -18,7 +18,7 @@ from reparam.parts.recipe import Recipe
 from reparam.progress import Silent
 from reparam.runs.folder import Run, held_in_memory
 from reparam.runs.reports.run_page import chosen
-from reparam.runs.settling import machine, settle_size
+from reparam.runs.settling import machine, open_settled, settle_size
 from reparam.trainer.assembly import Assembly
 
 CIFAR = Situation(images=50_000, side=32, channels=3, minutes=5.0)
@@ -61,6 +61,28 @@ def test_images_keep_their_size_where_a_gpu_has_room_and_time(tmp_path, monkeypa
         run.options = named
         settle_size(run, "auto", "cpu")
         assert held_in_memory(images, None, run.options).images.shape[1:3] == (kept, kept), "what was named stays"
+
+
+@pytest.mark.parametrize(("fields", "options", "side"), [
+    ({}, {}, 128), ({"latent": "flat(4)"}, {}, 64), ({"latent": "flat(4)"}, {"largest": 128}, 128),
+    ({"latent": "flat(4)"}, {"image_size": 96}, 96)])
+def test_images_keep_their_size_only_for_a_preset_that_is_made_for_it(tmp_path, monkeypatch, fields, options, side):
+    gpu = {"device": "gpu", "memory": 80}
+    monkeypatch.setattr("reparam.runs.settling.machine", lambda device: gpu)
+    images = np.random.default_rng(0).integers(0, 256, (2300, 128, 128, 1), dtype=np.uint8)
+    usual, opened = DataOptions(**options), []
+
+    def as_told(options):
+        opened.append(options)
+        return held_in_memory(images, None, options)
+
+    run = Run(tmp_path / "run", "array", usual, Recipe(minutes=8))
+    settle_size(run, "auto", "cpu")
+    found = open_settled(run, "auto", fields, "cpu", usual, as_told, Silent())
+    assert found.images.shape[1:3] == (side, side)
+    assert run.facts["auto"]["preset"] == ("default" if fields else "generate128")
+    assert (run.options, len(opened)) == ((usual, 2) if fields and not options else (run.options, 1))
+    assert run.facts["auto"]["reason"].startswith(f"{found.trained_on:,} grey images of {side} pixels")
 
 
 def test_time_images_and_machine_decide():
@@ -134,13 +156,14 @@ def test_restarted_jobs_know_their_run(tmp_path, monkeypatch):
     assert begun_before(asked, "run", "array") is not None
 
 
-def test_a_restarted_job_goes_on_where_images_keep_their_size(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("side", "largest"), [(8, 128), (80, 64)])
+def test_a_restarted_job_goes_on_where_images_may_keep_their_size(tmp_path, monkeypatch, side, largest):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     monkeypatch.setattr("reparam.runs.settling.largest_side", lambda *_, **__: 128)
-    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    x = np.random.default_rng(0).integers(0, 256, (40, side, side), np.uint8)
     first = reparam.train(x, out="run", steps=1, threads=1, fitted_prior="none")
-    assert first.options.largest == 128
+    assert first.options.largest == largest
     monkeypatch.setattr("reparam.runs.train.resume", lambda folder, **_: folder)
     again = reparam.train(x, out="run", steps=1, threads=1, fitted_prior="none")  # and not: the folder exists already
     assert str(again) == "run"

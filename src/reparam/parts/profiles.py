@@ -97,6 +97,8 @@ def _has_time(s: Situation, device: str, *, minutes: float, images: int, side: i
 
 SIDES = {128: 12, 256: 20, 512: 40}
 """GiB of a GPU that models of images of so many pixels a side want."""
+FOR_LARGE = frozenset(f"generate{side}" for side in SIDES)
+"""Presets for images of these sides."""
 LONG = 8.0
 """Minutes that they want."""
 

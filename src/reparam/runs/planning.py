@@ -23,7 +23,7 @@ from ..runtime import watched
 from ..trainer.autotune import LEAST
 from .folder import Run, open_data
 from .journal import parts_of
-from .settling import DEFAULT_MINUTES, settle_preset, settle_size, starting_recipe
+from .settling import DEFAULT_MINUTES, open_settled, settle_size, starting_recipe
 
 PROBE_MINUTES, PROBE_STEPS = 0.1, 40
 """Of training, in the trial; what follows training is done whole."""
@@ -72,8 +72,7 @@ def plan(data: str, *, preset: str, options: DataOptions, device: str, report: R
     with tempfile.TemporaryDirectory(prefix="reparam-plan-") as folder:
         run = Run(Path(folder) / "run", data, options, starting_recipe(preset, dict(fields)))
         settle_size(run, preset, device)
-        images = open_data(data, run.options, report)
-        settle_preset(run, images, preset, fields, device, report)
+        images = open_settled(run, preset, fields, device, options, lambda o: open_data(data, o, report), report)
         chosen = str(run.facts["auto"]["preset"] if "auto" in run.facts else preset)
         report.say("trying it for a few seconds")
         trial = _tried(data, chosen, run.recipe, run.folder, run.options, device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -51,5 +52,6 @@ def _is_of(folder: Path, wanted: Run, name: str) -> bool:
     except ModelFileError:
         return False
     asked = run.recipe.but(**run.facts.get("asked", {}))  # before what it left open was found
-    return run.facts.get("job") == name and (run.source, run.options, asked) == (
+    let = run.facts.get("auto", {}).get("largest", run.options.largest)  # of which images may have been opened smaller
+    return run.facts.get("job") == name and (run.source, replace(run.options, largest=let), asked) == (
         wanted.source, wanted.options, wanted.recipe)

@@ -10,11 +10,12 @@ import torch
 from accelerate import Accelerator
 
 from ..data.imageset import ImageSet
+from ..data.options import DataOptions
 from ..data.pixels import LARGEST
 from ..data.stream import Batches
 from ..data.symmetry import mirrored
 from ..parts.presets import find
-from ..parts.profiles import AUTO, FEW, Choice, Situation, choose, largest_side
+from ..parts.profiles import AUTO, FEW, FOR_LARGE, Choice, Situation, choose, largest_side
 from ..parts.recipe import ARCHITECTURE, Recipe
 from ..progress import Reporter
 from ..trainer.assembly import Assembly
@@ -47,19 +48,33 @@ def _minutes(recipe: Recipe) -> float | None:
     return DEFAULT_MINUTES if no_end else recipe.minutes
 
 
-def settle_preset(run: Run, images: ImageSet, preset: str, named: Collection[str], device: str, report: Reporter) -> None:
-    """Chooses what `--preset auto` trains on these images, but for the fields that were `named`. It says why in a line, and
-    notes in the run what was asked for and chosen, which a resumed run keeps."""
+def open_settled(run: Run, preset: str, named: Collection[str], device: str, usual: DataOptions,
+                 opened: Callable[[DataOptions], ImageSet], report: Reporter) -> ImageSet:
+    """The images of a run, and in it what `--preset auto` trains on them, but for the fields that were `named`; why is said
+    in a line. What was asked for and chosen is noted in the run, and a resumed run keeps it.
+
+    Args:
+        usual: the options before `settle_size`. Images that it let keep a size for which no preset was chosen are opened
+            anew, shrunk as on any machine.
+        opened: images as options say.
+    """
+    images = opened(run.options)
     if preset == AUTO:
         before = run.recipe
         composed = ARCHITECTURE if "init" in run.facts else ()  # the weights that it starts from have parts already
-        choice = choose(situation_of(images, before, frozenset((*named, *composed)), device))
+        known = frozenset((*named, *composed))
+        let, choice = run.options.largest, choose(situation_of(images, before, known, device))
+        if run.options != usual and max(images.images.shape[1:3]) > usual.largest and choice.preset not in FOR_LARGE:
+            run.options, images = usual, opened(usual)
+            choice = choose(situation_of(images, before, known, device))
         run.recipe, preset = recipe_of(choice, before, named), choice.preset
         run.facts["asked"] = {k: v for k, v in before.to_dict().items() if getattr(run.recipe, k) != v}
-        run.facts["auto"] = {"preset": choice.preset, "changes": dict(choice.changes), "reason": choice.reason}
+        run.facts["auto"] = {"preset": choice.preset, "changes": dict(choice.changes), "reason": choice.reason,
+                             "largest": let}
         report.say(choice.reason)
     if not run.recipe.batch_size:
         run.facts["tuned_at"] = find(preset).recipe.batch_size
+    return images
 
 
 def recipe_of(choice: Choice, asked: Recipe, named: Collection[str]) -> Recipe:

@@ -54,7 +54,7 @@ from .initial import find_init, start_from
 from .journal import Journal
 from .pairing import Pairs, check_pairs, find_pairs
 from .restarts import begun_before, job, new_folder
-from .settling import DEFAULT_MINUTES, settle_preset, settle_run, settle_size, starting_recipe
+from .settling import DEFAULT_MINUTES, open_settled, settle_run, settle_size, starting_recipe
 
 SAVE_EVERY = 5.0
 """Seconds between saved states, at least; and twenty times what saving one takes."""
@@ -119,8 +119,8 @@ def train(data: str | Path | npt.NDArray[np.generic], *, preset: str = AUTO, out
         _check_outside(folder, path)
     report, begun = report or Silent(), begun or (lambda _: None)
     begun(folder)
-    images = held_in_memory(data, labels, run.options) if in_memory else open_data(source, run.options, report)
-    settle_preset(run, images, preset, fields, device, report)
+    images = open_settled(run, preset, fields, device, options or DataOptions(), lambda o: open_data(
+        source, o, report) if not isinstance(data, np.ndarray) else held_in_memory(data, labels, o), report)
     return _RunTrainer(run, images, device, report, load, profile=profile).carry_out()
 
 
