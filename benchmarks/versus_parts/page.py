@@ -179,14 +179,15 @@ def costs(found: Measured, data: str) -> list[str]:
             cells = [c for c in found.grid[data, minutes, name] if "failed" not in c]
             seeds = len(found.grid[data, minutes, name])
             if not cells:
-                rows.append([f"`{name}`", f"{minutes:g}", f"{seeds}, all ended in an error", *["–"] * 6])
+                rows.append([f"`{name}`", f"{minutes:g}", f"{seeds}, all ended in an error", *["–"] * 7])
                 continue
             rows.append([f"`{name}`", f"{minutes:g}", str(seeds), f"{cells[0]['parameters']:,}", f"{np.mean([c['steps'] for c in cells]):,.0f}",
                          f"{np.mean([c['images_seen'] for c in cells]):,.0f}",
                          f"{np.mean([c['training_seconds'] + c['fit_seconds'] for c in cells]):.0f}",
                          f"{np.mean([c['images_per_second'] for c in cells]):,.0f}",
-                         f"{np.mean([c['choosing_seconds'] for c in cells]):.0f}", "; ".join(dict.fromkeys(drawn(c["sampling"]) for c in cells))])
-    return table(["player", "minutes", "seeds", "parameters", "steps", "images seen", "processor s", "draws/s", "choosing s", "draws as chosen"], rows)
+                         f"{np.mean([c['choosing_seconds'] for c in cells]):.0f}", "; ".join(dict.fromkeys(drawn(c["sampling"]) for c in cells)),
+                         ", ".join(dict.fromkeys(c["machine"]["processor"] for c in cells))])
+    return table(["player", "minutes", "seeds", "parameters", "steps", "images seen", "processor s", "draws/s", "choosing s", "draws as chosen", "processor"], rows)
 
 
 def drawn(sampling: dict[str, float | None]) -> str:

@@ -35,7 +35,7 @@ def started(net: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-class Doubled(nn.Module):
+class Transposed(nn.Module):
     """A transposed convolution that doubles the sides, cropped to `size`."""
 
     def __init__(self, channels: int, out: int, size: tuple[int, int]) -> None:
@@ -100,7 +100,7 @@ class DCGANDecoder(Decoder):
         layers: list[nn.Module] = [from_latent(latent_shape, widths[-1], levels[-1])]
         for i in reversed(range(len(levels) - 1)):
             out = widths[i - 1] if i else out_shape[0]
-            layers += [nn.BatchNorm2d(widths[i]), nn.ReLU(), Doubled(widths[i], out, levels[i])]
+            layers += [nn.BatchNorm2d(widths[i]), nn.ReLU(), Transposed(widths[i], out, levels[i])]
         if len(levels) == 1:
             layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, out_shape[0], 3, padding=1)]
         self.net = nn.Sequential(*layers)

@@ -16,7 +16,7 @@ from ..parts.ranges import at_least
 from ..parts.registry import decoder, encoder
 from ..tensors import Shape
 from .base import Decoder, Encoder
-from .dcgan import Doubled, levels_of, started
+from .dcgan import Transposed, levels_of, started
 from .layers import Centre, Patches, Unpatch, from_latent, widths_of
 
 Width = Annotated[int, at_least(8)]
@@ -73,7 +73,7 @@ class FastGANDecoder(Decoder):
         widths = widths_of(width, len(levels), most=8)[::-1]
         self.first = nn.Sequential(*_gated(from_latent(latent_shape, 2 * widths[0], levels[0]), widths[0]))
         self.finer = nn.ModuleList(
-            nn.Sequential(*_gated(Doubled(a, 2 * b, level), b), *(_gated(_same(b, 2 * b), b) if min(level) <= 8 else []))
+            nn.Sequential(*_gated(Transposed(a, 2 * b, level), b), *(_gated(_same(b, 2 * b), b) if min(level) <= 8 else []))
             for level, (a, b) in zip(levels[1:], pairwise(widths), strict=True))
         self.skipped = max(min(4, len(levels) // 2), 1)
         self.excitations = nn.ModuleList(_Excitation(a, level, b) for a, level, b in zip(

@@ -64,7 +64,7 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class Doubled:
+class FoundDuplicates:
     """Images, and which of them are duplicates."""
 
     index: ImageIndex
@@ -110,7 +110,8 @@ def search(index: ImageIndex, queries: ImageSet, *, n: int = 20, by: By = "codes
     return Searched(index, queries, by, found, recogniser(placed) if recogniser is not None else None, recogniser)
 
 
-def find_duplicates(index: ImageIndex, images: ImageSet | None = None, *, by: By = "codes", rate: float = 0.01) -> Doubled:
+def find_duplicates(index: ImageIndex, images: ImageSet | None = None, *, by: By = "codes", rate: float = 0.01
+                    ) -> FoundDuplicates:
     """Duplicates among the images of an index, or among other images, by what its images tell of distances; of images
     without a duplicate a share of at most `rate` is called one.
 
@@ -121,6 +122,6 @@ def find_duplicates(index: ImageIndex, images: ImageSet | None = None, *, by: By
     threshold = threshold_of(index, by, n, rate)
     space = index.space(by)
     if images is None:
-        return Doubled(index, None, by, duplicates(space.index.vectors, index.digests, threshold))
+        return FoundDuplicates(index, None, by, duplicates(space.index.vectors, index.digests, threshold))
     vectors = space.place(embedded(index.model, images.images, KINDS[by]))
-    return Doubled(index, images, by, duplicates(vectors, images.digests.view(np.int64), threshold))
+    return FoundDuplicates(index, images, by, duplicates(vectors, images.digests.view(np.int64), threshold))

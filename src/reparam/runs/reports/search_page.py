@@ -17,7 +17,7 @@ from ...files.tables import Column, write_table
 from ...files.writing import write_text
 from ...functional.intervals import wilson
 from ...text import Html, counted, joined, markup, short
-from ..searching import Doubled, Searched
+from ..searching import FoundDuplicates, Searched
 from .run_page import STYLE, page
 
 SHOWN, GROUPS, MEMBERS = 100, 200, 60
@@ -46,7 +46,7 @@ def write_search(found: Searched, title: str, out: Path, table: Path) -> None:
     write_table(table, _answers(found) if found.recognised is not None else _neighbours(found))
 
 
-def write_duplicates(found: Doubled, title: str, out: Path, table: Path) -> None:
+def write_duplicates(found: FoundDuplicates, title: str, out: Path, table: Path) -> None:
     """Writes the page, which stands alone, and the table of all duplicates.
 
     Raises:
@@ -144,7 +144,7 @@ def _figure(picture: bytes, name: str, bold: str, label: str) -> Html:
                   short(name, 40))
 
 
-def sentence_of_duplicates(found: Doubled) -> str:
+def sentence_of_duplicates(found: FoundDuplicates) -> str:
     """What was found, in sentences."""
     d, of = found.duplicates, Path(found.index.source if found.images is None else found.images.source).name
     exact = sum(bool(group.exact.all()) for group in d.groups)
@@ -163,7 +163,7 @@ def _about(d: Duplicates) -> str:
             "each image is that near to another, not always to the first")
 
 
-def duplicates_html(found: Doubled, title: str) -> str:
+def duplicates_html(found: FoundDuplicates, title: str) -> str:
     """The page."""
     groups = found.duplicates.groups
     pictures: Callable[[int], bytes] = found.index.thumbnails.__getitem__
@@ -176,7 +176,7 @@ def duplicates_html(found: Doubled, title: str) -> str:
         joined(_of_group(found, i, group, pictures) for i, group in enumerate(groups[:GROUPS], 1)), rest))
 
 
-def _of_group(found: Doubled, number: int, group: Group, picture: Callable[[int], bytes]) -> Html:
+def _of_group(found: FoundDuplicates, number: int, group: Group, picture: Callable[[int], bytes]) -> Html:
     kind = "same pixels" if group.exact.all() else f"up to {group.distance.max():.3f} from the first"
     cards = joined(_figure(picture(row), found.names[row], "" if j == 0 else "same pixels" if group.exact[j]
                            else f"{group.distance[j]:.3f}", "") for j, row in enumerate(group.rows[:MEMBERS].tolist()))
@@ -207,7 +207,7 @@ def _calibration_dict(by: Recogniser) -> dict[str, Any]:
             "calibrated_on": {"known": len(c.known), "unknown": len(c.unknown)}}
 
 
-def duplicates_dict(found: Doubled) -> dict[str, Any]:
+def duplicates_dict(found: FoundDuplicates) -> dict[str, Any]:
     """What `search --duplicates --json` prints."""
     d = found.duplicates
     return {"by": found.by, "images": d.n, "threshold": d.threshold.distance if d.threshold.distance >= 0 else None,
