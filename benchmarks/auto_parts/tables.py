@@ -34,9 +34,9 @@ def told(measured: Mapping[str, Found]) -> str:
     lines = ["| images | minutes | " + " | ".join(PLAYERS) + " |", "|---" * (2 + len(PLAYERS)) + "|"]
     lines += [f"| {name} | {minutes} | " + " | ".join(f"{row[p]:,.0f}" if p in row else "–" for p in PLAYERS) + " |"
               for (name, minutes), row in rows.items()]
-    count, near, worst = judged(rows)
+    (count, near, worst), every = judged(rows), len(NAMES) * len(MINUTES)
     lines += ["", f"`auto` is within a tenth of the best in {near} of the {count} rows where it has two rivals or more, and the worst "
-              f"in {worst}; {len(NAMES) * len(MINUTES) - count} of {len(NAMES) * len(MINUTES)} rows are not measured yet."]
+              f"in {worst}; the rules were made from the same rows; {every - count} of {every} rows are not measured yet."]
     if few:
         lines += ["", "| a hundred images, minutes, change | steps | FD | −ELBO held out, nats |", "|---|---|---|---|"]
         lines += [f"| {cell.replace('-', ', ')} | {f['steps']:,} | {f['fd']:,.0f} | {f['minus_elbo']:,.0f} |" for cell, f in few.items()]

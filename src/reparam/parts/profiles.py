@@ -121,7 +121,7 @@ RULES = (
     *(Rule(f"generate{side}", LARGE, lambda s, side=side: _has_time(s, "gpu", minutes=LONG, images=2000, side=side)
            and s.memory >= SIDES[side]) for side in SIDES),
     Rule("terse", "of small grey images a refiner draws the detail in so much time",
-         lambda s: _has_time(s, "cpu", minutes=4, images=2000, side=32) and s.channels == 1),
+         lambda s: _has_time(s, "cpu", minutes=2, images=2000, side=32) and s.channels == 1),
     Rule("latent_flow", "in half an hour a prior over a map of codes can be learned",
          lambda s: _has_time(s, "cpu", minutes=30, images=2000, side=40) and s.channels == 3),
     Rule("default", "sound for any images", lambda s: True),
