@@ -85,9 +85,21 @@ def test_images_keep_their_size_only_for_a_preset_that_is_made_for_it(tmp_path, 
     assert run.facts["auto"]["reason"].startswith(f"{found.trained_on:,} grey images of {side} pixels")
 
 
+@pytest.mark.parametrize(("preset", "options", "side"), [
+    ("generate128", {}, 128), ("generate256", {}, 150), ("generate64", {}, 64), ("default", {}, 64),
+    ("generate256", {"image_size": 32}, 32), ("generate256", {"largest": 96}, 96)])
+def test_a_preset_for_large_images_that_is_named_gets_them(tmp_path, preset, options, side):
+    images = np.random.default_rng(0).integers(0, 256, (20, 150, 150, 3), dtype=np.uint8)
+    run = Run(tmp_path / "run", "array", DataOptions(**options), Recipe())
+    settle_size(run, preset, "cpu")
+    found = open_settled(run, preset, {}, "cpu", DataOptions(**options), lambda o: held_in_memory(images, None, o), Silent())
+    assert found.images.shape[1:3] == (side, side)
+
+
 def test_time_images_and_machine_decide():
     assert said(CIFAR) == said(replace(CIFAR, channels=4, minutes=60)) == "default"
-    assert said(MNIST) == said(replace(MNIST, minutes=2)) == "terse" and said(replace(MNIST, minutes=1)) == said(replace(MNIST, images=1000)) == "default"
+    assert said(MNIST) == said(replace(MNIST, minutes=2)) == "terse"
+    assert said(replace(MNIST, minutes=1)) == said(replace(MNIST, images=1000)) == "default"
     assert said(replace(CIFAR, minutes=30)) == "latent_flow"
     gpu = replace(CIFAR, device="gpu", memory=80.0)
     assert said(gpu) == "generate32" and said(replace(gpu, side=64)) == "generate64"

@@ -97,8 +97,8 @@ def _has_time(s: Situation, device: str, *, minutes: float, images: int, side: i
 
 SIDES = {128: 12, 256: 20, 512: 40}
 """GiB of a GPU that models of images of so many pixels a side want."""
-FOR_LARGE = frozenset(f"generate{side}" for side in SIDES)
-"""Presets for images of these sides."""
+FOR_LARGE = {f"generate{side}": side for side in SIDES}
+"""Presets for images of these sides, at most."""
 LONG = 8.0
 """Minutes that they want."""
 

@@ -36,9 +36,10 @@ def starting_recipe(preset: str, fields: dict[str, Any]) -> Recipe:
 
 
 def settle_size(run: Run, preset: str, device: str) -> None:
-    """Lets images keep their own size as far as the machine can, where `--preset auto` chooses and no size was named."""
-    if preset == AUTO and run.options.image_size is None and run.options.largest == LARGEST:
-        side = largest_side(_minutes(run.recipe), **machine(device))
+    """Lets images keep their own size, where none was named, as far as a preset is made for it and, where `--preset auto`
+    chooses, as far as the machine can."""
+    if run.options.image_size is None and run.options.largest == LARGEST:
+        side = largest_side(_minutes(run.recipe), **machine(device)) if preset == AUTO else FOR_LARGE.get(preset)
         run.options = run.options if side is None else replace(run.options, largest=side)
 
 
