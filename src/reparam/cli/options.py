@@ -81,8 +81,8 @@ class Reading:
     stream: bool | None = None
     """Decode images in shards while they are trained on; by default when they would take more than 4 GiB once decoded."""
     largest: int = 64
-    """Side above which images are shrunk to it, 8 to 512; generate128 to generate512 raise it to theirs, --preset auto where a
-    GPU has time and memory."""
+    """Side above which images are shrunk to it, 8 to 512; generate128 to generate512 raise it to theirs, --preset auto where
+    a GPU has time and memory."""
 
 
 @Parameter(name="*")
