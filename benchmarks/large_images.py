@@ -34,7 +34,7 @@ COUNTS = {32: 10_000, 64: 10_000, 128: 4_000, 256: 2_500, 512: 1_000}
 """Images."""
 AT_ONCE = 20
 """Images that a process draws at a time."""
-SMOKE = {"fitted_prior": "flow_matching('unet(8, 1, patch=2)', steps=1)", "batch_size": 2}
+SMOKE = {"fitted_prior": "flow_matching('unet(8, 1, patch=2)', steps=1)", "batch_size": 2, "accumulate": 1}
 MOST_MEASURED = 500
 
 
